@@ -1,0 +1,226 @@
+"""
+The errors of django_orb.
+
+OrbError
+├── OrbAPIError                      Orb answered, and the answer is an error
+│   ├── OrbBadRequestError               400
+│   │   ├── OrbRequestValidationError        body or parameters are invalid
+│   │   ├── OrbConstraintViolationError      a business rule forbids it
+│   │   ├── OrbDuplicateResourceError        the id exists already
+│   │   └── OrbFeatureNotAvailableError      not enabled for the account
+│   ├── OrbAuthenticationError           401
+│   ├── OrbPermissionError               403
+│   ├── OrbNotFoundError                 404
+│   │   └── OrbURLNotFoundError              no such route: look at BASE_URL
+│   ├── OrbConflictError                 409
+│   ├── OrbTooLargeError                 413
+│   ├── OrbRateLimitError                429
+│   └── OrbServerError                   5xx
+├── OrbConnectionError               no answer came
+│   └── OrbTimeoutError
+├── OrbResponseError                 the answer could not be read
+├── OrbPayloadError                  one invoice could not be understood
+├── OrbInputError                    an argument cannot be right; nothing was sent
+├── OrbReadOnlyError                 DJANGO_ORB["READ_ONLY"] forbids the write
+├── OrbTransactionError              called inside a transaction
+├── OrbRefusedError                  Orb refused a write; nothing happened
+├── OrbOutcomeUnknownError           nobody knows yet whether a write happened
+├── OrbSyncRunningError              another run of this kind is active
+└── OrbSyncFailedError               a run ended without finishing its work
+OrbConfigurationError                the settings are wrong (ImproperlyConfigured)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    import requests
+
+
+class OrbConfigurationError(ImproperlyConfigured):
+    """
+    `DJANGO_ORB` is missing something or holds something unknown.
+
+    Not an `OrbError`: code that survives Orb's troubles must not swallow it.
+    """
+
+
+class OrbError(Exception):
+    """Base of all errors of this package. Not raised itself."""
+
+
+class OrbAPIError(OrbError):
+    """
+    Orb answered with an error.
+
+    `type` is the last part of Orb's problem type, such as
+    "404-resource-not-found", or "" where the body was not Orb's JSON.
+
+    Source: https://docs.withorb.com/api-reference/error-responses
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int,
+        type: str = "",
+        title: str = "",
+        detail: str = "",
+        validation_errors: list[Any] | None = None,
+        request_id: str | None = None,
+        response: requests.Response | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.type = type
+        self.title = title
+        self.detail = detail
+        self.validation_errors = validation_errors or []
+        self.request_id = request_id
+        self.response = response
+
+
+class OrbBadRequestError(OrbAPIError):
+    """400: the request as it stands will never be accepted."""
+
+
+class OrbRequestValidationError(OrbBadRequestError):
+    """400: body or parameters are invalid; see `validation_errors`."""
+
+
+class OrbConstraintViolationError(OrbBadRequestError):
+    """400: a state or business rule forbids it, such as voiding a paid invoice."""
+
+
+class OrbDuplicateResourceError(OrbBadRequestError):
+    """400: something with this id exists already."""
+
+
+class OrbFeatureNotAvailableError(OrbBadRequestError):
+    """400 or 404: the feature is not enabled for the account."""
+
+
+class OrbAuthenticationError(OrbAPIError):
+    """401: the API key is missing, wrong or revoked."""
+
+
+class OrbPermissionError(OrbAPIError):
+    """403: the API key may not do this."""
+
+
+class OrbNotFoundError(OrbAPIError):
+    """404: nothing with this id in the account that the key belongs to."""
+
+
+class OrbURLNotFoundError(OrbNotFoundError):
+    """404: no such route; usually a wrong `BASE_URL`."""
+
+
+class OrbConflictError(OrbAPIError):
+    """409: the idempotency key is in flight, or was used with another body."""
+
+
+class OrbTooLargeError(OrbAPIError):
+    """413: request or answer is too large."""
+
+
+class OrbRateLimitError(OrbAPIError):
+    """429: not executed; `retry_after_seconds` is Orb's advice where it gave one."""
+
+    def __init__(
+        self, message: str, *, retry_after_seconds: float | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(message, **kwargs)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class OrbServerError(OrbAPIError):
+    """5xx: Orb's side failed; a write may or may not have happened."""
+
+
+class OrbConnectionError(OrbError):
+    """No answer came; a write may or may not have happened."""
+
+
+class OrbTimeoutError(OrbConnectionError):
+    """No answer came in time; a write may or may not have happened."""
+
+
+class OrbResponseError(OrbError):
+    """A success whose body is not the JSON it should be."""
+
+
+class OrbPayloadError(OrbError):
+    """One invoice could not be understood; the message says which field and why."""
+
+
+class OrbInputError(OrbError, ValueError):
+    """
+    An argument cannot be right; nothing was sent and nothing was written.
+
+    `field` names the argument, where one alone is to blame.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class OrbReadOnlyError(OrbError):
+    """`DJANGO_ORB["READ_ONLY"]` is on: nothing is sent to Orb that changes it."""
+
+
+class OrbTransactionError(OrbError):
+    """
+    A call that writes to Orb was made inside a database transaction.
+
+    Its record must be committed before the request leaves, or a crash would
+    forget what was sent. Call it outside `atomic()`, for instance from
+    `transaction.on_commit` or a Celery task.
+    """
+
+
+class OrbRefusedError(OrbError):
+    """Orb refused a write and nothing happened; `detail` is why, in words."""
+
+    def __init__(self, operation: Any, detail: str) -> None:
+        super().__init__(detail)
+        self.operation = operation
+        self.detail = detail
+
+
+class OrbOutcomeUnknownError(OrbError):
+    """
+    No answer told whether a write happened.
+
+    Do not call again: `operation` stays pending, and `django_orb.tasks.recover`
+    finds out, with the same idempotency key.
+    """
+
+    def __init__(self, operation: Any) -> None:
+        super().__init__(
+            f"Orb did not confirm operation {operation.pk} ({operation}). It is "
+            "recorded and will be settled by django_orb.tasks.recover; "
+            "do not send it again."
+        )
+        self.operation = operation
+
+
+class OrbSyncRunningError(OrbError):
+    """Another run of this kind is active; `run` is it."""
+
+    def __init__(self, message: str, *, run: Any = None) -> None:
+        super().__init__(message)
+        self.run = run
+
+
+class OrbSyncFailedError(OrbError):
+    """A run ended without finishing its work; `run` has the reason."""
+
+    def __init__(self, message: str, *, run: Any = None) -> None:
+        super().__init__(message)
+        self.run = run
