@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.db import connections
+
+from . import celery_app, databases
+
+if TYPE_CHECKING:
+    from django_orb.testing import OrbSandbox
+
+__all__ = ["celery_app"]  # so that a task sent without care goes to memory://
+
+ALIASES = {"sqlite": "default", "postgresql": "postgresql", "mariadb": "mariadb"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long", action="store_true", help="run the long proofs in their full form"
+    )
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    absence = databases.chromium_absence()
+    for item in items:
+        if item.get_closest_marker("long") and not config.getoption("--long"):
+            item.add_marker(pytest.mark.skip(reason="a long proof: give --long"))
+        if item.get_closest_marker("browser") and absence and not databases.REQUIRED:
+            item.add_marker(pytest.mark.skip(reason=absence))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if databases.REQUIRED and item.get_closest_marker("browser"):
+        absence = databases.chromium_absence()
+        if absence:
+            pytest.fail(absence, pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    absent = {
+        **django_settings.ABSENT_DATABASES,
+        "redis": databases.broker_absence(databases.redis_url()),
+        "rabbitmq": databases.broker_absence(databases.rabbitmq_url()),
+        "chromium": databases.chromium_absence(),
+    }
+    verdict = "its tests failed" if databases.REQUIRED else "its tests were skipped"
+    for server, reason in absent.items():
+        if reason:
+            terminalreporter.write_line(f"{server} is not there, {verdict}: {reason}")
+
+
+def skip_or_fail(server: str, reason: str) -> None:
+    message = f"{server} is not there: {reason}"
+    if databases.REQUIRED:
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def _each_database(*, transaction: bool) -> list[Any]:
+    """Return the parameters of a fixture that runs its tests on every database."""
+    params = []
+    for name, alias in ALIASES.items():
+        marks = [pytest.mark.django_db(databases=[alias], transaction=transaction)]
+        reason = django_settings.ABSENT_DATABASES.get(alias)
+        if reason:
+            # Without django_db: pytest-django would look for the alias first.
+            marks = []
+            if not databases.REQUIRED:
+                marks = [pytest.mark.skip(reason=f"{name} is not there: {reason}")]
+        params.append(pytest.param(alias, marks=marks, id=name))
+    return params
+
+
+@pytest.fixture(autouse=True)
+def _current_alias(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Route to the one database that the test's django_db mark names."""
+    before = databases.current_alias
+    marker = request.node.get_closest_marker("django_db")
+    aliases = marker.kwargs.get("databases") if marker else None
+    if aliases and len(aliases) == 1:
+        databases.use_alias(next(iter(aliases)))
+    yield
+    databases.use_alias(before)
+
+
+def _check_alias(alias: str) -> None:
+    reason = django_settings.ABSENT_DATABASES.get(alias)
+    if reason:
+        skip_or_fail(alias, reason)
+    if databases.current_alias != alias:
+        pytest.fail("do not mark a test with django_db that runs on every database")
+
+
+@pytest.fixture(params=_each_database(transaction=False))
+def any_database(request: pytest.FixtureRequest) -> str:
+    """Run the test on every database, in a transaction; returns the alias."""
+    _check_alias(request.param)
+    return str(request.param)
+
+
+@pytest.fixture(params=_each_database(transaction=True))
+def any_committed_database(request: pytest.FixtureRequest) -> str:
+    """Run the test on every database with real commits; returns the alias."""
+    _check_alias(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def atomic_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turn ATOMIC_REQUESTS on for the database of the test."""
+    database = connections.settings[databases.current_alias]
+    monkeypatch.setitem(database, "ATOMIC_REQUESTS", True)
+
+
+@pytest.fixture
+def process_environment(settings: Any) -> Callable[[], dict[str, str]]:
+    """
+    Return a function giving the environment of a process that joins the test.
+
+    The process uses `tests.settings` with the test's own database and Orb; its
+    database must be a committed one.
+    """
+
+    def environment() -> dict[str, str]:
+        names = {
+            f"DJANGO_ORB_{name.upper()}_NAME": str(connections.settings[alias]["NAME"])
+            for name, alias in ALIASES.items()
+            if alias in connections.settings
+        }
+        return {
+            **os.environ,
+            **names,
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "DJANGO_ORB_TEST_ALIAS": databases.current_alias,
+            "DJANGO_ORB_TEST_API_KEY": settings.DJANGO_ORB["API_KEY"],
+            "DJANGO_ORB_TEST_BASE_URL": settings.DJANGO_ORB["BASE_URL"],
+        }
+
+    return environment
+
+
+@pytest.fixture
+def redis_url() -> str:
+    url = databases.redis_url()
+    reason = databases.broker_absence(url)
+    if reason:
+        skip_or_fail("redis", reason)
+    return url
+
+
+@pytest.fixture
+def rabbitmq_url() -> str:
+    url = databases.rabbitmq_url()
+    reason = databases.broker_absence(url)
+    if reason:
+        skip_or_fail("rabbitmq", reason)
+    return url
+
+
+@pytest.fixture
+def orb(request: pytest.FixtureRequest, settings: Any) -> Iterator[OrbSandbox]:
+    """
+    Run a sandbox and point DJANGO_ORB at it.
+
+    Parametrize it indirectly with a dict of other options for `OrbSandbox`.
+    """
+    from django_orb.testing import OrbSandbox
+
+    options = {"invoices": 60, "seed": 1, **getattr(request, "param", {})}
+    with OrbSandbox(**options) as sandbox:
+        settings.DJANGO_ORB = {
+            **settings.DJANGO_ORB,
+            "API_KEY": sandbox.api_key,
+            "BASE_URL": sandbox.base_url,
+        }
+        yield sandbox

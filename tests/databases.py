@@ -1,0 +1,225 @@
+"""
+The servers that the tests use: where they are, and why one is not there.
+
+Their addresses come from the environment; the defaults fit a local install.
+"""
+
+from __future__ import annotations
+
+import getpass
+import importlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+REQUIRED = os.environ.get("DJANGO_ORB_REQUIRE_SERVICES", "") not in ("", "0")
+CONNECT_SECONDS = 2
+
+#: Where every model is read and written now. A plain variable, because threads
+#: of a test must see what the test has chosen.
+current_alias = os.environ.get("DJANGO_ORB_TEST_ALIAS", "default")
+
+_locks: list[IO[str]] = []
+
+
+class CurrentAliasRouter:
+    """Send every query to the database that the current test is about."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return current_alias
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return current_alias
+
+    def allow_relation(self, obj1: Any, obj2: Any, **hints: Any) -> bool:
+        return True
+
+
+def use_alias(alias: str) -> None:
+    global current_alias
+    current_alias = alias
+
+
+def address(server: str, port: int, user: str, name: str) -> dict[str, Any]:
+    prefix = f"DJANGO_ORB_{server}_"
+    return {
+        "HOST": os.environ.get(prefix + "HOST", "127.0.0.1"),
+        "PORT": int(os.environ.get(prefix + "PORT", port)),
+        "USER": os.environ.get(prefix + "USER", user),
+        "PASSWORD": os.environ.get(prefix + "PASSWORD", ""),
+        "NAME": os.environ.get(prefix + "NAME", name),
+    }
+
+
+def workspace() -> Path:
+    path = Path(tempfile.gettempdir()) / f"django_orb_tests_{getpass.getuser()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def slot() -> str:
+    """
+    Return what keeps this run's databases apart from those of a run beside it.
+
+    The processes that a run starts inherit its slot.
+    """
+    if "DJANGO_ORB_TEST_SLOT" not in os.environ:
+        os.environ["DJANGO_ORB_TEST_SLOT"] = _free_slot()
+    return os.environ["DJANGO_ORB_TEST_SLOT"]
+
+
+def _free_slot() -> str:
+    try:
+        import fcntl
+    except ImportError:  # Windows: one run at a time
+        return ""
+    for number in range(1, 100):
+        lock = (workspace() / f"slot_{number}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        _locks.append(lock)  # held until the process ends
+        return "" if number == 1 else f"_{number}"
+    raise RuntimeError("99 test runs at once?")
+
+
+def absence(host: str, port: int, log_in: Callable[[], Any]) -> str | None:
+    """Return why a server cannot be used, or None when it can."""
+    try:
+        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
+        log_in()
+    except ImportError as error:
+        return f"no driver: {error}"
+    except Exception as error:  # noqa: BLE001  each driver has errors of its own
+        first_line = (str(error).splitlines() or [""])[0]
+        return f"{host}:{port}: {type(error).__name__}: {first_line}"
+    return None
+
+
+def _sqlite() -> dict[str, Any]:
+    # Files, because threads and processes share them.
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("DJANGO_ORB_SQLITE_NAME")
+        or str(workspace() / f"django_orb{slot()}.sqlite3"),
+        "OPTIONS": {"timeout": 20},
+        "TEST": {"NAME": str(workspace() / f"test_django_orb{slot()}.sqlite3")},
+    }
+
+
+def _postgresql() -> tuple[dict[str, Any], str | None]:
+    where = address("POSTGRESQL", 5432, "postgres", "postgres")
+
+    def log_in() -> None:
+        import psycopg
+
+        psycopg.connect(
+            host=where["HOST"],
+            port=where["PORT"],
+            user=where["USER"],
+            password=where["PASSWORD"],
+            dbname=where["NAME"],
+            connect_timeout=CONNECT_SECONDS,
+        ).close()
+
+    database = {
+        "ENGINE": "django.db.backends.postgresql",
+        **where,
+        "TEST": {"NAME": f"test_django_orb{slot()}"},
+    }
+    return database, absence(where["HOST"], where["PORT"], log_in)
+
+
+def _mariadb() -> tuple[dict[str, Any], str | None]:
+    where = address("MARIADB", 3306, "root", "")
+
+    def log_in() -> None:
+        _mysql_driver().connect(
+            host=where["HOST"],
+            port=where["PORT"],
+            user=where["USER"],
+            password=where["PASSWORD"],
+            connect_timeout=CONNECT_SECONDS,
+        ).close()
+
+    database = {
+        "ENGINE": "django.db.backends.mysql",
+        **where,
+        "OPTIONS": {"charset": "utf8mb4"},
+        "TEST": {"NAME": f"test_django_orb{slot()}", "CHARSET": "utf8mb4"},
+    }
+    return database, absence(where["HOST"], where["PORT"], log_in)
+
+
+def _mysql_driver() -> Any:
+    try:
+        return importlib.import_module("MySQLdb")
+    except ImportError:
+        import pymysql
+
+        # Django asks for mysqlclient by this number, and PyMySQL before 1.2 gives
+        # an older one: https://docs.djangoproject.com/en/stable/ref/databases/
+        pymysql.version_info = (2, 2, 8, "final", 1)
+        pymysql.install_as_MySQLdb()
+        return pymysql
+
+
+def find_databases() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Return DATABASES, and per alias that is left out the reason."""
+    found = {"default": _sqlite()}
+    absent = {}
+    for alias, look in (("postgresql", _postgresql), ("mariadb", _mariadb)):
+        database, reason = look()
+        if reason is None:
+            found[alias] = database
+        else:
+            absent[alias] = reason
+    return found, absent
+
+
+def redis_url() -> str:
+    return os.environ.get("DJANGO_ORB_REDIS_URL", "redis://127.0.0.1:6379/0")
+
+
+def rabbitmq_url() -> str:
+    return os.environ.get(
+        "DJANGO_ORB_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//"
+    )
+
+
+@cache
+def broker_absence(url: str) -> str | None:
+    parts = urlsplit(url)
+    default_port = 6379 if parts.scheme.startswith("redis") else 5672
+
+    def log_in() -> None:
+        from kombu import Connection
+
+        with Connection(url, connect_timeout=CONNECT_SECONDS) as connection:
+            connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
+
+    return absence(parts.hostname or "127.0.0.1", parts.port or default_port, log_in)
+
+
+def chromium() -> str:
+    """Return the path of a Chromium, or "" where there is none."""
+    wanted = os.environ.get("DJANGO_ORB_CHROMIUM", "/usr/bin/chromium")
+    return shutil.which(wanted) or ""
+
+
+def chromium_absence() -> str | None:
+    if not chromium():
+        return "no Chromium: set DJANGO_ORB_CHROMIUM to its path"
+    try:
+        import playwright.sync_api  # noqa: F401
+    except ImportError as error:
+        return f"no driver: {error}"
+    return None
