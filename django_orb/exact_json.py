@@ -13,11 +13,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import MAX_PREC, Context, Decimal, InvalidOperation
 from typing import Any
 
 _MARKED_NUMBER = re.compile(r'"\\u0000(-?\d+(?:\.\d+)?(?:E[+-]?\d+)?)"')
 # An odd number of backslashes: an even one is text that shows an escape.
+# Digits are never rounded here; beyond so many zeros 1E+40 stays as it is.
+_EXACT = Context(prec=MAX_PREC)
+_MAX_ZEROS = 40
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -91,6 +94,31 @@ def dumps(value: Any) -> str:
         TypeError: something that JSON cannot hold.
     """
     return json.dumps(value, cls=ExactJSONEncoder, separators=(",", ":"))
+
+
+def canonical(value: Any) -> str:
+    """
+    Write JSON so that equal content gives equal text: keys sorted, 1.50 as 1.5.
+
+    Raises:
+        ValueError: see `ExactJSONEncoder`.
+    """
+    return json.dumps(
+        value,
+        cls=_CanonicalEncoder,
+        separators=(",", ":"),
+        sort_keys=True,
+        ensure_ascii=False,
+    )
+
+
+class _CanonicalEncoder(ExactJSONEncoder):
+    def default(self, o: Any) -> Any:
+        if isinstance(o, Decimal) and o.is_finite():
+            o = o.normalize(_EXACT)
+            if 0 < o.as_tuple().exponent < _MAX_ZEROS:
+                o = o.quantize(Decimal(1), context=_EXACT)
+        return super().default(o)
 
 
 def loads(text: str | bytes) -> Any:

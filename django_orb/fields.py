@@ -1,0 +1,78 @@
+"""Model fields for what Orb sends: ids, money and JSON that stays exact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .exact_json import ExactJSONDecoder, ExactJSONEncoder
+
+SEARCH_KEY_LENGTH = 100
+EXACT_COLLATIONS = {"mysql": "utf8mb4_nopad_bin", "postgresql": "C"}
+
+
+def search_key(text: str) -> str:
+    """Shorten and fold a text of any length to what is indexed for searching."""
+    return text.casefold()[:SEARCH_KEY_LENGTH]
+
+
+class ExactCollationMixin:
+    """
+    Compare by code point on every database.
+
+    MariaDB's default collation takes "aB" for "Ab", and its other binary
+    collations ignore trailing spaces. PostgreSQL's order depends on the locale,
+    while ids are sorted here too; "C" also serves prefix searches.
+    """
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:
+        parameters: dict[str, Any] = super().db_parameters(connection)  # type: ignore[misc]
+        if connection.vendor in EXACT_COLLATIONS:
+            parameters["collation"] = EXACT_COLLATIONS[connection.vendor]
+        return parameters
+
+
+class OrbIdField(ExactCollationMixin, models.CharField):  # type: ignore[type-arg]
+    """An id that Orb made: opaque, case-sensitive, about 16 characters today."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("max_length", 128)
+        super().__init__(*args, **kwargs)
+
+
+class SearchKeyField(ExactCollationMixin, models.CharField):  # type: ignore[type-arg]
+    """The folded, bounded beginning of a text, for exact and prefix search."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["max_length"] = SEARCH_KEY_LENGTH
+        kwargs["editable"] = False
+        super().__init__(*args, **kwargs)
+
+
+class ExactTextField(ExactCollationMixin, models.TextField):  # type: ignore[type-arg]
+    """A text of any length that compares by code point."""
+
+
+class MoneyField(models.DecimalField):  # type: ignore[type-arg]
+    """An amount in the unit of the currency beside it; a `Decimal`, never a float."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["max_digits"] = 38
+        kwargs["decimal_places"] = 18
+        super().__init__(*args, **kwargs)
+
+
+class PayloadField(models.JSONField):  # type: ignore[type-arg]
+    """JSON as Orb sent it: fractional numbers are `Decimal` on both ways."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["encoder"] = ExactJSONEncoder
+        kwargs["decoder"] = ExactJSONDecoder
+        super().__init__(*args, **kwargs)
+
+    def deconstruct(self) -> Any:
+        name, path, args, kwargs = super().deconstruct()
+        del kwargs["encoder"], kwargs["decoder"]
+        return name, path, args, kwargs

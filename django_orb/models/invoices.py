@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db import models
+from django.db.models import Count, Sum
+from django.utils import timezone
+
+from django_orb.fields import (
+    ExactTextField,
+    MoneyField,
+    OrbIdField,
+    PayloadField,
+    SearchKeyField,
+    search_key,
+)
+
+
+class InvoiceQuerySet(models.QuerySet["Invoice"]):
+    def unsettled(self) -> InvoiceQuerySet:
+        """Drafts and issued invoices: what can still change by itself."""
+        return self.filter(status__in=[Invoice.Status.DRAFT, Invoice.Status.ISSUED])
+
+    def open(self) -> InvoiceQuerySet:
+        """Issued, waiting for payment, and still known to Orb."""
+        return self.filter(status=Invoice.Status.ISSUED, missing_since=None)
+
+    def overdue(self, *, at: datetime | None = None) -> InvoiceQuerySet:
+        """Open with something to pay and a due date before `at` (default: now)."""
+        return self.open().filter(amount_due__gt=0, due_date__lt=at or timezone.now())
+
+    def for_customer(
+        self,
+        *,
+        customer_id: str | None = None,
+        external_customer_id: str | None = None,
+    ) -> InvoiceQuerySet:
+        """
+        One customer's invoices, by Orb's id or by your own.
+
+        Raises:
+            TypeError: neither or both were given. An empty id finds nothing, so
+                that a customer without one never sees what others have.
+        """
+        if (customer_id is None) == (external_customer_id is None):
+            raise TypeError("Give either customer_id or external_customer_id.")
+        if not (customer_id or external_customer_id):
+            return self.none()
+        if customer_id is not None:
+            return self.filter(customer_id=customer_id)
+        assert external_customer_id is not None  # noqa: S101
+        return self.filter(
+            external_customer_key=search_key(external_customer_id),
+            external_customer_id=external_customer_id,
+        )
+
+    def totals_by_currency(self) -> list[dict[str, Any]]:
+        """
+        `[{"currency", "count", "total", "amount_due"}, ...]`, one per currency.
+
+        Amounts of different currencies are never added up.
+        """
+        return list(
+            self.order_by("currency")
+            .values("currency")
+            .annotate(
+                count=Count("pk"), total=Sum("total"), amount_due=Sum("amount_due")
+            )
+        )
+
+
+class Invoice(models.Model):
+    """
+    An invoice as Orb last showed it.
+
+    Written only by the mirror; `Invoice.objects` never asks Orb. The columns are
+    what people filter, join and report on, under Orb's names; `payload` is all.
+    """
+
+    class Status(models.TextChoices):
+        DRAFT = "draft", "Draft"
+        ISSUED = "issued", "Issued"
+        PAID = "paid", "Paid"
+        SYNCED = "synced", "Synced"
+        VOID = "void", "Void"
+
+    class Source(models.TextChoices):
+        SUBSCRIPTION = "subscription", "Subscription"
+        PARTIAL = "partial", "Partial"
+        ONE_OFF = "one_off", "One-off"
+
+    id = OrbIdField(primary_key=True)
+    invoice_number = models.TextField(blank=True)
+    invoice_number_key = SearchKeyField(db_index=True, blank=True)
+    invoice_source = models.CharField(max_length=64, choices=Source.choices, blank=True)
+    status = models.CharField(max_length=64, choices=Status.choices)
+    currency = models.CharField(max_length=64)
+    subtotal = MoneyField()
+    total = MoneyField()
+    amount_due = MoneyField()
+    customer_id = OrbIdField()
+    external_customer_id = ExactTextField(blank=True)
+    external_customer_key = SearchKeyField(db_index=True, blank=True)
+    subscription_id = OrbIdField(blank=True, db_index=True)
+    invoice_date = models.DateTimeField()
+    due_date = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField()
+    issued_at = models.DateTimeField(null=True, blank=True)
+    paid_at = models.DateTimeField(null=True, blank=True)
+    voided_at = models.DateTimeField(null=True, blank=True)
+    scheduled_issue_at = models.DateTimeField(null=True, blank=True)
+    eligible_to_issue_at = models.DateTimeField(null=True, blank=True)
+    will_auto_issue = models.BooleanField(default=False)
+    issue_failed_at = models.DateTimeField(null=True, blank=True)
+    sync_failed_at = models.DateTimeField(null=True, blank=True)
+    payment_started_at = models.DateTimeField(null=True, blank=True)
+    payment_failed_at = models.DateTimeField(null=True, blank=True)
+    payment_received_at = models.DateTimeField(null=True, blank=True)
+    memo = models.TextField(blank=True)
+    hosted_invoice_url = models.TextField("portal link", blank=True)
+    invoice_pdf = models.TextField("PDF", blank=True)
+    payload = PayloadField()
+    rounded_fields = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Columns that could not hold Orb's exact value; the payload does.",
+    )
+    missing_since = models.DateTimeField(
+        null=True, blank=True, help_text="When Orb first no longer knew this invoice."
+    )
+    mirrored_at = models.DateTimeField(help_text="When this row was last written.")
+
+    objects = InvoiceQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ("view",)
+        ordering = ["-invoice_date", "-id"]
+        permissions = [
+            ("void_invoice", "Can void an issued invoice in Orb"),
+            ("sync_invoice", "Can refresh invoices from Orb"),
+        ]
+        indexes = [
+            models.Index(fields=["-invoice_date", "-id"], name="orb_invoice_date"),
+            models.Index(
+                fields=["status", "-invoice_date", "-id"],
+                name="orb_invoice_status_date",
+            ),
+            models.Index(
+                fields=["customer_id", "-invoice_date"], name="orb_invoice_customer"
+            ),
+            models.Index(fields=["status", "due_date"], name="orb_invoice_status_due"),
+        ]
+
+    def __str__(self) -> str:
+        return self.invoice_number or self.pk
+
+    @property
+    def last_seen_at(self) -> datetime | None:
+        """When Orb last showed this invoice, changed or not; UTC."""
+        observation: Any = getattr(self, "observation", None)
+        return observation.ended_at if observation else None
+
+    @property
+    def is_open(self) -> bool:
+        return self.status == self.Status.ISSUED and self.missing_since is None
+
+    @property
+    def is_overdue(self) -> bool:
+        """As `InvoiceQuerySet.overdue()`, for one invoice and now."""
+        due = self.due_date
+        return bool(
+            self.is_open and self.amount_due > 0 and due and due < timezone.now()
+        )
+
+    @property
+    def days_overdue(self) -> int:
+        """Whole days since the due date; 0 unless overdue."""
+        if not self.is_overdue or self.due_date is None:
+            return 0
+        return (timezone.now() - self.due_date).days
+
+    @property
+    def tax(self) -> Decimal:
+        """The sum of all lines' taxes, in `currency`; Orb's totals include it."""
+        return sum((line.tax for line in self.line_items.all()), Decimal(0))
+
+
+class InvoiceLineItem(models.Model):
+    """One line of an invoice, in Orb's order (`position` counts from 0)."""
+
+    invoice = models.ForeignKey(
+        Invoice, on_delete=models.CASCADE, related_name="line_items"
+    )
+    orb_id = OrbIdField("Orb id")
+    position = models.PositiveIntegerField()
+    name = models.TextField(blank=True)
+    quantity = MoneyField(null=True, blank=True)
+    amount = MoneyField(help_text="After adjustments and credits, before tax.")
+    subtotal = MoneyField(null=True, blank=True)
+    adjusted_subtotal = MoneyField(null=True, blank=True)
+    credits_applied = MoneyField(null=True, blank=True)
+    partially_invoiced_amount = MoneyField(null=True, blank=True)
+    start_date = models.DateTimeField(null=True, blank=True)
+    end_date = models.DateTimeField(null=True, blank=True)
+    grouping = models.TextField(blank=True)
+    item_id = OrbIdField(blank=True, db_index=True)
+    price_id = OrbIdField(blank=True, db_index=True)
+    price_type = models.CharField(max_length=64, blank=True)
+    price_model_type = models.CharField(max_length=64, blank=True)
+    rounded_fields = models.JSONField(default=list, blank=True)
+
+    class Meta:
+        default_permissions = ("view",)
+        ordering = ["invoice", "position"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["invoice", "orb_id"], name="orb_line_item_once_per_invoice"
+            )
+        ]
+        permissions = [
+            ("create_invoicelineitem", "Can add a line item to a draft in Orb")
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.orb_id
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """This line in the invoice's payload."""
+        lines: list[dict[str, Any]] = self.invoice.payload.get("line_items") or []
+        return lines[self.position] if self.position < len(lines) else {}
+
+    @property
+    def adjustments(self) -> list[dict[str, Any]]:
+        return self.payload.get("adjustments") or []
+
+    @property
+    def sub_line_items(self) -> list[dict[str, Any]]:
+        """Tiers or matrix cells, each with name, quantity and amount."""
+        return self.payload.get("sub_line_items") or []
+
+    @property
+    def tax_amounts(self) -> list[dict[str, Any]]:
+        return self.payload.get("tax_amounts") or []
+
+    @property
+    def tax(self) -> Decimal:
+        """The sum of this line's taxes; not inside `amount`."""
+        return sum((Decimal(t["amount"]) for t in self.tax_amounts), Decimal(0))

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from django.db import models
+
+from django_orb.fields import OrbIdField
+
+from .invoices import Invoice
+
+
+class InvoiceObservation(models.Model):
+    """
+    When, and with what content, Orb last showed an invoice.
+
+    Kept apart from `Invoice` so that seeing an unchanged invoice writes one
+    narrow row and never the invoice's own. It is also the lock that writers of
+    one invoice take, and exists before the invoice does.
+
+    The stored content held at some instant not before `started_at`, and no
+    observation of it ended after `ended_at`; both are on this database's clock.
+    """
+
+    invoice = models.OneToOneField(
+        Invoice,
+        primary_key=True,
+        on_delete=models.CASCADE,
+        related_name="observation",
+        db_constraint=False,
+    )
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    content_hash = models.CharField(max_length=64, blank=True)
+    version = models.PositiveBigIntegerField(
+        default=0, help_text="Counts the writes of this row."
+    )
+    run_id = models.BigIntegerField(
+        null=True, help_text="The newest run that saw the invoice."
+    )
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.pk} at {self.ended_at}"
+
+
+class InvoiceFailure(models.Model):
+    """
+    An invoice that Orb sent and that could not be mirrored, with the reason.
+
+    Tried again by every run; gone once it succeeds.
+    """
+
+    invoice_id = OrbIdField(primary_key=True)
+    reason = models.TextField()
+    payload_text = models.TextField(
+        blank=True, help_text="What Orb sent, as JSON with everything escaped."
+    )
+    failed_at = models.DateTimeField()
+    run_id = models.BigIntegerField(null=True, blank=True)
+
+    class Meta:
+        default_permissions = ("view",)
+        ordering = ["-failed_at"]
+
+    def __str__(self) -> str:
+        return f"{self.pk}: {self.reason}"

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Max, Sum
+
+from django_orb.fields import OrbIdField
+
+COUNTS = ("pages", "requests", "created", "updated", "unchanged", "failed", "missing")
+
+
+class SyncRun(models.Model):
+    """
+    One pass over Orb's invoices.
+
+    The rows are the queue and Celery's messages only wake it, so a run goes on
+    where it stopped whatever happened to its workers or to the broker.
+    """
+
+    class Kind(models.TextChoices):
+        FULL = "full", "Full"
+        INCREMENTAL = "incremental", "Incremental"
+        PARTIAL = "partial", "Since a date"
+        ONE = "one", "Chosen invoices"
+
+    class State(models.TextChoices):
+        RUNNING = "running", "Running"
+        SUCCEEDED = "succeeded", "Succeeded"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    state = models.CharField(
+        max_length=16, choices=State.choices, default=State.RUNNING
+    )
+    # Holds the kind while the run is active and NULL after: at most one active
+    # run per kind on every database (MariaDB ignores conditional constraints).
+    active_kind = models.CharField(max_length=16, null=True, unique=True, blank=True)
+    since = models.DateTimeField(null=True, blank=True)
+    accept_missing = models.BooleanField(default=False)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    error = models.TextField(blank=True)
+    pages = models.PositiveIntegerField(default=0)
+    requests = models.PositiveIntegerField(default=0)
+    created = models.PositiveIntegerField(default=0)
+    updated = models.PositiveIntegerField(default=0)
+    unchanged = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    missing = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ("view",)
+        ordering = ["-started_at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} sync {self.pk}"
+
+    @property
+    def is_active(self) -> bool:
+        return self.state == self.State.RUNNING
+
+    @property
+    def invoices(self) -> int:
+        """Invoices that Orb showed in this run; one seen twice counts twice."""
+        return self.created + self.updated + self.unchanged + self.failed
+
+    def progress(self) -> dict[str, Any]:
+        """The counts so far, read from the windows, and the last heartbeat."""
+        sums = {name: Sum(name, default=0) for name in COUNTS}
+        return self.windows.aggregate(**sums, heartbeat_at=Max("heartbeat_at"))
+
+
+class SyncWindow(models.Model):
+    """
+    A part of a run that one worker at a time works on, page by page.
+
+    `lease` names who may: a worker whose lease is no longer in the row has lost
+    the window and writes nothing. `cursor` and `step` move in the transaction that
+    stores the page.
+    """
+
+    class Kind(models.TextChoices):
+        LIST = "list", "Pages of the list"
+        CHECK = "check", "Invoices the list did not show"
+        FETCH = "fetch", "Chosen invoices"
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "Waiting"
+        PENDING = "pending", "Pending"
+        DONE = "done", "Done"
+        FAILED = "failed", "Failed"
+
+    run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="windows")
+    position = models.PositiveIntegerField()
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    state = models.CharField(max_length=16, choices=State.choices)
+    statuses = models.JSONField(default=list, blank=True)
+    invoice_date_gte = models.DateTimeField(null=True, blank=True)
+    invoice_date_lt = models.DateTimeField(null=True, blank=True)
+    invoice_ids = models.JSONField(default=list, blank=True)
+    cursor = models.TextField(blank=True)
+    last_invoice_date = models.DateTimeField(null=True, blank=True)
+    reopened_from = models.DateTimeField(null=True, blank=True)
+    is_exhausted = models.BooleanField(
+        default=False, help_text="Everything was asked for; doubts may remain."
+    )
+    doubtful_ids = models.JSONField(default=list, blank=True)
+    step = models.PositiveIntegerField(
+        default=0, help_text="Counts what was committed; a second worker cannot repeat."
+    )
+    lease = models.CharField(max_length=32, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+    not_before = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveIntegerField(
+        default=0, help_text="Starts of this step that came to no end."
+    )
+    deferrals = models.PositiveIntegerField(
+        default=0, help_text="Times in a row that Orb did not answer."
+    )
+    error = models.TextField(blank=True)
+    pages = models.PositiveIntegerField(default=0)
+    requests = models.PositiveIntegerField(default=0)
+    created = models.PositiveIntegerField(default=0)
+    updated = models.PositiveIntegerField(default=0)
+    unchanged = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    missing = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ("view",)
+        ordering = ["run", "position"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["run", "position"], name="orb_window_position"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["state", "lease_expires_at"], name="orb_window_recover"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"Window {self.position} of run {self.run_id}"
+
+
+class SyncAbsence(models.Model):
+    """A 404 that a run met; marked on the invoice only when the run ends well."""
+
+    run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="absences")
+    invoice_id = OrbIdField()
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=["run", "invoice_id"], name="orb_absence_once_per_run"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.invoice_id} absent in run {self.run_id}"

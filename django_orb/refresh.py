@@ -1,0 +1,81 @@
+"""Fetch single invoices from Orb and bring them into the mirror."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from . import mirror
+from .client import OrbClient
+from .clock import clock_of, timed
+from .exceptions import OrbNotFoundError, OrbURLNotFoundError
+from .mirror import Observation, WriteResult
+
+logger = logging.getLogger(__name__)
+
+# Each round that does not settle was beaten by another writer meanwhile.
+MAX_ROUNDS = 5
+
+
+def observe_invoice(
+    client: OrbClient, invoice_id: str, *, using: str, supersedes: int | None = None
+) -> Observation:
+    """
+    Ask Orb for one invoice; a 404 of Orb's own kind is an observation too.
+
+    Raises:
+        OrbError: any other trouble. A 404 for the route is no answer about the
+            invoice, but a wrong `BASE_URL`.
+    """
+
+    def fetch() -> object:
+        try:
+            return client.fetch_invoice(invoice_id)
+        except OrbURLNotFoundError:
+            raise
+        except OrbNotFoundError:
+            return None
+
+    answer = timed(fetch)
+    interval = clock_of(using).interval(answer.started, answer.ended)
+    payload = answer.value
+    return Observation(invoice_id, payload, interval, supersedes)  # type: ignore[arg-type]
+
+
+def observe_invoices(
+    client: OrbClient, invoice_ids: Sequence[str], *, using: str
+) -> list[Observation]:
+    """
+    Ask Orb for each invoice, newer for sure than what is stored now.
+
+    The stored versions are read before the first request, so that a fetch which
+    nobody overtakes is written whatever the clocks say.
+    """
+    versions = mirror.versions(invoice_ids, using=using)
+    return [
+        observe_invoice(client, pk, using=using, supersedes=versions.get(pk))
+        for pk in invoice_ids
+    ]
+
+
+def settle_doubts(
+    client: OrbClient,
+    doubtful: Sequence[str],
+    *,
+    using: str,
+    write: Callable[[Sequence[Observation]], WriteResult],
+) -> list[str]:
+    """
+    Fetch what the writer could not order in time, until it can.
+
+    Returns the ids that Orb no longer knows; they are not written.
+    """
+    absent: list[str] = []
+    for _ in range(MAX_ROUNDS):
+        if not doubtful:
+            return absent
+        seen = observe_invoices(client, doubtful, using=using)
+        absent += [one.invoice_id for one in seen if one.payload is None]
+        doubtful = write([one for one in seen if one.payload is not None]).doubtful
+    logger.warning("Still changing after %s fetches: %s", MAX_ROUNDS, list(doubtful))
+    return absent

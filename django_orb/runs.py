@@ -1,0 +1,341 @@
+"""Runs: planned as windows, worked on by anybody, finished once."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
+
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+
+from . import mirror, windows
+from .client import OrbClient
+from .clock import Interval, clock_of
+from .conf import get_settings
+from .exceptions import OrbSyncRunningError
+from .mirror import Observation
+from .models import Invoice, InvoiceFailure, SyncAbsence, SyncRun, SyncWindow
+from .models.runs import COUNTS
+from .windows import WindowFailedError
+
+logger = logging.getLogger(__name__)
+
+STATUSES = tuple(Invoice.Status.values)
+UNSETTLED = (Invoice.Status.DRAFT.value, Invoice.Status.ISSUED.value)
+WINDOW_MONTHS = 3
+WINDOW_COUNT = 8
+MAX_MISSING = 50
+MAX_MISSING_SHARE = 0.01
+MARK_BATCH = 100
+
+
+def start_run(
+    kind: str,
+    *,
+    using: str,
+    since: datetime | None = None,
+    invoice_ids: Sequence[str] = (),
+    accept_missing: bool = False,
+) -> SyncRun:
+    """
+    Record a run and its windows, for whoever works on them.
+
+    Raises:
+        OrbSyncRunningError: a run of this kind is active already; `run` is it.
+    """
+    now = clock_of(using).latest()
+    is_exclusive = kind != SyncRun.Kind.ONE
+    try:
+        with transaction.atomic(using=using):
+            run = SyncRun.objects.using(using).create(
+                kind=kind,
+                active_kind=kind if is_exclusive else None,
+                since=since,
+                accept_missing=accept_missing,
+                started_at=now,
+            )
+            planned = _plan(run, now, list(invoice_ids))
+            SyncWindow.objects.using(using).bulk_create(planned)
+    except IntegrityError as err:
+        active = SyncRun.objects.using(using).filter(active_kind=kind).first()
+        if active is None:
+            raise
+        raise OrbSyncRunningError(
+            f"{active} is running since {active.started_at:%Y-%m-%d %H:%M} UTC, or "
+            f"stopped less than {windows.LEASE_SECONDS} seconds ago.",
+            run=active,
+        ) from err
+    return run
+
+
+def start_or_resume(
+    kind: str,
+    *,
+    using: str,
+    since: datetime | None = None,
+    invoice_ids: Sequence[str] = (),
+    accept_missing: bool = False,
+) -> SyncRun:
+    """
+    Start a run, or take up the active one of its kind if nobody works on it.
+
+    Raises:
+        OrbSyncRunningError: somebody does.
+    """
+    try:
+        return start_run(
+            kind,
+            using=using,
+            since=since,
+            invoice_ids=invoice_ids,
+            accept_missing=accept_missing,
+        )
+    except OrbSyncRunningError as err:
+        run: SyncRun = err.run
+        if run.since != since or run.accept_missing != accept_missing:
+            raise
+        of_run = run.windows.filter(state=SyncWindow.State.PENDING)
+        if of_run.filter(lease_expires_at__gt=clock_of(using).latest()).exists():
+            raise
+        logger.info("%s goes on where it stopped.", run)
+        return run
+
+
+def due_windows(*, using: str, run: SyncRun | None = None) -> list[SyncWindow]:
+    """Pending windows of active runs that nobody works on and that need not wait."""
+    now = clock_of(using).latest()
+    due = SyncWindow.objects.using(using).filter(
+        Q(lease_expires_at=None) | Q(lease_expires_at__lt=now),
+        Q(not_before=None) | Q(not_before__lte=now),
+        state=SyncWindow.State.PENDING,
+        run__state=SyncRun.State.RUNNING,
+    )
+    return list(due.filter(run=run) if run else due)
+
+
+def work_here(
+    run: SyncRun,
+    *,
+    client: OrbClient,
+    using: str,
+    on_step: Callable[[SyncRun], None] = lambda run: None,
+) -> SyncRun:
+    """
+    Do a run's work in this process until it ends, whoever began it.
+
+    Waits where Orb asks for patience, and for windows that others hold.
+    """
+    while run.is_active:
+        due = due_windows(using=using, run=run)
+        for window in due:
+            lease = windows.lease_window(window, using=using)
+            if lease:
+                _work_window(run, window, lease, client, using, on_step)
+        advance(run, using=using)
+        run.refresh_from_db(using=using)
+        if not due and run.is_active and not due_windows(using=using, run=run):
+            on_step(run)
+            time.sleep(1)
+    return run
+
+
+def _work_window(
+    run: SyncRun,
+    window: SyncWindow,
+    lease: str,
+    client: OrbClient,
+    using: str,
+    on_step: Callable[[SyncRun], None],
+) -> None:
+    try:
+        while True:
+            progress = turn(
+                window.pk,
+                lease,
+                client=client,
+                using=using,
+                on_step=lambda: on_step(run),
+            )
+            if not progress.wait_seconds:
+                return
+            on_step(run)
+            time.sleep(progress.wait_seconds)
+    finally:
+        windows.release_window(window.pk, lease, using=using)
+
+
+def turn(
+    window_id: int,
+    lease: str,
+    *,
+    client: OrbClient,
+    using: str,
+    seconds: float = float("inf"),
+    on_step: Callable[[], None] = lambda: None,
+) -> windows.Progress:
+    """Work on a window for a while; a window that cannot be finished ends its run."""
+    try:
+        return windows.work(
+            window_id,
+            lease,
+            client=client,
+            page_size=get_settings().PAGE_SIZE,
+            using=using,
+            seconds=seconds,
+            on_step=on_step,
+        )
+    except WindowFailedError as err:
+        mine = SyncWindow.objects.using(using).filter(pk=window_id, lease=lease)
+        window = mine.select_related("run").first()
+        if window is not None:
+            mine.update(state=SyncWindow.State.FAILED, error=str(err))
+            _end(window.run, SyncRun.State.FAILED, str(err), using=using)
+        return windows.Progress(is_lost=True)
+
+
+def advance(run: SyncRun, *, using: str) -> list[SyncWindow]:
+    """
+    Go on where a run's windows are done: to the check, then to the end.
+
+    Returns the windows that became pending. Harmless to call at any time.
+    """
+    with transaction.atomic(using=using):
+        # The update takes the row's lock, also where SELECT .. FOR UPDATE is none.
+        active = SyncRun.objects.using(using).filter(
+            pk=run.pk, state=SyncRun.State.RUNNING
+        )
+        if not active.update(state=SyncRun.State.RUNNING):
+            return []
+        of_run = SyncWindow.objects.using(using).filter(run=run)
+        if of_run.filter(state=SyncWindow.State.PENDING).exists():
+            return []
+        waiting = list(of_run.filter(state=SyncWindow.State.WAITING))
+        if waiting:
+            of_run.filter(state=SyncWindow.State.WAITING).update(
+                state=SyncWindow.State.PENDING
+            )
+            return waiting
+    _finish(run, using=using)
+    return []
+
+
+def cancel_run(run: SyncRun, *, using: str) -> None:
+    """End an active run; its workers stop at their next page."""
+    _end(run, SyncRun.State.CANCELLED, "Cancelled.", using=using)
+
+
+def _plan(run: SyncRun, now: datetime, invoice_ids: list[str]) -> list[SyncWindow]:
+    pending, waiting = SyncWindow.State.PENDING, SyncWindow.State.WAITING
+    list_kind, check = SyncWindow.Kind.LIST, SyncWindow.Kind.CHECK
+    every = list(STATUSES)
+    if run.kind == SyncRun.Kind.ONE:
+        fetch = SyncWindow.Kind.FETCH
+        planned = [SyncWindow(kind=fetch, state=pending, invoice_ids=invoice_ids)]
+    elif run.kind == SyncRun.Kind.PARTIAL:
+        planned = [
+            SyncWindow(
+                kind=list_kind,
+                state=pending,
+                statuses=every,
+                invoice_date_gte=run.since,
+            )
+        ]
+    elif run.kind == SyncRun.Kind.INCREMENTAL:
+        lookback = now - timedelta(days=get_settings().LOOKBACK_DAYS)
+        planned = [
+            SyncWindow(kind=list_kind, state=pending, statuses=list(UNSETTLED)),
+            SyncWindow(
+                kind=list_kind,
+                state=pending,
+                statuses=every,
+                invoice_date_gte=lookback,
+            ),
+            SyncWindow(kind=check, state=waiting),
+        ]
+    else:
+        edges = [None, *_edges(now), None]
+        planned = [
+            SyncWindow(
+                kind=list_kind,
+                state=pending,
+                statuses=every,
+                invoice_date_gte=start,
+                invoice_date_lt=end,
+            )
+            for start, end in itertools.pairwise(edges)
+        ]
+        planned.append(SyncWindow(kind=check, state=waiting))
+    for position, window in enumerate(planned):
+        window.run = run
+        window.position = position
+    return planned
+
+
+def _edges(now: datetime) -> list[datetime]:
+    """Month starts that cut history into windows; the outermost ones stay open."""
+    edges = []
+    for index in range(WINDOW_COUNT):
+        months = now.year * 12 + now.month - 1 - index * WINDOW_MONTHS
+        edges.append(datetime(months // 12, months % 12 + 1, 1, tzinfo=timezone.utc))
+    return edges[::-1]
+
+
+def _finish(run: SyncRun, *, using: str) -> None:
+    """Mark what is gone from Orb, add up the counts, end the run."""
+    absences = SyncAbsence.objects.using(using).filter(run=run)
+    ids = set(absences.values_list("invoice_id", flat=True))
+    stored = Invoice.objects.using(using)
+    gone = set(
+        stored.filter(pk__in=ids, missing_since=None).values_list("pk", flat=True)
+    )
+    limit = max(MAX_MISSING, int(stored.count() * MAX_MISSING_SHARE))
+    if len(gone) > limit and not run.accept_missing:
+        _end(
+            run,
+            SyncRun.State.FAILED,
+            f"Orb no longer knows {len(gone)} of the mirrored invoices, more than the "
+            f"{limit} that are believed unasked; none was marked. Check that API_KEY "
+            "belongs to the account of this mirror. If they are really gone, run "
+            "orb_sync_invoices --mode full --accept-missing.",
+            using=using,
+        )
+        return
+    _mark(absences.filter(invoice_id__in=gone), run, using)
+    failures = InvoiceFailure.objects.using(using)
+    failures.filter(pk__in=ids).delete()
+    unknown = sorted(ids - set(stored.filter(pk__in=ids).values_list("pk", flat=True)))
+    if run.kind == SyncRun.Kind.ONE and unknown:
+        reason = f"Orb does not know {', '.join(unknown)}."
+        _end(run, SyncRun.State.FAILED, reason, using=using, missing=len(gone))
+        return
+    failed = failures.filter(run_id=run.pk).count()
+    note = f"{failed} could not be mirrored; see their reasons." if failed else ""
+    _end(run, SyncRun.State.SUCCEEDED, note, using=using, missing=len(gone))
+
+
+def _mark(absences: Sequence[SyncAbsence], run: SyncRun, using: str) -> None:
+    observations = [
+        Observation(one.invoice_id, None, Interval(one.started_at, one.ended_at))
+        for one in absences
+    ]
+    for start in range(0, len(observations), MARK_BATCH):
+        batch = observations[start : start + MARK_BATCH]
+        mirror.write(batch, using=using, run_id=run.pk)
+
+
+def _end(run: SyncRun, state: str, error: str, *, using: str, missing: int = 0) -> None:
+    progress = run.progress()
+    totals = {name: progress[name] for name in COUNTS}
+    totals["missing"] += missing
+    active = SyncRun.objects.using(using).filter(pk=run.pk, state=SyncRun.State.RUNNING)
+    active.update(
+        state=state,
+        active_kind=None,
+        finished_at=clock_of(using).latest(),
+        error=error,
+        **totals,
+    )
+    run.refresh_from_db(using=using)

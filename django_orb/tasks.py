@@ -1,0 +1,118 @@
+"""
+Celery tasks: they wake up work that is recorded in rows.
+
+A message that is lost costs a minute, until `recover` sends another; one that
+comes twice finds its lease gone or its step done, and ends.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from celery import Task, shared_task
+
+from . import mirror, operations, runs, services, windows
+from .client import OrbClient
+from .conf import get_settings
+from .exceptions import OrbSyncRunningError
+from .models import SyncRun
+
+logger = logging.getLogger(__name__)
+
+# How long a task keeps a worker before the host's own tasks get their turn.
+TURN_SECONDS = 20
+
+_OPTIONS: dict[str, Any] = {
+    "acks_late": True,
+    "reject_on_worker_lost": True,
+    "ignore_result": True,
+}
+
+
+@shared_task(**_OPTIONS)
+def sync_invoices(mode: str = "incremental", since: str | None = None) -> int:
+    """
+    Start a run, or join the active one of its kind; the run's id.
+
+    `since` is an ISO 8601 date and time with an offset.
+    """
+    using = mirror.database_alias()
+    start = datetime.fromisoformat(since) if since else None
+    kind = services.run_kind(mode=mode, since=start)
+    try:
+        run = runs.start_run(kind, using=using, since=start)
+    except OrbSyncRunningError as err:
+        run = err.run
+        logger.info("%s is at work already.", run)
+    publish_due(run, using=using)
+    return run.pk
+
+
+@shared_task(**_OPTIONS)
+def sync_page(window_id: int, lease: str) -> None:
+    """Work on a run's window for a while, then hand it on."""
+    using = mirror.database_alias()
+    with OrbClient.from_settings() as client:
+        progress = runs.turn(
+            window_id, lease, client=client, using=using, seconds=TURN_SECONDS
+        )
+    if progress.is_lost:
+        return
+    if not progress.is_done:
+        publish(sync_page, window_id, lease, seconds=progress.wait_seconds)
+        return
+    run = SyncRun.objects.using(using).get(windows=window_id)
+    runs.advance(run, using=using)
+    publish_due(run, using=using)
+
+
+@shared_task(**_OPTIONS)
+def sync_invoice(invoice_id: str) -> None:
+    """Fetch one invoice from Orb into the mirror."""
+    services.fetch_invoice(invoice_id)
+
+
+@shared_task(**_OPTIONS)
+def recover() -> None:
+    """
+    Take up what died or waited; run it every minute.
+
+    Windows whose worker went silent, runs that were not finished, operations whose
+    outcome nobody recorded.
+    """
+    using = mirror.database_alias()
+    for run in SyncRun.objects.using(using).filter(state=SyncRun.State.RUNNING):
+        runs.advance(run, using=using)
+        publish_due(run, using=using)
+    with OrbClient.from_settings() as client:
+        for operation in operations.recover_operations(client=client, using=using):
+            publish(sync_invoice, operation.invoice_id)
+
+
+def publish_due(run: SyncRun, *, using: str) -> None:
+    """Send a message for each window that is due and in nobody's hands."""
+    for window in runs.due_windows(using=using, run=run):
+        lease = windows.lease_window(window, using=using)
+        if lease and not publish(sync_page, window.pk, lease):
+            windows.release_window(window.pk, lease, using=using)
+
+
+def publish(task: Task[Any, Any], *args: object, seconds: float = 0.0) -> bool:
+    """
+    Send a message if the broker takes it at once; whether it did.
+
+    The rows are the queue, so a broker that is away delays work and loses none.
+    """
+    try:
+        task.apply_async(
+            args=args,
+            countdown=seconds or None,
+            queue=get_settings().CELERY_QUEUE,
+            retry=False,
+        )
+    except Exception:
+        logger.warning("The broker took no message for %s.", task.name, exc_info=True)
+        return False
+    return True

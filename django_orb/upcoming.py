@@ -1,0 +1,91 @@
+"""The invoice that a subscription will get next: read on demand, never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from .exceptions import OrbPayloadError
+from .models import InvoiceLineItem
+from .payloads import map_columns, parse_datetime, parse_decimal
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpcomingLineItem:
+    """A line as it stands now; names as on `InvoiceLineItem`."""
+
+    orb_id: str
+    name: str
+    quantity: Decimal | None
+    amount: Decimal
+    start_date: datetime | None
+    end_date: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpcomingInvoice:
+    """
+    Orb's forecast of a subscription's next invoice: not final, and not stored.
+
+    Amounts are in `currency`. `target_date` is when it will be dated; like all of
+    Orb's dates it is midnight at the customer, given in UTC.
+    """
+
+    subscription_id: str
+    customer_id: str
+    external_customer_id: str
+    currency: str
+    subtotal: Decimal | None
+    total: Decimal | None
+    amount_due: Decimal | None
+    target_date: datetime | None
+    invoice_number: str
+    line_items: list[UpcomingLineItem]
+    payload: Mapping[str, Any] = field(repr=False)
+
+
+def read_upcoming(payload: Mapping[str, Any]) -> UpcomingInvoice:
+    """
+    Type the answer of `OrbClient.fetch_upcoming_invoice`.
+
+    Raises:
+        OrbPayloadError: a value has no such form.
+    """
+    customer = payload.get("customer") or {}
+    return UpcomingInvoice(
+        subscription_id=(payload.get("subscription") or {}).get("id") or "",
+        customer_id=customer.get("id") or "",
+        external_customer_id=customer.get("external_customer_id") or "",
+        currency=payload.get("currency") or "",
+        subtotal=_read(payload, "subtotal", parse_decimal),
+        total=_read(payload, "total", parse_decimal),
+        amount_due=_read(payload, "amount_due", parse_decimal),
+        target_date=_read(payload, "target_date", parse_datetime),
+        invoice_number=payload.get("invoice_number") or "",
+        line_items=[_read_line(line) for line in payload.get("line_items") or []],
+        payload=payload,
+    )
+
+
+def _read(
+    payload: Mapping[str, Any], name: str, convert: Callable[[Any], T]
+) -> T | None:
+    raw = payload.get(name)
+    try:
+        return None if raw is None else convert(raw)
+    except (ValueError, ArithmeticError) as err:
+        raise OrbPayloadError(f"{name} is {raw!r}, which is not understood.") from err
+
+
+def _read_line(line: Mapping[str, Any]) -> UpcomingLineItem:
+    # Older accounts' upcoming lines have no id.
+    columns = map_columns(InvoiceLineItem, {"id": "-", **line})
+    names = ("name", "quantity", "amount", "start_date", "end_date")
+    return UpcomingLineItem(
+        orb_id=line.get("id") or "", **{name: columns[name] for name in names}
+    )
