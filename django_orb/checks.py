@@ -1,1 +1,160 @@
+"""System checks: each problem of an installation has an id and a way out."""
+
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import DatabaseError, connections, router
+
+from .conf import (
+    OrbSettings,
+    api_key_problem,
+    base_url_problem,
+    get_settings,
+    is_loopback,
+)
+from .exceptions import OrbConfigurationError
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+# What each setting must be; API_KEY and BASE_URL have checks of their own.
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "TIMEOUT_SECONDS": (
+        lambda value: _is_number(value) and value > 0,
+        "a number of seconds above 0",
+    ),
+    "PAGE_SIZE": (
+        lambda value: _is_int(value) and 1 <= value <= 100,
+        "a whole number from 1 to 100, Orb's maximum",
+    ),
+    "LOOKBACK_DAYS": (
+        lambda value: _is_int(value) and value >= 1,
+        "a whole number of days, at least 1",
+    ),
+    "READ_ONLY": (lambda value: isinstance(value, bool), "True or False"),
+    "CELERY_QUEUE": (
+        lambda value: value is None or (isinstance(value, str) and value != ""),
+        "the name of a queue, or None",
+    ),
+}
+
+
+@register("django_orb")
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
+    """E001 to E004 and W002: `settings.DJANGO_ORB`."""
+    try:
+        conf = get_settings()
+    except OrbConfigurationError as err:
+        hint = "See the table of settings in the README."
+        return [Error(str(err), hint=hint, id="django_orb.E001")]
+    return [*_check_api_key(conf), *_check_base_url(conf), *_check_values(conf)]
+
+
+def _check_api_key(conf: OrbSettings) -> list[CheckMessage]:
+    if not conf.API_KEY:
+        # A warning, because migrations and builds have no business with the key.
+        return [
+            Warning(
+                "There is no API key for Orb.",
+                hint='Set DJANGO_ORB = {"API_KEY": "..."}, or ORB_API_KEY in the '
+                "environment. The key is made in Orb's developer settings.",
+                id="django_orb.W002",
+            )
+        ]
+    if problem := api_key_problem(conf.API_KEY):
+        return [
+            Error(
+                f'DJANGO_ORB["API_KEY"] {problem}.',
+                hint="Copy the key again, without the characters around it.",
+                id="django_orb.E004",
+            )
+        ]
+    return []
+
+
+def _check_base_url(conf: OrbSettings) -> list[CheckMessage]:
+    hint = "Leave BASE_URL out to use https://api.withorb.com/v1."
+    problem = base_url_problem(conf.BASE_URL)
+    if not problem and not _is_private(conf.BASE_URL):
+        problem = "would send the API key unencrypted"
+        hint = "Use https; http is for a sandbox on this machine."
+    if not problem:
+        return []
+    message = f'DJANGO_ORB["BASE_URL"] {problem}: {conf.BASE_URL!r}.'
+    return [Error(message, hint=hint, id="django_orb.E003")]
+
+
+def _is_private(url: str) -> bool:
+    return url.startswith("https:") or is_loopback(url)
+
+
+def _check_values(conf: OrbSettings) -> list[CheckMessage]:
+    messages: list[CheckMessage] = []
+    for name, (holds, expected) in _RULES.items():
+        value = getattr(conf, name)
+        if not holds(value):
+            messages.append(
+                Error(
+                    f'DJANGO_ORB["{name}"] is {value!r}.',
+                    hint=f"It must be {expected}.",
+                    id="django_orb.E004",
+                )
+            )
+    return messages
+
+
+@register("django_orb")
+def check_time_zones(**kwargs: Any) -> list[CheckMessage]:
+    """W005: times without a zone would be compared with Orb's, which have one."""
+    if settings.USE_TZ:
+        return []
+    return [
+        Warning(
+            "USE_TZ is off, and the times of invoices lose their zone.",
+            hint="Set USE_TZ = True.",
+            id="django_orb.W005",
+        )
+    ]
+
+
+@register(Tags.database)
+def check_databases(
+    *, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """W006: invoices on a database that this package is not tested on."""
+    messages: list[CheckMessage] = []
+    for alias in databases or ():
+        if not router.allow_migrate(alias, "django_orb"):
+            continue
+        vendor = _untested_vendor(alias)
+        if vendor:
+            messages.append(
+                Warning(
+                    f"django_orb is not tested on {vendor} (database {alias!r}).",
+                    hint="Tested are SQLite, PostgreSQL and MariaDB.",
+                    id="django_orb.W006",
+                )
+            )
+    return messages
+
+
+def _untested_vendor(alias: str) -> str:
+    connection: Any = connections[alias]
+    if connection.vendor in ("sqlite", "postgresql"):
+        return ""
+    if connection.vendor != "mysql":
+        return str(connection.display_name)
+    try:
+        return "" if connection.mysql_is_mariadb else "MySQL"
+    except DatabaseError:
+        return ""  # Django reports by itself that it cannot connect

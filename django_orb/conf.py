@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
 from .exceptions import OrbConfigurationError
 
 DEFAULT_BASE_URL = "https://api.withorb.com/v1"
+
+_API_KEY = re.compile(r"[!-~]+")  # what fits in an HTTP header, without spaces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +58,9 @@ def get_settings() -> OrbSettings:
     for key in given:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else f" Known: {', '.join(known)}."
+            hint = (
+                f" Did you mean {near[0]}?" if near else f" Known: {', '.join(known)}."
+            )
             raise OrbConfigurationError(f"DJANGO_ORB has an unknown key {key!r}.{hint}")
     values = dict(given)
     if not values.get("API_KEY"):
@@ -61,3 +68,40 @@ def get_settings() -> OrbSettings:
     if not values.get("BASE_URL"):
         values["BASE_URL"] = os.environ.get("ORB_BASE_URL", "") or DEFAULT_BASE_URL
     return OrbSettings(**values)
+
+
+def api_key_problem(key: object) -> str:
+    """Return what is wrong with an API key without quoting it, or ""."""
+    if not key:
+        return "is empty"
+    if not isinstance(key, str):
+        return "is not a string"
+    if not _API_KEY.fullmatch(key):
+        return "holds a space, a line break or a non-ASCII letter, as no key does"
+    return ""
+
+
+def base_url_problem(url: object) -> str:
+    """Return what is wrong with a base URL, or ""."""
+    if not isinstance(url, str):
+        return "is not a string"
+    try:
+        parts = urlsplit(url)
+        complete = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        complete = False
+    if not complete or re.search(r"\s", url):
+        return "is not an http or https address"
+    if parts.username is not None or parts.query or parts.fragment:
+        return "has a user name, a query or a fragment"
+    return ""
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether an address is on this machine, going by its name alone."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
