@@ -64,7 +64,7 @@ class MoneyField(models.DecimalField):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
 
 
-class PayloadField(models.JSONField):  # type: ignore[type-arg]
+class PayloadField(models.JSONField):
     """JSON as Orb sent it: fractional numbers are `Decimal` on both ways."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

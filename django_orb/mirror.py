@@ -43,15 +43,20 @@ class Observation:
     """
     What Orb showed of one invoice, and when.
 
-    `payload` is None for a confirmed 404. `supersedes` is the version of the
+    `is_absent` is a confirmed 404. `supersedes` is the version of the
     stored observation that was committed before the request began: whatever the
     clocks say, this one is newer than that.
     """
 
     invoice_id: str
-    payload: Mapping[str, Any] | None
+    payload: Any
     interval: Interval
     supersedes: int | None = None
+    is_absent: bool = False
+
+    @classmethod
+    def absent(cls, invoice_id: str, interval: Interval) -> Observation:
+        return cls(invoice_id, None, interval, is_absent=True)
 
 
 @dataclass
@@ -109,10 +114,7 @@ def write(
     failures: dict[str, _Failure] = {}
     for seen in observations:
         try:
-            mapped = seen.payload is not None and map_invoice(
-                seen.payload, exact_digits=exact_digits
-            )
-            readable[seen.invoice_id] = seen, mapped or None
+            readable[seen.invoice_id] = seen, _map(seen, exact_digits)
         except OrbPayloadError as err:
             failures[seen.invoice_id] = _Failure(str(err), seen.payload)
 
@@ -131,6 +133,12 @@ def versions(invoice_ids: Sequence[str], *, using: str) -> dict[str, int]:
     """The committed versions of observations, for `Observation.supersedes`."""
     rows = InvoiceObservation.objects.using(using).filter(pk__in=invoice_ids)
     return dict(rows.values_list("pk", "version"))
+
+
+def _map(seen: Observation, exact_digits: int | None) -> MappedInvoice | None:
+    if seen.is_absent:
+        return None
+    return map_invoice(seen.payload, exact_digits=exact_digits)
 
 
 def _write(

@@ -165,7 +165,7 @@ def _record(request: Request, *, using: str) -> tuple[InvoiceOperation, bool]:
                 invoice_id=request.invoice_id,
                 body=request.body,
                 idempotency_key=key,
-                actor=request.actor,
+                actor_id=request.actor.pk if request.actor else None,
                 origin=request.origin,
                 created_at=now,
                 lease_expires_at=now + timedelta(seconds=LEASE_SECONDS),

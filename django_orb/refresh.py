@@ -38,8 +38,9 @@ def observe_invoice(
 
     answer = timed(fetch)
     interval = clock_of(using).interval(answer.started, answer.ended)
-    payload = answer.value
-    return Observation(invoice_id, payload, interval, supersedes)  # type: ignore[arg-type]
+    if answer.value is None:
+        return Observation.absent(invoice_id, interval)
+    return Observation(invoice_id, answer.value, interval, supersedes)
 
 
 def observe_invoices(
@@ -75,7 +76,7 @@ def settle_doubts(
         if not doubtful:
             return absent
         seen = observe_invoices(client, doubtful, using=using)
-        absent += [one.invoice_id for one in seen if one.payload is None]
-        doubtful = write([one for one in seen if one.payload is not None]).doubtful
+        absent += [one.invoice_id for one in seen if one.is_absent]
+        doubtful = write([one for one in seen if not one.is_absent]).doubtful
     logger.warning("Still changing after %s fetches: %s", MAX_ROUNDS, list(doubtful))
     return absent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 
 from django.db import IntegrityError, transaction
@@ -128,18 +128,19 @@ def work_here(
 
     Waits where Orb asks for patience, and for windows that others hold.
     """
-    while run.is_active:
+    while True:
         due = due_windows(using=using, run=run)
         for window in due:
             lease = windows.lease_window(window, using=using)
             if lease:
                 _work_window(run, window, lease, client, using, on_step)
-        advance(run, using=using)
+        opened = advance(run, using=using)
         run.refresh_from_db(using=using)
-        if not due and run.is_active and not due_windows(using=using, run=run):
+        if not run.is_active:
+            return run
+        if not due and not opened:
             on_step(run)
             time.sleep(1)
-    return run
 
 
 def _work_window(
@@ -316,9 +317,9 @@ def _finish(run: SyncRun, *, using: str) -> None:
     _end(run, SyncRun.State.SUCCEEDED, note, using=using, missing=len(gone))
 
 
-def _mark(absences: Sequence[SyncAbsence], run: SyncRun, using: str) -> None:
+def _mark(absences: Iterable[SyncAbsence], run: SyncRun, using: str) -> None:
     observations = [
-        Observation(one.invoice_id, None, Interval(one.started_at, one.ended_at))
+        Observation.absent(one.invoice_id, Interval(one.started_at, one.ended_at))
         for one in absences
     ]
     for start in range(0, len(observations), MARK_BATCH):

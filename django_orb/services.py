@@ -304,16 +304,12 @@ def line_item_body(
     Raises:
         OrbInputError: an argument cannot be right; `field` names it.
     """
-    name, item_id = (name or "").strip(), (item_id or "").strip()
+    name = name.strip() if name else ""
+    item_id = item_id.strip() if item_id else ""
     if not name and not item_id:
         raise OrbInputError("Give the line a name, or an item.", field="name")
     for field, value in (("start_date", start_date), ("end_date", end_date)):
-        if not isinstance(value, date) or isinstance(value, datetime):
-            raise OrbInputError(
-                f"{field} is a date without a time: Orb reads it in the customer's "
-                "time zone.",
-                field=field,
-            )
+        _require_date(value, field)
     if end_date < start_date:
         raise OrbInputError("The end is before the start.", field="end_date")
     body: dict[str, Any] = {
@@ -331,7 +327,7 @@ def line_item_body(
 
 def _fetch(client: OrbClient, invoice_id: str, *, using: str) -> Invoice:
     seen = observe_invoice(client, invoice_id, using=using)
-    if seen.payload is None:
+    if seen.is_absent:
         client.fetch_invoice(invoice_id)  # once more, for the error in Orb's words
     result = _write(client, [seen], using=using)
     if result.failed:
@@ -371,7 +367,7 @@ def _look(
         except OrbError as err:
             logger.warning("Invoice %s was not read back: %s", invoice_id, err)
             continue
-        if seen.payload is not None and shows(seen.payload):
+        if not seen.is_absent and shows(seen.payload):
             _write(client, [seen], using=using)
             return
     logger.warning("Orb does not show the change of invoice %s yet.", invoice_id)
@@ -385,6 +381,15 @@ def _id_of(invoice: Invoice | str) -> str:
     invoice_id = invoice.pk if isinstance(invoice, Invoice) else invoice
     _require_text(invoice_id, "invoice")
     return str(invoice_id)
+
+
+def _require_date(value: object, field: str) -> None:
+    if not isinstance(value, date) or isinstance(value, datetime):
+        raise OrbInputError(
+            f"{field} is a date without a time: Orb reads it in the customer's "
+            "time zone.",
+            field=field,
+        )
 
 
 def _require_text(value: object, field: str) -> None:

@@ -24,14 +24,8 @@ logger = logging.getLogger(__name__)
 # How long a task keeps a worker before the host's own tasks get their turn.
 TURN_SECONDS = 20
 
-_OPTIONS: dict[str, Any] = {
-    "acks_late": True,
-    "reject_on_worker_lost": True,
-    "ignore_result": True,
-}
 
-
-@shared_task(**_OPTIONS)
+@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def sync_invoices(mode: str = "incremental", since: str | None = None) -> int:
     """
     Start a run, or join the active one of its kind; the run's id.
@@ -50,7 +44,7 @@ def sync_invoices(mode: str = "incremental", since: str | None = None) -> int:
     return run.pk
 
 
-@shared_task(**_OPTIONS)
+@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def sync_page(window_id: int, lease: str) -> None:
     """Work on a run's window for a while, then hand it on."""
     using = mirror.database_alias()
@@ -68,13 +62,13 @@ def sync_page(window_id: int, lease: str) -> None:
     publish_due(run, using=using)
 
 
-@shared_task(**_OPTIONS)
+@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def sync_invoice(invoice_id: str) -> None:
     """Fetch one invoice from Orb into the mirror."""
     services.fetch_invoice(invoice_id)
 
 
-@shared_task(**_OPTIONS)
+@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def recover() -> None:
     """
     Take up what died or waited; run it every minute.
@@ -105,13 +99,12 @@ def publish(task: Task[Any, Any], *args: object, seconds: float = 0.0) -> bool:
 
     The rows are the queue, so a broker that is away delays work and loses none.
     """
+    options: dict[str, Any] = {"countdown": seconds} if seconds else {}
+    queue = get_settings().CELERY_QUEUE
+    if queue:
+        options["queue"] = queue
     try:
-        task.apply_async(
-            args=args,
-            countdown=seconds or None,
-            queue=get_settings().CELERY_QUEUE,
-            retry=False,
-        )
+        task.apply_async(args=args, retry=False, **options)
     except Exception:
         logger.warning("The broker took no message for %s.", task.name, exc_info=True)
         return False

@@ -271,10 +271,10 @@ def _fetched(
     seen: Sequence[Observation], *, is_last: bool, changes: dict[str, Any]
 ) -> _Step:
     return _Step(
-        [one for one in seen if one.payload is not None],
+        [one for one in seen if not one.is_absent],
         requests=len(seen),
         is_last=is_last,
-        absent=[one for one in seen if one.payload is None],
+        absent=[one for one in seen if one.is_absent],
         changes=changes,
     )
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 
 from django.db import models
 from django.db.models import Count, Sum
@@ -16,6 +16,15 @@ from django_orb.fields import (
     SearchKeyField,
     search_key,
 )
+
+
+class CurrencyTotal(TypedDict):
+    """What invoices in one currency add up to."""
+
+    currency: str
+    count: int
+    total: Decimal
+    amount_due: Decimal
 
 
 class InvoiceQuerySet(models.QuerySet["Invoice"]):
@@ -56,19 +65,16 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
             external_customer_id=external_customer_id,
         )
 
-    def totals_by_currency(self) -> list[dict[str, Any]]:
+    def totals_by_currency(self) -> list[CurrencyTotal]:
         """
-        `[{"currency", "count", "total", "amount_due"}, ...]`, one per currency.
-
-        Amounts of different currencies are never added up.
+        One entry per currency: amounts of different ones are never added up.
         """
-        return list(
+        sums = (
             self.order_by("currency")
             .values("currency")
-            .annotate(
-                count=Count("pk"), total=Sum("total"), amount_due=Sum("amount_due")
-            )
+            .annotate(count=Count("pk"), total=Sum("total"), amount_due=Sum("amount_due"))
         )
+        return [CurrencyTotal(**row) for row in sums]
 
 
 class Invoice(models.Model):

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from datetime import datetime, timezone
+from types import FrameType
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.dateparse import parse_date, parse_datetime
+
+from django_orb import mirror, runs, services, tasks
+from django_orb.exceptions import (
+    OrbConfigurationError,
+    OrbError,
+    OrbSyncRunningError,
+)
+from django_orb.management.progress import ProgressPrinter
+from django_orb.models import SyncRun
+
+
+class Command(BaseCommand):
+    help = "Bring the mirror of Orb's invoices up to date."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--mode",
+            choices=["incremental", "full"],
+            default="incremental",
+            help="incremental: what is open or recent. full: everything, and what is gone.",
+        )
+        parser.add_argument(
+            "--since",
+            type=_moment,
+            metavar="DATE",
+            help="every invoice dated at or after this (UTC unless it has an offset)",
+        )
+        parser.add_argument(
+            "--invoice",
+            action="append",
+            metavar="ID",
+            help="just this invoice; may be repeated",
+        )
+        parser.add_argument(
+            "--in-process",
+            action="store_true",
+            help="do the work here instead of in Celery workers, and show it",
+        )
+        parser.add_argument(
+            "--accept-missing",
+            action="store_true",
+            help="believe Orb when it no longer knows many invoices",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            if options["in_process"] or options["invoice"]:
+                self._work_here(options)
+            else:
+                self._start(options)
+        except OrbConfigurationError as err:
+            raise CommandError(str(err)) from err
+        except OrbError as err:
+            raise CommandError(str(err)) from err
+
+    def _work_here(self, options: dict[str, Any]) -> None:
+        signal.signal(signal.SIGTERM, _interrupt)
+        printer = ProgressPrinter(self.stdout)
+        try:
+            run = services.sync_invoices(
+                mode=options["mode"],
+                since=options["since"],
+                invoice_ids=options["invoice"],
+                accept_missing=options["accept_missing"],
+                on_step=printer.show,
+            )
+        except KeyboardInterrupt:
+            printer.close()
+            self.stderr.write("Stopped. The next call goes on where this one stopped.")
+            sys.exit(130)
+        printer.close()
+        self.stdout.write(_summary(run))
+        if run.failed:
+            raise CommandError(run.error)
+
+    def _start(self, options: dict[str, Any]) -> None:
+        using = mirror.database_alias()
+        kind = services.run_kind(mode=options["mode"], since=options["since"])
+        try:
+            run = runs.start_run(
+                kind,
+                using=using,
+                since=options["since"],
+                accept_missing=options["accept_missing"],
+            )
+        except OrbSyncRunningError as err:
+            raise CommandError(str(err)) from err
+        tasks.publish_due(run, using=using)
+        self.stdout.write(
+            f"Started {run}. Celery workers do it; the admin shows how far they are. "
+            "Without workers, use --in-process."
+        )
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = parse_datetime(text)
+        day = parse_date(text) if moment is None else None
+    except ValueError:
+        moment = day = None
+    if moment is None and day is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date such as 2026-01-31.")
+    if moment is None:
+        assert day is not None  # noqa: S101
+        moment = datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def _summary(run: SyncRun) -> str:
+    parts = [
+        f"{run.invoices} invoices seen: {run.created} new, {run.updated} changed, "
+        f"{run.unchanged} unchanged"
+    ]
+    if run.failed:
+        parts.append(f"{run.failed} not understood")
+    if run.missing:
+        parts.append(f"{run.missing} gone from Orb")
+    return f"{', '.join(parts)}. {run.requests} requests."
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
