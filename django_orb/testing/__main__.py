@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the sandbox until it is told to stop; its first line is its base URL."""
+    options = parser().parse_args(arguments)
+    try:
+        from . import OrbSandbox
+    except ImportError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with OrbSandbox(**vars(options)) as orb:
+        sys.stdout.write(f"{orb.base_url}\n")
+        sys.stdout.flush()
+        stopped.wait()
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m django_orb.testing",
+        description="An Orb with a made-up account, on this machine.",
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    parser.add_argument("--invoices", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--latency-ms", type=float, default=0)
+    parser.add_argument("--api-key", default="sandbox-key")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Days of customers: Orb's dates are their midnight, shown in UTC."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timezone, tzinfo
+from functools import lru_cache
+
+from dateutil.tz import gettz
+
+DAY = 86_400
+
+
+@lru_cache(maxsize=64)
+def zone(name: str) -> tzinfo:
+    # dateutil carries its own copy of the zones; zoneinfo fails without the system's.
+    found = gettz(name)
+    return found if found is not None else timezone.utc
+
+
+def midnight(day: date, time_zone: str) -> int:
+    """When a day begins for a customer, in seconds since 1970."""
+    return int(datetime(*day.timetuple()[:3], tzinfo=zone(time_zone)).timestamp())
+
+
+@lru_cache(maxsize=100_000)
+def month_start(months: int, day: int, time_zone: str) -> int:
+    """When the given day of a month begins; `months` are counted from year 0."""
+    year, month = divmod(months, 12)
+    return midnight(date(year, month + 1, day), time_zone)
+
+
+def shown(moment: int) -> str:
+    """The form of all of Orb's times: UTC as an offset, seconds, no `Z`."""
+    return datetime.fromtimestamp(moment, timezone.utc).isoformat()
+
+
+def stamp(moment: int | None) -> bytes:
+    """The same as JSON, put together from two halves that are often asked for."""
+    if moment is None:
+        return b"null"
+    day, second = divmod(moment, DAY)
+    return b'"%bT%b+00:00"' % (_day(day), _second(second))
+
+
+@lru_cache(maxsize=20_000)
+def _day(day: int) -> bytes:
+    return shown(day * DAY)[:10].encode()
+
+
+@lru_cache(maxsize=DAY)
+def _second(second: int) -> bytes:
+    return shown(second)[11:19].encode()
+
+
+def parsed(moment: str | None) -> int | None:
+    return None if moment is None else int(datetime.fromisoformat(moment).timestamp())

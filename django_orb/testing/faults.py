@@ -1,0 +1,74 @@
+"""Misbehaviour on request, by route and count."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+OUTCOMES = ("fail", "cut")
+WHEN = {"fail": ("before", "after"), "cut": ("before", "after", "during")}
+
+
+@dataclass
+class Fault:
+    """
+    What happens to the next `count` requests to a route, after `skip` others.
+
+    `when` is "before" the request is executed, "after" it was, or, for a cut,
+    "during" the answer's body.
+    """
+
+    kind: str
+    count: int
+    route: str | None = None
+    skip: int = 0
+    when: str = "before"
+    status: int = 500
+    headers: Mapping[str, str] = field(default_factory=dict)
+    html: bool = False
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.when not in WHEN.get(self.kind, ("before",)):
+            raise ValueError(f"{self.kind} cannot happen {self.when!r}")
+
+    def matches(self, route: str) -> bool:
+        return self.count > 0 and self.route in {None, route}
+
+
+class Faults:
+    """Those that wait; each request takes at most one of each kind it asks for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        with self._lock:
+            self._waiting.append(fault)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._waiting.clear()
+
+    def waiting(self) -> int:
+        with self._lock:
+            return sum(fault.count for fault in self._waiting)
+
+    def take(self, route: str, *kinds: str) -> Fault | None:
+        """The first that matches, in the order in which they were asked for."""
+        with self._lock:
+            for fault in self._waiting:
+                if fault.kind in kinds and fault.matches(route):
+                    return self._used(fault)
+        return None
+
+    def _used(self, fault: Fault) -> Fault | None:
+        if fault.skip:
+            fault.skip -= 1
+            return None
+        fault.count -= 1
+        if not fault.count:
+            self._waiting.remove(fault)
+        return fault

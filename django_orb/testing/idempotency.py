@@ -1,0 +1,101 @@
+"""
+Idempotency keys of POST requests.
+
+Source: https://docs.withorb.com/api-reference (idempotency): 48 hours, 64
+characters, 409 for another body or while the first is running.
+Own choices: a key holds for the whole account; method, path and body are what is
+compared; answers 2xx and 4xx are kept, except 409 and 429, and 5xx are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass
+
+from werkzeug.wrappers import Request, Response
+
+from .clock import Clock
+from .problems import conflict, invalid
+
+KEPT_SECONDS = 48 * 3600
+MAX_LENGTH = 64
+HEADER = "Idempotency-Key"
+
+
+@dataclass
+class _Kept:
+    fingerprint: str
+    since: int
+    response: Response | None = None
+
+
+class IdempotencyKeys:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: dict[str, _Kept] = {}
+
+    def begin(self, request: Request) -> Response | None:
+        """
+        The kept answer, or None when the request is to be executed.
+
+        Raises:
+            Problem: 400 for a key that is too long, 409 for a conflict.
+        """
+        key = key_of(request)
+        if key is None:
+            return None
+        if len(key) > MAX_LENGTH:
+            raise invalid(f"{HEADER}: longer than {MAX_LENGTH} characters")
+        with self._lock:
+            kept = self._alive(key)
+            if kept is None:
+                self._kept[key] = _Kept(_fingerprint(request), self._clock.timestamp())
+                return None
+        return _replayed(kept, request)
+
+    def finish(self, request: Request, response: Response) -> None:
+        key = key_of(request)
+        if key is None:
+            return
+        with self._lock:
+            if response.status_code >= 500 or response.status_code in {409, 429}:
+                self._kept.pop(key, None)
+            elif key in self._kept:
+                self._kept[key].response = response
+
+    def forget(self, request: Request) -> None:
+        """The request came to nothing: its key is free again."""
+        with self._lock:
+            self._kept.pop(key_of(request) or "", None)
+
+    def _alive(self, key: str) -> _Kept | None:
+        kept = self._kept.get(key)
+        if kept and kept.since + KEPT_SECONDS <= self._clock.timestamp():
+            del self._kept[key]
+            return None
+        return kept
+
+
+def key_of(request: Request) -> str | None:
+    # Orb ignores the header on other methods; its SDK sends it with all but GET.
+    if request.method not in {"POST", "PATCH"}:
+        return None
+    return request.headers.get(HEADER)
+
+
+def _fingerprint(request: Request) -> str:
+    text = f"{request.method} {request.path}\n".encode() + request.get_data()
+    return hashlib.sha256(text).hexdigest()
+
+
+def _replayed(kept: _Kept, request: Request) -> Response:
+    if kept.fingerprint != _fingerprint(request):
+        raise conflict("This idempotency key was used with another request.")
+    if kept.response is None:
+        raise conflict("A request with this idempotency key is being processed.")
+    headers = [*kept.response.headers, ("Idempotent-Replayed", "true")]
+    return Response(
+        kept.response.get_data(), status=kept.response.status_code, headers=headers
+    )

@@ -1,0 +1,232 @@
+"""A made-up account: who is billed for what, and what became of each invoice."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import datetime
+
+from .bills import BillKey
+from .calendars import DAY, month_start
+from .catalog import PARTIALS, PLANS, SERVICES
+from .customers import Customer, make_customers
+from .ids import digest, letters
+from .rows import STATUSES, Row
+
+HISTORY_MONTHS = 36
+INVOICES_PER_CUSTOMER = 18
+HOUR = 3600
+
+# Orb waits twelve hours for late usage before it issues:
+# https://docs.withorb.com/invoicing/invoice-issuance
+GRACE = 12 * HOUR
+
+
+def usage_levels(size: int) -> int:
+    """
+    How many different amounts of usage there are.
+
+    Invoices alike in plan, place and level share a bill, so that a large account
+    is rendered from a few thousand bills and a small one has no two alike.
+    """
+    return 1000 if size <= 2000 else 48 if size <= 20_000 else 12
+
+
+class Seeder:
+    """Makes the same invoices from the same seed, size and day."""
+
+    def __init__(self, seed: int, size: int, now: datetime) -> None:
+        self.seed = seed
+        self.size = size
+        self.levels = usage_levels(size)
+        # A day, not an instant: two sandboxes started minutes apart are equal.
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        self.today = int(midnight.timestamp())
+        self._month = now.year * 12 + now.month - 1
+        count = max(8, size // INVOICES_PER_CUSTOMER) if size else 0
+        self.customers = make_customers(seed, count, HISTORY_MONTHS)
+
+    def rows(self) -> list[Row]:
+        rows = []
+        for row in self._newest_first():
+            if len(rows) == self.size:
+                break
+            rows.append(row)
+        rows.sort(key=lambda row: (row.date, row.id))
+        for number, row in enumerate(rows, 1):
+            row.number = number
+        self._leave_no_status_out(rows)
+        self._differ_by_case_only(rows)
+        return rows
+
+    def _newest_first(self) -> Iterator[Row]:
+        if not self.customers:
+            return
+        period = 1
+        while True:
+            for index, customer in enumerate(self.customers):
+                yield from self._month_of(index, customer, period)
+            period -= 1
+
+    def _month_of(self, index: int, customer: Customer, period: int) -> Iterator[Row]:
+        oldest = index % 3 == 0
+        if not (customer.first_month <= period <= customer.last_month or oldest):
+            return
+        chance = digest(self.seed, "month", index, period)
+        if customer.plan and self._is_billed(customer, period):
+            yield self._subscription_row(customer, period, chance)
+        if customer.plan and chance[60] < 9 and period < 0:
+            yield self._partial_row(customer, period, chance)
+        if chance[61] < (12 if customer.plan else 110):
+            yield self._one_off_row(customer, period, chance)
+
+    def _boundary(self, customer: Customer, period: int) -> int:
+        zone = customer.region.time_zone
+        return month_start(self._month + period, customer.billing_day, zone)
+
+    def _is_billed(self, customer: Customer, period: int) -> bool:
+        """The period is over, or it is the one that runs: that one is a draft."""
+        if self._boundary(customer, period) <= self.today:
+            return True
+        runs = self._boundary(customer, period - 1) <= self.today
+        return runs and customer.last_month == 1
+
+    def _subscription_row(self, customer: Customer, period: int, chance: bytes) -> Row:
+        date = self._boundary(customer, period)
+        created = self._boundary(customer, period - 1) + 60 + chance[20]
+        plan = customer.plan or ""
+        extra = _extra(plan, chance[9])
+        row = self._row(customer, period, date, "subscription", plan, chance, extra)
+        row.created = created
+        self._settle(row, date + GRACE + chance[0] * 14, chance)
+        return row
+
+    def _partial_row(self, customer: Customer, period: int, chance: bytes) -> Row:
+        start = self._boundary(customer, period - 1)
+        date = start + (3 + chance[21] % 24) * DAY
+        kind = f"partial:{chance[22] % len(PARTIALS)}"
+        row = self._row(customer, period, date, "partial", kind, chance)
+        self._settle(row, date + chance[0] * 3, chance)
+        return row
+
+    def _one_off_row(self, customer: Customer, period: int, chance: bytes) -> Row:
+        start = self._boundary(customer, period)
+        date = start + (chance[23] % 28) * DAY
+        kind = f"service:{chance[24] % len(SERVICES)}"
+        row = self._row(customer, period, date, "one_off", kind, chance)
+        self._settle(row, date + chance[0] * 3, chance)
+        return row
+
+    def _row(
+        self,
+        customer: Customer,
+        period: int,
+        date: int,
+        source: str,
+        kind: str,
+        chance: bytes,
+        extra: str = "",
+    ) -> Row:
+        discount = customer.discount if source == "subscription" else ""
+        region = customer.region.code
+        level = self._level(customer, period, chance)
+        key = BillKey(kind, customer.currency, region, discount, level, extra)
+        return Row(
+            id=letters(digest(self.seed, source, customer.id, period)[:12]),
+            number=0,
+            date=date,
+            due=date + customer.net_terms * DAY,
+            status="issued",
+            source=source,
+            customer=customer,
+            bill=key,
+            period=period,
+            created=min(date, self.today) - chance[20] * 60,
+        )
+
+    def _level(self, customer: Customer, period: int, chance: bytes) -> int:
+        usage = customer.usage + customer.growth * period + (chance[8] - 128) / 1400
+        return int(min(0.999, max(0.0, usage)) * self.levels)
+
+    def _settle(self, row: Row, issued: int, chance: bytes) -> None:
+        """Decide what became of an invoice that is due to be issued at `issued`."""
+        if issued > self.today or _waits_for_a_person(row, chance, self.today):
+            self._stay_draft(row, chance)
+            return
+        row.issued = issued
+        if chance[2] < 5 and issued + 10 * DAY <= self.today:
+            row.status, row.settled = "void", issued + (1 + chance[3] % 9) * DAY
+        elif row.bill.kind == "developer":
+            row.status, row.settled = "paid", issued
+        elif row.customer.collection == "sync":
+            row.status = "synced"
+        else:
+            self._collect(row, issued, chance)
+
+    def _stay_draft(self, row: Row, chance: bytes) -> None:
+        row.status, row.due = "draft", None
+        row.bill = row.bill._replace(region="")
+        by_itself = row.source != "one_off" or chance[1] >= 128
+        if by_itself and row.date + GRACE > self.today:
+            grace = GRACE if row.source == "subscription" else 0
+            row.scheduled = row.date + grace
+
+    def _collect(self, row: Row, issued: int, chance: bytes) -> None:
+        if row.customer.collection == "auto":
+            paid = self._charged(row, issued, chance)
+        else:
+            paid = self._transferred(row, chance)
+        if paid is not None and paid <= self.today:
+            row.status, row.settled = "paid", paid
+
+    def _charged(self, row: Row, issued: int, chance: bytes) -> int | None:
+        first = issued + HOUR + chance[4] * 60
+        if first > self.today:
+            return None
+        row.attempts = 1
+        recent = issued > self.today - 75 * DAY
+        if chance[5] < 4 and recent:
+            row.attempts = 1 + min(3, (self.today - first) // (3 * DAY))
+            return None
+        if chance[5] < 18 and first + 3 * DAY <= self.today:
+            row.attempts = 2
+            return first + 3 * DAY
+        return first
+
+    def _transferred(self, row: Row, chance: bytes) -> int | None:
+        due = row.due or row.date
+        if chance[7] < 8 and row.date > self.today - 170 * DAY:
+            return None
+        late = (8 + chance[10] % 35) * DAY if row.customer.late else 0
+        return due + late + (chance[6] - 190) * HOUR
+
+    def _leave_no_status_out(self, rows: list[Row]) -> None:
+        """Give small accounts every status too, at the cost of some paid invoices."""
+        paid = [row for row in rows if row.status == "paid" and row.settled]
+        random.Random(self.seed).shuffle(paid)  # noqa: S311
+        for status in STATUSES if len(rows) >= 20 else ():
+            if status != "draft" and not any(row.status == status for row in rows):
+                row = paid.pop()
+                row.status, row.attempts = status, 0
+                row.settled = row.settled if status == "void" else None
+
+    def _differ_by_case_only(self, rows: list[Row]) -> None:
+        # Orb's ids are case-sensitive; a mirror that folds case loses one of these.
+        if len(rows) >= 100:
+            rows[-50].id = rows[-60].id.swapcase()
+
+
+def _extra(plan: str, chance: int) -> str:
+    metered = any("ingestion" in item.price.name for item in PLANS[plan])
+    if chance < 7 and metered:
+        return "sla_credit"
+    if chance < 11 and plan in {"business", "enterprise"}:
+        return "goodwill"
+    if chance < 16 and plan != "developer":
+        return "archive"
+    return "threshold" if chance < 20 and metered else ""
+
+
+def _waits_for_a_person(row: Row, chance: bytes, today: int) -> bool:
+    """A one-off that nobody has issued yet."""
+    return row.source == "one_off" and chance[1] < 40 and row.date > today - 45 * DAY

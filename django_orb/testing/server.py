@@ -1,0 +1,157 @@
+"""HTTP/1.1 on loopback with connections that stay open, which werkzeug's closes."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from .app import ConnectionCut
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+Headers = list[tuple[str, str]]
+
+_SMALL = 65_536
+
+
+class Handler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Without it an answer waits 40 ms for the acknowledgement of the one before.
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        connections_of(self.server).add(self.connection)
+
+    def finish(self) -> None:
+        with suppress(OSError):
+            super().finish()
+        connections_of(self.server).discard(self.connection)
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Nothing: stderr is not ours."""
+
+    def make_environ(self) -> WSGIEnvironment:
+        # A slash inside an id must not become one of the path.
+        self.path = self.path.replace("%2F", "%252F").replace("%2f", "%252F")
+        environ = super().make_environ()
+        if not environ.get("wsgi.input_terminated"):
+            # Read it now: what is left over would be taken for the next request.
+            length = int(environ.get("CONTENT_LENGTH") or 0)
+            environ["wsgi.input"] = io.BytesIO(self.rfile.read(length))
+        return environ
+
+    def run_wsgi(self) -> None:
+        if self.headers.get("Expect", "").strip().lower() == "100-continue":
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.environ = self.make_environ()
+        answer = _Answer()
+        try:
+            body = self.server.app(self.environ, answer.start)
+            self._send(answer, body)
+        except ConnectionCut as cut:
+            self._cut(cut)
+
+    def _send(self, answer: _Answer, body: Iterable[bytes]) -> None:
+        head = self._head(answer.status, answer.headers)
+        pieces = iter(body)
+        first = next(pieces, b"")
+        if len(first) < _SMALL:
+            self.wfile.write(head + first)
+        else:
+            self.wfile.write(head)
+            self.wfile.write(first)
+        for piece in pieces:
+            self.wfile.write(piece)
+
+    def _head(self, status: str, headers: Headers) -> bytes:
+        if self.close_connection:
+            headers = [*headers, ("Connection", "close")]
+        lines = [f"HTTP/1.1 {status}", f"Date: {self.date_time_string()}"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+    def _cut(self, cut: ConnectionCut) -> None:
+        """Close without an answer, or in the middle of one."""
+        self.close_connection = True
+        if cut.response is not None:
+            status = HTTPStatus(cut.response.status_code)
+            headers = list(cut.response.headers)
+            body = cut.response.get_data()
+            head = self._head(f"{status.value} {status.phrase}", headers)
+            self.wfile.write(head + body[: len(body) // 2])
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Answer:
+    """What the application says before its body."""
+
+    def __init__(self) -> None:
+        self.status = ""
+        self.headers: Headers = []
+
+    def start(self, status: str, headers: Headers, _: Any = None) -> Any:
+        self.status, self.headers = status, headers
+        return None
+
+
+class _Connections:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+
+    def add(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open.add(connection)
+
+    def discard(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open.discard(connection)
+
+    def close(self) -> None:
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+
+def connections_of(server: BaseWSGIServer) -> _Connections:
+    connections: _Connections = server.__dict__.setdefault(
+        "connections", _Connections()
+    )
+    return connections
+
+
+class Server:
+    """A threaded server in a thread of its own."""
+
+    def __init__(self, app: WSGIApplication, host: str, port: int) -> None:
+        self._server = make_server(
+            host, port, app, threaded=True, request_handler=Handler
+        )
+        self.port = self._server.server_port
+        self._thread = threading.Thread(
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": 0.05},
+            name="orb-sandbox",
+            daemon=True,
+        )
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        # A pooled connection would go on answering from a stopped sandbox.
+        connections_of(self._server).close()
