@@ -19,7 +19,7 @@ from .exceptions import OrbSyncRunningError
 from .mirror import Observation
 from .models import Invoice, InvoiceFailure, SyncAbsence, SyncRun, SyncWindow
 from .models.runs import COUNTS
-from .windows import WindowFailedError
+from .steps import WindowFailedError
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Literal
 
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -25,6 +25,7 @@ from .exceptions import (
     OrbPayloadError,
     OrbSyncFailedError,
 )
+from .inputs import line_item_body, require_text
 from .mirror import Observation, WriteResult
 from .models import Invoice, InvoiceLineItem, InvoiceOperation, SyncRun
 from .operations import Request
@@ -101,7 +102,7 @@ def fetch_invoice(invoice_id: str) -> Invoice:
         OrbPayloadError: Orb's answer could not be stored; it is recorded with why.
         OrbError: Orb did not answer.
     """
-    _require_text(invoice_id, "invoice_id")
+    require_text(invoice_id, "invoice_id")
     with OrbClient.from_settings() as client:
         return _fetch(client, invoice_id, using=mirror.database_alias())
 
@@ -114,7 +115,7 @@ def fetch_upcoming_invoice(subscription_id: str) -> UpcomingInvoice:
         OrbNotFoundError: no such subscription, or it has no upcoming invoice.
         OrbError: Orb did not answer.
     """
-    _require_text(subscription_id, "subscription_id")
+    require_text(subscription_id, "subscription_id")
     with OrbClient.from_settings() as client:
         return read_upcoming(client.fetch_upcoming_invoice(subscription_id))
 
@@ -280,49 +281,13 @@ def run_kind(
         if since or mode != "incremental":
             raise OrbInputError("invoice_ids goes with neither mode nor since.")
         for invoice_id in invoice_ids:
-            _require_text(invoice_id, "invoice_ids")
+            require_text(invoice_id, "invoice_ids")
         return SyncRun.Kind.ONE.value
     if since is None:
         return mode
     if since.tzinfo is None:
         raise OrbInputError("since needs a time zone.", field="since")
     return SyncRun.Kind.PARTIAL.value
-
-
-def line_item_body(
-    *,
-    name: str | None,
-    item_id: str | None,
-    quantity: Decimal | int | str,
-    amount: Decimal | int | str,
-    start_date: date,
-    end_date: date,
-) -> dict[str, Any]:
-    """
-    Check a line item's arguments and write them as Orb's request has them.
-
-    Raises:
-        OrbInputError: an argument cannot be right; `field` names it.
-    """
-    name = name.strip() if name else ""
-    item_id = item_id.strip() if item_id else ""
-    if not name and not item_id:
-        raise OrbInputError("Give the line a name, or an item.", field="name")
-    for field, value in (("start_date", start_date), ("end_date", end_date)):
-        _require_date(value, field)
-    if end_date < start_date:
-        raise OrbInputError("The end is before the start.", field="end_date")
-    body: dict[str, Any] = {
-        "amount": f"{_number(amount, 'amount'):f}",
-        "quantity": _number(quantity, "quantity"),
-        "start_date": start_date.isoformat(),
-        "end_date": end_date.isoformat(),
-    }
-    if name:
-        body["name"] = name
-    if item_id:
-        body["item_id"] = item_id
-    return body
 
 
 def _fetch(client: OrbClient, invoice_id: str, *, using: str) -> Invoice:
@@ -379,37 +344,5 @@ def _line_ids(payload: Mapping[str, Any]) -> set[str]:
 
 def _id_of(invoice: Invoice | str) -> str:
     invoice_id = invoice.pk if isinstance(invoice, Invoice) else invoice
-    _require_text(invoice_id, "invoice")
+    require_text(invoice_id, "invoice")
     return str(invoice_id)
-
-
-def _require_date(value: object, field: str) -> None:
-    if not isinstance(value, date) or isinstance(value, datetime):
-        raise OrbInputError(
-            f"{field} is a date without a time: Orb reads it in the customer's "
-            "time zone.",
-            field=field,
-        )
-
-
-def _require_text(value: object, field: str) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise OrbInputError(f"{field} is empty.", field=field)
-
-
-def _number(value: Decimal | int | str, field: str) -> Decimal:
-    if isinstance(value, (float, bool)):
-        raise OrbInputError(
-            f"{field} is a {type(value).__name__}; give a Decimal or a str, which are "
-            "exact.",
-            field=field,
-        )
-    try:
-        number = Decimal(value)
-    except (InvalidOperation, TypeError, ValueError) as err:
-        raise OrbInputError(
-            f"{field} is not a number: {value!r}.", field=field
-        ) from err
-    if not number.is_finite():
-        raise OrbInputError(f"{field} is not a number: {value!r}.", field=field)
-    return number

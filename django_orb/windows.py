@@ -11,19 +11,17 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from django.db.models import F, Q
 
 from . import mirror
 from .client import OrbClient
-from .clock import Timed, clock_of, timed
+from .clock import clock_of
 from .exceptions import (
     OrbAPIError,
-    OrbBadRequestError,
     OrbConflictError,
     OrbConnectionError,
     OrbError,
@@ -32,22 +30,16 @@ from .exceptions import (
     OrbServerError,
 )
 from .mirror import Observation, WriteResult
-from .models import Invoice, InvoiceFailure, SyncAbsence, SyncRun, SyncWindow
-from .payloads import parse_datetime
-from .refresh import observe_invoices
+from .models import SyncAbsence, SyncRun, SyncWindow
+from .steps import PageReader, Step, WindowFailedError, take_step
 
 LEASE_SECONDS = 120
 MAX_WAIT_SECONDS = 60
-FETCHES_PER_STEP = 20
 MAX_ATTEMPTS = 10
 
 
 class LeaseLostError(Exception):
     """Another worker has the window, or the run was ended; write nothing."""
-
-
-class WindowFailedError(OrbError):
-    """The window cannot be finished, and why."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +49,6 @@ class Progress:
     is_done: bool = False
     is_lost: bool = False
     wait_seconds: float = 0.0
-
-
-@dataclass
-class _Step:
-    """What one step found, and where it leaves the window."""
-
-    observations: list[Observation]
-    requests: int = 1
-    is_page: bool = False
-    is_last: bool = False
-    absent: list[Observation] = field(default_factory=list)
-    changes: dict[str, Any] = field(default_factory=dict)
 
 
 def new_lease() -> str:
@@ -116,11 +96,11 @@ def work(
     """
     deadline = time.monotonic() + seconds
     with ThreadPoolExecutor(max_workers=1) as executor:
-        reader = _PageReader(client, page_size, executor)
+        reader = PageReader(client, page_size, executor)
         while True:
             try:
                 window = _begin_step(window_id, lease, using=using)
-                step = _take_step(window, reader, client, using)
+                step = take_step(window, reader, client, using)
                 is_done = _commit_step(window, step, using=using)
             except LeaseLostError:
                 return Progress(is_lost=True)
@@ -132,42 +112,6 @@ def work(
                 return Progress(is_done=True)
             if time.monotonic() >= deadline:
                 return Progress()
-
-
-class _PageReader:
-    """Reads pages of the list, one ahead: the network while the database works."""
-
-    def __init__(
-        self, client: OrbClient, page_size: int, executor: ThreadPoolExecutor
-    ) -> None:
-        self._client = client
-        self._page_size = page_size
-        self._executor = executor
-        self._ahead: tuple[str, Future[Timed[dict[str, Any]]]] | None = None
-
-    def read(self, window: SyncWindow) -> Timed[dict[str, Any]]:
-        cursor = window.cursor
-        ahead, self._ahead = self._ahead, None
-        if ahead and ahead[0] == cursor:
-            answer = ahead[1].result()
-        else:
-            answer = self._fetch(window, cursor)
-        next_cursor = _next_cursor(answer.value)
-        if next_cursor and next_cursor != cursor:
-            future = self._executor.submit(self._fetch, window, next_cursor)
-            self._ahead = next_cursor, future
-        return answer
-
-    def _fetch(self, window: SyncWindow, cursor: str) -> Timed[dict[str, Any]]:
-        return timed(
-            lambda: self._client.fetch_invoices_page(
-                status=window.statuses,
-                invoice_date_gte=window.invoice_date_gte,
-                invoice_date_lt=window.invoice_date_lt,
-                limit=self._page_size,
-                cursor=cursor or None,
-            )
-        )
 
 
 def _begin_step(window_id: int, lease: str, *, using: str) -> SyncWindow:
@@ -195,114 +139,7 @@ def _begin_step(window_id: int, lease: str, *, using: str) -> SyncWindow:
     return window
 
 
-def _take_step(
-    window: SyncWindow, reader: _PageReader, client: OrbClient, using: str
-) -> _Step:
-    if window.doubtful_ids:
-        return _fetch_doubtful(window, client, using)
-    if window.kind == SyncWindow.Kind.LIST:
-        return _read_page(window, reader, using)
-    if window.kind == SyncWindow.Kind.FETCH:
-        return _fetch_chosen(window, client, using)
-    return _check_unseen(window, client, using)
-
-
-def _read_page(window: SyncWindow, reader: _PageReader, using: str) -> _Step:
-    try:
-        answer = reader.read(window)
-    except OrbBadRequestError as err:
-        if not window.cursor:
-            raise
-        return _reopen(window, f"Orb refused the cursor: {err}")
-    page = answer.value
-    next_cursor = _next_cursor(page)
-    if next_cursor and next_cursor == window.cursor:
-        return _reopen(window, "Orb repeated a cursor.")
-    interval = clock_of(using).interval(answer.started, answer.ended)
-    return _Step(
-        mirror.read_page(page["data"], interval),
-        is_page=True,
-        is_last=not next_cursor,
-        changes={
-            "cursor": next_cursor,
-            "last_invoice_date": _last_date(page["data"]) or window.last_invoice_date,
-        },
-    )
-
-
-def _reopen(window: SyncWindow, reason: str) -> _Step:
-    """Start the list again at the last date seen, inclusive; twice there is failure."""
-    last = window.last_invoice_date
-    if last is None or window.reopened_from == last:
-        raise WindowFailedError(f"{reason} Starting again from {last} did not help.")
-    changes = {
-        "cursor": "",
-        "reopened_from": last,
-        "invoice_date_lt": last + timedelta(microseconds=1),
-    }
-    return _Step([], changes=changes)
-
-
-def _fetch_doubtful(window: SyncWindow, client: OrbClient, using: str) -> _Step:
-    batch = window.doubtful_ids[:FETCHES_PER_STEP]
-    rest = window.doubtful_ids[FETCHES_PER_STEP:]
-    seen = observe_invoices(client, batch, using=using)
-    return _fetched(seen, is_last=False, changes={"doubtful_ids": rest})
-
-
-def _fetch_chosen(window: SyncWindow, client: OrbClient, using: str) -> _Step:
-    start = int(window.cursor or 0)
-    end = start + FETCHES_PER_STEP
-    seen = observe_invoices(client, window.invoice_ids[start:end], using=using)
-    is_last = end >= len(window.invoice_ids)
-    return _fetched(seen, is_last=is_last, changes={"cursor": str(end)})
-
-
-def _check_unseen(window: SyncWindow, client: OrbClient, using: str) -> _Step:
-    ids = _unseen_ids(window, using)
-    seen = observe_invoices(client, ids, using=using)
-    is_last = len(ids) < FETCHES_PER_STEP
-    return _fetched(
-        seen, is_last=is_last, changes={"cursor": ids[-1] if ids else window.cursor}
-    )
-
-
-def _fetched(
-    seen: Sequence[Observation], *, is_last: bool, changes: dict[str, Any]
-) -> _Step:
-    return _Step(
-        [one for one in seen if not one.is_absent],
-        requests=len(seen),
-        is_last=is_last,
-        absent=[one for one in seen if one.is_absent],
-        changes=changes,
-    )
-
-
-def _unseen_ids(window: SyncWindow, using: str) -> list[str]:
-    """The next ids that the run should have met and did not."""
-    run = window.run
-    unseen = Q(observation__run_id=None) | Q(observation__run_id__lt=run.pk)
-    invoices = Invoice.objects.using(using).filter(
-        unseen, pk__gt=window.cursor, missing_since=None
-    )
-    if run.kind != SyncRun.Kind.FULL:
-        invoices = invoices.unsettled()
-    failures = (
-        InvoiceFailure.objects.using(using)
-        .filter(
-            Q(run_id=None) | Q(run_id__lt=run.pk),
-            pk__gt=window.cursor,
-        )
-        .exclude(pk__startswith=mirror.NO_ID)
-    )
-    ids: set[str] = set()
-    for query in (invoices, failures):
-        ids.update(query.order_by("pk").values_list("pk", flat=True)[:FETCHES_PER_STEP])
-    return sorted(ids)[:FETCHES_PER_STEP]
-
-
-def _commit_step(window: SyncWindow, step: _Step, *, using: str) -> bool:
+def _commit_step(window: SyncWindow, step: Step, *, using: str) -> bool:
     """Store what the step found and move the window on; whether it is done."""
     is_exhausted = window.is_exhausted or step.is_last
     changes = {"doubtful_ids": window.doubtful_ids, **step.changes}
@@ -388,18 +225,3 @@ def _defer(window: SyncWindow, err: OrbError, *, using: str) -> float:
         error=str(err),
     )
     return seconds
-
-
-def _next_cursor(page: dict[str, Any]) -> str:
-    metadata = page.get("pagination_metadata") or {}
-    return metadata.get("next_cursor") or ""
-
-
-def _last_date(payloads: Sequence[Any]) -> Any:
-    """The invoice date at the end of a page, where the page has a readable one."""
-    for payload in reversed(payloads):
-        try:
-            return parse_datetime(payload["invoice_date"])
-        except (KeyError, TypeError, ValueError):
-            continue
-    return None

@@ -1,0 +1,191 @@
+"""What one step of a window asks Orb, and what came; nothing is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Q
+
+from . import mirror
+from .client import OrbClient, next_cursor
+from .clock import Timed, clock_of, timed
+from .exceptions import OrbBadRequestError, OrbError
+from .mirror import Observation
+from .models import Invoice, InvoiceFailure, SyncRun, SyncWindow
+from .payloads import parse_datetime
+from .refresh import observe_invoices
+
+FETCHES_PER_STEP = 20
+
+
+class WindowFailedError(OrbError):
+    """The window cannot be finished, and why."""
+
+
+@dataclass
+class Step:
+    """What one step found, and where it leaves the window."""
+
+    observations: list[Observation]
+    requests: int = 1
+    is_page: bool = False
+    is_last: bool = False
+    absent: list[Observation] = field(default_factory=list)
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+class PageReader:
+    """Reads pages of the list, one ahead: the network while the database works."""
+
+    def __init__(
+        self, client: OrbClient, page_size: int, executor: ThreadPoolExecutor
+    ) -> None:
+        self._client = client
+        self._page_size = page_size
+        self._executor = executor
+        self._ahead: tuple[str, Future[Timed[dict[str, Any]]]] | None = None
+
+    def read(self, window: SyncWindow) -> Timed[dict[str, Any]]:
+        cursor = window.cursor
+        ahead, self._ahead = self._ahead, None
+        if ahead and ahead[0] == cursor:
+            answer = ahead[1].result()
+        else:
+            answer = self._fetch(window, cursor)
+        following = next_cursor(answer.value)
+        if following and following != cursor:
+            future = self._executor.submit(self._fetch, window, following)
+            self._ahead = following, future
+        return answer
+
+    def _fetch(self, window: SyncWindow, cursor: str) -> Timed[dict[str, Any]]:
+        return timed(
+            lambda: self._client.fetch_invoices_page(
+                status=window.statuses,
+                invoice_date_gte=window.invoice_date_gte,
+                invoice_date_lt=window.invoice_date_lt,
+                limit=self._page_size,
+                cursor=cursor or None,
+            )
+        )
+
+
+def take_step(
+    window: SyncWindow, reader: PageReader, client: OrbClient, using: str
+) -> Step:
+    if window.doubtful_ids:
+        return _fetch_doubtful(window, client, using)
+    if window.kind == SyncWindow.Kind.LIST:
+        return _read_page(window, reader, using)
+    if window.kind == SyncWindow.Kind.FETCH:
+        return _fetch_chosen(window, client, using)
+    return _check_unseen(window, client, using)
+
+
+def _read_page(window: SyncWindow, reader: PageReader, using: str) -> Step:
+    try:
+        answer = reader.read(window)
+    except OrbBadRequestError as err:
+        if not window.cursor:
+            raise
+        return _reopen(window, f"Orb refused the cursor: {err}")
+    page = answer.value
+    following = next_cursor(page)
+    if following and following == window.cursor:
+        return _reopen(window, "Orb repeated a cursor.")
+    interval = clock_of(using).interval(answer.started, answer.ended)
+    return Step(
+        mirror.read_page(page["data"], interval),
+        is_page=True,
+        is_last=following is None,
+        changes={
+            "cursor": following or "",
+            "last_invoice_date": _last_date(page["data"]) or window.last_invoice_date,
+        },
+    )
+
+
+def _reopen(window: SyncWindow, reason: str) -> Step:
+    """Start the list again at the last date seen, inclusive; twice there is failure."""
+    last = window.last_invoice_date
+    if last is None or window.reopened_from == last:
+        raise WindowFailedError(f"{reason} Starting again from {last} did not help.")
+    changes = {
+        "cursor": "",
+        "reopened_from": last,
+        "invoice_date_lt": last + timedelta(microseconds=1),
+    }
+    return Step([], changes=changes)
+
+
+def _fetch_doubtful(window: SyncWindow, client: OrbClient, using: str) -> Step:
+    batch = window.doubtful_ids[:FETCHES_PER_STEP]
+    rest = window.doubtful_ids[FETCHES_PER_STEP:]
+    seen = observe_invoices(client, batch, using=using)
+    return _fetched(seen, is_last=False, changes={"doubtful_ids": rest})
+
+
+def _fetch_chosen(window: SyncWindow, client: OrbClient, using: str) -> Step:
+    start = int(window.cursor or 0)
+    end = start + FETCHES_PER_STEP
+    seen = observe_invoices(client, window.invoice_ids[start:end], using=using)
+    is_last = end >= len(window.invoice_ids)
+    return _fetched(seen, is_last=is_last, changes={"cursor": str(end)})
+
+
+def _check_unseen(window: SyncWindow, client: OrbClient, using: str) -> Step:
+    ids = _unseen_ids(window, using)
+    seen = observe_invoices(client, ids, using=using)
+    is_last = len(ids) < FETCHES_PER_STEP
+    return _fetched(
+        seen, is_last=is_last, changes={"cursor": ids[-1] if ids else window.cursor}
+    )
+
+
+def _fetched(
+    seen: Sequence[Observation], *, is_last: bool, changes: dict[str, Any]
+) -> Step:
+    return Step(
+        [one for one in seen if not one.is_absent],
+        requests=len(seen),
+        is_last=is_last,
+        absent=[one for one in seen if one.is_absent],
+        changes=changes,
+    )
+
+
+def _unseen_ids(window: SyncWindow, using: str) -> list[str]:
+    """The next ids that the run should have met and did not."""
+    run = window.run
+    unseen = Q(observation__run_id=None) | Q(observation__run_id__lt=run.pk)
+    invoices = Invoice.objects.using(using).filter(
+        unseen, pk__gt=window.cursor, missing_since=None
+    )
+    if run.kind != SyncRun.Kind.FULL:
+        invoices = invoices.unsettled()
+    failures = (
+        InvoiceFailure.objects.using(using)
+        .filter(
+            Q(run_id=None) | Q(run_id__lt=run.pk),
+            pk__gt=window.cursor,
+        )
+        .exclude(pk__startswith=mirror.NO_ID)
+    )
+    ids: set[str] = set()
+    for query in (invoices, failures):
+        ids.update(query.order_by("pk").values_list("pk", flat=True)[:FETCHES_PER_STEP])
+    return sorted(ids)[:FETCHES_PER_STEP]
+
+
+def _last_date(payloads: Sequence[Any]) -> Any:
+    """The invoice date at the end of a page, where the page has a readable one."""
+    for payload in reversed(payloads):
+        try:
+            return parse_datetime(payload["invoice_date"])
+        except (KeyError, TypeError, ValueError):
+            continue
+    return None
