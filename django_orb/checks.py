@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
@@ -86,16 +87,16 @@ def _check_base_url(conf: OrbSettings) -> list[CheckMessage]:
     hint = "Leave BASE_URL out to use https://api.withorb.com/v1."
     problem = base_url_problem(conf.BASE_URL)
     if not problem and not _is_private(conf.BASE_URL):
-        problem = "would send the API key unencrypted"
+        problem = f"would send the API key unencrypted: {conf.BASE_URL!r}"
         hint = "Use https; http is for a sandbox on this machine."
     if not problem:
         return []
-    message = f'DJANGO_ORB["BASE_URL"] {problem}: {conf.BASE_URL!r}.'
+    message = f'DJANGO_ORB["BASE_URL"] {problem}.'
     return [Error(message, hint=hint, id="django_orb.E003")]
 
 
 def _is_private(url: str) -> bool:
-    return url.startswith("https:") or is_loopback(url)
+    return urlsplit(url).scheme == "https" or is_loopback(url)
 
 
 def _check_values(conf: OrbSettings) -> list[CheckMessage]:

@@ -80,7 +80,7 @@ class OrbClient:
             api_key = ""  # error reports show the variables of a frame
             raise OrbConfigurationError(f"The API key for Orb {problem}.")
         if problem := base_url_problem(base_url):
-            raise OrbConfigurationError(f"The base URL for Orb {problem}: {base_url}")
+            raise OrbConfigurationError(f"The base URL for Orb {problem}.")
         self._owns_session = session is None
         self._transport = Transport(
             base_url=base_url.rstrip("/"),

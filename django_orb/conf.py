@@ -92,7 +92,8 @@ def base_url_problem(url: object) -> str:
     except ValueError:
         complete = False
     if not complete or re.search(r"\s", url):
-        return "is not an http or https address"
+        shown = "" if "@" in url else f": {url!r}"  # it might hold a password
+        return f"is not an http or https address{shown}"
     if parts.username is not None or parts.query or parts.fragment:
         return "has a user name, a query or a fragment"
     return ""
