@@ -239,6 +239,12 @@ class Account:
     def _balance(self, row: Row) -> Decimal:
         return self._balances.get(row.customer.id, ZERO)
 
+    def set_balance(self, customer_id: str, amount: Decimal) -> None:
+        with self.lock:
+            if customer_id not in self.customers:
+                raise unknown("Customer", customer_id)
+            self._balances[customer_id] = amount
+
     # What happens on Orb's own side
 
     def issue(self, invoice_id: str) -> Payload:

@@ -13,7 +13,7 @@ from .ids import make_id
 from .lines import Line
 from .prices import Charge, Price, Unit
 from .problems import invalid
-from .query import decimal
+from .query import decimal, parse_day
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class _Reader:
     def day(self, name: str) -> date:
         text = self.text(name)
         try:
-            return date.fromisoformat(text or "")
+            return parse_day(text or "")
         except ValueError:
             if text is not None:
                 self.errors.append(f"{name}: {text!r} is not a date (YYYY-MM-DD)")

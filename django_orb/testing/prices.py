@@ -79,8 +79,10 @@ class Tier:
 
     def share(self, quantity: Decimal) -> Decimal:
         """How much of the quantity falls into this tier."""
-        top = quantity if self.last_unit is None else min(quantity, self.last_unit)
-        return max(ZERO, Decimal(top) - self.first_unit)
+        top = quantity
+        if self.last_unit is not None:
+            top = min(quantity, Decimal(self.last_unit))
+        return max(ZERO, top - self.first_unit)
 
 
 _ORDINALS = ["One", "Two", "Three", "Four", "Five"]
@@ -100,7 +102,7 @@ class Tiered:
         return {"tiers": [tier.config() for tier in self.tiers], "prorated": False}
 
     def charge(self, quantity: Decimal, currency: str) -> Charge:
-        parts = []
+        parts: list[dict[str, Any]] = []
         total = ZERO
         for ordinal, tier in zip(_ORDINALS, self.tiers, strict=False):
             share = tier.share(quantity)

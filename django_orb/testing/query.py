@@ -212,7 +212,7 @@ class _Reader:
 
     def _day(self, name: str, text: str) -> float:
         try:
-            day = date.fromisoformat(text)
+            day = parse_day(text)
         except ValueError:
             self.errors.append(f"{name}: {text!r} is not a date (YYYY-MM-DD)")
             return 0.0
@@ -268,6 +268,18 @@ def decimal(text: str) -> Decimal:
         return Decimal(text)
     except InvalidOperation as error:
         raise ValueError(text) from error
+
+
+def parse_day(text: str) -> date:
+    """
+    YYYY-MM-DD and nothing else: newer Pythons' `fromisoformat` takes more.
+
+    Raises:
+        ValueError: it is not a date.
+    """
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
+        raise ValueError(text)
+    return date.fromisoformat(text)
 
 
 def encode_cursor(key: tuple[int, str]) -> str:

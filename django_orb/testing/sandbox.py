@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from decimal import Decimal
 from types import TracebackType
 from typing import Any
 
@@ -160,6 +161,10 @@ class OrbSandbox:
             days_ago=days_ago,
             changes=changes,
         )
+
+    def set_balance(self, customer_id: str, amount: str) -> None:
+        """What the customer has to their credit; it is used up at the next issue."""
+        self._account.set_balance(customer_id, Decimal(amount))
 
     def advance(self, step: timedelta) -> None:
         """Move the clock on; drafts whose time comes meanwhile are issued."""

@@ -47,7 +47,7 @@ class Seeder:
         self.customers = make_customers(seed, count, HISTORY_MONTHS)
 
     def rows(self) -> list[Row]:
-        rows = []
+        rows: list[Row] = []
         for row in self._newest_first():
             if len(rows) == self.size:
                 break

@@ -39,7 +39,8 @@ class Template:
         self._pick = _picker(names)
 
     def render(self, values: Mapping[str, bytes]) -> bytes:
-        return self._format % self._pick(values)
+        rendered: bytes = self._format % self._pick(values)
+        return rendered
 
 
 def _picker(names: list[str]) -> Callable[[Mapping[str, bytes]], Any]:
