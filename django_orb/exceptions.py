@@ -32,6 +32,7 @@ OrbConfigurationError                the settings are wrong (ImproperlyConfigure
 
 from __future__ import annotations
 
+import copyreg
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -50,6 +51,10 @@ class OrbConfigurationError(ImproperlyConfigured):
 
 class OrbError(Exception):
     """Base of all errors of this package. Not raised itself."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Celery pickles errors; the default would call __init__ with `args` alone.
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class OrbAPIError(OrbError):
@@ -113,11 +118,11 @@ class OrbPermissionError(OrbAPIError):
 
 
 class OrbNotFoundError(OrbAPIError):
-    """404: nothing with this id in the account that the key belongs to."""
+    """404 of Orb's own kind: nothing with this id in the account of the key."""
 
 
 class OrbURLNotFoundError(OrbNotFoundError):
-    """404: no such route; usually a wrong `BASE_URL`."""
+    """404 that names no resource: no such route; usually a wrong `BASE_URL`."""
 
 
 class OrbConflictError(OrbAPIError):
