@@ -141,7 +141,7 @@ class Server:
         self.port = self._server.server_port
         self._thread = threading.Thread(
             target=self._server.serve_forever,
-            kwargs={"poll_interval": 0.05},
+            kwargs={"poll_interval": 0.02},
             name="orb-sandbox",
             daemon=True,
         )

@@ -96,9 +96,9 @@ def test_ids_are_unique_and_two_differ_by_case_only(invoices):
 
 
 def test_same_seed_same_account(account, invoices):
-    with OrbSandbox(invoices=600, seed=7, now=NOW + timedelta(hours=2)) as other:
-        with Api(other) as api:
-            again = api.all_invoices(**{"status[]": STATUSES, "limit": 100})
+    later = OrbSandbox(invoices=600, seed=7, now=NOW + timedelta(hours=2))
+    with later, Api(later) as api:
+        again = api.all_invoices(**{"status[]": STATUSES, "limit": 100})
     assert again == invoices
 
 

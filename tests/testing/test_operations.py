@@ -87,7 +87,9 @@ def test_a_line_items_dates_are_the_customers_midnight():
     starts = set()
     with OrbSandbox(invoices=400, now=NOW) as orb, Api(orb) as api:
         for invoice_id in orb.invoice_ids("draft"):
-            line = add_line(api, invoice_id, start_date="2026-07-01").json()
+            line = add_line(
+                api, invoice_id, start_date="2026-07-01", end_date="2026-07-01"
+            ).json()
             starts.add(line["start_date"])
     # Tokyo is ahead of UTC, Los Angeles behind it and on daylight saving time.
     assert "2026-06-30T15:00:00+00:00" in starts
