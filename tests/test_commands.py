@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.core.management.base import OutputWrapper
+
+from django_orb import tasks
+from django_orb.management.progress import ProgressPrinter
+from django_orb.models import Invoice, SyncRun, SyncWindow
+
+from .workers import wait_for
+
+if TYPE_CHECKING:
+    from django_orb.testing import OrbSandbox
+
+
+def run_command(*args: str) -> str:
+    out = StringIO()
+    call_command("orb_sync_invoices", *args, stdout=out)
+    return out.getvalue()
+
+
+def test_full_sync_in_process_says_what_it_did(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    out = run_command("--mode", "full", "--in-process")
+
+    count = len(orb.invoice_ids())
+    assert f"{count} invoices seen: {count} new, 0 changed, 0 unchanged." in out
+    assert Invoice.objects.count() == count
+
+
+def test_single_invoices(any_committed_database: str, orb: OrbSandbox) -> None:
+    one, two = orb.invoice_ids()[:2]
+
+    assert "2 invoices seen: 2 new" in run_command("--invoice", one, "--invoice", two)
+
+
+@pytest.mark.parametrize("since", ["2020-01-01", "2020-01-01T00:00:00+02:00"])
+def test_since_takes_days_and_moments(
+    any_committed_database: str, orb: OrbSandbox, since: str
+) -> None:
+    run_command("--since", since, "--in-process")
+
+    run = SyncRun.objects.get()
+    assert run.kind == "partial"
+    assert run.since is not None
+    assert run.since.isoformat().startswith(
+        "2020-01-01" if len(since) == 10 else "2019-12-31T22"
+    )
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2020-13-01"])
+def test_date_that_is_none_is_refused(since: str) -> None:
+    with pytest.raises(CommandError, match="no date such as"):
+        run_command("--since", since)
+
+
+def test_unknown_invoice_fails_in_one_line(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    with pytest.raises(CommandError, match="Orb does not know nope") as caught:
+        run_command("--invoice", "nope")
+
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_key_fails_in_one_line(
+    any_database: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ORB_API_KEY", raising=False)
+    settings.DJANGO_ORB = {}
+
+    with pytest.raises(CommandError, match="API_KEY"):
+        run_command("--in-process")
+
+
+def test_invoice_that_fails_makes_the_command_fail(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    orb.update_invoice(orb.invoice_ids()[0], total="a lot")
+
+    with pytest.raises(CommandError, match="1 could not be mirrored"):
+        run_command("--mode", "full", "--in-process")
+
+
+def test_without_in_process_workers_do_it(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[Any] = []
+    monkeypatch.setattr(
+        tasks, "publish", lambda task, *args: messages.append(args) is None
+    )
+
+    assert "Started Incremental sync" in run_command()
+    assert len(messages) == 2
+    with pytest.raises(CommandError, match="is running since"):
+        run_command()
+
+
+def test_interrupt_stops_cleanly_and_the_next_call_goes_on(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    process_environment: Callable[[], dict[str, str]],
+) -> None:
+    orb.latency_ms = 100
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "django",
+            "orb_sync_invoices",
+            "--since=2020-01-01",
+            "--in-process",
+        ],
+        env={**process_environment(), "DJANGO_ORB_TEST_PAGE_SIZE": "5"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert wait_for(Invoice.objects.exists, seconds=30)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert err == "Stopped. The next call goes on where this one stopped.\n"
+    stored = Invoice.objects.count()
+    assert 0 < stored < len(orb.invoice_ids())
+
+    orb.latency_ms = 0
+    out = run_command("--since", "2020-01-01", "--in-process")
+    assert f"{len(orb.invoice_ids())} invoices seen" in out
+    assert SyncRun.objects.count() == 1
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_terminal_shows_a_bar_once_the_size_is_known(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_orb.management.progress.REFRESH_SECONDS", 0)
+    run_command("--mode", "full", "--in-process")
+    out = Terminal()
+
+    call_command("orb_sync_invoices", "--mode=full", "--in-process", stdout=out)
+
+    assert "█" in out.getvalue()
+    assert "s left" in out.getvalue()
+    assert out.getvalue().count("\n") == 1
+
+
+def test_progress_says_what_it_waits_for(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = SyncRun.objects.create(kind="full", started_at="2026-01-01T00:00Z")
+    SyncWindow.objects.create(
+        run=run, position=0, kind="list", state="pending", error="429: slow down"
+    )
+    out = StringIO()
+
+    ProgressPrinter(OutputWrapper(out)).show(run)
+
+    assert (
+        out.getvalue() == "0 invoices, 0 pages, 0/s. Waiting for Orb: 429: slow down\n"
+    )

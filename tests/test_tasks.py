@@ -1,0 +1,342 @@
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from celery.exceptions import OperationalError
+from kombu import Connection
+
+from django_orb import services, tasks
+from django_orb.clock import database_now
+from django_orb.exceptions import OrbOutcomeUnknownError
+from django_orb.models import Invoice, InvoiceOperation, SyncRun, SyncWindow
+
+from .test_runs import assert_mirrors
+from .workers import Workers, wait_for
+
+if TYPE_CHECKING:
+    from django_orb.testing import OrbSandbox
+
+RUN_SECONDS = 120
+
+
+@pytest.fixture(params=["rabbitmq", "redis"])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...]]]:
+    """What was handed to the broker, which does nothing with it."""
+    messages: list[tuple[str, tuple[Any, ...]]] = []
+
+    def publish(task: Any, *args: Any, **options: Any) -> bool:
+        messages.append((task.name.rpartition(".")[2], args))
+        return True
+
+    monkeypatch.setattr(tasks, "publish", publish)
+    return messages
+
+
+@pytest.fixture
+def make_workers(
+    process_environment: Callable[[], dict[str, str]], tmp_path: Path
+) -> Iterator[Callable[..., Workers]]:
+    made: list[Workers] = []
+
+    def make(broker_url: str, **environment: str) -> Workers:
+        workers = Workers(
+            broker_url,
+            {**process_environment(), **environment},
+            tmp_path / f"worker{len(made)}.log",
+        )
+        made.append(workers)
+        return workers
+
+    yield make
+    for workers in made:
+        workers.stop()
+
+
+def send(workers: Workers, task: Any, **options: Any) -> None:
+    with Connection(workers.broker_url) as connection:
+        task.apply_async(connection=connection, queue=workers.queue, **options)
+
+
+def all_finished() -> bool:
+    return not SyncRun.objects.filter(state=SyncRun.State.RUNNING).exists()
+
+
+@pytest.mark.parametrize("orb", [{"invoices": 300}], indirect=True)
+def test_workers_share_a_full_run_over_a_real_broker(
+    any_committed_database: str,
+    broker_url: str,
+    orb: OrbSandbox,
+    make_workers: Callable[..., Workers],
+) -> None:
+    workers = make_workers(broker_url, DJANGO_ORB_TEST_PAGE_SIZE="20")
+    workers.start()
+
+    send(workers, tasks.sync_invoices, kwargs={"mode": "full"})
+
+    done = wait_for(
+        lambda: SyncRun.objects.exists() and all_finished(), seconds=RUN_SECONDS
+    )
+    assert done, workers.log_text()
+    run = SyncRun.objects.get()
+    assert (run.state, run.error) == (SyncRun.State.SUCCEEDED, "")
+    assert (run.created, run.unchanged) == (len(orb.invoice_ids()), 0)
+    assert_mirrors(orb)
+
+
+def test_start_sends_one_message_for_each_window(
+    any_committed_database: str, orb: OrbSandbox, sent: list[Any]
+) -> None:
+    run_id = tasks.sync_invoices("full")
+
+    windows = SyncWindow.objects.filter(run_id=run_id, kind="list")
+    assert sorted(sent) == sorted(
+        ("sync_page", (window.pk, window.lease)) for window in windows
+    )
+
+
+def test_second_start_joins_silently(
+    any_committed_database: str, orb: OrbSandbox, sent: list[Any]
+) -> None:
+    first = tasks.sync_invoices()
+    sent.clear()
+
+    assert tasks.sync_invoices() == first
+    assert sent == []
+
+
+def test_messages_alone_carry_a_run_to_its_end(
+    any_committed_database: str, orb: OrbSandbox, sent: list[Any]
+) -> None:
+    tasks.sync_invoices()
+
+    while sent:
+        name, args = sent.pop(0)
+        assert name == "sync_page"
+        tasks.sync_page(*args)
+
+    assert SyncRun.objects.get().state == SyncRun.State.SUCCEEDED
+    assert Invoice.objects.unsettled().count() == len(
+        orb.invoice_ids("draft") + orb.invoice_ids("issued")
+    )
+
+
+def test_repeated_and_stale_messages_do_nothing(
+    any_committed_database: str, orb: OrbSandbox, sent: list[Any]
+) -> None:
+    tasks.sync_invoices()
+    messages = list(sent)
+    for _, args in messages:
+        tasks.sync_page(*args)
+    asked = len(orb.requests)
+    sent.clear()
+
+    for _, args in messages:
+        tasks.sync_page(*args)
+
+    assert len(orb.requests) == asked
+    assert sent == []
+
+
+def test_turn_that_is_over_hands_the_window_on(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    sent: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+) -> None:
+    monkeypatch.setattr(tasks, "TURN_SECONDS", 0)
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 5}
+    tasks.sync_invoices()
+    first = sent.pop(0)
+
+    tasks.sync_page(*first[1])
+
+    assert sent[-1] == first
+    assert Invoice.objects.count() == 5
+
+
+def test_broker_that_is_away_loses_nothing(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise OperationalError("nobody there")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.sync_page, "apply_async", refuse)
+        tasks.sync_invoices()
+    assert "The broker took no message" in caplog.text
+
+    messages: list[Any] = []
+    monkeypatch.setattr(
+        tasks,
+        "publish",
+        lambda task, *args, **options: bool(messages.append(args)) or True,
+    )
+    tasks.recover()
+    assert len(messages) == SyncWindow.objects.filter(state="pending").count()
+
+
+def test_recover_takes_up_windows_whose_worker_went_silent(
+    any_committed_database: str, orb: OrbSandbox, sent: list[Any]
+) -> None:
+    tasks.sync_invoices()
+    stale = list(sent)
+    sent.clear()
+    tasks.recover()
+    assert sent == []
+
+    SyncWindow.objects.update(
+        lease_expires_at=database_now(any_committed_database) - timedelta(seconds=1)
+    )
+    tasks.recover()
+
+    assert len(sent) == len(stale)
+    assert not set(sent) & set(stale)
+
+
+def test_recover_finishes_a_run_whose_last_worker_died(
+    any_committed_database: str, orb: OrbSandbox, sent: list[Any]
+) -> None:
+    tasks.sync_invoices()
+    SyncWindow.objects.update(state=SyncWindow.State.DONE)
+
+    tasks.recover()
+
+    assert SyncRun.objects.get().state == SyncRun.State.SUCCEEDED
+
+
+def test_recover_settles_operations_and_refreshes_their_invoices(
+    any_committed_database: str, orb: OrbSandbox, sent: list[Any]
+) -> None:
+    issued = orb.invoice_ids("issued")[0]
+    orb.cut_next(3, when="after", route="void_invoice")
+    with pytest.raises(OrbOutcomeUnknownError):
+        services.void_invoice(issued)
+    InvoiceOperation.objects.update(
+        lease_expires_at=database_now(any_committed_database) - timedelta(seconds=1)
+    )
+
+    tasks.recover()
+
+    assert InvoiceOperation.objects.get().state == "succeeded"
+    assert sent == [("sync_invoice", (issued,))]
+    tasks.sync_invoice(issued)
+    assert Invoice.objects.get().status == "void"
+
+
+def test_tasks_go_to_the_queue_that_was_chosen(
+    any_database: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {}
+    monkeypatch.setattr(
+        tasks.sync_page, "apply_async", lambda **given: options.update(given)
+    )
+
+    tasks.publish(tasks.sync_page, 1, "lease")
+    assert "queue" not in options
+
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "CELERY_QUEUE": "billing"}
+    tasks.publish(tasks.sync_page, 1, "lease", seconds=3)
+    assert (options["queue"], options["countdown"]) == ("billing", 3)
+
+
+@pytest.mark.parametrize(
+    ("orb", "kills"),
+    [
+        pytest.param({"invoices": 2_000, "latency_ms": 40}, 3, id="short"),
+        pytest.param(
+            {"invoices": 20_000, "latency_ms": 40},
+            50,
+            id="full",
+            marks=pytest.mark.long,
+        ),
+    ],
+    indirect=["orb"],
+)
+@pytest.mark.django_db(databases=["postgresql"], transaction=True)
+def test_killed_workers_lose_nothing_and_double_nothing(
+    orb: OrbSandbox,
+    kills: int,
+    rabbitmq_url: str,
+    make_workers: Callable[..., Workers],
+) -> None:
+    """Workers die at random instants of several full runs, some while Orb changes."""
+    chance = random.Random(20260131)
+    workers = make_workers(rabbitmq_url, DJANGO_ORB_TEST_PAGE_SIZE="20")
+    done = 0
+    runs = 0
+    while done < kills or runs == 0:
+        change = Changes(orb, chance) if runs % 2 else None
+        done += _run_with_kills(workers, chance, kills - done, change)
+        runs += 1
+
+    assert done == kills
+    first = SyncRun.objects.filter(kind="full").last()
+    assert first is not None
+    # Nothing changed during the first run, so that each invoice counts once.
+    assert first.created == first.invoices
+    services.sync_invoices(mode="full")
+    assert_mirrors(orb)
+
+
+def _run_with_kills(
+    workers: Workers, chance: random.Random, kills: int, changes: Changes | None
+) -> int:
+    """One full run; returns how often its workers were killed."""
+    workers.start()
+    send(workers, tasks.sync_invoices, kwargs={"mode": "full"})
+    run_id = SyncRun.objects.count()
+    assert wait_for(lambda: SyncRun.objects.count() > run_id, seconds=RUN_SECONDS)
+    done = 0
+    if changes:
+        changes.start()
+    while not all_finished():
+        time.sleep(chance.uniform(0.05, 0.8))
+        if done < kills and not all_finished():
+            workers.kill()
+            done += 1
+            if chance.random() < 0.5:
+                # Nobody waits two minutes here for leases of the dead to end.
+                SyncWindow.objects.update(lease_expires_at=None)
+            workers.start()
+        send(workers, tasks.recover)
+    if changes:
+        changes.stop()
+    workers.kill()
+    return done
+
+
+class Changes(threading.Thread):
+    """Orb's own side at work while invoices are read."""
+
+    def __init__(self, orb: OrbSandbox, chance: random.Random) -> None:
+        super().__init__()
+        self._orb = orb
+        self._chance = random.Random(chance.random())
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(0.05):
+            issued = self._orb.invoice_ids("issued")
+            if issued:
+                self._orb.mark_paid(self._chance.choice(issued))
+            self._orb.add_invoice(days_ago=self._chance.uniform(-30, 400))
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
