@@ -1,0 +1,69 @@
+"""A project small enough to read: one app, the admin, and SQLite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+SECRET_KEY = "example-key-of-a-project-that-serves-only-this-machine"
+DEBUG = True
+TIME_ZONE = "UTC"
+USE_TZ = True
+ROOT_URLCONF = "example.urls"
+STATIC_URL = "static/"
+
+DJANGO_ORB = {
+    "API_KEY": os.environ.get("ORB_API_KEY", ""),
+    "BASE_URL": os.environ.get("ORB_BASE_URL", ""),
+}
+
+# The made-up account and a real one never share a file.
+DATA_FOLDER = Path(os.environ.get("EXAMPLE_DATA", Path(__file__).parent.parent))
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": DATA_FOLDER
+        / ("orb.sqlite3" if DJANGO_ORB["API_KEY"] else "sandbox.sqlite3"),
+        "OPTIONS": {"timeout": 20},
+    }
+}
+
+# No broker and no worker: a task runs where it is called, within the request.
+# production.py has the real thing.
+CELERY_TASK_ALWAYS_EAGER = True
+
+INSTALLED_APPS = [
+    "example",
+    "django_orb",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.humanize",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]

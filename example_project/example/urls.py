@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import path
+from django.views.generic import RedirectView
+
+invoices = RedirectView.as_view(pattern_name="admin:django_orb_invoice_changelist")
+
+urlpatterns = [
+    path("", invoices),
+    path("admin/", admin.site.urls),
+]
