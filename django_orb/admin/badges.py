@@ -1,0 +1,84 @@
+"""States as badges: a shape and a word, so that colour is only a help."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from django_orb.models import Invoice, InvoiceOperation, SyncRun, SyncWindow
+
+from .formats import short
+
+
+class Look(NamedTuple):
+    tone: str
+    shape: str
+
+
+INVOICE_LOOKS = {
+    Invoice.Status.DRAFT.value: Look("quiet", "○"),
+    Invoice.Status.ISSUED.value: Look("info", "●"),
+    Invoice.Status.PAID.value: Look("good", "✓"),
+    Invoice.Status.SYNCED.value: Look("good", "⇄"),
+    Invoice.Status.VOID.value: Look("muted", "✕"),
+}
+OPERATION_LOOKS = {
+    InvoiceOperation.State.PENDING.value: Look("warn", "…"),
+    InvoiceOperation.State.SUCCEEDED.value: Look("good", "✓"),
+    InvoiceOperation.State.REFUSED.value: Look("bad", "✕"),
+    InvoiceOperation.State.NEEDS_ATTENTION.value: Look("bad", "!"),
+}
+RUN_LOOKS = {
+    SyncRun.State.RUNNING.value: Look("info", "…"),
+    SyncRun.State.SUCCEEDED.value: Look("good", "✓"),
+    SyncRun.State.FAILED.value: Look("bad", "✕"),
+    SyncRun.State.CANCELLED.value: Look("muted", "■"),
+    SyncWindow.State.WAITING.value: Look("quiet", "○"),
+    SyncWindow.State.PENDING.value: Look("info", "…"),
+    SyncWindow.State.DONE.value: Look("good", "✓"),
+}
+UNKNOWN = Look("warn", "?")
+
+
+def badge(look: Look, label: str) -> SafeString:
+    return format_html(
+        '<span class="orb-badge orb-{}"><span aria-hidden="true">{}</span> {}</span>',
+        look.tone,
+        look.shape,
+        label,
+    )
+
+
+def invoice_badge(invoice: Invoice) -> SafeString:
+    """The status; one that this release does not know is shown as Orb calls it."""
+    look = INVOICE_LOOKS.get(invoice.status, UNKNOWN)
+    return badge(look, short(invoice.get_status_display()))
+
+
+def operation_badge(operation: InvoiceOperation) -> SafeString:
+    look = OPERATION_LOOKS.get(operation.state, UNKNOWN)
+    return badge(look, operation.get_state_display())
+
+
+def run_badge(row: SyncRun | SyncWindow) -> SafeString:
+    return badge(RUN_LOOKS.get(row.state, UNKNOWN), row.get_state_display())
+
+
+def missing_badge() -> SafeString:
+    return badge(Look("bad", "!"), "Missing in Orb")
+
+
+def overdue_badge(days: int) -> SafeString:
+    """How long a payment is late."""
+    words = {0: "overdue today", 1: "1 day overdue"}
+    return badge(Look("bad", "!"), words.get(days, f"{days} days overdue"))
+
+
+def payment_badge(succeeded: bool) -> SafeString:
+    return (
+        badge(Look("good", "✓"), "Paid")
+        if succeeded
+        else badge(Look("bad", "✕"), "Failed")
+    )

@@ -1,0 +1,115 @@
+"""Invoices that somebody chose: which of them an operation is for, and its keys."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from django_orb.models import Invoice, InvoiceOperation
+from django_orb.operations import new_idempotency_key
+
+# What one request does; each is a call to Orb and a look at the result.
+MAX_INVOICES = 25
+
+_TOKEN = re.compile(r"[A-Za-z0-9-]{20,64}")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    invoice: Invoice
+    reason: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The invoices that an operation is for, and the others with why not."""
+
+    chosen: list[Invoice]
+    skipped: list[Skipped]
+
+
+WhyNot = Callable[[Invoice], str]
+
+
+def why_not_void(invoice: Invoice) -> str:
+    """Why an invoice cannot be voided; "" when it can."""
+    status = Invoice.Status
+    if invoice.missing_since is not None:
+        return "Orb no longer knows it."
+    reasons = {
+        status.ISSUED.value: "",
+        status.DRAFT.value: "It is a draft, and only issued invoices can be voided.",
+        status.PAID.value: "It is paid, and only unpaid invoices can be voided.",
+        status.SYNCED.value: (
+            "It was handed over to another system, and Orb does not void it any more."
+        ),
+        status.VOID.value: "It is void already.",
+    }
+    return reasons.get(invoice.status, f"Its status is {invoice.status}.")
+
+
+def why_no_line_item(invoice: Invoice) -> str:
+    """Why a line item cannot be added; "" when it can."""
+    if invoice.missing_since is not None:
+        return "Orb no longer knows it."
+    if invoice.status == Invoice.Status.DRAFT:
+        return ""
+    label = str(invoice.get_status_display()).lower()
+    return f"Its status is {label}, and line items can be added to drafts only."
+
+
+def sort_out(
+    invoices: Iterable[Invoice], why_not: WhyNot, *, begun: Collection[str] = ()
+) -> Batch:
+    """
+    Part the invoices; those in `begun` stay, whatever they look like now.
+
+    A form sent twice must end in the first outcome, not in "is void already".
+    """
+    chosen: list[Invoice] = []
+    skipped: list[Skipped] = []
+    for invoice in invoices:
+        reason = "" if invoice.pk in begun else why_not(invoice)
+        if reason:
+            skipped.append(Skipped(invoice, reason))
+        else:
+            chosen.append(invoice)
+    return Batch(chosen, skipped)
+
+
+@dataclass(frozen=True)
+class FormToken:
+    """
+    What one rendered form carries, so that sending it twice does nothing twice.
+
+    Each invoice's idempotency key follows from it, so all of them are the same
+    when the same form comes again, and others in every other form.
+    """
+
+    value: str
+    user_id: str
+    kind: str
+
+    def key_for(self, invoice_id: str) -> str:
+        parts = [self.value, self.user_id, self.kind, invoice_id]
+        digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        return f"django-orb-{digest[:40]}"
+
+    def begun(self, invoice_ids: Iterable[str]) -> set[str]:
+        """The invoices for which this very form was sent before."""
+        keys = {self.key_for(invoice_id): invoice_id for invoice_id in invoice_ids}
+        found = InvoiceOperation.objects.filter(idempotency_key__in=keys)
+        return {keys[key] for key in found.values_list("idempotency_key", flat=True)}
+
+
+def read_token(raw: str, *, user_id: object, kind: str) -> FormToken | None:
+    """The token of a form that was sent, if it looks like one of ours."""
+    if not _TOKEN.fullmatch(raw):
+        return None
+    return FormToken(raw, str(user_id), kind)
+
+
+def new_token(*, user_id: object, kind: str) -> FormToken:
+    return FormToken(new_idempotency_key(), str(user_id), kind)

@@ -1,0 +1,163 @@
+"""Adding one line item to chosen drafts: the form, the confirmation, the calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.template.response import TemplateResponse
+
+from django_orb import services
+from django_orb.models import Invoice, InvoiceOperation
+
+from .batches import Batch, FormToken, sort_out, why_no_line_item
+from .formats import day, joined, money, quantity, to_decimal
+from .forms import LineItemForm
+from .history import operations_of
+from .outcomes import Outcome, attempt_all, attempt_write
+from .pages import Call
+
+KIND = InvoiceOperation.Kind.CREATE_LINE_ITEM.value
+
+
+@dataclass(frozen=True)
+class Preview:
+    """An invoice's total as it is, and as it will be."""
+
+    invoice: Invoice
+    before: str
+    line: str
+    after: str
+
+
+def respond(call: Call) -> HttpResponse | None:
+    """Show the form, then the confirmation; do what was confirmed, return None."""
+    if call.is_too_many():
+        return None
+    token, is_ours = call.token(KIND)
+    ids = [invoice.pk for invoice in call.invoices]
+    begun = token.begun(ids) if is_ours else set()
+    batch = sort_out(call.invoices, why_no_line_item, begun=begun)
+    if not batch.chosen:
+        call.report_skipped(batch.skipped)
+        return None
+    post = call.request.POST
+    is_filled_in = is_ours and any(name in post for name in ("preview", "edit", "post"))
+    form = LineItemForm(post) if is_filled_in else LineItemForm()
+    if not form.is_bound or not form.is_valid() or "edit" in post:
+        return ask(call, batch, token, form)
+    if not call.is_confirmed or tell_of_others(call, batch, token):
+        return confirm(call, batch, token, form)
+    call.report(add_all(call, batch, token, form), logged=begun)
+    call.report_skipped(batch.skipped)
+    return None
+
+
+def ask(
+    call: Call, batch: Batch, token: FormToken, form: LineItemForm
+) -> TemplateResponse:
+    count = len(batch.chosen)
+    target = f"{count} drafts" if count > 1 else str(batch.chosen[0])
+    context = {
+        "title": f"Add a line item to {target}",
+        "token": token.value,
+        "form": form,
+        "media": call.model_admin.media + form.media,
+        "previews": read_previews(batch, None),
+        "currencies": read_currencies(batch),
+        "skipped": batch.skipped,
+        **call.recent(),
+    }
+    return call.render("line_item_form.html", context)
+
+
+def confirm(
+    call: Call, batch: Batch, token: FormToken, form: LineItemForm
+) -> TemplateResponse:
+    count = len(batch.chosen)
+    target = f"{count} drafts" if count > 1 else str(batch.chosen[0])
+    context = {
+        "title": f"Add this line item to {target}?",
+        "token": token.value,
+        "form": form,
+        "quantity": quantity(form.body["quantity"]),
+        "amount": money(to_decimal(form.body["amount"])),
+        "period": joined(
+            " to ",
+            day(form.cleaned_data["start_date"]),
+            day(form.cleaned_data["end_date"]),
+        ),
+        "previews": read_previews(batch, form),
+        "currencies": read_currencies(batch),
+        "skipped": batch.skipped,
+        **call.recent(),
+    }
+    return call.render("line_item_confirmation.html", context)
+
+
+def read_previews(batch: Batch, form: LineItemForm | None) -> list[Preview]:
+    amount = to_decimal(form.body["amount"]) if form else None
+    return [
+        Preview(
+            invoice=invoice,
+            before=money(invoice.total, invoice.currency),
+            line=money(amount, invoice.currency) if amount is not None else "",
+            after=money(invoice.total + amount, invoice.currency)
+            if amount is not None
+            else "",
+        )
+        for invoice in batch.chosen
+    ]
+
+
+def read_currencies(batch: Batch) -> list[str]:
+    return sorted({invoice.currency for invoice in batch.chosen})
+
+
+def tell_of_others(call: Call, batch: Batch, token: FormToken) -> bool:
+    """Warn of lines that others added after this confirmation was shown."""
+    seen = call.request.POST.get("newest_operation", "")
+    if not seen.isdecimal():
+        return False
+    ids = [invoice.pk for invoice in batch.chosen]
+    mine = {token.key_for(invoice_id) for invoice_id in ids}
+    others = [
+        operation
+        for operation in operations_of(ids, recent=True)
+        if operation.pk > int(seen)
+        and operation.kind == KIND
+        and operation.state != InvoiceOperation.State.REFUSED
+        and operation.idempotency_key not in mine
+    ]
+    if others:
+        call.say(
+            messages.WARNING,
+            "Meanwhile a line item was added by somebody else; see below. "
+            "Nothing was sent: confirm once more if yours is still wanted.",
+        )
+    return bool(others)
+
+
+def add_all(
+    call: Call, batch: Batch, token: FormToken, form: LineItemForm
+) -> list[Outcome]:
+    def attempt(invoice: Invoice) -> Outcome:
+        key = token.key_for(invoice.pk)
+        label = form.cleaned_data["name"] or form.cleaned_data["item_id"]
+        amount = money(to_decimal(form.body["amount"]), invoice.currency)
+        return attempt_write(
+            invoice,
+            lambda: services.create_invoice_line_item(
+                invoice,
+                **form.arguments(),
+                idempotency_key=key,
+                actor=call.request.user,  # type: ignore[arg-type]
+                origin=InvoiceOperation.Origin.ADMIN.value,
+            ),
+            key=key,
+            done=f"Added “{label}” {amount} in Orb.",
+            asked=f"Asked Orb to add “{label}” {amount}.",
+        )
+
+    return list(attempt_all(batch.chosen, attempt))

@@ -1,0 +1,75 @@
+"""The columns of the invoice list."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from django.contrib import admin
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from django_orb.models import Invoice
+
+from .badges import invoice_badge, missing_badge, overdue_badge
+from .formats import money, short, utc_day, utc_moment
+
+SETTLED = (Invoice.Status.PAID.value, Invoice.Status.VOID.value)
+TOOLTIP_CHARACTERS = 500
+
+
+class InvoiceColumns:
+    @admin.display(description="number", ordering="invoice_number_key")
+    def number(self, invoice: Invoice) -> str:
+        return short(str(invoice))
+
+    @admin.display(description="customer", ordering="external_customer_key")
+    def customer(self, invoice: Invoice) -> SafeString:
+        name = invoice.external_customer_id or invoice.customer_id
+        return format_html(
+            '<span class="orb-clip" title="{}">{}</span>',
+            name[:TOOLTIP_CHARACTERS],
+            short(name),
+        )
+
+    @admin.display(description="status", ordering="status")
+    def state(self, invoice: Invoice) -> SafeString:
+        if invoice.missing_since is None:
+            return invoice_badge(invoice)
+        return format_html("{} {}", invoice_badge(invoice), missing_badge())
+
+    @admin.display(description="amount due", ordering="amount_due")
+    def due_amount(self, invoice: Invoice) -> SafeString:
+        return amount_cell(invoice.amount_due, invoice, invoice.status in SETTLED)
+
+    @admin.display(description="total", ordering="total")
+    def total_amount(self, invoice: Invoice) -> SafeString:
+        return amount_cell(
+            invoice.total, invoice, invoice.status == Invoice.Status.VOID
+        )
+
+    @admin.display(description="invoice date", ordering="invoice_date")
+    def dated(self, invoice: Invoice) -> SafeString:
+        moment = utc_moment(invoice.invoice_date)
+        return format_html(
+            '<span title="{}">{}</span>', moment, utc_day(invoice.invoice_date)
+        )
+
+    @admin.display(description="due", ordering="due_date", empty_value="")
+    def due(self, invoice: Invoice) -> SafeString | None:
+        if invoice.due_date is None:
+            return None
+        late = overdue_badge(invoice.days_overdue) if invoice.is_overdue else ""
+        return format_html(
+            '<span title="{}">{}</span> {}',
+            utc_moment(invoice.due_date),
+            utc_day(invoice.due_date),
+            late,
+        )
+
+
+def amount_cell(amount: Decimal, invoice: Invoice, is_settled: bool) -> SafeString:
+    """An amount; a quiet one where nobody has to pay it any more."""
+    look = "orb-amount orb-settled" if is_settled else "orb-amount"
+    return format_html(
+        '<span class="{}">{}</span>', look, money(amount, invoice.currency)
+    )

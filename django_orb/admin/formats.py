@@ -1,0 +1,129 @@
+"""How amounts, numbers, dates and links are written for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, timezone
+from decimal import MAX_PREC, Context, Decimal
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.utils import dateformat, formats
+from django.utils.text import Truncator
+from django.utils.timezone import localtime
+
+from django_orb.payloads import parse_datetime, parse_decimal
+
+DAY = "j M Y"
+MOMENT = "j M Y, H:i"
+LIST_CHARACTERS = 60
+
+_EXACT = Context(prec=MAX_PREC)
+
+
+def money(amount: Decimal | None, currency: str = "") -> str:
+    """An amount with all its digits, two at least, and its currency."""
+    if amount is None:
+        return ""
+    return f"{_grouped(amount, min_places=2)} {currency}".strip()
+
+
+def quantity(value: Decimal | None) -> str:
+    """A number with all its digits and no more."""
+    return "" if value is None else _grouped(value, min_places=0)
+
+
+def _grouped(value: Decimal, *, min_places: int) -> str:
+    places = -int(value.normalize(_EXACT).as_tuple().exponent)
+    return formats.number_format(
+        value if value else Decimal(0), max(places, min_places), force_grouping=True
+    )
+
+
+def to_decimal(raw: Any) -> Decimal | None:
+    """A number out of a payload, or None where it is none."""
+    try:
+        return parse_decimal(raw)
+    except (ValueError, ArithmeticError):
+        return None
+
+
+def to_moment(raw: Any) -> datetime | None:
+    """A date and time out of a payload, or None where it is none."""
+    try:
+        return parse_datetime(raw)
+    except (ValueError, OverflowError):
+        return None
+
+
+def day(value: date | None) -> str:
+    return "" if value is None else dateformat.format(value, DAY)
+
+
+def utc_day(value: datetime | None) -> str:
+    """
+    The day of one of Orb's dates.
+
+    They are the customer's midnight in UTC, and the customer's time zone is not
+    known here, so they are never shifted to the server's.
+    """
+    return day(value and value.astimezone(timezone.utc))
+
+
+def utc_moment(value: datetime | None) -> str:
+    if value is None:
+        return ""
+    return f"{dateformat.format(value.astimezone(timezone.utc), MOMENT)} UTC"
+
+
+def local_moment(value: datetime | None) -> str:
+    """When something happened here, in the time zone of the site."""
+    if value is None:
+        return ""
+    return dateformat.format(localtime(value), f"{MOMENT} T")
+
+
+def short(text: str) -> str:
+    """As much of a text as a list has room for."""
+    return Truncator(text).chars(LIST_CHARACTERS)
+
+
+def safe_link(url: Any) -> str:
+    """The address if a browser may open it, or "": only http and https are links."""
+    if not isinstance(url, str):
+        return ""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return url if parts.scheme in {"http", "https"} and parts.netloc else ""
+
+
+def as_map(value: Any) -> Mapping[str, Any]:
+    """The JSON object that should be there; empty where there is something else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def as_maps(value: Any) -> list[Mapping[str, Any]]:
+    """The JSON objects in the list that should be there."""
+    items = value if isinstance(value, list) else []
+    return [item for item in items if isinstance(item, Mapping)]
+
+
+def as_text(value: Any) -> str:
+    """A JSON value as a person would write it; null is nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def humanized(name: Any) -> str:
+    """One of Orb's names, such as "applied_to_invoice", as words."""
+    return as_text(name).replace("_", " ").capitalize()
+
+
+def joined(separator: str, *parts: str) -> str:
+    """What there is of some texts."""
+    return separator.join(part for part in parts if part)

@@ -1,0 +1,42 @@
+"""How old the mirror is, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.utils.timesince import timesince
+
+from django_orb.models import SyncRun
+
+from .formats import local_moment
+
+
+@dataclass(frozen=True)
+class Freshness:
+    text: str
+    moment: str = ""
+    running: str = ""
+
+
+def read_freshness() -> Freshness:
+    """When a run last brought the whole mirror up to date, and what runs now."""
+    whole = SyncRun.objects.filter(
+        kind__in=[SyncRun.Kind.FULL, SyncRun.Kind.INCREMENTAL]
+    )
+    last = whole.filter(state=SyncRun.State.SUCCEEDED).order_by("-finished_at").first()
+    active = SyncRun.objects.filter(state=SyncRun.State.RUNNING).first()
+    running = describe_progress(active) if active else ""
+    if last is None or last.finished_at is None:
+        return Freshness("Not brought up to date with Orb yet.", running=running)
+    return Freshness(
+        f"Last brought up to date with Orb {timesince(last.finished_at)} ago",
+        local_moment(last.finished_at),
+        running,
+    )
+
+
+def describe_progress(run: SyncRun) -> str:
+    progress = run.progress()
+    seen = sum(progress[name] for name in ("created", "updated", "unchanged", "failed"))
+    kind = run.get_kind_display()
+    return f"A sync is running now ({kind.lower()}, {seen:,} invoices so far)."

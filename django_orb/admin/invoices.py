@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
+from django.urls import URLPattern, path, reverse
+
+from django_orb.fields import search_key
+from django_orb.models import Invoice
+
+from . import charges, refreshes, voids
+from .badges import invoice_badge, overdue_badge
+from .batches import why_no_line_item, why_not_void
+from .columns import InvoiceColumns
+from .filters import CurrencyFilter, InvoiceDateFilter, MissingFilter, OverdueFilter
+from .freshness import read_freshness
+from .history import operations_of, read_deed
+from .pages import Call, change_url, invoice_url
+from .readonly import ReadOnlyAdmin, outside_transactions
+from .sheet import read_sheet
+
+Respond = Callable[[Call], "HttpResponse | None"]
+
+# What the list does not show and what may be large.
+HEAVY = ("payload", "memo", "hosted_invoice_url", "invoice_pdf", "rounded_fields")
+
+
+class InvoiceChangeList(ChangeList):
+    def get_queryset(self, *args: Any, **kwargs: Any) -> Any:
+        return super().get_queryset(*args, **kwargs).defer(*HEAVY)
+
+
+@admin.register(Invoice)
+class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
+    """The mirror to look at, and the named actions that ask Orb to change things."""
+
+    list_display = (
+        "number",
+        "customer",
+        "state",
+        "due_amount",
+        "total_amount",
+        "dated",
+        "due",
+    )
+    list_filter = (
+        "status",
+        OverdueFilter,
+        InvoiceDateFilter,
+        CurrencyFilter,
+        "invoice_source",
+        MissingFilter,
+    )
+    fields = ("id",)
+    ordering = ("-invoice_date", "-id")
+    search_fields = ("id",)
+    search_help_text = (
+        "The beginning of a number or of your customer's id, or an id of Orb's."
+    )
+    actions = ("void_selected", "add_line_item", "refresh_from_orb")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return InvoiceChangeList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[Any, bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        key = search_key(term)
+        found = (
+            Q(pk=term)
+            | Q(customer_id=term)
+            | Q(subscription_id=term)
+            | Q(invoice_number_key__startswith=key)
+            | Q(external_customer_key__startswith=key)
+        )
+        return queryset.filter(found), False
+
+    @outside_transactions
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context: dict[str, Any] = {"may_sync": self.has_sync_permission(request)}
+        if request.method == "GET":
+            context["freshness"] = read_freshness()
+        return super().changelist_view(request, {**context, **(extra_context or {})})
+
+    # Page
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        invoice = kwargs.get("obj")
+        if invoice is not None:
+            context.update(self.page_context(request, invoice))
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def page_context(self, request: HttpRequest, invoice: Invoice) -> dict[str, Any]:
+        """What the invoice's own page shows, and which buttons it has."""
+        links = {
+            view: invoice_url(self, view, invoice.pk)
+            for view in ("void", "line_item", "refresh")
+        }
+        may_void = self.has_void_permission(request) and not why_not_void(invoice)
+        may_add = self.has_line_item_permission(request)
+        return {
+            "title": f"Invoice {invoice}",
+            "subtitle": None,
+            "invoice": invoice,
+            "sheet": read_sheet(invoice),
+            "state": invoice_badge(invoice),
+            "overdue": overdue_badge(invoice.days_overdue),
+            "deeds": [
+                read_deed(operation, invoice.currency)
+                for operation in operations_of([invoice.pk])
+            ],
+            "links": links,
+            "may_void": may_void,
+            "may_add_line_item": may_add and not why_no_line_item(invoice),
+            "may_refresh": self.has_sync_permission(request),
+        }
+
+    # Permissions
+
+    def has_void_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.void_invoice")
+
+    def has_line_item_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.create_invoicelineitem")
+
+    def has_sync_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.sync_invoice")
+
+    # Actions
+
+    @admin.action(permissions=["void"], description="Void selected invoices")
+    def void_selected(self, request: HttpRequest, queryset: Any) -> Any:
+        return voids.respond(self.call_for(request, queryset, "void_selected"))
+
+    @admin.action(
+        permissions=["line_item"], description="Add line item to selected drafts"
+    )
+    def add_line_item(self, request: HttpRequest, queryset: Any) -> Any:
+        return charges.respond(self.call_for(request, queryset, "add_line_item"))
+
+    @admin.action(
+        permissions=["sync"], description="Refresh selected invoices from Orb"
+    )
+    def refresh_from_orb(self, request: HttpRequest, queryset: Any) -> None:
+        refreshes.respond(self.call_for(request, queryset, "refresh_from_orb"))
+
+    def call_for(self, request: HttpRequest, queryset: Any, action: str) -> Call:
+        """
+        The invoices that were chosen, whole, in the order of the list.
+
+        Once a confirmation names them they are taken by id: what was done to them
+        meanwhile may have moved them out of the list's filter.
+        """
+        if "index" not in request.POST:
+            ids = request.POST.getlist(ACTION_CHECKBOX_NAME)
+            queryset = self.get_queryset(request).filter(pk__in=ids)
+        most = refreshes.MAX_INVOICES + 1
+        invoices = list(queryset.order_by(*self.ordering).defer(None)[:most])
+        return Call(self, request, invoices, action, request.get_full_path())
+
+    # The same for one invoice, from its own page
+
+    def get_urls(self) -> list[URLPattern]:
+        opts, wrap = self.opts, self.admin_site.admin_view
+        name = f"{opts.app_label}_{opts.model_name}"
+        own = [
+            path("sync/", wrap(self.sync_view), name=f"{name}_sync"),
+            path("<path:object_id>/void/", wrap(self.void_view), name=f"{name}_void"),
+            path(
+                "<path:object_id>/line-item/",
+                wrap(self.line_item_view),
+                name=f"{name}_line_item",
+            ),
+            path(
+                "<path:object_id>/refresh/",
+                wrap(self.refresh_view),
+                name=f"{name}_refresh",
+            ),
+        ]
+        return own + super().get_urls()
+
+    @outside_transactions
+    def void_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        is_allowed = self.has_void_permission(request)
+        return self.act(request, object_id, voids.respond, is_allowed)
+
+    @outside_transactions
+    def line_item_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        is_allowed = self.has_line_item_permission(request)
+        return self.act(request, object_id, charges.respond, is_allowed)
+
+    @outside_transactions
+    def refresh_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        is_allowed = self.has_sync_permission(request)
+        if request.method != "POST" and is_allowed:
+            return HttpResponseNotAllowed(["POST"])
+        return self.act(request, object_id, refreshes.respond, is_allowed)
+
+    def act(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        respond: Respond,
+        is_allowed: bool,
+    ) -> HttpResponse:
+        """Take the actions' way for one invoice, and end on its own page."""
+        invoice = self.get_object(request, unquote(object_id))
+        if not is_allowed or not self.has_view_permission(request, invoice):
+            raise PermissionDenied
+        if invoice is None:
+            raise Http404("There is no such invoice.")
+        back_url = change_url(self, invoice.pk)
+        response = respond(Call(self, request, [invoice], "", back_url))
+        return response or HttpResponseRedirect(back_url)
+
+    @outside_transactions
+    def sync_view(self, request: HttpRequest) -> HttpResponse:
+        may_view = self.has_view_permission(request)
+        if not (may_view and self.has_sync_permission(request)):
+            raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        opts = self.opts
+        back_url = reverse(
+            f"admin:{opts.app_label}_{opts.model_name}_changelist",
+            current_app=self.admin_site.name,
+        )
+        refreshes.sync_now(Call(self, request, [], "", back_url))
+        return HttpResponseRedirect(back_url)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.db.models import Q
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from django_orb.models import InvoiceLineItem
+
+from .formats import joined, money, quantity, short, utc_day
+from .readonly import ReadOnlyAdmin
+
+
+@admin.register(InvoiceLineItem)
+class InvoiceLineItemAdmin(ReadOnlyAdmin):
+    """All lines of all invoices, to find what was charged for an item or a price."""
+
+    list_display = (
+        "title",
+        "of_invoice",
+        "quantity_cell",
+        "amount_cell",
+        "period",
+        "item_id",
+        "price_id",
+    )
+    list_filter = ("price_type",)
+    list_select_related = ("invoice",)
+    ordering = ("-id",)
+    search_fields = ("item_id",)
+    search_help_text = (
+        "The id of an item, a price, an invoice or a line, or a line's whole name."
+    )
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).defer("invoice__payload")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[Any, bool]:
+        term = search_term.strip()
+        if term:
+            queryset = queryset.filter(
+                Q(item_id=term)
+                | Q(price_id=term)
+                | Q(invoice_id=term)
+                | Q(orb_id=term)
+                | Q(name__iexact=term)
+            )
+        return queryset, False
+
+    @admin.display(description="name")
+    def title(self, line: InvoiceLineItem) -> str:
+        return short(str(line))
+
+    @admin.display(description="invoice")
+    def of_invoice(self, line: InvoiceLineItem) -> SafeString:
+        url = reverse(
+            "admin:django_orb_invoice_change",
+            args=[quote(line.invoice_id)],
+            current_app=self.admin_site.name,
+        )
+        return format_html('<a href="{}">{}</a>', url, short(str(line.invoice)))
+
+    @admin.display(description="quantity")
+    def quantity_cell(self, line: InvoiceLineItem) -> SafeString:
+        text = quantity(line.quantity)
+        return format_html('<span class="orb-amount">{}</span>', text)
+
+    @admin.display(description="amount")
+    def amount_cell(self, line: InvoiceLineItem) -> SafeString:
+        text = money(line.amount, line.invoice.currency)
+        return format_html('<span class="orb-amount">{}</span>', text)
+
+    @admin.display(description="period (UTC)", ordering="start_date")
+    def period(self, line: InvoiceLineItem) -> str:
+        return joined(" to ", utc_day(line.start_date), utc_day(line.end_date))

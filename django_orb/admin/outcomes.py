@@ -1,0 +1,156 @@
+"""One call to Orb for one invoice, and what became of it in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from django.contrib import messages
+
+from django_orb.exceptions import (
+    OrbAuthenticationError,
+    OrbConfigurationError,
+    OrbConnectionError,
+    OrbError,
+    OrbInputError,
+    OrbNotFoundError,
+    OrbOutcomeUnknownError,
+    OrbPayloadError,
+    OrbReadOnlyError,
+    OrbRefusedError,
+    OrbServerError,
+    OrbTransactionError,
+    OrbURLNotFoundError,
+)
+from django_orb.models import Invoice, InvoiceOperation
+from django_orb.operations import in_words
+
+# After these the next invoice would fare no better, and cost another time-out.
+_HOPELESS = (
+    OrbAuthenticationError,
+    OrbConfigurationError,
+    OrbConnectionError,
+    OrbOutcomeUnknownError,
+    OrbReadOnlyError,
+    OrbServerError,
+    OrbTransactionError,
+    OrbURLNotFoundError,
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is said about one invoice, and what is kept of it in its history."""
+
+    invoice: Invoice
+    level: int
+    text: str
+    log: str = ""
+    ends_batch: bool = False
+
+
+def attempt_all(
+    invoices: Iterable[Invoice], attempt: Callable[[Invoice], Outcome]
+) -> Iterator[Outcome]:
+    """One outcome for each; once Orb is out of reach the rest is not tried."""
+    is_over = False
+    for invoice in invoices:
+        if is_over:
+            yield Outcome(
+                invoice,
+                messages.WARNING,
+                "Not tried, because of the trouble above. Nothing was sent for it.",
+            )
+            continue
+        outcome = attempt(invoice)
+        is_over = outcome.ends_batch
+        yield outcome
+
+
+def attempt_write(
+    invoice: Invoice, call: Callable[[], object], *, key: str, done: str, asked: str
+) -> Outcome:
+    """
+    Make one call that changes something in Orb.
+
+    `done` says what has happened then, `asked` what was wanted, for the history.
+    """
+    try:
+        call()
+    except OrbRefusedError as err:
+        text = f"Orb refused: {err.detail}"
+        return Outcome(invoice, messages.ERROR, text, f"{asked} {text}")
+    except OrbOutcomeUnknownError as err:
+        return _unknown(invoice, err, asked)
+    except (OrbError, OrbConfigurationError) as err:
+        operation = InvoiceOperation.objects.filter(idempotency_key=key).first()
+        if _is_done(operation, err):
+            text = f"{done} It could not be read back yet; the next sync shows it."
+            return Outcome(invoice, messages.WARNING, text, done)
+        return _trouble(invoice, err)
+    return Outcome(invoice, messages.SUCCESS, done, done)
+
+
+def attempt_read(invoice: Invoice, call: Callable[[], object], *, done: str) -> Outcome:
+    """Make one call that only reads from Orb."""
+    try:
+        call()
+    except (OrbError, OrbConfigurationError) as err:
+        return _trouble(invoice, err)
+    return Outcome(invoice, messages.SUCCESS, done, done)
+
+
+def explain(err: Exception) -> str:
+    """An error as somebody who has never seen this code can read it."""
+    if isinstance(err, OrbConfigurationError):
+        return f"The connection to Orb is not set up: {err}"
+    if isinstance(err, OrbInputError):
+        return _explain_input(err)
+    if isinstance(err, OrbConnectionError):
+        return f"Orb could not be reached; try again in a few minutes. ({err})"
+    if isinstance(err, OrbAuthenticationError):
+        return f"Orb did not accept the API key. {in_words(err)}"
+    if isinstance(err, OrbURLNotFoundError):
+        return f"Orb has no such address; is BASE_URL right? {in_words(err)}"
+    if isinstance(err, OrbNotFoundError):
+        return f"Orb does not know this invoice. {in_words(err)}"
+    if isinstance(err, OrbPayloadError):
+        return f"Orb's answer could not be stored, and is kept under failures: {err}"
+    if isinstance(err, OrbServerError):
+        return (
+            f"Orb has trouble of its own; try again in a few minutes. {in_words(err)}"
+        )
+    return in_words(err) if isinstance(err, OrbError) else str(err)
+
+
+def _explain_input(err: OrbInputError) -> str:
+    if err.field != "idempotency_key":
+        return str(err)
+    return (
+        "This form was sent before, with other values, and its first outcome stands. "
+        "Open the form anew to ask for something else."
+    )
+
+
+def _unknown(invoice: Invoice, err: OrbOutcomeUnknownError, asked: str) -> Outcome:
+    detail = getattr(err.operation, "detail", "")
+    text = (
+        "Orb did not confirm, so it may or may not have happened. It is recorded as "
+        f"operation {err.operation.pk} and will be settled by itself: do not repeat it."
+    )
+    if detail:
+        text = f"{text} ({detail})"
+    log = f"{asked} Orb did not confirm yet; operation {err.operation.pk}."
+    return Outcome(invoice, messages.WARNING, text, log, ends_batch=True)
+
+
+def _is_done(operation: InvoiceOperation | None, err: Exception) -> bool:
+    if operation is None or isinstance(err, OrbInputError):
+        return False
+    return operation.state == InvoiceOperation.State.SUCCEEDED
+
+
+def _trouble(invoice: Invoice, err: Exception) -> Outcome:
+    return Outcome(
+        invoice, messages.ERROR, explain(err), ends_batch=isinstance(err, _HOPELESS)
+    )

@@ -1,0 +1,145 @@
+"""What the pages before and after an action have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import quote
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html
+
+from django_orb.conf import get_settings
+from django_orb.exceptions import OrbConfigurationError
+from django_orb.models import Invoice, SyncRun
+
+from .batches import MAX_INVOICES, FormToken, Skipped, new_token, read_token
+from .formats import short
+from .history import newest, operations_of, read_deed
+from .outcomes import Outcome, explain
+
+
+@dataclass(frozen=True)
+class Call:
+    """An action on chosen invoices, asked for by one request."""
+
+    model_admin: Any
+    request: HttpRequest
+    invoices: Sequence[Invoice]
+    action: str
+    back_url: str
+
+    @property
+    def user_id(self) -> object:
+        return self.request.user.pk
+
+    @property
+    def is_confirmed(self) -> bool:
+        return self.request.POST.get("post") == "yes"
+
+    def token(self, kind: str) -> tuple[FormToken, bool]:
+        """The form's token, and whether it came with the request."""
+        raw = self.request.POST.get("token", "")
+        token = read_token(raw, user_id=self.user_id, kind=kind)
+        return token or new_token(user_id=self.user_id, kind=kind), bool(token)
+
+    def render(self, template: str, context: dict[str, Any]) -> TemplateResponse:
+        request, site = self.request, self.model_admin.admin_site
+        request.current_app = site.name
+        common = {
+            **site.each_context(request),
+            "opts": self.model_admin.opts,
+            "media": self.model_admin.media,
+            "subtitle": None,
+            "action": self.action,
+            "action_checkbox_name": ACTION_CHECKBOX_NAME,
+            "back_url": self.back_url,
+            "invoices": self.invoices,
+            "obstacle": obstacle(),
+        }
+        template = f"admin/django_orb/invoice/{template}"
+        return TemplateResponse(request, template, {**common, **context})
+
+    def say(self, level: int, text: str, invoice: Invoice | None = None) -> None:
+        """Leave a message, which begins with a link to the invoice it is about."""
+        if invoice is not None:
+            url = change_url(self.model_admin, invoice.pk)
+            text = format_html(
+                '<a href="{}">{}</a>: {}', url, short(str(invoice)), text
+            )
+        self.model_admin.message_user(self.request, text, level)
+
+    def say_of_run(self, level: int, text: str, run: SyncRun) -> None:
+        """Leave a message that ends with a link to a run's progress."""
+        url = reverse(
+            "admin:django_orb_syncrun_change",
+            args=[run.pk],
+            current_app=self.model_admin.admin_site.name,
+        )
+        text = format_html('{} <a href="{}">See its progress.</a>', text, url)
+        self.model_admin.message_user(self.request, text, level)
+
+    def report(self, outcomes: Iterable[Outcome], *, logged: set[str]) -> None:
+        """One message for each outcome; one entry of history, the first time."""
+        for outcome in outcomes:
+            self.say(outcome.level, outcome.text, outcome.invoice)
+            if outcome.log and outcome.invoice.pk not in logged:
+                self.model_admin.log_change(self.request, outcome.invoice, outcome.log)
+
+    def report_skipped(self, skipped: Iterable[Skipped]) -> None:
+        for one in skipped:
+            self.say(messages.WARNING, f"Skipped. {one.reason}", one.invoice)
+
+    def is_too_many(self) -> bool:
+        if len(self.invoices) <= MAX_INVOICES:
+            return False
+        text = f"Choose {MAX_INVOICES} invoices at most; nothing was done."
+        self.say(messages.ERROR, text)
+        return True
+
+    def recent(self) -> dict[str, Any]:
+        """What was done lately to these invoices, for those who decide now."""
+        currencies = {one.pk: one.currency for one in self.invoices}
+        numbers = {one.pk: str(one) for one in self.invoices}
+        operations = operations_of(list(currencies), recent=True)
+        deeds = [(one, currencies[one.invoice_id]) for one in operations]
+        return {
+            "recent": [
+                (numbers[one.invoice_id], read_deed(one, currency))
+                for one, currency in deeds
+            ],
+            "newest_operation": newest(operations),
+        }
+
+
+def change_url(model_admin: Any, invoice_id: str) -> str:
+    return invoice_url(model_admin, "change", invoice_id)
+
+
+def invoice_url(model_admin: Any, view: str, invoice_id: str) -> str:
+    """The address of one of an invoice's own pages."""
+    opts = model_admin.opts
+    return reverse(
+        f"admin:{opts.app_label}_{opts.model_name}_{view}",
+        args=[quote(invoice_id)],
+        current_app=model_admin.admin_site.name,
+    )
+
+
+def obstacle() -> str:
+    """Why nothing can be written to Orb from here at all; "" where it can."""
+    try:
+        is_read_only = get_settings().READ_ONLY
+    except OrbConfigurationError as err:
+        return explain(err)
+    if not is_read_only:
+        return ""
+    return (
+        'This installation only reads from Orb (DJANGO_ORB["READ_ONLY"] is on); '
+        "nothing can be changed from here."
+    )

@@ -1,0 +1,54 @@
+"""What every admin page of the mirror has in common: it can be looked at only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.contrib import admin
+from django.db import connections, transaction
+from django.http import HttpRequest
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+class ReadOnlyMixin:
+    """No adding, changing or deleting by anyone, whatever their permissions."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ReadOnlyAdmin(ReadOnlyMixin, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Lists and pages of rows that only the mirror writes."""
+
+    show_facets = admin.ShowFacets.NEVER
+    show_full_result_count = False
+    list_per_page = 50
+
+    class Media:
+        css = {"all": ["django_orb/admin.css"]}
+
+
+class ReadOnlyInline(ReadOnlyMixin, admin.TabularInline):  # type: ignore[type-arg]
+    """Rows of another table, below the one they belong to."""
+
+    extra = 0
+    can_delete = False
+
+
+def outside_transactions(view: View) -> View:
+    """
+    Keep a view out of ATOMIC_REQUESTS on every database.
+
+    What it records must be committed before a request to Orb leaves.
+    """
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view

@@ -1,0 +1,70 @@
+"""Reading invoices anew from Orb: a handful at once, more in the background."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+
+from django_orb import mirror, runs, services, tasks
+from django_orb.exceptions import OrbConfigurationError, OrbError
+from django_orb.models import Invoice, SyncRun
+
+from .outcomes import Outcome, attempt_all, attempt_read, explain
+from .pages import Call
+
+HANDFUL = 5
+MAX_INVOICES = 1000
+
+
+def respond(call: Call) -> None:
+    """Read a handful now; for more, start a run that shows its progress."""
+    if len(call.invoices) > MAX_INVOICES:
+        text = f"Choose {MAX_INVOICES} invoices at most, or use “Sync now”."
+        call.say(messages.ERROR, text)
+    elif len(call.invoices) > HANDFUL:
+        refresh_later(call)
+    else:
+        call.report(attempt_all(call.invoices, refresh), logged=set())
+
+
+def refresh(invoice: Invoice) -> Outcome:
+    return attempt_read(
+        invoice,
+        lambda: services.fetch_invoice(invoice.pk),
+        done="Read anew from Orb.",
+    )
+
+
+def refresh_later(call: Call) -> None:
+    using = mirror.database_alias()
+    ids = [invoice.pk for invoice in call.invoices]
+    run = runs.start_run(SyncRun.Kind.ONE.value, using=using, invoice_ids=ids)
+    tasks.publish_due(run, using=using)
+    say_started(call, run, f"Reading {len(ids)} invoices anew from Orb.")
+
+
+def sync_now(call: Call) -> None:
+    """Start an incremental run, or join the one that is at work."""
+    try:
+        run_id = tasks.sync_invoices()
+    except (OrbError, OrbConfigurationError) as err:
+        call.say(messages.ERROR, explain(err))
+        return
+    run = SyncRun.objects.get(pk=run_id)
+    say_started(call, run, "Bringing the mirror up to date with Orb.")
+
+
+def say_started(call: Call, run: SyncRun, text: str) -> None:
+    """Say that the work began, or that it waits because no broker took it."""
+    if was_taken(run):
+        call.say_of_run(messages.SUCCESS, text, run)
+        return
+    waits = (
+        "The message broker is out of reach, so it waits: it is recorded, and starts "
+        "by itself once the broker is back."
+    )
+    call.say_of_run(messages.WARNING, f"{text} {waits}", run)
+
+
+def was_taken(run: SyncRun) -> bool:
+    """Whether no part of a new run still waits for somebody to take it."""
+    return not runs.due_windows(using=mirror.database_alias(), run=run)

@@ -1,0 +1,334 @@
+"""
+An invoice as its page shows it: sections of text, read from the payload.
+
+The payload is what Orb sent, so nothing in it is taken for granted: what is
+absent or has another form is left out or shown as it came, and never an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.utils.safestring import SafeString
+
+from django_orb.exact_json import ExactJSONEncoder
+from django_orb.models import Invoice
+
+from .badges import payment_badge
+from .formats import (
+    as_map,
+    as_maps,
+    as_text,
+    humanized,
+    joined,
+    local_moment,
+    money,
+    safe_link,
+    to_decimal,
+    to_moment,
+    utc_day,
+    utc_moment,
+)
+from .lines import (
+    ZERO,
+    LineView,
+    amount,
+    read_discount_label,
+    read_lines,
+    read_tax_label,
+    sum_of,
+)
+
+MAX_JSON = 300_000
+
+
+@dataclass(frozen=True)
+class Fact:
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the sums; `weight` is "", "sum" or "due"."""
+
+    label: str
+    amount: str
+    note: str = ""
+    weight: str = ""
+
+
+@dataclass(frozen=True)
+class Payment:
+    moment: str
+    amount: str
+    succeeded: bool
+    provider: str
+    receipt: str
+
+    @property
+    def badge(self) -> SafeString:
+        return payment_badge(self.succeeded)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    amount_due: str
+    billing: list[str]
+    shipping: list[str]
+    tax_id: str
+    dates: list[Fact]
+    references: list[Fact]
+    lines: list[LineView]
+    hidden_lines: str
+    sums: list[Row]
+    balance: list[Fact]
+    payments: list[Payment]
+    credit_notes: list[Fact]
+    metadata: list[Fact]
+    pdf: str
+    portal: str
+    raw_json: str
+    is_json_cut: bool
+
+
+def read_sheet(invoice: Invoice) -> Sheet:
+    payload = as_map(invoice.payload)
+    currency = invoice.currency
+    raw_json = pretty(payload)
+    sums = read_sums(invoice, payload)
+    return Sheet(
+        amount_due=sums[-1].amount,
+        billing=read_address(payload.get("billing_address")),
+        shipping=read_address(payload.get("shipping_address")),
+        tax_id=read_tax_id(payload.get("customer_tax_id")),
+        dates=read_dates(invoice, payload),
+        references=read_references(invoice),
+        lines=read_lines(payload, currency),
+        hidden_lines=as_text(payload.get("hidden_line_item_count") or None),
+        sums=sums,
+        balance=read_balance(payload, currency),
+        payments=read_payments(payload, currency),
+        credit_notes=read_credit_notes(payload, currency),
+        metadata=read_metadata(payload.get("metadata")),
+        pdf=safe_link(invoice.invoice_pdf),
+        portal=safe_link(invoice.hosted_invoice_url),
+        raw_json=raw_json[:MAX_JSON],
+        is_json_cut=len(raw_json) > MAX_JSON,
+    )
+
+
+def pretty(payload: Any) -> str:
+    return json.dumps(payload, cls=ExactJSONEncoder, indent=2, ensure_ascii=False)
+
+
+def read_address(address: Any) -> list[str]:
+    parts = as_map(address)
+    line = {name: as_text(parts.get(name)) for name in parts}
+    town = joined(
+        " ", line.get("city", ""), line.get("state", ""), line.get("postal_code", "")
+    )
+    rows = [line.get("line1"), line.get("line2"), town, line.get("country")]
+    return [row for row in rows if row]
+
+
+def read_tax_id(tax_id: Any) -> str:
+    parts = as_map(tax_id)
+    kind = as_text(parts.get("type")).replace("_", " ").upper()
+    return joined(" ", kind, as_text(parts.get("value")))
+
+
+def read_dates(invoice: Invoice, payload: Mapping[str, Any]) -> list[Fact]:
+    collection = as_map(payload.get("auto_collection"))
+    dates = [
+        ("Invoice date", invoice.invoice_date),
+        ("Due", invoice.due_date),
+        ("Created", invoice.created_at),
+        ("To be issued", invoice.scheduled_issue_at),
+        ("Can be issued from", invoice.eligible_to_issue_at),
+        ("Issued", invoice.issued_at),
+        ("Issuing failed", invoice.issue_failed_at),
+        ("Payment started", invoice.payment_started_at),
+        ("Payment failed", invoice.payment_failed_at),
+        ("Next payment attempt", to_moment(collection.get("next_attempt_at"))),
+        ("Payment received", invoice.payment_received_at),
+        ("Paid", invoice.paid_at),
+        ("Sync to provider failed", invoice.sync_failed_at),
+        ("Voided", invoice.voided_at),
+    ]
+    return [
+        Fact(label, utc_day(value), utc_moment(value))
+        for label, value in dates
+        if value is not None
+    ]
+
+
+def read_references(invoice: Invoice) -> list[Fact]:
+    rows = [
+        ("Customer", invoice.external_customer_id),
+        ("Customer in Orb", invoice.customer_id),
+        ("Subscription", invoice.subscription_id),
+        ("Source", invoice.get_invoice_source_display()),
+        ("Invoice in Orb", invoice.pk),
+        ("Last seen in Orb", local_moment(invoice.last_seen_at)),
+        ("Last changed here", local_moment(invoice.mirrored_at)),
+    ]
+    return [Fact(label, value) for label, value in rows if value]
+
+
+def read_sums(invoice: Invoice, payload: Mapping[str, Any]) -> list[Row]:
+    """
+    From the subtotal to the amount due, so that the column adds up.
+
+    What Orb does not itemise, such as a minimum on the whole invoice, is a row too.
+    """
+    currency = invoice.currency
+    lines = as_maps(payload.get("line_items"))
+    subtotal = _exact(payload, "subtotal", invoice.subtotal)
+    total = _exact(payload, "total", invoice.total)
+    due = _exact(payload, "amount_due", invoice.amount_due)
+    discounts = read_discounts(payload, currency)
+    steps = [
+        ("Discounts and adjustments", read_adjusted(lines), discounts),
+        ("Prepaid credits", -sum_of(lines, "credits_applied"), ""),
+        ("Invoiced before", -sum_of(lines, "partially_invoiced_amount"), ""),
+        *[(label, value, "") for label, value in read_taxes(lines).items()],
+    ]
+    steps.append(
+        ("Other", total - subtotal - sum((value for _, value, _ in steps), ZERO), "")
+    )
+    settled = [
+        ("Customer balance applied", -balance_applied(payload), ""),
+        ("Credit notes", -credited(payload), ""),
+    ]
+    return [
+        Row("Subtotal", money(subtotal, currency)),
+        *_rows(steps, currency),
+        Row("Total", money(total, currency), weight="sum"),
+        *_rows(settled, currency),
+        Row("Amount due", money(due, currency), weight="due"),
+    ]
+
+
+def _exact(payload: Mapping[str, Any], name: str, stored: Decimal) -> Decimal:
+    """Orb's own digits; the column may hold them rounded."""
+    value = to_decimal(payload.get(name))
+    return stored if value is None else value
+
+
+def _rows(steps: list[tuple[str, Decimal, str]], currency: str) -> list[Row]:
+    return [
+        Row(label, money(value, currency), note)
+        for label, value, note in steps
+        if value
+    ]
+
+
+def read_adjusted(lines: list[Mapping[str, Any]]) -> Decimal:
+    """What adjustments changed on the lines that say so."""
+    change = ZERO
+    for line in lines:
+        before = to_decimal(line.get("subtotal"))
+        after = to_decimal(line.get("adjusted_subtotal"))
+        if before is not None and after is not None:
+            change += after - before
+    return change
+
+
+def read_discounts(payload: Mapping[str, Any], currency: str) -> str:
+    """The invoice's own discounts, in words."""
+    discounts = []
+    for one in as_maps(payload.get("discounts")):
+        label = read_discount_label(one, as_text(one.get("discount_type")), currency)
+        discounts.append(joined(", ", label, as_text(one.get("reason"))))
+    return "; ".join(discounts)
+
+
+def read_taxes(lines: list[Mapping[str, Any]]) -> dict[str, Decimal]:
+    """All lines' taxes, added up by rate."""
+    taxes: dict[str, Decimal] = {}
+    for line in lines:
+        for tax in as_maps(line.get("tax_amounts")):
+            label = read_tax_label(tax)
+            taxes[label] = taxes.get(label, ZERO) + sum_of([tax], "amount")
+    return taxes
+
+
+def balance_applied(payload: Mapping[str, Any]) -> Decimal:
+    """How much of the customer's balance the invoice used."""
+    used = ZERO
+    for one in as_maps(payload.get("customer_balance_transactions")):
+        if one.get("action") == "applied_to_invoice":
+            value = to_decimal(one.get("amount")) or ZERO
+            used += -value if one.get("type") == "increment" else value
+    return used
+
+
+def credited(payload: Mapping[str, Any]) -> Decimal:
+    """What credit notes took off the amount due; refunds do not."""
+    return sum_of(
+        [
+            note
+            for note in as_maps(payload.get("credit_notes"))
+            if note.get("type") == "adjustment" and not note.get("voided_at")
+        ],
+        "total",
+    )
+
+
+def read_balance(payload: Mapping[str, Any], currency: str) -> list[Fact]:
+    facts = []
+    for one in as_maps(payload.get("customer_balance_transactions")):
+        sign = "+" if one.get("type") == "increment" else "-"
+        note = joined(
+            " · ",
+            utc_moment(to_moment(one.get("created_at"))),
+            f"balance then {amount(one.get('ending_balance'), currency)}",
+            as_text(one.get("description")),
+        )
+        label = humanized(one.get("action")) or "Change"
+        facts.append(Fact(label, sign + amount(one.get("amount"), currency), note))
+    return facts
+
+
+def read_payments(payload: Mapping[str, Any], currency: str) -> list[Payment]:
+    return [
+        Payment(
+            moment=utc_moment(to_moment(one.get("created_at"))),
+            amount=amount(one.get("amount"), currency),
+            succeeded=one.get("succeeded") is True,
+            provider=joined(
+                " ",
+                humanized(one.get("payment_provider")),
+                as_text(one.get("payment_provider_id")),
+            ),
+            receipt=safe_link(one.get("receipt_pdf")),
+        )
+        for one in as_maps(payload.get("payment_attempts"))
+    ]
+
+
+def read_credit_notes(payload: Mapping[str, Any], currency: str) -> list[Fact]:
+    facts = []
+    for one in as_maps(payload.get("credit_notes")):
+        label = as_text(one.get("credit_note_number")) or as_text(one.get("id"))
+        note = joined(
+            " · ",
+            humanized(one.get("type")),
+            as_text(one.get("reason")),
+            as_text(one.get("memo")),
+            "voided" if one.get("voided_at") else "",
+        )
+        facts.append(Fact(label, amount(one.get("total"), currency), note))
+    return facts
+
+
+def read_metadata(metadata: Any) -> list[Fact]:
+    return [
+        Fact(as_text(key), as_text(value)) for key, value in as_map(metadata).items()
+    ]
