@@ -131,7 +131,9 @@ class OrbClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.base_url}>"
+        # Error reports ask for it also when `__init__` has failed.
+        transport = vars(self).get("_transport")
+        return f"<{type(self).__name__} {transport.base_url if transport else '?'}>"
 
     def ping(self) -> dict[str, Any]:
         """Check that the address and the key are right."""

@@ -13,15 +13,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from decimal import MAX_PREC, Context, Decimal, InvalidOperation
+from decimal import (
+    MAX_EMAX,
+    MAX_PREC,
+    MIN_EMIN,
+    Context,
+    Decimal,
+    InvalidOperation,
+)
 from typing import Any
 
 _MARKED_NUMBER = re.compile(r'"\\u0000(-?\d+(?:\.\d+)?(?:E[+-]?\d+)?)"')
 # An odd number of backslashes: an even one is text that shows an escape.
-# Digits are never rounded here; beyond so many zeros 1E+40 stays as it is.
-_EXACT = Context(prec=MAX_PREC)
-_MAX_ZEROS = 40
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# Digits are never rounded here; beyond so many zeros 1E+40 stays as it is.
+_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+_MAX_ZEROS = 40
 
 
 class ExactJSONEncoder(json.JSONEncoder):

@@ -203,6 +203,8 @@ def broker_absence(url: str) -> str | None:
     def log_in() -> None:
         from kombu import Connection
 
+        if parts.scheme.startswith("redis"):
+            importlib.import_module("redis")  # kombu does not say what it misses
         with Connection(url, connect_timeout=CONNECT_SECONDS) as connection:
             connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_orb.exact_json import ExactJSONDecoder, ExactJSONEncoder, dumps, loads
+from django_orb.exact_json import (
+    ExactJSONDecoder,
+    ExactJSONEncoder,
+    canonical,
+    dumps,
+    loads,
+)
 
 NUMBERS = [
     "1.50",
@@ -129,6 +135,37 @@ def test_one_encoder_serves_many_values():
     assert encoder.encode([Decimal("2.5")]) == "[2.5]"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('{"a": 1, "b": 2}', '{ "b":2,"a":1 }'),
+        ("[1.50]", "[1.5]"),
+        ("[1E+2]", "[100]"),
+        ("[100.0]", "[100]"),
+        ('["\\u00e9"]', '["é"]'),
+    ],
+)
+def test_equal_content_has_one_canonical_form(one, other):
+    assert canonical(loads(one)) == canonical(loads(other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("[1.5]", '["1.5"]'),
+        ("[1, 2]", "[2, 1]"),
+        ("[0.10000000000000000000000000000000001]", "[0.1]"),
+        ("[1E+99]", "[1E+98]"),
+        ("[1E+99999999]", "[1E+99999998]"),
+        ("[1E-99999999]", "[0]"),
+        ("[1]", "[true]"),
+        ('{"a": null}', "{}"),
+    ],
+)
+def test_different_content_has_different_canonical_forms(one, other):
+    assert canonical(loads(one)) != canonical(loads(other))
+
+
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 values = st.recursive(
     st.none()
@@ -144,3 +181,8 @@ values = st.recursive(
 @given(values)
 def test_what_is_written_reads_back_equal(value):
     assert loads(dumps(value)) == value
+
+
+@given(values)
+def test_the_canonical_form_reads_back_equal(value):
+    assert loads(canonical(value)) == value

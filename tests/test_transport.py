@@ -558,3 +558,4 @@ def test_no_log_line_or_repr_holds_the_key(server, local_client, pauses, caplog)
     for one in (local_client, transport, transport._auth, transport.session):
         assert KEY not in repr(one)
     assert repr(local_client) == f"<OrbClient {server.base_url}>"
+    assert repr(OrbClient.__new__(OrbClient)) == "<OrbClient ?>"
