@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     with OrbSandbox(**vars(options)) as orb:
+        orb.warm()
         sys.stdout.write(f"{orb.base_url}\n")
         sys.stdout.flush()
         stopped.wait()

@@ -61,6 +61,13 @@ class Account:
         for key in {row.bill for row in rows}:
             self.renderer.bill(key)
 
+    def warm(self) -> None:
+        """Serialise the newest invoices, as many as are kept."""
+        for row in self.index.newest_first():
+            with self.lock:
+                if not self.renderer.keep(row):
+                    break
+
     # Reading
 
     def status_counts(self) -> dict[str, int]:

@@ -234,7 +234,9 @@ def _page(bodies: list[bytes], cursor: str | None) -> Response:
     # Orb's SDK follows any cursor and ignores has_more; others do the reverse.
     metadata = dumps({"has_more": cursor is not None, "next_cursor": cursor})
     data = b",".join(bodies)
-    return _raw(b'{"data":[%b],"pagination_metadata":%b}' % (data, metadata))
+    return _raw(
+        b"".join((b'{"data":[', data, b'],"pagination_metadata":', metadata, b"}"))
+    )
 
 
 def _invoice(request: Request, body: bytes) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import zlib
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -17,9 +17,21 @@ from .catalog import (
 )
 from .ids import make_id
 from .lines import Discount, Line, Totals, totals
-from .prices import Price
+from .money import money
+from .prices import Price, with_quantity
 from .regions import REGIONS
-from .templates import Template, dumps, slot
+from .templates import Template, dumps, quoted, text_slot
+
+MAX_LINES = 7
+# What the lines of different invoices differ in, in the order of `Bill.lines.render`.
+LAYOUT = (
+    "customer_id",
+    "used_from",
+    "used_to",
+    "ahead_from",
+    "ahead_to",
+    *(f"line{n}" for n in range(MAX_LINES)),
+)
 
 _PRICED_AT = "2023-06-01T09:12:44+00:00"
 
@@ -35,24 +47,46 @@ class BillKey(NamedTuple):
     extra: str = ""
 
 
+class PriceBook:
+    """The prices of the account, each worked out once."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._known: dict[tuple[str, str, str], tuple[Price, dict[str, Any]]] = {}
+
+    def find(
+        self, kind: str, price: Price, currency: str
+    ) -> tuple[Price, dict[str, Any]]:
+        """The price in that currency, and how Orb shows it."""
+        key = (kind, price.name, currency)
+        if key not in self._known:
+            cadence = "one_time" if ":" in kind else price.cadence
+            scaled = price.scaled(CURRENCY_FACTORS[currency], cadence)
+            payload = scaled.payload(
+                currency=currency,
+                price_id=make_id(self._seed, "price", *key),
+                item_id=item_id(self._seed, price.name),
+                created_at=_PRICED_AT,
+            )
+            self._known[key] = scaled, payload
+        return self._known[key]
+
+
 class Bill:
     """The lines of an invoice, with slots for what differs between invoices."""
 
-    def __init__(self, seed: int, key: BillKey, levels: int) -> None:
-        self._seed = seed
+    def __init__(self, book: PriceBook, key: BillKey, levels: int) -> None:
+        self._book = book
         self._key = key
         self._fraction = key.level / levels
-        lines = [line.payload() for line in self._lines()]
+        lines = [self._line(n, item).payload() for n, item in enumerate(self._items())]
         sums: Totals = totals(lines)
-        self.line_count = len(lines)
-        self.subtotal = sums.subtotal
         self.total = sums.total
-        self.lines = Template(lines)
+        self.subtotal_json = quoted(money(sums.subtotal, key.currency))
+        self.total_json = quoted(money(sums.total, key.currency))
+        self.lines = Template(lines, LAYOUT)
         self.discounts = dumps(self._discounts(lines))
         self.discount = self.discounts[1:-1] or b"null"
-
-    def _lines(self) -> list[Line]:
-        return [self._line(n, item) for n, item in enumerate(self._items())]
 
     def _items(self) -> list[Item]:
         kind, _, position = self._key.kind.partition(":")
@@ -68,50 +102,37 @@ class Bill:
 
     def _line(self, position: int, item: Item) -> Line:
         currency = self._key.currency
-        model = item.price.model.scaled(CURRENCY_FACTORS[currency])
+        price, payload = self._book.find(self._key.kind, item.price, currency)
         quantity = self._quantity(item)
-        mode = "used" if item.price.usage else "ahead"
+        mode = "used" if price.usage else "ahead"
         return Line(
-            id=slot(f"line{position}"),
-            name=item.price.name,
-            charge=model.charge(quantity, currency),
-            price=self._price(item.price, quantity),
+            id=text_slot(f"line{position}"),
+            name=price.name,
+            charge=price.model.charge(quantity, currency),
+            price=with_quantity(payload, quantity),
             currency=currency,
-            start_date=slot(f"{mode}_from"),
-            end_date=slot(f"{mode}_to"),
+            start_date=text_slot(f"{mode}_from"),
+            end_date=text_slot(f"{mode}_to"),
             discount=self._discount(position),
             credits_share=self._credits_share(item),
             partial_share=self._partial_share(item),
             taxes=REGIONS[self._key.region].taxes if self._key.region else (),
-            usage_customer_ids=[slot("customer_id")] if item.price.usage else None,
+            usage_customer_ids=[text_slot("customer_id")] if price.usage else None,
         )
 
     def _quantity(self, item: Item) -> Decimal:
         if not item.varies:
             return item.typical
-        chance = random.Random(f"{self._key.kind}/{item.price.name}/{self._key.level}")  # noqa: S311
-        factor = 0.3 + 1.6 * self._fraction**2 + 0.12 * chance.random()
-        quantity = item.typical * Decimal(f"{factor:.6f}")
         places = item.typical.as_tuple().exponent
+        quantity = item.typical * Decimal(f"{self._factor(item):.6f}")
         return max(
             Decimal(1), round(quantity, -places if isinstance(places, int) else 0)
         )
 
-    def _price(self, price: Price, quantity: Decimal) -> dict[str, Any]:
-        kind, currency = self._key.kind, self._key.currency
-        scaled = Price(
-            price.name,
-            price.model.scaled(CURRENCY_FACTORS[currency]),
-            price.usage,
-            "one_time" if ":" in kind else price.cadence,
-        )
-        return scaled.payload(
-            currency=currency,
-            price_id=make_id(self._seed, "price", kind, price.name, currency),
-            item_id=item_id(self._seed, price.name),
-            created_at=_PRICED_AT,
-            quantity=quantity,
-        )
+    def _factor(self, item: Item) -> float:
+        """How much more or less than usual is used at this level."""
+        chance = zlib.crc32(f"{item.price.name}/{self._key.level}".encode()) / 2**32
+        return 0.3 + 1.6 * self._fraction**2 + 0.12 * chance
 
     def _discount(self, position: int) -> Discount | None:
         discount = DISCOUNTS.get(self._key.discount)

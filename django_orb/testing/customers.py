@@ -137,7 +137,7 @@ def make_customer(seed: int, index: int, months: int) -> Customer:
         )[0],
         net_terms=0 if collection == "auto" else chance.choice([15, 30, 30, 30, 45]),
         collection=collection,
-        late=chance.random() < 0.12,
+        late=chance.random() < 0.15,
         billing_day=1 if chance.random() < 0.75 else chance.randint(2, 28),
         first_month=first_month,
         last_month=last_month,
@@ -174,8 +174,8 @@ def _external_id(chance: random.Random, index: int) -> str | None:
 def _collection(chance: random.Random, plan: str | None) -> str:
     """How they pay: by card, by transfer, or through an accounting system."""
     if plan in {"enterprise", "business", None}:
-        return chance.choices(["auto", "manual", "sync"], [25, 60, 15])[0]
-    return chance.choices(["auto", "manual", "sync"], [85, 14, 1])[0]
+        return chance.choices(["auto", "manual", "sync"], [18, 66, 16])[0]
+    return chance.choices(["auto", "manual", "sync"], [62, 35, 3])[0]
 
 
 def _tenure(chance: random.Random, index: int, months: int) -> tuple[int, int]:

@@ -9,8 +9,9 @@ from typing import Any
 from .calendars import DAY, parsed, shown
 from .customers import Customer
 from .lines import tax_amounts, totals
+from .links import Links
 from .money import ZERO, money
-from .render import Links, balance_entry
+from .payments import balance_entry
 
 Payload = dict[str, Any]
 
@@ -47,8 +48,7 @@ def issue(
         "scheduled_issue_at": None,
         "eligible_to_issue_at": None,
         "will_auto_issue": False,
-        "hosted_invoice_url": links.hosted_invoice_url(payload["id"]),
-        "invoice_pdf": links.invoice_pdf(payload["id"]),
+        **links.fields(payload["id"]),
     }
     change = _with_balance_applied(issued, balance, moment)
     if Decimal(change.payload["amount_due"]) > 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 from .ids import make_id
@@ -91,26 +92,26 @@ class Line:
     taxes: tuple[Tax, ...] = ()
     usage_customer_ids: list[str] | None = None
 
-    @property
+    @cached_property
     def discounted(self) -> Decimal:
         # A negative line is a credit: taking a discount off it would add to the bill.
         if self.discount is None or self.charge.subtotal <= 0:
             return ZERO
         return self.discount.applied(self.charge.subtotal, self.currency)
 
-    @property
+    @cached_property
     def adjusted(self) -> Decimal:
         return self.charge.subtotal - self.discounted
 
-    @property
+    @cached_property
     def prepaid(self) -> Decimal:
         return rounded(self.adjusted * self.credits_share, self.currency)
 
-    @property
+    @cached_property
     def partially_invoiced(self) -> Decimal:
         return rounded(self.adjusted * self.partial_share, self.currency)
 
-    @property
+    @cached_property
     def amount(self) -> Decimal:
         return self.adjusted - self.prepaid - self.partially_invoiced
 

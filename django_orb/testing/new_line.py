@@ -11,7 +11,7 @@ from .calendars import midnight, shown
 from .customers import Customer
 from .ids import make_id
 from .lines import Line
-from .prices import Charge, Price, Unit
+from .prices import Charge, Price, Unit, with_quantity
 from .problems import invalid
 from .query import decimal, parse_day
 
@@ -42,14 +42,13 @@ class NewLine:
             price_id=make_id("price", line_id),
             item_id=item_id,
             created_at=shown(moment),
-            quantity=self.quantity,
             item_name=item_name,
         )
         return Line(
             id=line_id,
             name=name,
             charge=Charge(self.quantity, self.amount),
-            price=price,
+            price=with_quantity(price, self.quantity),
             currency=currency,
             start_date=shown(midnight(self.start_date, zone)),
             end_date=shown(midnight(self.end_date, zone)),

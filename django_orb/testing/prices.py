@@ -197,6 +197,9 @@ class Price:
     usage: bool = False
     cadence: str = "monthly"
 
+    def scaled(self, factor: Decimal, cadence: str) -> Price:
+        return Price(self.name, self.model.scaled(factor), self.usage, cadence)
+
     def payload(
         self,
         *,
@@ -204,10 +207,13 @@ class Price:
         price_id: str,
         item_id: str,
         created_at: str,
-        quantity: Decimal,
         item_name: str | None = None,
     ) -> dict[str, Any]:
-        """The price as Orb shows it: the config goes under `<model_type>_config`."""
+        """
+        The price as Orb shows it: the config goes under `<model_type>_config`.
+
+        `with_quantity` adds what differs from line to line.
+        """
         metric = {"id": make_id("metric", item_id)} if self.usage else None
         return {
             "id": price_id,
@@ -221,7 +227,7 @@ class Price:
             "billing_cycle_configuration": {"duration": 1, "duration_unit": "month"},
             "invoicing_cycle_configuration": None,
             "billable_metric": metric,
-            "fixed_price_quantity": None if self.usage else number(quantity),
+            "fixed_price_quantity": None,
             "plan_phase_order": None,
             "currency": currency,
             "conversion_rate": None,
@@ -241,3 +247,10 @@ class Price:
             "created_at": created_at,
             "metadata": {},
         }
+
+
+def with_quantity(price: dict[str, Any], quantity: Decimal) -> dict[str, Any]:
+    """A fixed price names its quantity; usage is on the line only."""
+    if price["price_type"] == "usage_price":
+        return price
+    return price | {"fixed_price_quantity": number(quantity)}

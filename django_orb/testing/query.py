@@ -52,10 +52,20 @@ class Query:
     zero_quantity_lines: bool = True
     amount_of: Callable[[Row], Decimal] = field(default=lambda row: Decimal(0))
 
-    def takes(self, row: Row) -> bool:
+    def test(self) -> Callable[[Row], bool]:
+        """Whether a row is wanted, apart from its customer and its invoice date."""
+        statuses = frozenset(self.statuses)
+        if self._filters_by_status_only():
+            return lambda row: row.status in statuses
+        return lambda row: row.status in statuses and self._takes(row)
+
+    def _filters_by_status_only(self) -> bool:
+        others = self.subscription_id, self.is_recurring, self.due_dates, self.amounts
+        return others == (None, None, (), ())
+
+    def _takes(self, row: Row) -> bool:
         return (
-            row.status in self.statuses
-            and self.subscription_id in {None, row.subscription_id}
+            self.subscription_id in {None, row.subscription_id}
             and self.is_recurring in {None, row.source != "one_off"}
             and self._takes_due(row.due)
             and self._takes_amount(row)

@@ -59,6 +59,14 @@ class OrbSandbox:
         self._server.start()
         return self
 
+    def warm(self) -> None:
+        """
+        Serialise the newest 13,000 invoices or so now, not when they are first read.
+
+        For benchmarks: they are served at full speed from the first page on.
+        """
+        self._account.warm()
+
     def stop(self) -> None:
         if self._server is not None:
             self._server.stop()

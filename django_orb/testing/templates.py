@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-_SLOT = re.compile(rb'"@@(\w+)@@"')
+# Around the name of a slot; "!" before a name takes the quotes around it as well.
+_MARK = "@@"
+_VALUE = "!"
 
 
 def dumps(value: Any) -> bytes:
@@ -17,7 +18,12 @@ def dumps(value: Any) -> bytes:
 
 def slot(name: str) -> str:
     """A value to be filled in later, with JSON of any type."""
-    return f"@@{name}@@"
+    return f"{_MARK}{_VALUE}{name}{_MARK}"
+
+
+def text_slot(name: str) -> str:
+    """A part of a string to be filled in later, with text that needs no escape."""
+    return f"{_MARK}{name}{_MARK}"
 
 
 def quoted(text: str) -> bytes:
@@ -27,24 +33,31 @@ def quoted(text: str) -> bytes:
 
 class Template:
     """
-    A payload whose slots are filled by `render`, with JSON as bytes.
+    A payload whose slots are filled by `render`.
 
     Takes two microseconds for an invoice; `json.dumps` takes a hundred.
     """
 
-    def __init__(self, payload: Any) -> None:
-        text = dumps(payload).replace(b"%", b"%%")
-        names = [name.decode() for name in _SLOT.findall(text)]
-        self._format = _SLOT.sub(b"%b", text)
-        self._pick = _picker(names)
+    def __init__(self, payload: Any, layout: Sequence[str] | None = None) -> None:
+        """With a `layout`, values come in that order; without, they are named."""
+        text, *rest = dumps(payload).replace(b"%", b"%%").decode().split(_MARK)
+        names = rest[::2]
+        for name, after in zip(names, rest[1::2], strict=True):
+            if name.startswith(_VALUE):
+                text = f"{text[:-1]}%b{after[1:]}"
+            else:
+                text = f"{text}%b{after}"
+        self._format = text.encode()
+        keys = [name.removeprefix(_VALUE) for name in names]
+        self._pick = _picker(keys if layout is None else [*map(layout.index, keys)])
 
-    def render(self, values: Mapping[str, bytes]) -> bytes:
+    def render(self, values: Mapping[str, bytes] | Sequence[bytes]) -> bytes:
         rendered: bytes = self._format % self._pick(values)
         return rendered
 
 
-def _picker(names: list[str]) -> Callable[[Mapping[str, bytes]], Any]:
-    if len(names) > 1:
-        return itemgetter(*names)
-    # itemgetter of a single name gives the value without a tuple around it.
-    return lambda values: tuple(values[name] for name in names)
+def _picker(keys: Sequence[Any]) -> Callable[[Any], Any]:
+    if len(keys) > 1:
+        return itemgetter(*keys)
+    # itemgetter of a single key gives the value without a tuple around it.
+    return lambda values: tuple(values[key] for key in keys)
