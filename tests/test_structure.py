@@ -50,7 +50,8 @@ ALLOWED = {
     "views": "conf exceptions models tasks webhooks",
     "urls": "views",
     "admin": (
-        "conf exact_json exceptions inputs models operations payloads services tasks"
+        "conf exact_json exceptions fields inputs mirror models operations payloads "
+        "runs services tasks"
     ),
     "management": "conf exceptions mirror models runs services tasks",
     "checks": "conf exceptions",
