@@ -57,15 +57,16 @@ def respond(call: Call) -> HttpResponse | None:
 def ask(
     call: Call, batch: Batch, token: FormToken, form: LineItemForm
 ) -> TemplateResponse:
-    count = len(batch.chosen)
-    target = f"{count} drafts" if count > 1 else str(batch.chosen[0])
+    target, currencies = read_target(batch), read_currencies(batch)
+    if len(currencies) == 1:
+        form.fields["amount"].label = f"Amount in {currencies[0]}"
     context = {
         "title": f"Add a line item to {target}",
         "token": token.value,
         "form": form,
         "media": call.model_admin.media + form.media,
         "previews": read_previews(batch, None),
-        "currencies": read_currencies(batch),
+        "currencies": currencies,
         "skipped": batch.skipped,
         **call.recent(),
     }
@@ -75,10 +76,8 @@ def ask(
 def confirm(
     call: Call, batch: Batch, token: FormToken, form: LineItemForm
 ) -> TemplateResponse:
-    count = len(batch.chosen)
-    target = f"{count} drafts" if count > 1 else str(batch.chosen[0])
     context = {
-        "title": f"Add this line item to {target}?",
+        "title": f"Add this line item to {read_target(batch)}?",
         "token": token.value,
         "form": form,
         "quantity": quantity(form.body["quantity"]),
@@ -94,6 +93,11 @@ def confirm(
         **call.recent(),
     }
     return call.render("line_item_confirmation.html", context)
+
+
+def read_target(batch: Batch) -> str:
+    count = len(batch.chosen)
+    return f"{count} drafts" if count > 1 else str(batch.chosen[0])
 
 
 def read_previews(batch: Batch, form: LineItemForm | None) -> list[Preview]:

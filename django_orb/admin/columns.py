@@ -47,14 +47,14 @@ class InvoiceColumns:
             invoice.total, invoice, invoice.status == Invoice.Status.VOID
         )
 
-    @admin.display(description="invoice date", ordering="invoice_date")
+    @admin.display(description="dated (UTC)", ordering="invoice_date")
     def dated(self, invoice: Invoice) -> SafeString:
         moment = utc_moment(invoice.invoice_date)
         return format_html(
             '<span title="{}">{}</span>', moment, utc_day(invoice.invoice_date)
         )
 
-    @admin.display(description="due", ordering="due_date", empty_value="")
+    @admin.display(description="due (UTC)", ordering="due_date", empty_value="")
     def due(self, invoice: Invoice) -> SafeString | None:
         if invoice.due_date is None:
             return None

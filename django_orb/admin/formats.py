@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from decimal import MAX_PREC, Context, Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.utils import dateformat, formats
 from django.utils.text import Truncator
-from django.utils.timezone import localtime
+from django.utils.timesince import timesince
+from django.utils.timezone import localtime, now
 
 from django_orb.payloads import parse_datetime, parse_decimal
 
@@ -70,6 +71,15 @@ def utc_day(value: datetime | None) -> str:
     return day(value and value.astimezone(timezone.utc))
 
 
+def utc_short(value: datetime | None) -> str:
+    """The day, and the time where it is midnight in another zone than UTC."""
+    if value is None:
+        return ""
+    value = value.astimezone(timezone.utc)
+    is_midnight = (value.hour, value.minute) == (0, 0)
+    return dateformat.format(value, DAY if is_midnight else MOMENT)
+
+
 def utc_moment(value: datetime | None) -> str:
     if value is None:
         return ""
@@ -81,6 +91,12 @@ def local_moment(value: datetime | None) -> str:
     if value is None:
         return ""
     return dateformat.format(localtime(value), f"{MOMENT} T")
+
+
+def ago(moment: datetime) -> str:
+    if now() - moment < timedelta(minutes=1):
+        return "less than a minute ago"
+    return f"{timesince(moment)} ago"
 
 
 def short(text: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib.admin.widgets import AdminDateWidget, AdminTextInputWidget
 from django.utils import timezone
+from django.utils.text import capfirst
 
 from django_orb.exceptions import OrbInputError
 from django_orb.inputs import line_item_body
@@ -61,7 +62,7 @@ class LineItemForm(forms.Form):
                 self.body = line_item_body(**self.arguments(values))
             except OrbInputError as err:
                 field = err.field if err.field in self.fields else None
-                self.add_error(field, str(err))
+                self.add_error(field, capfirst(str(err)))
         return values
 
     def arguments(self, values: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.utils.timesince import timesince
-
 from django_orb.models import SyncRun
 
-from .formats import local_moment
+from .formats import ago, local_moment
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ def read_freshness() -> Freshness:
     if last is None or last.finished_at is None:
         return Freshness("Not brought up to date with Orb yet.", running=running)
     return Freshness(
-        f"Last brought up to date with Orb {timesince(last.finished_at)} ago",
+        f"Last brought up to date with Orb {ago(last.finished_at)}",
         local_moment(last.finished_at),
         running,
     )

@@ -8,12 +8,11 @@ from datetime import timedelta
 
 from django.utils import timezone
 from django.utils.safestring import SafeString
-from django.utils.timesince import timesince
 
 from django_orb.models import InvoiceOperation
 
 from .badges import operation_badge
-from .formats import as_map, as_text, joined, local_moment, money, short, to_decimal
+from .formats import ago, as_map, as_text, local_moment, money, short, to_decimal
 
 RECENT = timedelta(days=1)
 SHOWN = 50
@@ -64,7 +63,7 @@ def read_deed(operation: InvoiceOperation, currency: str = "") -> Deed:
         invoice_id=operation.invoice_id,
         text=tell(operation, currency),
         detail=operation.detail,
-        ago=joined(" ", timesince(operation.created_at), "ago"),
+        ago=ago(operation.created_at),
         moment=local_moment(operation.created_at),
         badge=operation_badge(operation),
     )

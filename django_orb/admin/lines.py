@@ -17,8 +17,8 @@ from .formats import (
     quantity,
     to_decimal,
     to_moment,
-    utc_day,
     utc_moment,
+    utc_short,
 )
 
 ZERO = Decimal(0)
@@ -46,6 +46,9 @@ class LineView:
     amount: str
     pricing: str
     ids: str
+    summary: str
+    """What can be unfolded, in a word or two."""
+
     parts: list[Part]
     """Tiers or cells of a matrix."""
 
@@ -63,21 +66,29 @@ def read_lines(payload: Mapping[str, Any], currency: str) -> list[LineView]:
 
 def read_line(line: Mapping[str, Any], currency: str) -> LineView:
     price = as_map(line.get("price"))
+    parts = as_maps(line.get("sub_line_items"))
     start, end = to_moment(line.get("start_date")), to_moment(line.get("end_date"))
     return LineView(
         name=as_text(line.get("name")) or "(without a name)",
         grouping=read_grouping(line.get("grouping")),
-        period=joined(" to ", utc_day(start), utc_day(end)),
+        period=joined(" to ", utc_short(start), utc_short(end)),
         period_exact=joined(" to ", utc_moment(start), utc_moment(end)),
         quantity=number(line.get("quantity")),
         amount=amount(line.get("amount"), currency),
         pricing=read_pricing(price, currency),
         ids=read_ids(line, price),
-        parts=[
-            read_part(part, currency) for part in as_maps(line.get("sub_line_items"))
-        ],
+        summary=read_summary(parts),
+        parts=[read_part(part, currency) for part in parts],
         steps=read_steps(line, currency),
     )
+
+
+def read_summary(parts: list[Mapping[str, Any]]) -> str:
+    """For instance "3 tiers", or "Details" where nothing is broken down."""
+    if not parts:
+        return "Details"
+    noun = "tier" if all(part.get("type") == "tier" for part in parts) else "part"
+    return f"{len(parts)} {noun}{'' if len(parts) == 1 else 's'}"
 
 
 def amount(raw: Any, currency: str) -> str:
@@ -160,7 +171,7 @@ def read_steps(line: Mapping[str, Any], currency: str) -> list[Part]:
     return steps + [
         Part(
             read_tax_label(tax),
-            note="added to the total, not to the line",
+            note="tax, added to the total and not to this line",
             amount=amount(tax.get("amount"), currency),
         )
         for tax in as_maps(line.get("tax_amounts"))

@@ -12,21 +12,12 @@ from django.http import HttpRequest
 View = TypeVar("View", bound=Callable[..., Any])
 
 
-class ReadOnlyMixin:
-    """No adding, changing or deleting by anyone, whatever their permissions."""
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """
+    Lists and pages of rows that only the mirror writes.
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-class ReadOnlyAdmin(ReadOnlyMixin, admin.ModelAdmin):  # type: ignore[type-arg]
-    """Lists and pages of rows that only the mirror writes."""
+    No adding, changing or deleting by anyone, whatever their permissions.
+    """
 
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
@@ -35,12 +26,14 @@ class ReadOnlyAdmin(ReadOnlyMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     class Media:
         css = {"all": ["django_orb/admin.css"]}
 
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
 
-class ReadOnlyInline(ReadOnlyMixin, admin.TabularInline):  # type: ignore[type-arg]
-    """Rows of another table, below the one they belong to."""
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
-    extra = 0
-    can_delete = False
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 def outside_transactions(view: View) -> View:

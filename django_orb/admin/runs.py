@@ -1,64 +1,37 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import F, Sum
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
 from django_orb.models import SyncRun, SyncWindow
+from django_orb.runs import STATUSES
 
 from .badges import run_badge
-from .formats import joined, utc_day
-from .readonly import ReadOnlyAdmin, ReadOnlyInline
+from .formats import joined, local_moment, utc_day
+from .readonly import ReadOnlyAdmin
+from .sheet import Fact
 
-SEEN = F("created") + F("updated") + F("unchanged") + F("failed")
+COUNTED = ("pages", "created", "updated", "unchanged", "failed", "missing")
 
 
-class SyncWindowInline(ReadOnlyInline):
-    """What a run is made of, and how far each part came."""
+@dataclass(frozen=True)
+class Part:
+    """A window of a run, as the run's page shows it."""
 
-    model = SyncWindow
-    verbose_name_plural = "Parts of this run"
-    ordering = ("position",)
-    fields = (
-        "part",
-        "badge",
-        "span",
-        "pages",
-        "created",
-        "updated",
-        "unchanged",
-        "failed",
-        "missing",
-        "heartbeat_at",
-        "not_before",
-        "error",
-    )
-    readonly_fields = fields
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("django_orb.view_syncrun")
-
-    @admin.display(description="part")
-    def part(self, window: SyncWindow) -> str:
-        statuses = ", ".join(map(str, window.statuses))
-        return joined(": ", window.get_kind_display(), statuses)
-
-    @admin.display(description="state")
-    def badge(self, window: SyncWindow) -> SafeString:
-        return run_badge(window)
-
-    @admin.display(description="invoice dates (UTC)")
-    def span(self, window: SyncWindow) -> str:
-        start, end = window.invoice_date_gte, window.invoice_date_lt
-        return joined(
-            " ",
-            f"from {utc_day(start)}" if start else "",
-            f"before {utc_day(end)}" if end else "",
-        )
+    title: str
+    span: str
+    badge: SafeString
+    counts: list[int]
+    heartbeat: str
+    waits_until: str
+    error: str
 
 
 @admin.register(SyncRun)
@@ -66,29 +39,19 @@ class SyncRunAdmin(ReadOnlyAdmin):
     """What was read from Orb, when, and how it ended."""
 
     list_display = (
-        "started_at",
-        "kind",
+        "number",
         "badge",
+        "started",
+        "took",
         "seen",
         "created",
         "updated",
         "failed",
         "missing",
-        "took",
         "error",
     )
     list_filter = ("state", "kind")
-    inlines = (SyncWindowInline,)
-    fields = (
-        ("kind", "badge"),
-        ("started_at", "finished_at", "took"),
-        "since",
-        ("seen", "created", "updated", "unchanged", "failed", "missing"),
-        ("pages", "requests"),
-        "accept_missing",
-        "error",
-    )
-    readonly_fields = ("badge", "seen", "took")
+    fields = ("kind",)
 
     def get_queryset(self, request: HttpRequest) -> Any:
         # A run's own counts are written at its end; until then its parts know.
@@ -96,19 +59,99 @@ class SyncRunAdmin(ReadOnlyAdmin):
         parts += F("windows__unchanged") + F("windows__failed")
         return super().get_queryset(request).annotate(seen_so_far=Sum(parts))
 
+    @admin.display(description="run", ordering="pk")
+    def number(self, run: SyncRun) -> str:
+        return str(run)
+
     @admin.display(description="state", ordering="state")
     def badge(self, run: SyncRun) -> SafeString:
         return run_badge(run)
 
+    @admin.display(description="started", ordering="started_at")
+    def started(self, run: SyncRun) -> str:
+        return local_moment(run.started_at)
+
     @admin.display(description="invoices seen")
     def seen(self, run: SyncRun) -> int:
-        return run.seen_so_far or run.invoices  # type: ignore[attr-defined]
+        return getattr(run, "seen_so_far", 0) or run.invoices
 
     @admin.display(description="took")
     def took(self, run: SyncRun) -> str:
-        if run.finished_at is None:
-            return ""
-        seconds = (run.finished_at - run.started_at).total_seconds()
+        end = run.finished_at or timezone.now()
+        seconds = (end - run.started_at).total_seconds()
         if seconds < 60:
             return f"{seconds:.1f} seconds"
-        return timesince(run.started_at, run.finished_at)
+        return timesince(run.started_at, end)
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        run = kwargs.get("obj")
+        if run is not None:
+            context.update(self.page_context(run))
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def page_context(self, run: SyncRun) -> dict[str, Any]:
+        windows = list(run.windows.all())
+        return {
+            "title": str(run),
+            "subtitle": None,
+            "run": run,
+            "state": run_badge(run),
+            "seen": f"{self.seen(run):,}",
+            "facts_by_column": [self.read_times(run), read_counts(run, windows)],
+            "counted": COUNTED,
+            "parts": [read_part(window) for window in windows],
+        }
+
+    def read_times(self, run: SyncRun) -> list[Fact]:
+        rows = [
+            ("Kind", run.get_kind_display()),
+            ("Since (UTC)", utc_day(run.since)),
+            ("Started", local_moment(run.started_at)),
+            ("Finished", local_moment(run.finished_at)),
+            ("Took" if run.finished_at else "Runs for", self.took(run)),
+        ]
+        return [Fact(label, value) for label, value in rows if value]
+
+
+def read_counts(run: SyncRun, windows: list[SyncWindow]) -> list[Fact]:
+    """The run's counts, or while it runs those of its parts."""
+    names = (
+        "created",
+        "updated",
+        "unchanged",
+        "failed",
+        "missing",
+        "pages",
+        "requests",
+    )
+    sources: list[Any] = list(windows) if run.is_active else [run]
+    return [
+        Fact(name.capitalize(), f"{sum(getattr(one, name) for one in sources):,}")
+        for name in names
+    ]
+
+
+def read_part(window: SyncWindow) -> Part:
+    statuses = [str(status) for status in window.statuses]
+    chosen = "" if set(statuses) >= set(STATUSES) else ", ".join(statuses)
+    start, end = utc_day(window.invoice_date_gte), utc_day(window.invoice_date_lt)
+    dated = joined(
+        " ", f"from {start}" if start else "", f"before {end}" if end else ""
+    )
+    is_over = window.state in {SyncWindow.State.DONE, SyncWindow.State.FAILED}
+    return Part(
+        title=window.get_kind_display(),
+        span=joined(
+            " · ",
+            chosen,
+            f"dated {dated}" if dated else "",
+            f"{len(window.invoice_ids)} ids" if window.invoice_ids else "",
+        ),
+        badge=run_badge(window),
+        counts=[getattr(window, name) for name in COUNTED],
+        heartbeat=local_moment(window.heartbeat_at),
+        waits_until="" if is_over else local_moment(window.not_before),
+        error=window.error,
+    )

@@ -32,6 +32,7 @@ from .formats import (
     to_moment,
     utc_day,
     utc_moment,
+    utc_short,
 )
 from .lines import (
     ZERO,
@@ -78,7 +79,7 @@ class Payment:
 
 @dataclass(frozen=True)
 class Sheet:
-    amount_due: str
+    headline: Fact
     billing: list[str]
     shipping: list[str]
     tax_id: str
@@ -93,6 +94,7 @@ class Sheet:
     metadata: list[Fact]
     pdf: str
     portal: str
+    provenance: str
     raw_json: str
     is_json_cut: bool
 
@@ -101,9 +103,8 @@ def read_sheet(invoice: Invoice) -> Sheet:
     payload = as_map(invoice.payload)
     currency = invoice.currency
     raw_json = pretty(payload)
-    sums = read_sums(invoice, payload)
     return Sheet(
-        amount_due=sums[-1].amount,
+        headline=read_headline(invoice, payload),
         billing=read_address(payload.get("billing_address")),
         shipping=read_address(payload.get("shipping_address")),
         tax_id=read_tax_id(payload.get("customer_tax_id")),
@@ -111,13 +112,14 @@ def read_sheet(invoice: Invoice) -> Sheet:
         references=read_references(invoice),
         lines=read_lines(payload, currency),
         hidden_lines=as_text(payload.get("hidden_line_item_count") or None),
-        sums=sums,
+        sums=read_sums(invoice, payload),
         balance=read_balance(payload, currency),
         payments=read_payments(payload, currency),
         credit_notes=read_credit_notes(payload, currency),
         metadata=read_metadata(payload.get("metadata")),
         pdf=safe_link(invoice.invoice_pdf),
         portal=safe_link(invoice.hosted_invoice_url),
+        provenance=read_provenance(invoice),
         raw_json=raw_json[:MAX_JSON],
         is_json_cut=len(raw_json) > MAX_JSON,
     )
@@ -148,6 +150,8 @@ def read_dates(invoice: Invoice, payload: Mapping[str, Any]) -> list[Fact]:
     dates = [
         ("Invoice date", invoice.invoice_date),
         ("Due", invoice.due_date),
+    ]
+    moments = [
         ("Created", invoice.created_at),
         ("To be issued", invoice.scheduled_issue_at),
         ("Can be issued from", invoice.eligible_to_issue_at),
@@ -162,8 +166,12 @@ def read_dates(invoice: Invoice, payload: Mapping[str, Any]) -> list[Fact]:
         ("Voided", invoice.voided_at),
     ]
     return [
-        Fact(label, utc_day(value), utc_moment(value))
+        Fact(label, utc_short(value), utc_moment(value))
         for label, value in dates
+        if value is not None
+    ] + [
+        Fact(label, utc_day(value), utc_moment(value))
+        for label, value in moments
         if value is not None
     ]
 
@@ -174,11 +182,22 @@ def read_references(invoice: Invoice) -> list[Fact]:
         ("Customer in Orb", invoice.customer_id),
         ("Subscription", invoice.subscription_id),
         ("Source", invoice.get_invoice_source_display()),
-        ("Invoice in Orb", invoice.pk),
-        ("Last seen in Orb", local_moment(invoice.last_seen_at)),
-        ("Last changed here", local_moment(invoice.mirrored_at)),
     ]
     return [Fact(label, value) for label, value in rows if value]
+
+
+def read_provenance(invoice: Invoice) -> str:
+    """Where it comes from, and how old it is."""
+    seen, written = (
+        local_moment(invoice.last_seen_at),
+        local_moment(invoice.mirrored_at),
+    )
+    return joined(
+        " · ",
+        f"Invoice {invoice.pk} in Orb",
+        f"last seen there {seen}" if seen else "",
+        f"last changed here {written}",
+    )
 
 
 def read_sums(invoice: Invoice, payload: Mapping[str, Any]) -> list[Row]:
@@ -211,8 +230,27 @@ def read_sums(invoice: Invoice, payload: Mapping[str, Any]) -> list[Row]:
         *_rows(steps, currency),
         Row("Total", money(total, currency), weight="sum"),
         *_rows(settled, currency),
-        Row("Amount due", money(due, currency), weight="due"),
+        Row("Amount due", money(due, currency), read_settled(invoice), weight="due"),
     ]
+
+
+def read_settled(invoice: Invoice) -> str:
+    """Why nobody has to pay the amount due any more; "" while somebody has."""
+    if invoice.status == Invoice.Status.PAID:
+        return joined(" ", "paid", utc_day(invoice.paid_at))
+    if invoice.status == Invoice.Status.VOID:
+        return joined(" ", "void since", utc_day(invoice.voided_at))
+    return ""
+
+
+def read_headline(invoice: Invoice, payload: Mapping[str, Any]) -> Fact:
+    """The one amount to see at first: what is to pay, or else what it was about."""
+    note = read_settled(invoice)
+    if note:
+        total = _exact(payload, "total", invoice.total)
+        return Fact("Total", money(total, invoice.currency), note)
+    due = _exact(payload, "amount_due", invoice.amount_due)
+    return Fact("Amount due", money(due, invoice.currency))
 
 
 def _exact(payload: Mapping[str, Any], name: str, stored: Decimal) -> Decimal:

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tests.factories import make_staff
+
+EVERYTHING = (
+    "view_invoice",
+    "void_invoice",
+    "sync_invoice",
+    "create_invoicelineitem",
+    "view_invoicelineitem",
+    "view_invoiceoperation",
+    "view_invoicefailure",
+    "view_syncrun",
+)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_orb.services.time.sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def log_in() -> Callable[..., Client]:
+    """Return a function giving a client of somebody with these permissions."""
+
+    def give(*permissions: str, name: str = "staff") -> Client:
+        client = Client()
+        client.force_login(make_staff(*permissions, name=name))
+        return client
+
+    return give
+
+
+@pytest.fixture
+def finance(log_in: Callable[..., Client], db: Any) -> Client:
+    """A client of somebody who may do everything, and is no superuser."""
+    return log_in(*EVERYTHING, name="finance")

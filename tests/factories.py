@@ -1,0 +1,58 @@
+"""Rows for tests, made the way the mirror makes them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+
+from django_orb import mirror
+from django_orb.clock import Interval
+from django_orb.models import Invoice
+
+from . import payloads
+
+
+def store(payload: dict[str, Any]) -> Invoice:
+    """Mirror one payload, as if Orb had just shown it."""
+    using = mirror.database_alias()
+    now = datetime.now(timezone.utc)
+    seen = mirror.read_page([payload], Interval(now, now))
+    result = mirror.write(seen, using=using)
+    assert not result.failed, result.failed
+    return Invoice.objects.get(pk=payload["id"])
+
+
+def make_invoice(sample: str = "issued", **changes: Any) -> Invoice:
+    """Store a sample payload, "draft", "issued", "paid" or "void", with changes."""
+    return store({**payloads.load(f"invoice_{sample}"), **changes})
+
+
+def make_invoices(count: int, sample: str = "issued", **changes: Any) -> list[Invoice]:
+    return [
+        make_invoice(
+            sample,
+            id=f"{sample}{number:05}",
+            invoice_number=f"TEST-{number:05}",
+            **changes,
+        )
+        for number in range(count)
+    ]
+
+
+def make_overdue(days: int, **changes: Any) -> Invoice:
+    due = datetime.now(timezone.utc) - timedelta(days=days, hours=1)
+    return make_invoice(due_date=due.isoformat(), amount_due="10.00", **changes)
+
+
+def make_staff(*permissions: str, name: str = "staff") -> Any:
+    """A member of staff with permissions of this app, by codename."""
+    user = get_user_model().objects.create_user(name, password=name, is_staff=True)
+    found = Permission.objects.filter(
+        content_type__app_label="django_orb", codename__in=permissions
+    )
+    assert len(found) == len(permissions)
+    user.user_permissions.set(found)
+    return user

@@ -1,0 +1,228 @@
+"""The admin in a real Chromium; what it looks like is kept in `.screenshots/`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.contrib.auth import get_user_model
+
+from django_orb import services
+from django_orb.models import Invoice, InvoiceOperation
+
+from . import databases
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, ViewportSize
+
+    from django_orb.testing import OrbSandbox
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.parametrize("orb", [{"invoices": 240, "seed": 4}], indirect=True),
+]
+
+SCREENSHOTS = Path(
+    os.environ.get("DJANGO_ORB_SCREENSHOTS")
+    or Path(__file__).parent.parent / ".screenshots"
+)
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WIDE: ViewportSize = {"width": 1280, "height": 900}
+NARROW: ViewportSize = {"width": 400, "height": 800}
+FADE_MILLISECONDS = 400  # the admin's links change their colour slowly
+STEP_MILLISECONDS = 20_000
+TEST_SECONDS = 180
+
+Steps = Callable[["Page"], None]
+Drive = Callable[[Steps], None]
+
+
+@pytest.fixture
+def drive(live_server: Any) -> Iterator[Drive]:
+    """
+    Return a function that runs steps with a page of a logged-in browser.
+
+    They run in a thread of their own: Playwright keeps an event loop in its
+    thread, in which Django would refuse to use the database.
+    """
+    user = get_user_model().objects.create_superuser("finance", password="finance")
+    user.first_name, user.last_name = "Ada", "Lovelace"
+    user.save()
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+
+    def run(steps: Steps) -> None:
+        from playwright.sync_api import sync_playwright
+
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=databases.chromium(), args=ARGUMENTS
+            )
+            page = browser.new_page(viewport=WIDE, base_url=live_server.url)
+            page.set_default_timeout(STEP_MILLISECONDS)
+            page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
+            problems: list[str] = []
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.on(
+                "console",
+                lambda line: (
+                    problems.append(line.text) if line.type == "error" else None
+                ),
+            )
+            log_in(page)
+            steps(page)
+            browser.close()
+            assert problems == []
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        yield lambda steps: pool.submit(run, steps).result(timeout=TEST_SECONDS)
+
+
+def log_in(page: Page) -> None:
+    page.goto("/admin/login/?next=/admin/django_orb/invoice/")
+    page.fill("#id_username", "finance")
+    page.fill("#id_password", "finance")
+    page.click("input[type=submit]")
+    page.wait_for_selector("#changelist")
+
+
+def photograph(page: Page, name: str) -> None:
+    """Keep the whole page, in light and dark theme and as wide as a telephone."""
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(FADE_MILLISECONDS)
+    page.screenshot(path=SCREENSHOTS / f"{name}-dark.png", full_page=True)
+    page.emulate_media(color_scheme="light")
+    page.wait_for_timeout(FADE_MILLISECONDS)
+    page.set_viewport_size(NARROW)
+    page.screenshot(path=SCREENSHOTS / f"{name}-narrow.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+    page.set_viewport_size(WIDE)
+
+
+def page_of(invoice_id: str) -> str:
+    return f"/admin/django_orb/invoice/{invoice_id}/change/"
+
+
+def richest(orb: OrbSandbox, status: str) -> str:
+    """Return the invoice of a status that has most to show."""
+
+    def wealth(invoice_id: str) -> int:
+        invoice = orb.invoice(invoice_id)
+        lines = invoice["line_items"]
+        return (
+            5 * sum(bool(line["sub_line_items"]) for line in lines)
+            + 3 * sum(bool(line["adjustments"]) for line in lines)
+            + 2 * bool(invoice["customer_balance_transactions"])
+            + len(lines)
+        )
+
+    return max(orb.invoice_ids(status), key=wealth)
+
+
+def test_the_list_and_the_pages_can_be_read(orb: OrbSandbox, drive: Drive) -> None:
+    services.sync_invoices(mode="full")
+    statuses = ("draft", "issued", "paid", "void")
+    shown = {status: richest(orb, status) for status in statuses}
+
+    def steps(page: Page) -> None:
+        photograph(page, "list")
+        page.goto("/admin/django_orb/invoice/?overdue=yes")
+        photograph(page, "list-overdue")
+        for status, invoice_id in shown.items():
+            page.goto(page_of(invoice_id))
+            for details in page.query_selector_all("details.orb-details")[:3]:
+                details.evaluate("element => { element.open = true }")
+            photograph(page, f"invoice-{status}")
+        page.goto("/admin/django_orb/syncrun/")
+        photograph(page, "runs")
+        page.click("#result_list tbody th a")
+        page.wait_for_selector("#syncrun_form")
+        photograph(page, "run")
+        page.goto("/admin/django_orb/invoicelineitem/")
+        photograph(page, "line-items")
+
+    drive(steps)
+
+
+def test_an_invoice_is_voided_from_its_page(orb: OrbSandbox, drive: Drive) -> None:
+    services.sync_invoices(mode="full")
+    invoice_id = richest(orb, "issued")
+
+    def steps(page: Page) -> None:
+        page.goto(page_of(invoice_id))
+        page.click("text=Void invoice")
+        page.wait_for_selector("text=This cannot be undone")
+        photograph(page, "void-confirmation")
+        page.click("text=Yes, void this invoice")
+        page.wait_for_selector("text=Voided in Orb")
+        photograph(page, "void-result")
+
+    drive(steps)
+    assert orb.invoice(invoice_id)["status"] == "void"
+    assert Invoice.objects.get(pk=invoice_id).status == "void"
+    assert str(InvoiceOperation.objects.get().actor) == "finance"
+
+
+def test_several_invoices_are_voided_from_the_list(
+    orb: OrbSandbox, drive: Drive
+) -> None:
+    services.sync_invoices(mode="full")
+    issued = orb.invoice_ids("issued")[:3]
+
+    def steps(page: Page) -> None:
+        page.goto("/admin/django_orb/invoice/?status__exact=issued")
+        for invoice_id in issued:
+            page.check(f"input[name=_selected_action][value='{invoice_id}']")
+        page.select_option("select[name=action]", "void_selected")
+        page.click("button[name=index]")
+        page.wait_for_selector("text=This cannot be undone")
+        photograph(page, "void-several-confirmation")
+        page.click("text=/Yes, void \\d invoices/")
+        page.wait_for_selector("text=Voided in Orb")
+        photograph(page, "void-several-result")
+
+    drive(steps)
+    assert {orb.invoice(one)["status"] for one in issued} == {"void"}
+
+
+def test_a_line_item_is_added_to_a_draft(orb: OrbSandbox, drive: Drive) -> None:
+    services.sync_invoices(mode="full")
+    invoice_id = richest(orb, "draft")
+    before = len(orb.invoice(invoice_id)["line_items"])
+
+    def steps(page: Page) -> None:
+        page.goto(page_of(invoice_id))
+        page.click("text=Add line item")
+        page.wait_for_selector("#id_name")
+        photograph(page, "line-item-form")
+        page.fill("#id_name", "Extra support, agreed on the phone")
+        page.fill("#id_amount", "twelve")
+        page.click("text=Look at the result")
+        page.wait_for_selector("text=Amount is not a number")
+        photograph(page, "line-item-error")
+        page.fill("#id_amount", "1250.00")
+        page.click("text=Look at the result")
+        page.wait_for_selector("text=Total then")
+        photograph(page, "line-item-confirmation")
+        page.click("text=Yes, add this line")
+        page.wait_for_selector("text=Added “Extra support")
+        photograph(page, "line-item-result")
+
+    drive(steps)
+    assert len(orb.invoice(invoice_id)["line_items"]) == before + 1
+    stored = Invoice.objects.get(pk=invoice_id)
+    assert stored.line_items.filter(name__startswith="Extra support").count() == 1
