@@ -1,0 +1,238 @@
+"""What people get: the wheel, and a README whose every name and example is true."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.management import get_commands, load_command_class
+
+from django_orb import checks, exceptions, tasks
+from django_orb.conf import DEFAULT_BASE_URL, OrbSettings
+from django_orb.models import Invoice, InvoiceQuerySet
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^ *```(\w+)\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE)
+
+
+def section(title: str) -> str:
+    found = re.search(
+        rf"^## {title}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE
+    )
+    assert found, f"no section {title}"
+    return found[1]
+
+
+def first_cells(text: str) -> list[list[str]]:
+    """Per row of a table, what its first cell holds in backticks."""
+    rows = re.findall(r"^\| (.*?) \|", text, re.MULTILINE)
+    return [found for row in rows if (found := re.findall(r"`([^`]+)`", row))]
+
+
+def python_block(containing: str) -> str:
+    (block,) = (
+        code for kind, code in BLOCKS if kind == "python" and containing in code
+    )
+    return str(block)
+
+
+@pytest.fixture(scope="module")
+def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = folder.glob("django_orb-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel_names):
+    tracked = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "django_orb").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    folders = {name.split("/")[0] for name in wheel_names}
+
+    assert {name for name in wheel_names if name.startswith("django_orb/")} == tracked
+    assert len(folders) == 2, folders  # the package and its .dist-info
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "django_orb/py.typed",
+        "django_orb/migrations/0001_initial.py",
+        "django_orb/templates/admin/django_orb/invoice/void_confirmation.html",
+        "django_orb/testing/sandbox.py",
+    ],
+)
+def test_the_wheel_holds(wheel_names, name):
+    assert name in wheel_names
+
+
+def test_the_readme_opens_with_two_commands():
+    lines = README.splitlines()
+    opening = [code for kind, code in BLOCKS if kind == "shell"][:2]
+
+    assert lines[0] == "# django-orb"
+    assert opening == [
+        'python -m pip install -e ".[testing]" && python example_project/manage.py demo\n',
+        'python -m pip install -e ".[dev]" && python -m pytest\n',
+    ]
+    assert README.count("```") == 2 * len(BLOCKS)
+
+
+def test_the_readme_has_each_setting_with_its_default():
+    expected = {
+        field.name: field.default
+        for field in dataclasses.fields(OrbSettings)
+        if field.name not in ("API_KEY", "BASE_URL")
+    }
+    rows = re.findall(
+        r"^\| `([A-Z_]+)` \|.*?\| `(.*?)` \|", section("Configuration"), re.MULTILINE
+    )
+
+    assert {name: ast.literal_eval(default) for name, default in rows} == expected
+    assert "`API_KEY`" in section("Configuration")
+    assert DEFAULT_BASE_URL in section("Configuration")
+
+
+def test_the_readme_has_each_check():
+    source = Path(checks.__file__).read_text(encoding="utf-8")
+
+    documented = [row[0] for row in first_cells(section("Checks"))]
+
+    assert sorted(documented) == sorted(set(re.findall(r"django_orb\.[EW]\d+", source)))
+
+
+def test_the_readme_has_the_tree_of_errors():
+    tree = (exceptions.__doc__ or "").strip().split("\n\n")[1]
+    defined = {name for name in vars(exceptions) if re.match(r"Orb\w*Error$", name)}
+
+    assert f"```text\n{tree}\n```" in README
+    assert set(re.findall(r"Orb\w*Error\b", section("Errors"))) == defined
+
+
+def test_the_readme_has_each_command_and_option():
+    ours = {name for name, app in get_commands().items() if app == "django_orb"}
+    parser = load_command_class("django_orb", "orb_sync_invoices").create_parser(
+        "manage.py", "orb_sync_invoices"
+    )
+    common = load_command_class("django.core", "flush").create_parser("", "")
+    options = {
+        option
+        for action in parser._actions
+        for option in action.option_strings
+        if option not in common._option_string_actions
+    }
+    documented = {row[0].split()[0] for row in first_cells(section("Commands"))}
+
+    assert documented == ours | options
+
+
+def test_the_readme_has_each_query():
+    own = {name for name in vars(InvoiceQuerySet) if not name.startswith("_")}
+    rows = first_cells(section("Reading invoices"))
+
+    assert {name.split("(")[0] for row in rows for name in row} == own
+
+
+def test_the_readme_has_each_permission():
+    ours = {
+        f"django_orb.{codename}"
+        for model in apps.get_app_config("django_orb").get_models()
+        for codename, _ in model._meta.permissions
+    }
+
+    documented = set(re.findall(r"`(django_orb\.\w+_[a-z]+)`", section("Admin")))
+
+    assert documented == ours
+
+
+def test_the_readme_names_only_tasks_that_exist():
+    named = set(re.findall(r"django_orb\.tasks\.(\w+)", README))
+
+    assert named == {"recover", "sync_invoice", "sync_invoices"}
+    assert all(getattr(tasks, name).name for name in named)
+
+
+def test_the_readme_links_to_what_exists():
+    targets = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
+    anchors = {
+        heading.lower().replace(" ", "-")
+        for heading in re.findall(r"^## (.+)$", README, re.MULTILINE)
+    }
+
+    for target in targets:
+        if target.startswith("#"):
+            assert target[1:] in anchors
+        else:
+            assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("code", [code for kind, code in BLOCKS if kind == "python"])
+def test_the_readme_has_valid_python(code):
+    compile(re.sub("^   ", "", code, flags=re.MULTILINE), "README.md", "exec")
+
+
+def test_the_schedule_is_the_example_projects():
+    pasted: dict[str, Any] = {}
+    exec(python_block("CELERY_BEAT_SCHEDULE"), pasted)
+    production = ROOT / "example_project" / "example" / "production.py"
+    tree = ast.parse(production.read_text(encoding="utf-8"))
+    (schedule,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and ast.unparse(node.targets[0]) == "CELERY_BEAT_SCHEDULE"
+    )
+    paste = ast.parse(python_block("CELERY_BEAT_SCHEDULE")).body[-1]
+
+    assert isinstance(paste, ast.Assign)
+    assert ast.dump(schedule) == ast.dump(paste.value)
+    assert all(
+        hasattr(tasks, entry["task"].removeprefix("django_orb.tasks."))
+        for entry in pasted["CELERY_BEAT_SCHEDULE"].values()
+    )
+
+
+@pytest.mark.django_db
+def test_the_example_of_reading_runs(capsys):
+    exec(python_block("Invoice.objects.overdue()"), {})
+
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_example_of_asking_orb_runs(orb, capsys):
+    draft = orb.add_invoice(status="draft")
+    names = {
+        "customer_id": draft["customer"]["id"],
+        "invoice_id": draft["id"],
+        "subscription_id": orb.subscription_ids(with_upcoming=True)[0],
+    }
+    exec(python_block("services.list_invoices"), names)
+
+    assert draft["invoice_number"] in capsys.readouterr().out
+    lines = Invoice.objects.get(pk=draft["id"]).line_items
+    assert lines.filter(name="Onboarding", amount=250).count() == 1
+
+
+def test_the_example_of_the_sandbox_runs(capsys):
+    exec(python_block("OrbSandbox"), {})
+
+    assert "'issued': " in capsys.readouterr().out
