@@ -8,7 +8,7 @@ from django.utils.safestring import SafeString
 from django_orb.models import InvoiceFailure
 
 from .formats import short
-from .operations import json_block
+from .operations import code_block
 from .readonly import ReadOnlyAdmin
 
 
@@ -27,7 +27,9 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
 
     @admin.display(description="what Orb sent")
     def sent(self, failure: InvoiceFailure) -> SafeString:
+        """Escaped as it is stored: what a database refused may be in it."""
         try:
-            return json_block(json.loads(failure.payload_text))
+            text = json.dumps(json.loads(failure.payload_text), indent=2)
         except ValueError:
-            return json_block(failure.payload_text)
+            text = failure.payload_text
+        return code_block(text)

@@ -215,7 +215,8 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     @outside_transactions
     def refresh_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         is_allowed = self.has_sync_permission(request)
-        if request.method != "POST" and is_allowed:
+        may_view = self.has_view_permission(request)
+        if request.method != "POST" and is_allowed and may_view:
             return HttpResponseNotAllowed(["POST"])
         return self.act(request, object_id, refreshes.respond, is_allowed)
 

@@ -70,12 +70,12 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
 
     @admin.display(description="what was sent")
     def sent(self, operation: InvoiceOperation) -> SafeString:
-        return json_block(operation.body)
+        return code_block(pretty(operation.body or {}))
 
     @admin.display(description="what Orb answered")
     def answered(self, operation: InvoiceOperation) -> SafeString:
-        return json_block(operation.result)
+        return code_block(pretty(operation.result or {}))
 
 
-def json_block(value: Any) -> SafeString:
-    return format_html('<pre class="orb-json">{}</pre>', pretty(value) if value else "")
+def code_block(text: str) -> SafeString:
+    return format_html('<pre class="orb-json">{}</pre>', text)

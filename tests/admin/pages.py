@@ -39,7 +39,8 @@ def told(response: Any) -> list[str]:
     """The messages that a redirect leaves for the next page."""
     assert response.status_code == 302, response.status_code
     return [
-        f"{message.level_tag}: {message}" for message in get_messages(response.wsgi_request)
+        f"{message.level_tag}: {message}"
+        for message in get_messages(response.wsgi_request)
     ]
 
 

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from django_orb.models import Invoice, SyncRun
+from tests.factories import make_invoice, make_invoices, make_overdue
+
+from .pages import LIST
+
+pytestmark = pytest.mark.django_db
+
+
+def found(client: Client, **query: str) -> list[str]:
+    """The ids that the list shows."""
+    response = client.get(LIST, query)
+    assert response.status_code == 200, response.headers
+    return sorted(invoice.pk for invoice in response.context["cl"].result_list)
+
+
+def text_of(client: Client, **query: str) -> str:
+    return str(client.get(LIST, query).content.decode())
+
+
+def test_a_row_has_what_finance_looks_for(finance: Client) -> None:
+    make_overdue(12, invoice_number="INV-1", total="1234567.5", currency="EUR")
+
+    text = text_of(finance)
+
+    assert "INV-1" in text
+    assert "1,234,567.50 EUR" in text
+    assert "10.00 EUR" in text
+    assert "Issued" in text
+    assert "12 days overdue" in text
+    assert "acme-001" in text
+
+
+@pytest.mark.parametrize(
+    ("days", "words"), [(0, "overdue today"), (1, "1 day overdue")]
+)
+def test_short_ages_are_words(finance: Client, days: int, words: str) -> None:
+    make_overdue(days)
+
+    assert words in text_of(finance)
+
+
+def test_an_unknown_status_is_shown_as_orb_calls_it(finance: Client) -> None:
+    make_invoice(status="disputed")
+
+    assert "disputed" in text_of(finance)
+
+
+def test_an_invoice_without_number_is_called_by_its_id(finance: Client) -> None:
+    invoice = make_invoice(invoice_number="")
+
+    assert f">{invoice.pk}</a>" in text_of(finance)
+
+
+def test_a_customer_without_external_id_is_called_by_orbs(finance: Client) -> None:
+    invoice = make_invoice(customer={"id": "cusOrb1", "external_customer_id": None})
+
+    assert invoice.external_customer_id == ""
+    assert "cusOrb1" in text_of(finance)
+
+
+def test_missing_invoices_say_so(finance: Client) -> None:
+    make_invoice()
+    Invoice.objects.update(missing_since=datetime.now(timezone.utc))
+
+    assert "Missing in Orb" in text_of(finance)
+
+
+def test_newest_invoice_dates_come_first(finance: Client) -> None:
+    for day in ("2026-01-01", "2026-03-01", "2026-02-01"):
+        make_invoice(id=day, invoice_date=f"{day}T00:00:00+00:00")
+
+    rows = finance.get(LIST).context["cl"].result_list
+
+    assert [row.pk for row in rows] == ["2026-03-01", "2026-02-01", "2026-01-01"]
+
+
+def test_the_list_costs_the_same_for_few_and_for_many(
+    finance: Client, django_assert_max_num_queries: Any
+) -> None:
+    counts = []
+    for number in (5, 50):
+        Invoice.objects.all().delete()
+        make_invoices(number)
+        with django_assert_max_num_queries(12) as captured:
+            assert len(found(finance)) == number
+        counts.append(len(captured))
+
+    assert counts[0] == counts[1]
+
+
+def test_the_list_does_not_read_payloads(
+    finance: Client, django_assert_max_num_queries: Any
+) -> None:
+    make_invoices(3)
+
+    with django_assert_max_num_queries(12) as captured:
+        found(finance)
+
+    assert not any("payload" in query["sql"] for query in captured.captured_queries)
+
+
+@pytest.mark.parametrize("status", ["draft", "issued", "paid", "void"])
+def test_filter_by_status(finance: Client, status: str) -> None:
+    for sample in ("draft", "issued", "paid", "void"):
+        make_invoice(sample, id=sample)
+
+    assert found(finance, status__exact=status) == [status]
+
+
+def test_filter_by_currency_offers_those_that_there_are(finance: Client) -> None:
+    make_invoice(id="dollars", currency="USD")
+    make_invoice(id="yen", currency="JPY")
+
+    assert found(finance, currency="JPY") == ["yen"]
+    assert "?currency=USD" in text_of(finance)
+    assert "?currency=EUR" not in text_of(finance)
+
+
+def test_filter_by_source(finance: Client) -> None:
+    make_invoice(id="plan", invoice_source="subscription")
+    make_invoice(id="extra", invoice_source="one_off")
+
+    assert found(finance, invoice_source__exact="one_off") == ["extra"]
+
+
+def test_overdue_and_not_overdue_make_all(finance: Client) -> None:
+    make_overdue(3, id="late")
+    make_overdue(-3, id="in-time")
+    make_overdue(3, id="nothing-to-pay")
+    Invoice.objects.filter(pk="nothing-to-pay").update(amount_due=0)
+    make_overdue(3, id="gone")
+    Invoice.objects.filter(pk="gone").update(missing_since=datetime.now(timezone.utc))
+    make_invoice("draft", id="undated", due_date=None)
+    make_invoice(id="issued-undated", due_date=None)
+
+    late = found(finance, overdue="yes")
+
+    assert late == sorted(Invoice.objects.overdue().values_list("pk", flat=True))
+    assert late == ["late"]
+    assert sorted([*late, *found(finance, overdue="no")]) == found(finance)
+
+
+def test_filter_by_missing(finance: Client) -> None:
+    make_invoice(id="here")
+    make_invoice(id="gone")
+    Invoice.objects.filter(pk="gone").update(missing_since=datetime.now(timezone.utc))
+
+    assert found(finance, missing="yes") == ["gone"]
+    assert found(finance, missing="no") == ["here"]
+    assert found(finance, missing="perhaps") == ["gone", "here"]
+
+
+def test_filter_by_date(finance: Client) -> None:
+    now = datetime.now(timezone.utc)
+    this_month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    last_month = (this_month - timedelta(days=1)).replace(day=1)
+    dates = {
+        "this-month": this_month,
+        "last-month": last_month,
+        "before-that": last_month - timedelta(seconds=1),
+        "future": now + timedelta(days=400),
+        "last-year": datetime(now.year - 1, 1, 1, tzinfo=timezone.utc),
+        "ancient": datetime(now.year - 2, 12, 31, tzinfo=timezone.utc),
+    }
+    for invoice_id, date in dates.items():
+        make_invoice(id=invoice_id, invoice_date=date.isoformat())
+
+    assert found(finance, dated="this_month") == ["this-month"]
+    assert found(finance, dated="last_month") == ["last-month"]
+    assert found(finance, dated="future") == ["future"]
+    assert "this-month" in found(finance, dated="this_year")
+    assert "last-year" in found(finance, dated="last_year")
+    assert "ancient" not in found(finance, dated="last_year")
+    assert len(found(finance, dated="nonsense")) == len(dates)
+
+
+@pytest.mark.parametrize(
+    ("term", "hits"),
+    [
+        ("INV-00", ["one", "two"]),
+        ("inv-001", ["one"]),
+        ("  inv-001  ", ["one"]),
+        ("two", ["two"]),
+        ("cus-B", ["two"]),
+        ("sub-A", ["one"]),
+        ("STRASSE", ["two"]),
+        ("stra", ["two"]),
+        ("Two", []),
+        ("001", []),
+        ("%", []),
+    ],
+)
+def test_search_by_number_customer_and_ids(
+    finance: Client, term: str, hits: list[str]
+) -> None:
+    make_invoice(
+        id="one",
+        invoice_number="INV-001",
+        customer={"id": "cus-A", "external_customer_id": "acme"},
+        subscription={"id": "sub-A"},
+    )
+    make_invoice(
+        id="two",
+        invoice_number="INV-002",
+        customer={"id": "cus-B", "external_customer_id": "Straße 5"},
+        subscription={"id": "sub-B"},
+    )
+
+    assert found(finance, q=term) == hits
+
+
+def test_a_very_long_number_is_found_by_all_of_it(finance: Client) -> None:
+    number = "X" * 300
+    make_invoice(id="long", invoice_number=number)
+
+    assert found(finance, q=number) == ["long"]
+
+
+def test_the_list_says_how_old_the_mirror_is(finance: Client) -> None:
+    assert "Not brought up to date with Orb yet" in text_of(finance)
+    now = datetime.now(timezone.utc)
+    SyncRun.objects.create(
+        kind="full",
+        state="succeeded",
+        started_at=now - timedelta(hours=3),
+        finished_at=now - timedelta(hours=2),
+    )
+    SyncRun.objects.create(
+        kind="one", state="succeeded", started_at=now, finished_at=now
+    )
+    SyncRun.objects.create(kind="full", state="running", started_at=now)
+
+    text = text_of(finance)
+
+    assert "Last brought up to date with Orb 2\xa0hours ago" in text
+    assert "A sync is running now (full, 0 invoices so far)" in text
+
+
+def test_the_list_works_on_every_database(any_database: str, log_in: Any) -> None:
+    client = log_in("view_invoice")
+    make_overdue(3, id="late")
+
+    assert found(client, q="late", overdue="yes", currency="USD") == ["late"]
+    assert found(client, q="QXW", dated="this_year") in (["late"], [])

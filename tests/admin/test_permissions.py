@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+
+from django_orb.admin.batches import new_token
+from django_orb.models import InvoiceOperation, SyncRun
+from tests.factories import make_invoice
+
+from .pages import LIST, choose, page_of
+
+pytestmark = pytest.mark.django_db
+
+LINE = {
+    "name": "Support",
+    "item_id": "",
+    "quantity": "1",
+    "amount": "12.00",
+    "start_date": "2026-01-01",
+    "end_date": "2026-01-31",
+}
+# Action, the page of one invoice that does the same, and the permission for both.
+WAYS = [
+    ("void_selected", "void", "void_invoice"),
+    ("add_line_item", "line-item", "create_invoicelineitem"),
+    ("refresh_from_orb", "refresh", "sync_invoice"),
+]
+ALL = ["void_invoice", "create_invoicelineitem", "sync_invoice"]
+LogIn = Callable[..., Client]
+
+
+@pytest.fixture(autouse=True)
+def nothing_reaches_orb(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        pytest.fail("Somebody without permission reached a service.")
+
+    for name in ("void_invoice", "create_invoice_line_item", "fetch_invoice"):
+        monkeypatch.setattr(f"django_orb.services.{name}", refuse)
+    monkeypatch.setattr("django_orb.tasks.sync_invoices", refuse)
+    monkeypatch.setattr("django_orb.runs.start_run", refuse)
+
+
+def forged(user_id: object) -> dict[str, Any]:
+    """Everything a confirmed form could carry."""
+    token = new_token(user_id=user_id, kind="any").value
+    return {**LINE, "post": "yes", "token": token, "newest_operation": "0"}
+
+
+def nothing_happened() -> bool:
+    return not (
+        InvoiceOperation.objects.exists()
+        or SyncRun.objects.exists()
+        or LogEntry.objects.exists()
+    )
+
+
+@pytest.mark.parametrize(("action", "view", "permission"), WAYS)
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_an_action_needs_its_own_permission(
+    log_in: LogIn, action: str, view: str, permission: str, confirmed: bool
+) -> None:
+    others = [one for one in ALL if one != permission]
+    client = log_in("view_invoice", *others)
+    for sample in ("draft", "issued"):
+        make_invoice(sample, id=sample)
+    assert action not in client.get(LIST).content.decode()
+
+    data = choose(action, "draft", "issued")
+    if confirmed:
+        del data["index"]
+        data |= forged(1)
+    response = client.post(LIST, data)
+
+    assert response.status_code == 302
+    assert nothing_happened()
+
+
+@pytest.mark.parametrize(("action", "view", "permission"), WAYS)
+def test_a_page_of_an_action_needs_its_own_permission(
+    log_in: LogIn, action: str, view: str, permission: str
+) -> None:
+    client = log_in("view_invoice", *[one for one in ALL if one != permission])
+    for sample in ("draft", "issued"):
+        make_invoice(sample, id=sample)
+        url = page_of(sample, view)
+        assert url not in client.get(page_of(sample)).content.decode()
+        assert client.get(url).status_code == 403
+        assert client.post(url).status_code == 403
+        assert client.post(url, forged(1)).status_code == 403
+        assert client.get(page_of("unknown", view)).status_code == 403
+
+    assert nothing_happened()
+
+
+@pytest.mark.parametrize(("action", "view", "permission"), WAYS)
+def test_an_action_without_the_view_permission_is_not_enough(
+    log_in: LogIn, action: str, view: str, permission: str
+) -> None:
+    client = log_in(*ALL)
+    invoice = make_invoice()
+
+    assert client.get(LIST).status_code == 403
+    assert client.post(LIST, choose(action, invoice.pk)).status_code == 403
+    assert client.get(page_of(invoice.pk)).status_code == 403
+    assert client.get(page_of(invoice.pk, view)).status_code == 403
+    assert client.post(page_of(invoice.pk, view), forged(1)).status_code == 403
+    assert nothing_happened()
+
+
+def test_sync_now_needs_its_own_permission(log_in: LogIn) -> None:
+    client = log_in("view_invoice", "void_invoice", "create_invoicelineitem")
+
+    assert "Sync now" not in client.get(LIST).content.decode()
+    assert client.get(f"{LIST}sync/").status_code == 403
+    assert client.post(f"{LIST}sync/").status_code == 403
+    assert log_in("sync_invoice", name="blind").post(f"{LIST}sync/").status_code == 403
+    assert nothing_happened()
+
+
+@pytest.mark.parametrize("view", ["refresh", "sync"])
+def test_reading_anew_takes_a_post(log_in: LogIn, view: str) -> None:
+    client = log_in("view_invoice", "sync_invoice")
+    invoice = make_invoice()
+    url = f"{LIST}sync/" if view == "sync" else page_of(invoice.pk, view)
+
+    assert client.get(url).status_code == 405
+    assert nothing_happened()
+
+
+@pytest.mark.parametrize("view", ["void", "line-item", "refresh"])
+def test_strangers_are_sent_to_the_login(client: Client, view: str) -> None:
+    invoice = make_invoice()
+
+    for response in (
+        client.get(page_of(invoice.pk, view)),
+        client.post(page_of(invoice.pk, view), forged(1)),
+        client.post(f"{LIST}sync/"),
+    ):
+        assert response.status_code == 302
+        assert "/admin/login/" in response.headers["Location"]
+    assert nothing_happened()
+
+
+@pytest.mark.parametrize("view", ["void", "line-item", "refresh"])
+def test_a_post_from_another_site_is_refused(log_in: LogIn, view: str) -> None:
+    invoice = make_invoice()
+    victim = log_in("view_invoice", *ALL)
+    session = victim.cookies
+    client = Client(enforce_csrf_checks=True)
+    client.cookies = session
+
+    assert client.post(page_of(invoice.pk, view), forged(1)).status_code == 403
+    assert client.post(f"{LIST}sync/").status_code == 403
+    assert nothing_happened()
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["invoice", "invoicelineitem", "invoiceoperation", "invoicefailure", "syncrun"],
+)
+def test_each_list_needs_its_own_view_permission(log_in: LogIn, model: str) -> None:
+    url = f"/admin/django_orb/{model}/"
+    allowed = log_in(f"view_{model}", name="allowed")
+
+    assert allowed.get(url).status_code == 200
+    assert allowed.get(f"{url}add/").status_code == 403
+    assert log_in(name="nobody").get(url).status_code == 403
