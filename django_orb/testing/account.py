@@ -1,59 +1,90 @@
-"""The account's state, and the rules by which it changes."""
+"""The account's state: what there is, who sees it, and what time does to it."""
 
 from __future__ import annotations
 
 import heapq
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from . import lifecycle
-from .bills import BillKey, item_id
-from .calendars import DAY
+from .bills import item_id
+from .calendars import DAY, month_start, parsed, stamp
 from .catalog import item_names
 from .clock import Clock
+from .events import Events
 from .ids import digest, letters, make_id
 from .index import Index, position
 from .money import ZERO
-from .new_line import NewLine
-from .problems import refused, unknown
+from .payments import next_attempt
+from .problems import unknown
 from .query import Query, encode_cursor
 from .render import Renderer
 from .rows import Row
-from .seed import Seeder
+from .seed import GRACE, Seeder
 from .templates import dumps
 
 Payload = dict[str, Any]
 
+# Accounts larger than this price their bills at the start.
+LARGE = 5_000
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a client wants a draft's due date to be."""
+
+    net_terms: int | None = None
+    due: int | None = None
+
+
+@dataclass
+class Lagging:
+    """A state that readers are not shown yet."""
+
+    payload: Payload
+    reads: int
+
 
 class Account:
-    """All methods may be called from any thread."""
+    """Its methods may be called from any thread; changes only inside `opened`."""
 
-    def __init__(self, size: int, seed: int, clock: Clock) -> None:
+    def __init__(self, size: int, seed: int, clock: Clock, started: datetime) -> None:
         self.lock = threading.RLock()
         self.clock = clock
+        self.size = size
         self.seed = seed
+        self.started = started
         self.lag = 0
-        now = clock.now()
-        seeder = Seeder(seed, size, now)
+        seeder = Seeder(seed, size, started)
+        self._month = seeder.month
         prefix = letters(digest(seed, "account")).upper()
-        self.prefix = "".join(c for c in prefix if c.isalpha())[:6]
         self.renderer = Renderer(
-            seed, seeder.levels, now.year * 12 + now.month - 1, self.prefix
+            seed,
+            seeder.levels,
+            seeder.month,
+            "".join(letter for letter in prefix if letter.isalpha())[:6],
         )
         self.customers = {customer.id: customer for customer in seeder.customers}
         rows = seeder.rows()
         self.index = Index(rows)
-        self._numbers = len(rows)
-        self._serial = 0
-        self._balances: dict[str, Decimal] = {}
-        self._items = {item_id(seed, name): name for name in item_names()}
-        self._lagging: dict[str, _Lagging] = {}
-        self._drafts = [(row.scheduled, row.id) for row in rows if row.scheduled]
-        heapq.heapify(self._drafts)
-        if size > 5_000:
+        self.events = Events(seed)
+        self.numbers = self.size
+        self.serial = 0
+        self.balances: dict[str, Decimal] = {}
+        self.terms: dict[str, Terms] = {}
+        self.items = {item_id(seed, name): name for name in item_names()}
+        self.deleted: list[str] = []
+        self.lagging: dict[str, Lagging] = {}
+        self._schedule: list[tuple[int, str]] = []
+        for row in rows:
+            self._put_on_schedule(row)
+        if size > LARGE:
             self._price_everything(rows)
 
     def _price_everything(self, rows: Iterable[Row]) -> None:
@@ -68,21 +99,29 @@ class Account:
                 if not self.renderer.keep(row):
                     break
 
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Hold the account still, as it is now."""
+        with self.lock:
+            for row_id, lagging in list(self.lagging.items()):
+                if lagging.reads <= 0:
+                    del self.lagging[row_id]
+                    self._publish(self.index.by_id[row_id], lagging.payload)
+            self._let_time_pass()
+            yield
+
     # Reading
 
     def status_counts(self) -> dict[str, int]:
-        with self.lock:
-            self._catch_up()
+        with self.opened():
             return self.index.status_counts()
 
     def ids(self, statuses: Iterable[str]) -> list[str]:
-        with self.lock:
-            self._catch_up()
+        with self.opened():
             return [row.id for s in statuses for row in self.index.of_status(s)]
 
     def subscription_ids(self, *, with_upcoming: bool = False) -> list[str]:
-        with self.lock:
-            self._catch_up()
+        with self.opened():
             drafts = self.index.of_status("draft")
             known = (c.subscription_id for c in self.customers.values())
             billed = (r.subscription_id for r in drafts if r.source == "subscription")
@@ -98,8 +137,7 @@ class Account:
         return row
 
     def fetch(self, invoice_id: str) -> bytes:
-        with self.lock:
-            self._catch_up()
+        with self.opened():
             row = self.row(invoice_id)
             body = self.renderer.invoice(row)
             self._count_read(row)
@@ -107,17 +145,15 @@ class Account:
 
     def payload(self, invoice_id: str) -> Payload:
         """The invoice as it is, whatever lagging readers are shown."""
-        with self.lock:
-            self._catch_up()
-            return self._current(self.row(invoice_id))
+        with self.opened():
+            return self.current(self.row(invoice_id))
 
     def page(self, query: Query) -> tuple[list[bytes], str | None]:
-        with self.lock:
-            self._catch_up()
+        with self.opened():
             rows = self.index.select(query, self._customers_of(query))
             page, more = rows[: query.limit], len(rows) > query.limit
             bodies = [self.renderer.invoice(row) for row in page]
-            if self._lagging:
+            if self.lagging:
                 for row in page:
                     self._count_read(row)
         return bodies, encode_cursor(position(page[-1])) if more else None
@@ -127,12 +163,12 @@ class Account:
         if query.customer_id is not None:
             return {query.customer_id}
         if query.external_customer_id is not None:
-            return self._with("external_id", query.external_customer_id)
+            return self.customers_with("external_id", query.external_customer_id)
         if query.subscription_id is not None:
-            return self._with("subscription_id", query.subscription_id)
+            return self.customers_with("subscription_id", query.subscription_id)
         return None
 
-    def _with(self, attribute: str, value: str) -> set[str]:
+    def customers_with(self, attribute: str, value: str) -> set[str]:
         return {c.id for c in self.customers.values() if getattr(c, attribute) == value}
 
     def amount(self, row: Row) -> Decimal:
@@ -147,232 +183,165 @@ class Account:
 
         Own choice: a subscription without one, ended or not, is not found.
         """
-        with self.lock:
-            self._catch_up()
+        with self.opened():
             for row in self._drafts_of(subscription_id):
-                payload = dict(self._read(row))
+                payload = dict(self.read(row))
                 payload["target_date"] = payload.pop("invoice_date")
                 return payload
         raise unknown("Subscription", subscription_id)
 
     def _drafts_of(self, subscription_id: str) -> list[Row]:
-        customers = self._with("subscription_id", subscription_id)
+        customers = self.customers_with("subscription_id", subscription_id)
         rows = [row for c in customers for row in self.index.of_customer(c)]
         drafts = [r for r in rows if r.status == "draft" and r.source == "subscription"]
         return sorted(drafts, key=lambda row: row.date)
 
-    def _read(self, row: Row) -> Payload:
+    def read(self, row: Row) -> Payload:
         payload: Payload = json.loads(self.renderer.invoice(row))
         return payload
 
-    def _current(self, row: Row) -> Payload:
-        lagging = self._lagging.get(row.id)
-        return dict(lagging.payload) if lagging else self._read(row)
-
-    # Reads that lag behind writes
+    def current(self, row: Row) -> Payload:
+        """The newest state of it, for those who change it."""
+        lagging = self.lagging.get(row.id)
+        return dict(lagging.payload) if lagging else self.read(row)
 
     def _count_read(self, row: Row) -> None:
-        lagging = self._lagging.get(row.id)
+        lagging = self.lagging.get(row.id)
         if lagging is not None:
             lagging.reads -= 1
 
-    def _catch_up(self) -> None:
-        for row_id, lagging in list(self._lagging.items()):
-            if lagging.reads <= 0:
-                del self._lagging[row_id]
-                self._publish(self.index.by_id[row_id], lagging.payload)
-        self._issue_what_is_due()
+    # Writing
 
-    def _write(self, row: Row, payload: Payload) -> Payload:
+    def write(
+        self, row: Row, payload: Payload, event: str = "", **facts: Any
+    ) -> Payload:
+        """Change an invoice, and tell of it as `invoice.<event>`."""
+        if event:
+            self.events.add(f"invoice.{event}", payload, self.moment(), **facts)
         if self.lag:
-            self._lagging[row.id] = _Lagging(payload, self.lag)
+            self.lagging[row.id] = Lagging(payload, self.lag)
         else:
             self._publish(row, payload)
         return payload
 
+    def apply(
+        self, row: Row, change: lifecycle.Change, event: str, **facts: Any
+    ) -> Payload:
+        self.balances[row.customer.id] = change.balance
+        return self.write(row, change.payload, event, **facts)
+
     def _publish(self, row: Row, payload: Payload) -> None:
         self.index.remove(row)
         row.replace_payload(payload, dumps(payload))
+        self.add(row)
+
+    def add(self, row: Row) -> None:
         self.index.add(row)
-        if row.scheduled is not None:
-            heapq.heappush(self._drafts, (row.scheduled, row.id))
+        self._put_on_schedule(row)
 
-    # What clients ask for
+    def remove(self, row: Row) -> None:
+        self.lagging.pop(row.id, None)
+        self.index.remove(row)
+        self.deleted.append(row.id)
 
-    def create_line_item(self, new: NewLine) -> Payload:
-        with self.lock:
-            self._catch_up()
-            row = self.row(new.invoice_id)
-            payload = self._current(row)
-            _demand(payload, "draft", to="get another line item")
-            line = self._line(new, row)
-            lines = [*payload["line_items"], line]
-            self._write(row, lifecycle.with_totals(payload | {"line_items": lines}))
-            return line
+    def balance(self, row: Row) -> Decimal:
+        return self.balances.get(row.customer.id, ZERO)
 
-    def _line(self, new: NewLine, row: Row) -> Payload:
-        item = self._item(new)
-        return new.payload(row.customer, item, self._new_id("line"), self._moment())
+    def new_id(self, kind: str) -> str:
+        self.serial += 1
+        return make_id(self.seed, "new", kind, self.serial)
 
-    def _item(self, new: NewLine) -> tuple[str, str]:
-        """
-        Id and name of the item: found by name, or made, as Orb does.
+    def new_number(self) -> int:
+        self.numbers += 1
+        return self.numbers
 
-        Source: https://docs.withorb.com/api-reference/invoice/create-invoice-line-item
-        """
-        if new.item_id is not None:
-            if new.item_id not in self._items:
-                raise unknown("Item", new.item_id)
-            return new.item_id, self._items[new.item_id]
-        name = new.name or ""
-        found = item_id(self.seed, name)
-        self._items[found] = name
-        return found, name
-
-    def void(self, invoice_id: str) -> Payload:
-        with self.lock:
-            self._catch_up()
-            row = self.row(invoice_id)
-            payload = self._current(row)
-            _demand(payload, "issued", to="be voided")
-            return self._apply(
-                row, lifecycle.void(payload, self._balance(row), self._moment())
-            )
-
-    def _apply(self, row: Row, change: lifecycle.Change) -> Payload:
-        self._balances[row.customer.id] = change.balance
-        return self._write(row, change.payload)
-
-    def _balance(self, row: Row) -> Decimal:
-        return self._balances.get(row.customer.id, ZERO)
-
-    def set_balance(self, customer_id: str, amount: Decimal) -> None:
-        with self.lock:
-            if customer_id not in self.customers:
-                raise unknown("Customer", customer_id)
-            self._balances[customer_id] = amount
-
-    # What happens on Orb's own side
-
-    def issue(self, invoice_id: str) -> Payload:
-        with self.lock:
-            row = self.row(invoice_id)
-            payload = self._current(row)
-            _demand(payload, "draft", to="be issued")
-            return self._issue(row, payload, self._moment())
-
-    def _issue(self, row: Row, payload: Payload, moment: int) -> Payload:
-        change = lifecycle.issue(
-            payload, row.customer, self._balance(row), moment, self.renderer.links
-        )
-        return self._apply(row, change)
-
-    def _issue_what_is_due(self) -> None:
-        now = self._moment()
-        while self._drafts and self._drafts[0][0] <= now:
-            scheduled, row_id = heapq.heappop(self._drafts)
-            row = self.index.by_id.get(row_id)
-            if row and row.status == "draft" and row.scheduled == scheduled:
-                self._issue(row, self._current(row), scheduled)
-
-    def mark_paid(self, invoice_id: str) -> Payload:
-        with self.lock:
-            self._catch_up()
-            row = self.row(invoice_id)
-            payload = self._current(row)
-            _demand(payload, "issued", "synced", to="be marked as paid")
-            return self._write(row, lifecycle.mark_paid(payload, self._moment()))
-
-    def update(self, invoice_id: str, changes: Payload) -> Payload:
-        """Set fields to whatever is given, against all rules if need be."""
-        with self.lock:
-            row = self.row(invoice_id)
-            payload = self._current(row)
-            missing = changes.keys() - payload.keys()
-            if missing:
-                raise KeyError(f"an invoice has no {', '.join(sorted(missing))}")
-            return self._write(row, payload | changes)
-
-    def delete(self, invoice_id: str) -> None:
-        """Let a draft disappear, as when its subscription is changed."""
-        with self.lock:
-            row = self.row(invoice_id)
-            self._lagging.pop(invoice_id, None)
-            self.index.remove(row)
-
-    def add(
-        self,
-        *,
-        status: str = "issued",
-        customer_id: str | None = None,
-        amount: str = "100.00",
-        name: str = "Consulting",
-        days_ago: float = 0,
-        changes: Payload | None = None,
-    ) -> Payload:
-        """A one-off with a single line, brought to a status by the usual steps."""
-        with self.lock:
-            row = self._blank(customer_id, days_ago)
-            today = self.clock.now().date()
-            new = NewLine(row.id, Decimal(amount), Decimal(1), today, today, name)
-            payload = self._read(row) | {"line_items": [self._line(new, row)]}
-            payload = self._brought_to(status, row, lifecycle.with_totals(payload))
-            row.replace_payload(payload | (changes or {}), b"")
-            row.body = dumps(row.payload)
-            self.index.add(row)
-            return dict(row.payload or {})
-
-    def _blank(self, customer_id: str | None, days_ago: float) -> Row:
-        customer_id = customer_id or next(iter(self.customers), "")
-        if customer_id not in self.customers:
-            raise unknown("Customer", customer_id)
-        customer = self.customers[customer_id]
-        self._numbers += 1
-        moment = self._moment()
-        return Row(
-            id=self._new_id("invoice"),
-            number=self._numbers,
-            date=moment - int(days_ago * DAY),
-            due=None,
-            status="draft",
-            source="one_off",
-            customer=customer,
-            bill=BillKey("service:0", customer.currency, "", "", 0),
-            period=0,
-            created=moment,
-        )
-
-    def _brought_to(self, status: str, row: Row, payload: Payload) -> Payload:
-        if status == "draft":
-            return payload
-        moment, links = self._moment(), self.renderer.links
-        issued = lifecycle.issue(payload, row.customer, ZERO, moment, links).payload
-        if status == "void":
-            return lifecycle.void(issued, ZERO, moment).payload
-        if status == "paid":
-            return lifecycle.mark_paid(issued, moment)
-        return issued | {"status": status}
-
-    def _new_id(self, kind: str) -> str:
-        self._serial += 1
-        return make_id(self.seed, "new", kind, self._serial)
-
-    def _moment(self) -> int:
+    def moment(self) -> int:
         return self.clock.timestamp()
 
+    # What time does
 
-class _Lagging:
-    """A state that readers are not shown yet."""
+    def _put_on_schedule(self, row: Row) -> None:
+        """Issue a draft, or collect a payment, when its time comes."""
+        moment = row.scheduled
+        if row.status == "issued":
+            moment = _next_collection(row)
+        if moment is not None:
+            heapq.heappush(self._schedule, (moment, row.id))
 
-    def __init__(self, payload: Payload, reads: int) -> None:
-        self.payload = payload
-        self.reads = reads
+    def _let_time_pass(self) -> None:
+        now = self.moment()
+        while self._schedule and self._schedule[0][0] <= now:
+            moment, row_id = heapq.heappop(self._schedule)
+            row = self.index.by_id.get(row_id)
+            if row is not None:
+                self._do_what_is_due(row, moment)
 
+    def _do_what_is_due(self, row: Row, moment: int) -> None:
+        payload = self.current(row)
+        due = stamp(moment).decode().strip('"')
+        if payload["status"] == "draft" and payload["scheduled_issue_at"] == due:
+            self.issue(row, payload, moment)
+        elif payload["auto_collection"]["next_attempt_at"] == due:
+            self._collect(row, payload, moment)
 
-def _demand(payload: Payload, *statuses: str, to: str) -> None:
-    # Own choice of type and words: Orb's for a wrong status are not public.
-    if payload["status"] not in statuses:
-        raise refused(
-            f"Invoice {payload['id']} is {payload['status']}; it must be "
-            f"{' or '.join(statuses)} to {to}."
+    def issue(self, row: Row, payload: Payload, moment: int) -> Payload:
+        change = lifecycle.issue(
+            payload,
+            row.customer,
+            self.balance(row),
+            moment,
+            self._due(row),
+            self.renderer.links,
         )
+        paid = change.payload["status"] == "paid"
+        issued = self.apply(row, change, "issued", automatically_marked_as_paid=paid)
+        if row.source == "subscription":
+            self._open_next_draft(row)
+        return issued
+
+    def _due(self, row: Row) -> int:
+        terms = self.terms.get(row.id, Terms())
+        if terms.due is not None:
+            return terms.due
+        days = terms.net_terms
+        return row.date + DAY * (row.customer.net_terms if days is None else days)
+
+    def _open_next_draft(self, row: Row) -> None:
+        """The next period of a subscription that goes on begins with a draft."""
+        customer = row.customer
+        rows = self.index.of_customer(customer.id)
+        goes_on = customer.last_month == 1
+        if not goes_on or any(
+            r.period > row.period for r in rows if r.status == "draft"
+        ):
+            return
+        month = self._month + row.period + 1
+        date = month_start(month, customer.billing_day, customer.region.time_zone)
+        self.add(
+            Row(
+                id=self.new_id("invoice"),
+                number=self.new_number(),
+                date=date,
+                due=None,
+                status="draft",
+                source="subscription",
+                customer=customer,
+                bill=row.bill._replace(region="", extra=""),
+                period=row.period + 1,
+                created=row.date + 60,
+                scheduled=date + GRACE,
+            )
+        )
+
+    def _collect(self, row: Row, payload: Payload, moment: int) -> None:
+        # Who failed once goes on failing, until attempts are exhausted.
+        succeeds = payload["auto_collection"]["num_attempts"] == 0
+        tried = lifecycle.attempt_payment(payload, moment, succeeds)
+        event = "payment_succeeded" if succeeds else "payment_failed"
+        self.write(row, tried, event, **lifecycle.provider_facts(tried))
+
+
+def _next_collection(row: Row) -> int | None:
+    if row.payload is not None:
+        return parsed(row.payload["auto_collection"]["next_attempt_at"])
+    return next_attempt(row)

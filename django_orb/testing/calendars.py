@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, timezone, tzinfo
 from functools import lru_cache
 
@@ -56,3 +57,27 @@ def _day(day: int) -> bytes:
 
 def parsed(moment: str | None) -> int | None:
     return None if moment is None else int(datetime.fromisoformat(moment).timestamp())
+
+
+def parse_day(text: str) -> date:
+    """
+    YYYY-MM-DD and nothing else: newer Pythons' `fromisoformat` takes more.
+
+    Raises:
+        ValueError: it is not a date.
+    """
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
+        raise ValueError(text)
+    return date.fromisoformat(text)
+
+
+def parse_moment(text: str, zone: tzinfo) -> datetime:
+    """
+    A time, or the midnight of a date; without an offset it is in `zone`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    # Python 3.10 does not know `Z`.
+    moment = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
+    return moment.replace(tzinfo=zone) if moment.tzinfo is None else moment

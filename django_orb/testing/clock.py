@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 
 class Clock:
@@ -39,6 +40,18 @@ class Clock:
                 self._offset = as_utc(now) - datetime.now(timezone.utc)
             else:
                 self._frozen = as_utc(now)
+
+    def dump(self) -> dict[str, Any]:
+        with self._lock:
+            frozen = self._frozen.isoformat() if self._frozen else None
+            return {"frozen": frozen, "offset": self._offset.total_seconds()}
+
+    @classmethod
+    def load(cls, dumped: dict[str, Any]) -> Clock:
+        frozen = dumped["frozen"]
+        clock = cls(datetime.fromisoformat(frozen) if frozen else None)
+        clock._offset = timedelta(seconds=dumped["offset"])
+        return clock
 
 
 def as_utc(moment: datetime) -> datetime:

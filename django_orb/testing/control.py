@@ -41,8 +41,9 @@ URLS = Map(
     ],
     strict_slashes=False,
 )
-_FAULTS = {"fail", "cut", "delay", "slow", "repeat"}
-_ACTIONS = {"issue", "mark_paid", "void"}
+_FAULTS = {"fail", "cut", "delay", "slow", "repeat", "shift_pages"}
+_ACTIONS = {"attempt_payment", "issue", "mark_paid", "sync", "undo_mark_paid", "void"}
+_OPTIONS = {"sign_links", "latency_ms", "rate_limits", "has_webhook_events"}
 
 
 class Switch:
@@ -95,7 +96,8 @@ class ControlApp:
     def _add_fault(self, body: dict[str, Any], kind: str) -> Any:
         if kind not in _FAULTS:
             raise ValueError(f"{kind!r} is not one of {sorted(_FAULTS)}")
-        getattr(self._sandbox, f"{kind}_next")(**body)
+        name = kind if kind == "shift_pages" else f"{kind}_next"
+        getattr(self._sandbox, name)(**body)
         return {"waiting_faults": self._sandbox.waiting_faults}
 
     def _clear_faults(self, _: Any) -> Any:
@@ -106,7 +108,7 @@ class ControlApp:
         for name, value in body.items():
             if name == "lag_reads":
                 self._sandbox.lag_reads(value)
-            elif name in {"sign_links", "latency_ms"}:
+            elif name in _OPTIONS:
                 setattr(self._sandbox, name, value)
             else:
                 raise ValueError(f"{name!r} is not an option")
@@ -136,10 +138,10 @@ class ControlApp:
         self._sandbox.delete_draft(invoice_id)
         return {"deleted": invoice_id}
 
-    def _act(self, _: Any, invoice_id: str, action: str) -> Any:
+    def _act(self, body: dict[str, Any], invoice_id: str, action: str) -> Any:
         if action not in _ACTIONS:
             raise ValueError(f"{action!r} is not one of {sorted(_ACTIONS)}")
-        return getattr(self._sandbox, action)(invoice_id)
+        return getattr(self._sandbox, action)(invoice_id, **body)
 
 
 def _body(request: Request) -> dict[str, Any]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-OUTCOMES = ("fail", "cut")
 WHEN = {"fail": ("before", "after"), "cut": ("before", "after", "during")}
 
 
@@ -28,6 +27,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     html: bool = False
     seconds: float = 0.0
+    action: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
         if self.when not in WHEN.get(self.kind, ("before",)):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
@@ -28,6 +29,26 @@ class _Kept:
     fingerprint: str
     since: int
     response: Response | None = None
+
+    def dump(self, key: str) -> dict[str, Any]:
+        answer = self.response or Response()
+        return {
+            "key": key,
+            "fingerprint": self.fingerprint,
+            "since": self.since,
+            "status": answer.status_code,
+            "headers": [*answer.headers],
+            "body": answer.get_data(as_text=True),
+        }
+
+    @classmethod
+    def load(cls, fields: dict[str, Any]) -> _Kept:
+        answer = Response(
+            fields["body"],
+            status=fields["status"],
+            headers=[(name, value) for name, value in fields["headers"]],
+        )
+        return cls(fields["fingerprint"], fields["since"], answer)
 
 
 class IdempotencyKeys:
@@ -76,6 +97,18 @@ class IdempotencyKeys:
             del self._kept[key]
             return None
         return kept
+
+    # Snapshots
+
+    def dump(self) -> list[dict[str, Any]]:
+        with self._lock:
+            finished = [(k, v) for k, v in self._kept.items() if v.response is not None]
+        return [kept.dump(key) for key, kept in finished]
+
+    def load(self, dumped: list[dict[str, Any]]) -> None:
+        with self._lock:
+            for fields in dumped:
+                self._kept[fields["key"]] = _Kept.load(fields)
 
 
 def key_of(request: Request) -> str | None:

@@ -6,14 +6,20 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from .calendars import DAY, parsed, shown
+from .calendars import shown
 from .customers import Customer
+from .ids import make_id
 from .lines import tax_amounts, totals
 from .links import Links
 from .money import ZERO, money
-from .payments import balance_entry
+from .payments import MAX_ATTEMPTS, RETRY, balance_entry
 
 Payload = dict[str, Any]
+
+# https://docs.withorb.com/invoicing/customer-balance-transactions: what is below the
+# provider's minimum (about 0.50) is not collected but carried over.
+SMALLEST_PAYMENT = Decimal("0.50")
+FIRST_ATTEMPT = 3600
 
 
 @dataclass(frozen=True)
@@ -34,25 +40,28 @@ def with_totals(payload: Payload) -> Payload:
 
 
 def issue(
-    payload: Payload, customer: Customer, balance: Decimal, moment: int, links: Links
+    payload: Payload,
+    customer: Customer,
+    balance: Decimal,
+    moment: int,
+    due: int,
+    links: Links,
 ) -> Change:
     """Freeze a draft: tax, due date, the customer's balance, the links."""
     lines = [_taxed(line, customer) for line in payload["line_items"]]
-    issued = with_totals(payload | {"line_items": lines})
-    date = parsed(payload["invoice_date"]) or moment
-    due = payload["due_date"] or shown(date + customer.net_terms * DAY)
-    issued |= {
+    issued = with_totals(payload | {"line_items": lines}) | {
         "status": "issued",
         "issued_at": shown(moment),
-        "due_date": due,
+        "due_date": shown(due),
         "scheduled_issue_at": None,
         "eligible_to_issue_at": None,
         "will_auto_issue": False,
         **links.fields(payload["id"]),
     }
     change = _with_balance_applied(issued, balance, moment)
+    change = _with_small_amount_carried_over(change, moment)
     if Decimal(change.payload["amount_due"]) > 0:
-        return change
+        return Change(_to_be_collected(change.payload, moment), change.balance)
     # https://docs.withorb.com/invoicing/structure: nothing to pay is paid at issue.
     paid = change.payload | {"status": "paid", "paid_at": shown(moment)}
     return Change(paid, change.balance)
@@ -65,20 +74,46 @@ def _taxed(line: Payload, customer: Customer) -> Payload:
 
 
 def _with_balance_applied(payload: Payload, balance: Decimal, moment: int) -> Change:
-    total = Decimal(payload["total"])
-    applied = max(ZERO, min(balance, total))
-    if not applied:
+    # Credit lowers what is due, down to nothing; a debt raises it.
+    applied = min(balance, max(ZERO, Decimal(payload["amount_due"])))
+    change = _with_entry(payload, "applied_to_invoice", -applied, balance, moment)
+    return Change(_with_due(change.payload, -applied), change.balance)
+
+
+def _with_small_amount_carried_over(change: Change, moment: int) -> Change:
+    due = Decimal(change.payload["amount_due"])
+    if not 0 < due < SMALLEST_PAYMENT or change.payload["currency"] == "JPY":
+        return change
+    owed = _with_entry(
+        change.payload, "small_invoice_carryover", -due, change.balance, moment
+    )
+    return Change(_with_due(owed.payload, -due), owed.balance)
+
+
+def _with_due(payload: Payload, difference: Decimal) -> Payload:
+    due = Decimal(payload["amount_due"]) + difference
+    return payload | {"amount_due": money(due, payload["currency"])}
+
+
+def _with_entry(
+    payload: Payload, action: str, change: Decimal, balance: Decimal, moment: int
+) -> Change:
+    """A change of the customer's balance that the invoice shows."""
+    if not change:
         return Change(payload, balance)
     currency = payload["currency"]
-    entry = balance_entry(
-        payload["id"], "applied_to_invoice", applied, balance, moment, currency
-    )
+    entry = balance_entry(payload["id"], action, change, balance, moment, currency)
     entries = [*payload["customer_balance_transactions"], entry]
-    change = {
-        "amount_due": money(total - applied, currency),
-        "customer_balance_transactions": entries,
-    }
-    return Change(payload | change, balance - applied)
+    shown_on = payload | {"customer_balance_transactions": entries}
+    return Change(shown_on, balance + change)
+
+
+def _to_be_collected(payload: Payload, moment: int) -> Payload:
+    collection = payload["auto_collection"]
+    if not collection["enabled"]:
+        return payload
+    first = collection | {"next_attempt_at": shown(moment + FIRST_ATTEMPT)}
+    return payload | {"auto_collection": first}
 
 
 def void(payload: Payload, balance: Decimal, moment: int) -> Change:
@@ -88,25 +123,15 @@ def void(payload: Payload, balance: Decimal, moment: int) -> Change:
     Own choice, since no document shows one: a void invoice keeps `amount_due`.
     Source: https://docs.withorb.com/api-reference/invoice/void-invoice
     """
-    entries = payload["customer_balance_transactions"]
-    applied = sum(
-        (Decimal(e["amount"]) for e in entries if e["action"] == "applied_to_invoice"),
-        ZERO,
-    )
+    used = [
+        Decimal(entry["starting_balance"]) - Decimal(entry["ending_balance"])
+        for entry in payload["customer_balance_transactions"]
+        if entry["action"] == "applied_to_invoice"
+    ]
     voided = payload | {"status": "void", "voided_at": shown(moment)}
     # https://support.withorb.com/articles/3850102153: no payment is attempted now.
     voided["auto_collection"] = payload["auto_collection"] | {"next_attempt_at": None}
-    if applied:
-        entry = balance_entry(
-            payload["id"],
-            "return_from_voiding",
-            applied,
-            balance,
-            moment,
-            payload["currency"],
-        )
-        voided["customer_balance_transactions"] = [*entries, entry]
-    return Change(voided, balance + applied)
+    return _with_entry(voided, "return_from_voiding", sum(used, ZERO), balance, moment)
 
 
 def mark_paid(payload: Payload, moment: int, received: int | None = None) -> Payload:
@@ -116,4 +141,58 @@ def mark_paid(payload: Payload, moment: int, received: int | None = None) -> Pay
         "paid_at": shown(moment),
         "payment_received_at": shown(moment if received is None else received),
         "auto_collection": collection,
+    }
+
+
+def undo_mark_paid(payload: Payload) -> Payload:
+    """There is an event for it (invoice.undo_mark_as_paid), but no operation."""
+    return payload | {"status": "issued", "paid_at": None, "payment_received_at": None}
+
+
+def attempt_payment(payload: Payload, moment: int, succeeds: bool) -> Payload:
+    """Charge the payment method, successfully or not."""
+    made = payload["auto_collection"]["num_attempts"] + 1
+    again = (
+        not succeeds and payload["auto_collection"]["enabled"] and made < MAX_ATTEMPTS
+    )
+    tried = payload | {
+        "payment_started_at": shown(moment),
+        "payment_attempts": [
+            *payload["payment_attempts"],
+            _attempt(payload, made, moment, succeeds),
+        ],
+        "auto_collection": payload["auto_collection"]
+        | {
+            "num_attempts": made,
+            "previously_attempted_at": shown(moment),
+            "next_attempt_at": shown(moment + RETRY) if again else None,
+        },
+    }
+    if not succeeds:
+        return tried | {"payment_failed_at": shown(moment)}
+    return mark_paid(tried, moment)
+
+
+def _attempt(payload: Payload, made: int, moment: int, succeeds: bool) -> Payload:
+    key = make_id("attempt", payload["id"], made)
+    receipt = f"https://assets.withorb.com/receipt/{key}"
+    return {
+        "id": key,
+        "amount": payload["amount_due"],
+        "created_at": shown(moment),
+        "payment_provider": "stripe",
+        "payment_provider_id": f"pi_{key}",
+        "receipt_pdf": receipt if succeeds else None,
+        "succeeded": succeeds,
+    }
+
+
+def provider_facts(payload: Payload) -> Payload:
+    """What the events about payments tell of the provider."""
+    attempt = (payload["payment_attempts"] or [{}])[-1]
+    provider_id = attempt.get("payment_provider_id")
+    return {
+        "payment_provider": "stripe",
+        "payment_provider_id": provider_id,
+        "payment_provider_transaction_id": provider_id,
     }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from decimal import ROUND_HALF_UP, Decimal
 
 ZERO = Decimal(0)
@@ -32,3 +33,15 @@ def rate(amount: Decimal) -> str:
     exponent = plain.as_tuple().exponent
     places = max(2, -exponent) if isinstance(exponent, int) else 2
     return f"{plain:.{places}f}"
+
+
+def decimal(text: str) -> Decimal:
+    """
+    A plain, finite number.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", text, re.ASCII):
+        raise ValueError(text)
+    return Decimal(text)

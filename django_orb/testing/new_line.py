@@ -1,30 +1,33 @@
-"""The body of POST /invoice_line_items, and the line it becomes."""
+"""A line item that a client asks for, and the line it becomes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from .bodies import Body, reading
 from .calendars import midnight, shown
 from .customers import Customer
 from .ids import make_id
-from .lines import Line
+from .lines import Discount, Line
 from .prices import Charge, Price, Unit, with_quantity
-from .problems import invalid
-from .query import decimal, parse_day
 
 
 @dataclass(frozen=True)
 class NewLine:
-    invoice_id: str
     amount: Decimal
     quantity: Decimal
     start_date: date
     end_date: date
     name: str | None = None
     item_id: str | None = None
+    unit_amount: Decimal | None = None
+    discount: Discount | None = None
+
+    def discounted_by(self, discount: Discount | None) -> NewLine:
+        return replace(self, discount=discount)
 
     def payload(
         self, customer: Customer, item: tuple[str, str], line_id: str, moment: int
@@ -52,74 +55,62 @@ class NewLine:
             currency=currency,
             start_date=shown(midnight(self.start_date, zone)),
             end_date=shown(midnight(self.end_date, zone)),
+            discount=self.discount,
         ).payload()
 
     def _unit_amount(self) -> Decimal:
+        if self.unit_amount is not None:
+            return self.unit_amount
+        # The amount of a line item is its total, not the price of one.
         return self.amount / self.quantity if self.quantity else self.amount
 
 
-def parse_new_line(body: Any) -> NewLine:
+def parse_line_item(fields: dict[str, Any]) -> tuple[str, NewLine]:
     """
-    Read the body; numbers in it are `Decimal` or `int`.
+    The body of POST /invoice_line_items: the invoice's id, and the line.
 
     Raises:
         Problem: 400, naming every field that is wrong.
     """
-    if not isinstance(body, dict):
-        raise invalid("body: not a JSON object")
-    reader = _Reader(body)
-    line = NewLine(
-        invoice_id=reader.text("invoice_id") or "",
-        amount=reader.amount(),
-        quantity=reader.quantity(),
-        start_date=reader.day("start_date"),
-        end_date=reader.day("end_date"),
-        name=reader.text("name", required=False),
-        item_id=reader.text("item_id", required=False),
+    with reading(fields) as body:
+        invoice_id = body.text("invoice_id")
+        start_date, end_date = period(body)
+        line = NewLine(
+            amount=body.amount("amount"),
+            quantity=body.number("quantity"),
+            start_date=start_date,
+            end_date=end_date,
+            name=body.optional_text("name"),
+            item_id=body.optional_text("item_id"),
+        )
+        if line.name is None and line.item_id is None:
+            body.wrong("name", "one of name and item_id is required")
+    return invoice_id, line
+
+
+def period(body: Body) -> tuple[date, date]:
+    start, end = body.day("start_date"), body.day("end_date")
+    if date.min not in {start, end} and end < start:
+        body.wrong("end_date", "before start_date")
+    return start, end
+
+
+def parse_one_off_line(body: Body) -> NewLine:
+    """A member of the `line_items` of POST /invoices."""
+    if body.text("model_type") not in {"unit", ""}:
+        body.wrong("model_type", "only unit is possible")
+    config = body.optional_object("unit_config")
+    if config is None:
+        body.wrong("unit_config", "an object is required")
+    unit_amount = config.amount("unit_amount") if config else Decimal(0)
+    quantity = body.number("quantity")
+    start_date, end_date = period(body)
+    return NewLine(
+        amount=unit_amount * quantity,
+        quantity=quantity,
+        start_date=start_date,
+        end_date=end_date,
+        name=body.text("name"),
+        item_id=body.text("item_id"),
+        unit_amount=unit_amount,
     )
-    if line.name is None and line.item_id is None:
-        reader.errors.append("name: one of name and item_id is required")
-    if line.end_date < line.start_date:
-        reader.errors.append("end_date: before start_date")
-    if reader.errors:
-        raise invalid(*reader.errors)
-    return line
-
-
-class _Reader:
-    def __init__(self, body: dict[str, Any]) -> None:
-        self._body = body
-        self.errors: list[str] = []
-
-    def text(self, name: str, *, required: bool = True) -> str | None:
-        value = self._body.get(name)
-        if value is None and not required:
-            return None
-        if not isinstance(value, str) or not value:
-            self.errors.append(f"{name}: a string is required")
-            return None
-        return value
-
-    def amount(self) -> Decimal:
-        # A JSON number is refused: Orb takes the amount as a string.
-        try:
-            return decimal(self.text("amount") or "0")
-        except ValueError:
-            self.errors.append("amount: not a decimal number")
-            return Decimal(0)
-
-    def quantity(self) -> Decimal:
-        value = self._body.get("quantity")
-        if isinstance(value, bool) or not isinstance(value, int | Decimal):
-            self.errors.append("quantity: a number is required")
-            return Decimal(0)
-        return Decimal(value)
-
-    def day(self, name: str) -> date:
-        text = self.text(name)
-        try:
-            return parse_day(text or "")
-        except ValueError:
-            if text is not None:
-                self.errors.append(f"{name}: {text!r} is not a date (YYYY-MM-DD)")
-            return date.max if name == "end_date" else date.min

@@ -41,7 +41,7 @@ def _balance_used(row: Row, bill: Bill, percent: int) -> dict[str, bytes]:
     amount = rounded(bill.total * percent / 100, currency)
     issued = row.issued or row.date
     entries = [
-        balance_entry(row.id, "applied_to_invoice", amount, amount, issued, currency)
+        balance_entry(row.id, "applied_to_invoice", -amount, amount, issued, currency)
     ]
     if row.status == "void":
         voided = row.settled or issued
@@ -86,7 +86,7 @@ def _collection(row: Row, bill: Bill) -> dict[str, bytes]:
         "auto_collection": _COLLECTION
         % (
             b"true" if enabled else b"false",
-            stamp(_next_attempt(row, times)) if enabled else _NULL,
+            stamp(next_attempt(row)),
             started,
             len(times),
         ),
@@ -109,11 +109,13 @@ def attempt_times(row: Row) -> list[int]:
     return [first + RETRY * n for n in range(row.attempts)]
 
 
-def _next_attempt(row: Row, times: list[int]) -> int | None:
-    # Null once dunning is exhausted (types/shared/invoice.py of Orb's SDK).
-    if row.status != "issued" or len(times) >= MAX_ATTEMPTS:
+def next_attempt(row: Row) -> int | None:
+    """When payment is tried again; None once dunning is exhausted (Orb's SDK)."""
+    tries = row.status == "issued" and row.customer.collection == "auto"
+    if not tries or row.attempts >= MAX_ATTEMPTS:
         return None
-    return times[-1] + RETRY if times else (row.issued or row.date) + 3600
+    first = (row.issued or row.date) + 3600
+    return first + RETRY * row.attempts
 
 
 _ATTEMPT = (
@@ -150,20 +152,19 @@ def _attempt(row: Row, n: int, amount: bytes, moment: int, succeeded: bool) -> b
 def balance_entry(
     invoice_id: str,
     action: str,
-    amount: Decimal,
+    change: Decimal,
     starting: Decimal,
     moment: int,
     currency: str,
 ) -> dict[str, Any]:
     """A change of the customer's balance; a positive balance is credit."""
-    rises = action != "applied_to_invoice"
     return {
         "id": make_id(action, invoice_id, moment),
         "action": action,
-        "type": "increment" if rises else "decrement",
-        "amount": money(amount, currency),
+        "type": "increment" if change > 0 else "decrement",
+        "amount": money(abs(change), currency),
         "starting_balance": money(starting, currency),
-        "ending_balance": money(starting + (amount if rises else -amount), currency),
+        "ending_balance": money(starting + change, currency),
         "created_at": shown(moment),
         "description": None,
         "invoice": {"id": invoice_id},

@@ -7,15 +7,16 @@ import binascii
 import json
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timezone
-from decimal import Decimal, InvalidOperation
+from datetime import datetime, timezone
+from decimal import Decimal
 
 from dateutil.relativedelta import relativedelta
 from werkzeug.datastructures import MultiDict
 
-from .clock import as_utc
+from .calendars import parse_day, parse_moment
+from .money import decimal
 from .problems import Problem, invalid
 from .rows import STATUSES, Row
 
@@ -72,17 +73,19 @@ class Query:
         )
 
     def _takes_due(self, due: int | None) -> bool:
-        if not self.due_dates:
-            return True
         if due is None:
-            return False
-        return all(_COMPARE[name](due, bound) for name, bound in self.due_dates)
+            return not self.due_dates
+        return within(due, self.due_dates)
 
     def _takes_amount(self, row: Row) -> bool:
         if not self.amounts:
             return True
         amount = self.amount_of(row)
         return all(_COMPARE[name](amount, bound) for name, bound in self.amounts)  # type: ignore[arg-type]
+
+
+def within(moment: float, bounds: Iterable[Bound]) -> bool:
+    return all(_COMPARE[name](moment, bound) for name, bound in bounds)
 
 
 def parse(args: Args, now: datetime, amount_of: Callable[[Row], Decimal]) -> Query:
@@ -92,7 +95,7 @@ def parse(args: Args, now: datetime, amount_of: Callable[[Row], Decimal]) -> Que
     Raises:
         Problem: 400, naming every parameter that is wrong.
     """
-    reader = _Reader(args)
+    reader = Reader(args)
     if "customer_id" in args and "external_customer_id" in args:
         reader.errors.append("customer_id and external_customer_id exclude each other")
     query = Query(
@@ -110,32 +113,27 @@ def parse(args: Args, now: datetime, amount_of: Callable[[Row], Decimal]) -> Que
         is not False,
         amount_of=amount_of,
     )
-    if reader.errors:
-        raise invalid(*reader.errors)
+    reader.finish()
     return query
 
 
 def parse_flag(args: Args, name: str) -> bool | None:
-    reader = _Reader(args)
+    reader = Reader(args)
     value = reader.flag(name)
-    if reader.errors:
-        raise invalid(*reader.errors)
+    reader.finish()
     return value
 
 
-def parse_page(args: Args) -> tuple[int, tuple[int, str] | None]:
-    """Limit and cursor alone, for the lists of other things."""
-    reader = _Reader(args)
-    limit, after = reader.limit(), reader.cursor()
-    if reader.errors:
-        raise invalid(*reader.errors)
-    return limit, after
+class Reader:
+    """Reads parameters one by one and collects what is wrong with them."""
 
-
-class _Reader:
     def __init__(self, args: Args) -> None:
         self._args = args
         self.errors: list[str] = []
+
+    def finish(self) -> None:
+        if self.errors:
+            raise invalid(*self.errors)
 
     def statuses(self) -> tuple[str, ...]:
         # `status[]` is the official SDK's list, bare `status` its scalar; repeated
@@ -176,12 +174,12 @@ class _Reader:
     def invoice_dates(self) -> tuple[Bound, ...]:
         if self._by_due_date():
             return ()
-        return self._moments("invoice_date")
+        return self.moments("invoice_date")
 
     def due_dates(self) -> tuple[Bound, ...]:
         bounds = list(self._days("due_date"))
         if self._by_due_date():
-            bounds += self._moments("invoice_date")
+            bounds += self.moments("invoice_date")
         return tuple(bounds)
 
     def _by_due_date(self) -> bool:
@@ -193,7 +191,7 @@ class _Reader:
             self.errors.append(message)
         return kind == "due_date"
 
-    def _moments(self, name: str) -> tuple[Bound, ...]:
+    def moments(self, name: str) -> tuple[Bound, ...]:
         bounds = []
         for comparison in ("gt", "gte", "lt", "lte"):
             text = self._args.get(f"{name}[{comparison}]")
@@ -202,10 +200,8 @@ class _Reader:
         return tuple(bounds)
 
     def _moment(self, name: str, text: str) -> float:
-        # Python 3.10 does not know `Z`.
-        plain = re.sub(r"[Zz]$", "+00:00", text)
         try:
-            return as_utc(datetime.fromisoformat(plain)).timestamp()
+            return parse_moment(text, timezone.utc).timestamp()
         except ValueError:
             self.errors.append(f"{name}: {text!r} is not an ISO 8601 date or time")
             return 0.0
@@ -263,33 +259,6 @@ _DAY_BOUNDS: dict[str, tuple[Bound, ...]] = {
     "[gt]": (("gte", _DAY),),
     "[lt]": (("lt", 0),),
 }
-
-
-def decimal(text: str) -> Decimal:
-    """
-    A plain, finite number.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", text, re.ASCII):
-        raise ValueError(text)
-    try:
-        return Decimal(text)
-    except InvalidOperation as error:
-        raise ValueError(text) from error
-
-
-def parse_day(text: str) -> date:
-    """
-    YYYY-MM-DD and nothing else: newer Pythons' `fromisoformat` takes more.
-
-    Raises:
-        ValueError: it is not a date.
-    """
-    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
-        raise ValueError(text)
-    return date.fromisoformat(text)
 
 
 def encode_cursor(key: tuple[int, str]) -> str:

@@ -1,20 +1,28 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from .account import Account
-from .app import ROUTES, Options, OrbApp
+from .app import Options, OrbApp
 from .clock import Clock
 from .control import ControlApp, Switch
 from .faults import Fault, Faults
+from .idempotency import IdempotencyKeys
 from .journal import Journal, LoggedRequest
+from .limits import RateLimits
+from .operations import Operations
+from .routes import ROUTES, Routes
 from .rows import STATUSES
 from .server import Server
+from .snapshots import dump, load
+from .templates import dumps
 
 
 class OrbSandbox:
@@ -37,23 +45,38 @@ class OrbSandbox:
         latency_ms: float = 0,
         api_key: str = "sandbox-key",
         now: datetime | None = None,
+        rate_limits: str | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        self.host = host
-        self.api_key = api_key
-        self.clock = Clock(now)
-        self._requested_port = port
-        self._account = Account(invoices, seed, self.clock)
-        self._faults = Faults()
-        self._journal = Journal()
+        clock = Clock(now)
+        self._set_up(Account(invoices, seed, clock, clock.now()))
         self._options = Options(api_key, latency_ms)
+        self._limits.mode = rate_limits
+        self.host = host
+        self._requested_port = port
+
+    def _set_up(self, account: Account) -> None:
+        self._account = account
+        self._operations = Operations(account)
+        self._routes = Routes(account, self._operations)
+        self._keys = IdempotencyKeys(account.clock)
+        self._faults = Faults()
+        self._limits = RateLimits()
+        self._journal = Journal()
         self._server: Server | None = None
 
     # Life
 
     def start(self) -> OrbSandbox:
-        orb = OrbApp(self._account, self._faults, self._journal, self._options)
+        orb = OrbApp(
+            self._routes,
+            self._options,
+            keys=self._keys,
+            faults=self._faults,
+            limits=self._limits,
+            journal=self._journal,
+        )
         app = Switch(orb, ControlApp(self))
         self._server = Server(app, self.host, self._requested_port)
         self._server.start()
@@ -92,11 +115,41 @@ class OrbSandbox:
         return self._server.port
 
     @property
+    def api_key(self) -> str:
+        return self._options.api_key
+
+    @property
     def base_url(self) -> str:
         """What goes into `DJANGO_ORB["BASE_URL"]`."""
         return f"http://{self.host}:{self.port}/v1"
 
+    def save(self, path: str | Path) -> None:
+        """Write the state to a file: what changed since the seed made the account."""
+        state = {**dump(self._account), "idempotency_keys": self._keys.dump()}
+        Path(path).write_bytes(dumps(state))
+
+    @classmethod
+    def load(cls, path: str | Path, **options: Any) -> OrbSandbox:
+        """
+        A sandbox in a saved state; `options` are those of the class.
+
+        The clock goes on from where it was, or stands where it stood. Faults and the
+        log of requests are not saved.
+        """
+        state = json.loads(Path(path).read_bytes())
+        account = load(state)
+        sandbox = cls(invoices=0, **options)
+        server_options = sandbox._options, sandbox._limits.mode
+        sandbox._set_up(account)
+        sandbox._options, sandbox._limits.mode = server_options
+        sandbox._keys.load(state["idempotency_keys"])
+        return sandbox
+
     # Looking at the account
+
+    @property
+    def clock(self) -> Clock:
+        return self._account.clock
 
     def status_counts(self) -> dict[str, int]:
         """How many invoices there are of each status."""
@@ -128,21 +181,33 @@ class OrbSandbox:
 
     def issue(self, invoice_id: str) -> dict[str, Any]:
         """Issue a draft now, as Orb does by itself when its time comes."""
-        return self._account.issue(invoice_id)
+        return self._operations.issue_anyway(invoice_id)
 
     def mark_paid(self, invoice_id: str) -> dict[str, Any]:
-        return self._account.mark_paid(invoice_id)
+        return self._operations.mark_paid_today(invoice_id)
+
+    def undo_mark_paid(self, invoice_id: str) -> dict[str, Any]:
+        """Paid becomes issued again; Orb has no operation for it, but its people do."""
+        return self._operations.undo_mark_paid(invoice_id)
+
+    def attempt_payment(self, invoice_id: str, *, succeeds: bool) -> dict[str, Any]:
+        """Charge the customer's payment method, as dunning does."""
+        return self._operations.attempt_payment(invoice_id, succeeds=succeeds)
+
+    def sync(self, invoice_id: str) -> dict[str, Any]:
+        """Hand an issued invoice over to an accounting system."""
+        return self._operations.sync(invoice_id)
 
     def void(self, invoice_id: str) -> dict[str, Any]:
-        return self._account.void(invoice_id)
+        return self._operations.void(invoice_id)
 
     def delete_draft(self, invoice_id: str) -> None:
         """Let a draft vanish, as when its subscription changes: it is a 404 then."""
-        self._account.delete(invoice_id)
+        self._operations.delete(invoice_id)
 
     def update_invoice(self, invoice_id: str, **changes: Any) -> dict[str, Any]:
         """Set fields of the payload to anything, whatever Orb's rules say."""
-        return self._account.update(invoice_id, changes)
+        return self._operations.update_anyhow(invoice_id, changes)
 
     def add_invoice(
         self,
@@ -161,7 +226,7 @@ class OrbSandbox:
         """
         if status not in STATUSES:
             raise ValueError(f"{status!r} is not one of {STATUSES}")
-        return self._account.add(
+        return self._operations.add(
             status=status,
             customer_id=customer_id,
             amount=amount,
@@ -172,11 +237,25 @@ class OrbSandbox:
 
     def set_balance(self, customer_id: str, amount: str) -> None:
         """What the customer has to their credit; it is used up at the next issue."""
-        self._account.set_balance(customer_id, Decimal(amount))
+        self._operations.set_balance(customer_id, Decimal(amount))
 
     def advance(self, step: timedelta) -> None:
         """Move the clock on; drafts whose time comes meanwhile are issued."""
         self.clock.advance(step)
+
+    def webhook_events(self) -> list[dict[str, Any]]:
+        """The bodies of the webhooks Orb would have sent, oldest first."""
+        with self._account.opened():
+            return [e.payload() for e in self._account.events.oldest_first()]
+
+    @property
+    def has_webhook_events(self) -> bool:
+        """Whether GET /webhook_events is there, or a feature the account lacks."""
+        return self._routes.has_webhook_events
+
+    @has_webhook_events.setter
+    def has_webhook_events(self, wanted: bool) -> None:
+        self._routes.has_webhook_events = wanted
 
     # Misbehaviour
 
@@ -229,6 +308,25 @@ class OrbSandbox:
         """Give the cursor that a list was asked with as its next one, again."""
         self._add_fault(Fault("repeat", count, "list_invoices", skip))
 
+    def then(
+        self,
+        action: Callable[[], object],
+        *,
+        count: int = 1,
+        route: str | None = "list_invoices",
+        skip: int = 0,
+    ) -> None:
+        """
+        Call `action` after each of the next successful answers, before the next.
+
+        So an account changes between two pages: `orb.then(lambda: orb.void(some_id))`.
+        """
+        self._add_fault(Fault("then", count, route, skip, action=action))
+
+    def shift_pages(self, count: int = 1, *, skip: int = 0) -> None:
+        """After each of the next lists, a newer invoice moves all others down by one."""
+        self.then(lambda: self.add_invoice(days_ago=-400), count=count, skip=skip)
+
     def _add_fault(self, fault: Fault) -> None:
         if fault.route is not None and fault.route not in ROUTES:
             raise ValueError(f"{fault.route!r} is not one of {sorted(ROUTES)}")
@@ -263,6 +361,15 @@ class OrbSandbox:
     @latency_ms.setter
     def latency_ms(self, milliseconds: float) -> None:
         self._options.latency_ms = milliseconds
+
+    @property
+    def rate_limits(self) -> str | None:
+        """Whose budget requests have: "live", "test", "trial", or None for all."""
+        return self._limits.mode
+
+    @rate_limits.setter
+    def rate_limits(self, mode: str | None) -> None:
+        self._limits.mode = mode
 
     # What was asked
 

@@ -11,6 +11,7 @@ from .calendars import DAY, month_start
 from .catalog import PARTIALS, PLANS, SERVICES
 from .customers import Customer, make_customers
 from .ids import digest, letters
+from .payments import MAX_ATTEMPTS
 from .rows import STATUSES, Row
 
 HISTORY_MONTHS = 36
@@ -50,7 +51,7 @@ class Seeder:
         # A day, not an instant: two sandboxes started minutes apart are equal.
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         self.today = int(midnight.timestamp())
-        self._month = now.year * 12 + now.month - 1
+        self.month = now.year * 12 + now.month - 1
         count = max(8, size // INVOICES_PER_CUSTOMER) if size else 0
         self.customers = make_customers(seed, count, HISTORY_MONTHS)
 
@@ -90,7 +91,7 @@ class Seeder:
 
     def _boundary(self, customer: Customer, period: int) -> int:
         zone = customer.region.time_zone
-        return month_start(self._month + period, customer.billing_day, zone)
+        return month_start(self.month + period, customer.billing_day, zone)
 
     def _is_billed(self, customer: Customer, period: int) -> bool:
         """The period is over, or it is the one that runs: that one is a draft."""
@@ -218,8 +219,12 @@ class Seeder:
         for status in STATUSES if len(rows) >= 20 else ():
             if status != "draft" and not any(row.status == status for row in rows):
                 row = paid.pop()
-                row.status, row.attempts = status, 0
+                row.status = status
+                # Dunning is over, so that it stays as it is.
+                row.attempts = MAX_ATTEMPTS if status == "issued" else 0
                 row.settled = row.settled if status == "void" else None
+                if row.customer.collection != "auto":
+                    row.attempts = 0
 
     def _differ_by_case_only(self, rows: list[Row]) -> None:
         # Orb's ids are case-sensitive; a mirror that folds case loses one of these.

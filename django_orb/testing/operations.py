@@ -1,0 +1,452 @@
+"""What clients ask for, and what Orb's own side does, by the rules of the statuses."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from decimal import Decimal
+
+from . import lifecycle
+from .account import Account, Payload, Terms
+from .bills import BillKey, item_id
+from .bodies import Body, reading
+from .calendars import DAY, parsed, shown, zone
+from .customers import Customer
+from .lines import Discount
+from .new_line import NewLine, parse_line_item, parse_one_off_line
+from .problems import invalid, refused, unknown
+from .rows import Row
+from .templates import dumps
+
+FINAL = ("issued", "paid", "synced", "void")
+
+
+class Operations:
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    # Lines
+
+    def create_line_item(self, fields: Payload) -> Payload:
+        invoice_id, new = parse_line_item(fields)
+        with self._account.opened():
+            row, payload = self._demand(invoice_id, "draft", to="get another line item")
+            line = self._line(new, row)
+            self._edit(row, payload, {"line_items": [*payload["line_items"], line]})
+            return line
+
+    def delete_line_item(self, invoice_id: str, line_item_id: str) -> None:
+        with self._account.opened():
+            row, payload = self._demand(invoice_id, "draft", to="lose a line item")
+            kept = [li for li in payload["line_items"] if li["id"] != line_item_id]
+            gone = [li for li in payload["line_items"] if li["id"] == line_item_id]
+            if not gone:
+                raise unknown("InvoiceLineItem", line_item_id)
+            if gone[0]["price"]["cadence"] != "one_time":
+                raise refused("Only one-off line items can be deleted.")
+            self._edit(row, payload, {"line_items": kept})
+
+    def _edit(self, row: Row, payload: Payload, changes: Payload) -> Payload:
+        """Change a draft; its sums follow."""
+        previous = {name: payload[name] for name in changes}
+        edited = lifecycle.with_totals(payload | changes)
+        return self._account.write(row, edited, "edited", previous_attributes=previous)
+
+    def _line(self, new: NewLine, row: Row) -> Payload:
+        account = self._account
+        item = self._item(new)
+        return new.payload(row.customer, item, account.new_id("line"), account.moment())
+
+    def _item(self, new: NewLine) -> tuple[str, str]:
+        """
+        Id and name of the item: found by name, or made, as Orb does.
+
+        Source: https://docs.withorb.com/api-reference/invoice/create-invoice-line-item
+        """
+        items = self._account.items
+        if new.item_id is not None:
+            if new.item_id not in items:
+                raise unknown("Item", new.item_id)
+            return new.item_id, items[new.item_id]
+        name = new.name or ""
+        found = item_id(self._account.seed, name)
+        items[found] = name
+        return found, name
+
+    # Statuses
+
+    def void(self, invoice_id: str) -> Payload:
+        account = self._account
+        with account.opened():
+            row, payload = self._demand(invoice_id, "issued", to="be voided")
+            change = lifecycle.void(payload, account.balance(row), account.moment())
+            return account.apply(row, change, "manually_marked_as_void")
+
+    def issue(self, invoice_id: str, fields: Payload) -> Payload:
+        """Own choice: it is issued when the answer comes, also when asynchronous."""
+        with reading(fields) as body:
+            synchronous = body.flag("synchronous", False)
+        with self._account.opened():
+            row, payload = self._demand(invoice_id, "draft", to="be issued")
+            if payload["will_auto_issue"]:
+                raise refused("The invoice will be issued by itself.")
+            eligible = parsed(payload["eligible_to_issue_at"])
+            if eligible is None or eligible > self._account.moment():
+                raise refused("The invoice is not eligible to be issued yet.")
+            if synchronous and _has_usage(payload):
+                raise refused("An invoice with usage fees is issued asynchronously.")
+            return self._account.issue(row, payload, self._account.moment())
+
+    def issue_anyway(self, invoice_id: str) -> Payload:
+        with self._account.opened():
+            row, payload = self._demand(invoice_id, "draft", to="be issued")
+            return self._account.issue(row, payload, self._account.moment())
+
+    def mark_paid(self, invoice_id: str, fields: Payload) -> Payload:
+        account = self._account
+        with reading(fields) as body:
+            day = body.day("payment_received_date")
+            facts = {
+                "payment_received_date": day.isoformat(),
+                "external_id": body.optional_text("external_id"),
+                "notes": body.optional_text("notes"),
+            }
+        with account.opened():
+            row, payload = self._demand(
+                invoice_id, "issued", "synced", to="be marked as paid"
+            )
+            received = datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
+            paid = lifecycle.mark_paid(
+                payload, account.moment(), int(received.timestamp())
+            )
+            return account.write(row, paid, "manually_marked_as_paid", **facts)
+
+    def mark_paid_today(self, invoice_id: str) -> Payload:
+        today = self._account.clock.now().date().isoformat()
+        return self.mark_paid(invoice_id, {"payment_received_date": today})
+
+    def pay(self, invoice_id: str, fields: Payload) -> Payload:
+        """Own choice: every customer has a payment method, and it works."""
+        with reading(fields) as body:
+            body.optional_text("shared_payment_token_id")
+        return self.attempt_payment(invoice_id, succeeds=True)
+
+    def attempt_payment(self, invoice_id: str, *, succeeds: bool) -> Payload:
+        account = self._account
+        with account.opened():
+            row, payload = self._demand(invoice_id, "issued", to="be paid")
+            tried = lifecycle.attempt_payment(payload, account.moment(), succeeds)
+            event = "payment_succeeded" if succeeds else "payment_failed"
+            return account.write(row, tried, event, **lifecycle.provider_facts(tried))
+
+    def undo_mark_paid(self, invoice_id: str) -> Payload:
+        with self._account.opened():
+            row, payload = self._demand(invoice_id, "paid", to="be unpaid")
+            unpaid = lifecycle.undo_mark_paid(payload)
+            return self._account.write(row, unpaid, "undo_mark_as_paid")
+
+    def sync(self, invoice_id: str) -> Payload:
+        with self._account.opened():
+            row, payload = self._demand(invoice_id, "issued", to="be synced")
+            synced = payload | {"status": "synced"}
+            return self._account.write(row, synced, "sync_succeeded")
+
+    def regenerate(self, invoice_id: str, document: str) -> Payload:
+        """A new link to the PDF of the "invoice" or its "receipt"."""
+        statuses = FINAL if document == "invoice" else ("paid",)
+        with self._account.opened():
+            row, payload = self._demand(invoice_id, *statuses, to="have a new PDF")
+            link = f"?version={self._account.new_id('pdf')}"
+            if document == "invoice":
+                changes = {"invoice_pdf": payload["invoice_pdf"].split("?")[0] + link}
+            else:
+                attempts = [_with_receipt(a, link) for a in payload["payment_attempts"]]
+                changes = {"payment_attempts": attempts}
+            return self._account.write(row, payload | changes)
+
+    # Whole invoices
+
+    def create_invoice(self, fields: Payload) -> Payload:
+        account = self._account
+        with account.opened(), reading(fields) as body:
+            new = _NewInvoice(body, account)
+            if body.errors:
+                return {}
+            row = self._blank(new.customer, new.date)
+            lines = [self._line(line, row) for line in new.lines]
+            payload = account.read(row) | new.changes | {"line_items": lines}
+            account.terms[row.id] = new.terms
+            return self._begin(row, lifecycle.with_totals(payload))
+
+    def _begin(self, row: Row, payload: Payload) -> Payload:
+        """Let a new draft in, and issue it where its date has come already."""
+        account = self._account
+        row.replace_payload(payload, dumps(payload))
+        account.add(row)
+        with account.opened():
+            return account.current(row)
+
+    def update_invoice(self, invoice_id: str, fields: Payload) -> Payload:
+        account = self._account
+        with account.opened(), reading(fields) as body:
+            row = account.row(invoice_id)
+            payload = account.current(row)
+            changes = _metadata_change(payload, body)
+            _DraftChange(row, payload, body, account.terms).add_to(changes)
+            if body.errors:
+                return {}
+            event = "edited" if payload["status"] == "draft" else ""
+            previous = {name: payload[name] for name in changes}
+            facts = {"previous_attributes": previous} if event else {}
+            return account.write(row, payload | changes, event, **facts)
+
+    def update_anyhow(self, invoice_id: str, changes: Payload) -> Payload:
+        """Set fields to whatever is given, against all rules if need be."""
+        with self._account.opened():
+            row = self._account.row(invoice_id)
+            payload = self._account.current(row)
+            missing = changes.keys() - payload.keys()
+            if missing:
+                raise KeyError(f"an invoice has no {', '.join(sorted(missing))}")
+            return self._account.write(row, payload | changes)
+
+    def delete(self, invoice_id: str) -> None:
+        """Let an invoice disappear, as drafts do when a subscription is changed."""
+        with self._account.opened():
+            self._account.remove(self._account.row(invoice_id))
+
+    def add(
+        self,
+        *,
+        status: str,
+        customer_id: str | None,
+        amount: str,
+        name: str,
+        days_ago: float,
+        changes: Payload,
+    ) -> Payload:
+        """A one-off with a single line, brought to a status by the usual steps."""
+        account = self._account
+        with account.opened():
+            row = self._blank(
+                self._customer(customer_id), account.moment() - int(days_ago * DAY)
+            )
+            today = account.clock.now().date()
+            new = NewLine(Decimal(amount), Decimal(1), today, today, name)
+            payload = account.read(row) | {"line_items": [self._line(new, row)]}
+            payload = lifecycle.with_totals(payload)
+            row.replace_payload(payload, dumps(payload))
+            account.add(row)
+            self._bring_to(status, row.id)
+            return self.update_anyhow(row.id, changes) if changes else self._now(row)
+
+    def _now(self, row: Row) -> Payload:
+        return self._account.current(row)
+
+    def _bring_to(self, status: str, invoice_id: str) -> None:
+        if status == "draft":
+            return
+        issued = self.issue_anyway(invoice_id)
+        if issued["status"] == "paid":
+            return
+        steps = {"paid": self.mark_paid_today, "synced": self.sync, "void": self.void}
+        if status in steps:
+            steps[status](invoice_id)
+
+    def _customer(self, customer_id: str | None) -> Customer:
+        customers = self._account.customers
+        customer_id = customer_id or next(iter(customers), "")
+        if customer_id not in customers:
+            raise unknown("Customer", customer_id)
+        return customers[customer_id]
+
+    def _blank(self, customer: Customer, date: int) -> Row:
+        return Row(
+            id=self._account.new_id("invoice"),
+            number=self._account.new_number(),
+            date=date,
+            due=None,
+            status="draft",
+            source="one_off",
+            customer=customer,
+            bill=BillKey("service:0", customer.currency, "", "", 0),
+            period=0,
+            created=self._account.moment(),
+        )
+
+    def set_balance(self, customer_id: str, amount: Decimal) -> None:
+        with self._account.opened():
+            customer = self._customer(customer_id)
+            self._account.balances[customer.id] = amount
+
+    def _demand(self, invoice_id: str, *statuses: str, to: str) -> tuple[Row, Payload]:
+        # Own choice of type and words: Orb's for a wrong status are not public.
+        row = self._account.row(invoice_id)
+        payload = self._account.current(row)
+        if payload["status"] not in statuses:
+            raise refused(
+                f"Invoice {invoice_id} is {payload['status']}; it must be "
+                f"{' or '.join(statuses)} to {to}."
+            )
+        return row, payload
+
+
+def _has_usage(payload: Payload) -> bool:
+    prices = (line["price"] for line in payload["line_items"])
+    return any(price["price_type"] == "usage_price" for price in prices)
+
+
+def _with_receipt(attempt: Payload, link: str) -> Payload:
+    receipt = attempt["receipt_pdf"]
+    return attempt | {"receipt_pdf": receipt.split("?")[0] + link if receipt else None}
+
+
+class _NewInvoice:
+    """The body of POST /invoices."""
+
+    def __init__(self, body: Body, account: Account) -> None:
+        self._body = body
+        self.customer = self._find_customer(account)
+        self.date = self._date(account.moment())
+        discount = _discount(body)
+        self.lines = [
+            parse_one_off_line(line).discounted_by(_share(discount, position))
+            for position, line in enumerate(body.objects("line_items"))
+        ]
+        self.terms = _terms(body, self.customer)
+        self.changes = self._changes(discount)
+        if body.text("currency") not in {self.customer.currency, ""}:
+            body.wrong("currency", f"the customer's is {self.customer.currency}")
+
+    def _find_customer(self, account: Account) -> Customer:
+        body = self._body
+        by_id = body.optional_text("customer_id")
+        by_external = body.optional_text("external_customer_id")
+        if (by_id is None) == (by_external is None):
+            raise invalid(
+                *body.errors, "customer_id: one of it and external_customer_id"
+            )
+        if by_external is not None:
+            by_id = next(iter(account.customers_with("external_id", by_external)), None)
+        customer = account.customers.get(by_id or "")
+        if customer is None:
+            raise unknown("Customer", by_external or by_id or "")
+        return customer
+
+    def _date(self, now: int) -> int:
+        moment = self._body.moment("invoice_date", zone(self.customer.region.time_zone))
+        date = int(moment.timestamp())
+        # https://docs.withorb.com/api-reference/invoice/create-one-off-invoice
+        if date > now + 366 * DAY:
+            self._body.wrong("invoice_date", "more than one year in the future")
+        return date
+
+    def _changes(self, discount: Discount | None) -> Payload:
+        body = self._body
+        auto = body.flag("will_auto_issue", False)
+        enabled = body.flag("auto_collection", self.customer.collection == "auto")
+        metadata = body.metadata() or {}
+        discounts = [discount.payload([], self.customer.currency)] if discount else []
+        changes: Payload = {
+            "will_auto_issue": auto,
+            "scheduled_issue_at": shown(self.date) if auto else None,
+            "eligible_to_issue_at": shown(self.date),
+            "metadata": {k: v for k, v in metadata.items() if v is not None},
+            "auto_collection": _NO_ATTEMPTS | {"enabled": enabled},
+            "discount": discounts[0] if discounts else None,
+            "discounts": discounts,
+        }
+        if body.names("memo"):
+            changes["memo"] = body.optional_text("memo")
+        return changes
+
+
+_NO_ATTEMPTS = {
+    "enabled": False,
+    "next_attempt_at": None,
+    "previously_attempted_at": None,
+    "num_attempts": 0,
+}
+
+
+def _discount(body: Body) -> Discount | None:
+    """Own choice: percentages and amounts only."""
+    given = body.optional_object("discount")
+    if given is None:
+        return None
+    kind = given.text("discount_type")
+    if kind == "percentage":
+        percentage = given.number("percentage_discount")
+        reason = given.optional_text("reason") or ""
+        return Discount(reason, percentage=percentage, invoice_level=True)
+    if kind == "amount":
+        amount = given.amount("amount_discount")
+        reason = given.optional_text("reason") or ""
+        return Discount(reason, amount=amount, invoice_level=True)
+    given.wrong("discount_type", "the sandbox knows percentage and amount")
+    return None
+
+
+def _share(discount: Discount | None, position: int) -> Discount | None:
+    # Own choice: a fixed amount comes off the first line.
+    return discount if position == 0 or (discount and discount.percentage) else None
+
+
+def _terms(body: Body, customer: Customer) -> Terms:
+    net_terms = body.optional_count("net_terms")
+    due = None
+    if body.given("due_date"):
+        moment = body.moment("due_date", zone(customer.region.time_zone))
+        due = int(moment.timestamp())
+    if net_terms is not None and due is not None:
+        body.wrong("due_date", "net_terms or due_date, not both")
+    return Terms(net_terms, due)
+
+
+def _metadata_change(payload: Payload, body: Body) -> Payload:
+    """It is merged: a null value takes its key away, a null clears all."""
+    if not body.names("metadata"):
+        return {}
+    given = body.metadata()
+    if given is None:
+        return {"metadata": {}}
+    merged = payload["metadata"] | given
+    return {"metadata": {k: v for k, v in merged.items() if v is not None}}
+
+
+class _DraftChange:
+    """The part of PUT /invoices/{id} that only drafts take."""
+
+    def __init__(
+        self, row: Row, payload: Payload, body: Body, terms: dict[str, Terms]
+    ) -> None:
+        self._row = row
+        self._payload = payload
+        self._body = body
+        self._terms = terms
+
+    def add_to(self, changes: Payload) -> None:
+        body = self._body
+        names = ("net_terms", "due_date", "invoice_date", "auto_collection")
+        given = [name for name in names if body.given(name)]
+        if given and self._payload["status"] != "draft":
+            raise refused(f"Only a draft's {', '.join(given)} can be changed.")
+        if body.given("net_terms") or body.given("due_date"):
+            self._terms[self._row.id] = _terms(body, self._row.customer)
+        if body.given("auto_collection"):
+            enabled = body.flag("auto_collection", False)
+            collection = self._payload["auto_collection"] | {"enabled": enabled}
+            changes["auto_collection"] = collection
+        if body.given("invoice_date"):
+            changes.update(self._moved())
+
+    def _moved(self) -> Payload:
+        if self._row.source != "one_off":
+            raise refused("Only a one-off draft's invoice_date can be changed.")
+        zone_ = zone(self._row.customer.region.time_zone)
+        date = shown(int(self._body.moment("invoice_date", zone_).timestamp()))
+        auto = self._payload["will_auto_issue"]
+        return {
+            "invoice_date": date,
+            "eligible_to_issue_at": date,
+            "scheduled_issue_at": date if auto else None,
+        }
