@@ -47,6 +47,19 @@ FADE_MILLISECONDS = 400  # the admin's links change their colour slowly
 STEP_MILLISECONDS = 20_000
 TEST_SECONDS = 180
 
+BALANCE = {
+    "id": "balance00001",
+    "action": "applied_to_invoice",
+    "type": "decrement",
+    "amount": "25.00",
+    "starting_balance": "25.00",
+    "ending_balance": "0.00",
+    "created_at": "2026-01-01T00:00:00+00:00",
+    "description": None,
+    "invoice": None,
+    "credit_note": None,
+}
+
 Steps = Callable[["Page"], None]
 Drive = Callable[[Steps], None]
 
@@ -159,13 +172,14 @@ def test_the_list_and_the_pages_can_be_read(orb: OrbSandbox, drive: Drive) -> No
 
 
 def test_an_invoice_is_voided_from_its_page(orb: OrbSandbox, drive: Drive) -> None:
-    services.sync_invoices(mode="full")
     invoice_id = richest(orb, "issued")
+    orb.update_invoice(invoice_id, customer_balance_transactions=[BALANCE])
+    services.sync_invoices(mode="full")
 
     def steps(page: Page) -> None:
         page.goto(page_of(invoice_id))
         page.click("text=Void invoice")
-        page.wait_for_selector("text=This cannot be undone")
+        page.wait_for_selector("text=goes back to the customer")
         photograph(page, "void-confirmation")
         page.click("text=Yes, void this invoice")
         page.wait_for_selector("text=Voided in Orb")

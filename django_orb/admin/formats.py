@@ -75,9 +75,9 @@ def utc_short(value: datetime | None) -> str:
     """The day, and the time where it is midnight in another zone than UTC."""
     if value is None:
         return ""
-    value = value.astimezone(timezone.utc)
-    is_midnight = (value.hour, value.minute) == (0, 0)
-    return dateformat.format(value, DAY if is_midnight else MOMENT)
+    at = value.astimezone(timezone.utc)
+    is_midnight = (at.hour, at.minute) == (0, 0)
+    return utc_day(value) if is_midnight else utc_moment(value)
 
 
 def utc_moment(value: datetime | None) -> str:

@@ -95,10 +95,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        context: dict[str, Any] = {
-            "title": str(self.opts.verbose_name_plural).capitalize(),
-            "may_sync": self.has_sync_permission(request),
-        }
+        context: dict[str, Any] = {"may_sync": self.has_sync_permission(request)}
         if request.method == "GET":
             context["freshness"] = read_freshness()
         return super().changelist_view(request, {**context, **(extra_context or {})})

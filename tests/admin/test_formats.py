@@ -52,7 +52,7 @@ def test_orbs_dates_stay_in_utc() -> None:
     midnight_in_los_angeles = parse_datetime("2026-03-01T08:00:00+00:00")
 
     assert formats.utc_day(midnight_in_los_angeles) == "1 Mar 2026"
-    assert formats.utc_short(midnight_in_los_angeles) == "1 Mar 2026, 08:00"
+    assert formats.utc_short(midnight_in_los_angeles) == "1 Mar 2026, 08:00 UTC"
     assert formats.utc_moment(midnight_in_los_angeles) == "1 Mar 2026, 08:00 UTC"
     assert formats.utc_short(parse_datetime("2026-03-01")) == "1 Mar 2026"
 
