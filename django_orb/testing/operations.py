@@ -182,8 +182,10 @@ class Operations:
         account = self._account
         row.replace_payload(payload, dumps(payload))
         account.add(row)
-        with account.opened():
-            return account.current(row)
+        now = account.moment()
+        if payload["will_auto_issue"] and row.date <= now:
+            return account.issue(row, payload, now)
+        return payload
 
     def update_invoice(self, invoice_id: str, fields: Payload) -> Payload:
         account = self._account
@@ -209,8 +211,12 @@ class Operations:
                 raise KeyError(f"an invoice has no {', '.join(sorted(missing))}")
             return self._account.write(row, payload | changes)
 
+    def delete_draft(self, invoice_id: str) -> None:
+        with self._account.opened():
+            row, _ = self._demand(invoice_id, "draft", to="be deleted")
+            self._account.remove(row)
+
     def delete(self, invoice_id: str) -> None:
-        """Let an invoice disappear, as drafts do when a subscription is changed."""
         with self._account.opened():
             self._account.remove(self._account.row(invoice_id))
 

@@ -81,7 +81,7 @@ def _collection(row: Row, bill: Bill) -> dict[str, bytes]:
     paid = row.status == "paid"
     failed = times[:-1] if paid else times
     started = stamp(times[-1]) if times else _NULL
-    enabled = row.customer.collection == "auto" and row.status != "draft"
+    enabled = row.customer.collection == "auto"
     return {
         "auto_collection": _COLLECTION
         % (

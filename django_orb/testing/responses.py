@@ -13,7 +13,17 @@ from .templates import dumps
 
 _SLOW_PIECES = 10
 # What Orb's summaries leave out (types/invoice_list_summary_response.py of its SDK).
-NOT_IN_SUMMARY = ["discount", "discounts", "hidden_line_item_count", "line_items", "maximum", "maximum_amount", "minimum", "minimum_amount", "subtotal"]
+NOT_IN_SUMMARY = [
+    "discount",
+    "discounts",
+    "hidden_line_item_count",
+    "line_items",
+    "maximum",
+    "maximum_amount",
+    "minimum",
+    "minimum_amount",
+    "subtotal",
+]
 
 
 def json_response(payload: Any, status: int = 200) -> Response:

@@ -203,6 +203,10 @@ class OrbSandbox:
 
     def delete_draft(self, invoice_id: str) -> None:
         """Let a draft vanish, as when its subscription changes: it is a 404 then."""
+        self._operations.delete_draft(invoice_id)
+
+    def delete_invoice(self, invoice_id: str) -> None:
+        """Let an invoice of any status vanish, which Orb itself does not do."""
         self._operations.delete(invoice_id)
 
     def update_invoice(self, invoice_id: str, **changes: Any) -> dict[str, Any]:

@@ -48,9 +48,9 @@ def _assert_line(line):
 
 def _taken_off(invoice):
     applied = sum(
-        D(entry["amount"])
+        D(entry["starting_balance"]) - D(entry["ending_balance"])
         for entry in invoice["customer_balance_transactions"]
-        if entry["action"] == "applied_to_invoice"
+        if entry["action"] in {"applied_to_invoice", "small_invoice_carryover"}
     )
     credited = sum(
         D(note["total"])

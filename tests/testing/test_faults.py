@@ -231,3 +231,35 @@ def test_what_control_refuses(control, method, path, body, status):
     answer = control.request(method, path, json=body)
     assert answer.status_code == status
     assert answer.json()["error"]
+
+
+def test_changes_between_pages(orb, api):
+    first, *_ = orb.invoice_ids("issued")
+    orb.then(lambda: orb.void(first), skip=1)
+    seen = [
+        api.get("/invoices", params={"limit": 1, "status": "void"}).json()["data"]
+        for _ in range(3)
+    ]
+    assert seen[0] == seen[1]
+    assert first in [i["id"] for i in api.all_invoices(status="void")]
+
+
+def test_pages_that_shift(orb, api):
+    orb.shift_pages(3)
+    before = len(orb.invoice_ids())
+    pages = api.all_pages(limit=10)
+    assert len(orb.invoice_ids()) == before + 3
+    ids = [i["id"] for page in pages for i in page["data"]]
+    assert len(ids) == len(set(ids))
+
+
+def test_shifting_pages_and_payments_of_other_processes(orb, api, control):
+    control.post("/faults/shift_pages", json={"count": 1})
+    before = len(orb.invoice_ids())
+    api.get("/invoices")
+    assert len(orb.invoice_ids()) == before + 1
+    invoice_id = orb.invoice_ids("issued")[0]
+    path = f"/invoices/{invoice_id}/attempt_payment"
+    assert control.post(path, json={"succeeds": False}).json()["status"] == "issued"
+    control.put("/options", json={"rate_limits": "trial", "has_webhook_events": False})
+    assert (orb.rate_limits, orb.has_webhook_events) == ("trial", False)

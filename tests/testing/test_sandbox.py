@@ -88,6 +88,10 @@ def test_what_orbs_own_side_does(orb):
     gone = orb.invoice_ids("draft")[0]
     orb.delete_draft(gone)
     assert gone not in orb.invoice_ids()
+    with pytest.raises(Exception, match="must be draft"):
+        orb.delete_draft(draft)
+    orb.delete_invoice(draft)
+    assert draft not in orb.invoice_ids()
 
 
 @pytest.mark.parametrize("status", ["draft", "issued", "paid", "synced", "void"])
