@@ -160,6 +160,10 @@ def test_the_list_and_the_pages_can_be_read(orb: OrbSandbox, drive: Drive) -> No
             for details in page.query_selector_all("details.orb-details")[:3]:
                 details.evaluate("element => { element.open = true }")
             photograph(page, f"invoice-{status}")
+        page.goto(page_of(shown["draft"]))
+        page.click("text=Upcoming invoice")
+        page.wait_for_selector("text=Not final")
+        photograph(page, "upcoming")
         page.goto("/admin/django_orb/syncrun/")
         photograph(page, "runs")
         page.click("#result_list tbody th a")

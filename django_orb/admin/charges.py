@@ -12,7 +12,7 @@ from django_orb import services
 from django_orb.models import Invoice, InvoiceOperation
 
 from .batches import Batch, FormToken, sort_out, why_no_line_item
-from .formats import day, joined, money, quantity, to_decimal
+from .formats import day, joined, money, quantity, short, to_decimal
 from .forms import LineItemForm
 from .history import operations_of
 from .outcomes import Outcome, attempt_all, attempt_write
@@ -146,22 +146,28 @@ def tell_of_others(call: Call, batch: Batch, token: FormToken) -> bool:
 def add_all(
     call: Call, batch: Batch, token: FormToken, form: LineItemForm
 ) -> list[Outcome]:
+    label = form.cleaned_data["name"] or form.cleaned_data["item_id"]
+
     def attempt(invoice: Invoice) -> Outcome:
         key = token.key_for(invoice.pk)
-        label = form.cleaned_data["name"] or form.cleaned_data["item_id"]
         amount = money(to_decimal(form.body["amount"]), invoice.currency)
-        return attempt_write(
-            invoice,
-            lambda: services.create_invoice_line_item(
+
+        def add() -> bool:
+            line = services.create_invoice_line_item(
                 invoice,
                 **form.arguments(),
                 idempotency_key=key,
                 actor=call.request.user,  # type: ignore[arg-type]
                 origin=InvoiceOperation.Origin.ADMIN.value,
-            ),
+            )
+            return line.pk is not None
+
+        return attempt_write(
+            invoice,
+            add,
             key=key,
-            done=f"Added “{label}” {amount} in Orb.",
-            asked=f"Asked Orb to add “{label}” {amount}.",
+            done=f"Added “{short(label)}” {amount} in Orb.",
+            asked=f"Asked Orb to add “{short(label)}” {amount}.",
         )
 
     return list(attempt_all(batch.chosen, attempt))

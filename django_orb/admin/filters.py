@@ -10,9 +10,10 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from django_orb.models import Invoice
+from django_orb.models import Invoice, InvoiceLineItem
 
 Invoices = QuerySet[Invoice, Invoice]
+Lines = QuerySet[InvoiceLineItem, InvoiceLineItem]
 
 
 class CurrencyFilter(admin.SimpleListFilter):
@@ -76,7 +77,7 @@ Bounds = Callable[[datetime], tuple[datetime, datetime | None]]
 class InvoiceDateFilter(admin.SimpleListFilter):
     """Fixed spans, because `date_hierarchy` reads every row to offer its own."""
 
-    title = "invoice date (UTC)"
+    title = "date (UTC)"
     parameter_name = "dated"
 
     spans: dict[str, tuple[str, Bounds]] = {
@@ -97,3 +98,16 @@ class InvoiceDateFilter(admin.SimpleListFilter):
         start, end = span[1](datetime.now(timezone.utc))
         queryset = queryset.filter(invoice_date__gte=start)
         return queryset.filter(invoice_date__lt=end) if end else queryset
+
+
+class PriceTypeFilter(admin.SimpleListFilter):
+    """Orb's two kinds of price, without looking through all lines for them."""
+
+    title = "kind of price"
+    parameter_name = "price_type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("usage_price", "Usage"), ("fixed_price", "Fixed fee")]
+
+    def queryset(self, request: HttpRequest, queryset: Lines) -> Lines:
+        return queryset.filter(price_type=self.value()) if self.value() else queryset

@@ -21,7 +21,7 @@ from django.urls import URLPattern, path, reverse
 from django_orb.fields import search_key
 from django_orb.models import Invoice
 
-from . import charges, refreshes, voids
+from . import charges, forecasts, refreshes, voids
 from .badges import invoice_badge, overdue_badge
 from .batches import why_no_line_item, why_not_void
 from .columns import InvoiceColumns
@@ -114,7 +114,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         """What the invoice's own page shows, and which buttons it has."""
         links = {
             view: invoice_url(self, view, invoice.pk)
-            for view in ("void", "line_item", "refresh")
+            for view in ("void", "line_item", "refresh", "upcoming")
         }
         may_void = self.has_void_permission(request) and not why_not_void(invoice)
         may_add = self.has_line_item_permission(request)
@@ -196,6 +196,11 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
                 wrap(self.refresh_view),
                 name=f"{name}_refresh",
             ),
+            path(
+                "<path:object_id>/upcoming/",
+                wrap(self.upcoming_view),
+                name=f"{name}_upcoming",
+            ),
         ]
         return own + super().get_urls()
 
@@ -216,6 +221,10 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         if request.method != "POST" and is_allowed and may_view:
             return HttpResponseNotAllowed(["POST"])
         return self.act(request, object_id, refreshes.respond, is_allowed)
+
+    def upcoming_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        is_allowed = self.has_sync_permission(request)
+        return self.act(request, object_id, forecasts.respond, is_allowed)
 
     def act(
         self,

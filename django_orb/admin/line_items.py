@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 
 from django_orb.models import InvoiceLineItem
 
+from .filters import PriceTypeFilter
 from .formats import joined, money, quantity, short, utc_day
 from .readonly import ReadOnlyAdmin
 
@@ -29,7 +30,7 @@ class InvoiceLineItemAdmin(ReadOnlyAdmin):
         "item_id",
         "price_id",
     )
-    list_filter = ("price_type",)
+    list_filter = (PriceTypeFilter,)
     list_select_related = ("invoice",)
     ordering = ("-id",)
     search_fields = ("item_id",)

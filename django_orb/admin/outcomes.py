@@ -38,6 +38,9 @@ _HOPELESS = (
 )
 
 
+NOT_YET = "It could not be read back yet; the next sync shows it."
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What is said about one invoice, and what is kept of it in its history."""
@@ -68,15 +71,15 @@ def attempt_all(
 
 
 def attempt_write(
-    invoice: Invoice, call: Callable[[], object], *, key: str, done: str, asked: str
+    invoice: Invoice, call: Callable[[], bool], *, key: str, done: str, asked: str
 ) -> Outcome:
     """
-    Make one call that changes something in Orb.
+    Make one call that changes something in Orb, and says if the mirror shows it.
 
     `done` says what has happened then, `asked` what was wanted, for the history.
     """
     try:
-        call()
+        is_shown = call()
     except OrbRefusedError as err:
         text = f"Orb refused: {err.detail}"
         return Outcome(invoice, messages.ERROR, text, f"{asked} {text}")
@@ -85,10 +88,10 @@ def attempt_write(
     except (OrbError, OrbConfigurationError) as err:
         operation = InvoiceOperation.objects.filter(idempotency_key=key).first()
         if _is_done(operation, err):
-            text = f"{done} It could not be read back yet; the next sync shows it."
-            return Outcome(invoice, messages.WARNING, text, done)
+            return Outcome(invoice, messages.WARNING, f"{done} {NOT_YET}", done)
         return _trouble(invoice, err)
-    return Outcome(invoice, messages.SUCCESS, done, done)
+    text = done if is_shown else f"{done} {NOT_YET}"
+    return Outcome(invoice, messages.SUCCESS, text, done)
 
 
 def attempt_read(invoice: Invoice, call: Callable[[], object], *, done: str) -> Outcome:

@@ -75,14 +75,19 @@ def read_effect(invoice: Invoice) -> Effect:
 def void_all(call: Call, batch: Batch, token: FormToken) -> list[Outcome]:
     def attempt(invoice: Invoice) -> Outcome:
         key = token.key_for(invoice.pk)
-        return attempt_write(
-            invoice,
-            lambda: services.void_invoice(
+
+        def void() -> bool:
+            stored = services.void_invoice(
                 invoice,
                 idempotency_key=key,
                 actor=call.request.user,  # type: ignore[arg-type]
                 origin=InvoiceOperation.Origin.ADMIN.value,
-            ),
+            )
+            return stored.status == Invoice.Status.VOID
+
+        return attempt_write(
+            invoice,
+            void,
             key=key,
             done="Voided in Orb.",
             asked="Asked Orb to void it.",

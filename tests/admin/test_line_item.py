@@ -298,3 +298,15 @@ def test_odd_hidden_fields_do_no_harm(
     response = finance.post(page_of(draft.pk, "line-item"), {**fields, "post": "yes"})
 
     assert "Added" in told(response)[0]
+
+
+def test_a_line_that_orb_does_not_show_yet_says_so(
+    orb: OrbSandbox, finance: Client, draft: Invoice
+) -> None:
+    confirmation = preview(finance, draft)
+    orb.lag_reads(10)
+
+    (message,) = told(confirm(finance, draft, confirmation))
+
+    assert message.startswith("success: ")
+    assert "could not be read back yet" in message

@@ -333,3 +333,15 @@ def test_a_void_that_cannot_be_read_back_counts_as_done(
     assert message.startswith("warning: ")
     assert "Voided in Orb. It could not be read back yet" in message
     assert history_of(invoice.pk) == ["Voided in Orb."]
+
+
+def test_a_void_that_orb_does_not_show_yet_says_so(
+    orb: OrbSandbox, finance: Client
+) -> None:
+    invoice = mirrored(orb, "issued")
+    orb.lag_reads(10)
+
+    (message,) = told(confirm_void(finance, invoice.pk))
+
+    assert message.startswith("success: ")
+    assert "Voided in Orb. It could not be read back yet" in message
