@@ -13,6 +13,7 @@ import requests
 
 from .conf import DEFAULT_BASE_URL, api_key_problem, base_url_problem, get_settings
 from .exceptions import OrbConfigurationError, OrbInputError, OrbResponseError
+from .raw import RawPage, split_page
 from .transport import BearerAuth, Transport
 
 if TYPE_CHECKING:
@@ -180,6 +181,29 @@ class OrbClient:
             OrbResponseError: the answer is not such a page.
         """
         return self._page(_query(limit, filters), cursor)
+
+    def read_invoices_page(
+        self,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        **filters: Unpack[InvoiceFilters],
+    ) -> RawPage:
+        """
+        Fetch one page as `fetch_invoices_page` does, its invoices as text.
+
+        Raises:
+            OrbInputError: a filter's value is ambiguous.
+            OrbResponseError: the answer is not such a page.
+        """
+        query = _query(limit, filters)
+        if cursor is not None:
+            query.append(("cursor", cursor))
+        page = self._transport.get("/invoices", query, read=split_page)
+        if page is None:
+            raise OrbResponseError("Orb's answer to GET /invoices is empty.")
+        next_cursor(page.envelope)
+        return cast("RawPage", page)
 
     def list_invoices(
         self,

@@ -31,6 +31,12 @@ _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _MAX_ZEROS = 40
 
 
+class JSONText(str):
+    """JSON that is text already, to be stored as it is."""
+
+    __slots__ = ()
+
+
 class ExactJSONEncoder(json.JSONEncoder):
     """
     Write `Decimal` as a bare number with its own digits.

@@ -34,7 +34,17 @@ class ExactCollationMixin:
         return parameters
 
 
-class OrbIdField(ExactCollationMixin, models.CharField):  # type: ignore[type-arg]
+class ExactCharField(ExactCollationMixin, models.CharField):  # type: ignore[type-arg]
+    """A bounded text that compares by code point."""
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
+        if connection.vendor == "postgresql":
+            # Under this name Django adds no second index for LIKE: "C" needs none.
+            return f"character varying({self.max_length})"
+        return super().db_type(connection)
+
+
+class OrbIdField(ExactCharField):
     """An id that Orb made: opaque, case-sensitive, about 16 characters today."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -42,7 +52,7 @@ class OrbIdField(ExactCollationMixin, models.CharField):  # type: ignore[type-ar
         super().__init__(*args, **kwargs)
 
 
-class SearchKeyField(ExactCollationMixin, models.CharField):  # type: ignore[type-arg]
+class SearchKeyField(ExactCharField):
     """The folded, bounded beginning of a text, for exact and prefix search."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,62 +1,61 @@
 """
 The writer: the only code that changes the mirror's rows.
 
-# Note [Never stale]
-An answer of Orb shows an invoice as it was at some instant between the request
-and the end of the answer: an interval, not an instant. What is stored carries
-the interval in which it was seen. An observation that lies wholly after is
-taken, one wholly before is dropped, and one that overlaps with other content is
-a doubt that only a new fetch decides. Seeing the same content again moves both
-bounds up, never down, so that an older state cannot slip in behind it.
+# Note [Quick when nothing changed]
+An invoice whose text has the stored digest is not even read. Otherwise its
+content is compared by hash, and only what differs is mapped to columns. That is
+done before the transaction, against the hashes of that moment, and looked at
+again once the rows are locked.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
-from django.db import connections, router
+from django.db import (
+    DataError,
+    IntegrityError,
+    connections,
+    models,
+    router,
+    transaction,
+)
+from django.db.models import Case, Exists, F, OuterRef, Value, When
 from django.utils import timezone
 
-from .clock import Interval, clock_of
-from .database import run_in_transaction, upsert
+from .clock import clock_of
+from .database import run_in_transaction
 from .exceptions import OrbPayloadError
 from .models import Invoice, InvoiceFailure, InvoiceLineItem, InvoiceObservation
-from .payloads import SQLITE_EXACT_DIGITS, MappedInvoice, invoice_id_of, map_invoice
+from .payloads import SQLITE_EXACT_DIGITS, MappedInvoice
+from .tables import insert, upsert
+from .verdicts import (
+    ABSENT,
+    NO_ID,
+    Incoming,
+    Known,
+    Observation,
+    judge,
+    read_page,
+    touch,
+)
 
-# The content hash of an invoice that Orb answered 404 for.
-ABSENT = "absent"
-
-# Where the ids of failures begin that have none of Orb's.
-NO_ID = "(no id"
+__all__ = [
+    "ABSENT",
+    "NO_ID",
+    "Observation",
+    "WriteResult",
+    "database_alias",
+    "forget",
+    "read_page",
+    "versions",
+    "write",
+]
 
 _ID_LENGTH = InvoiceFailure._meta.get_field("invoice_id").max_length
-
-Verdict = Literal["take", "same", "drop", "doubt"]
-
-
-@dataclass(frozen=True)
-class Observation:
-    """
-    What Orb showed of one invoice, and when.
-
-    `is_absent` is a confirmed 404. `supersedes` is the version of the
-    stored observation that was committed before the request began: whatever the
-    clocks say, this one is newer than that.
-    """
-
-    invoice_id: str
-    payload: Any
-    interval: Interval
-    supersedes: int | None = None
-    is_absent: bool = False
-
-    @classmethod
-    def absent(cls, invoice_id: str, interval: Interval) -> Observation:
-        return cls(invoice_id, None, interval, is_absent=True)
 
 
 @dataclass
@@ -71,10 +70,7 @@ class WriteResult:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Failure:
-    reason: str
-    payload: Any
+_KNOWN = ("started_at", "ended_at", "content_hash", "raw_digest", "version", "run_id")
 
 
 def database_alias() -> str:
@@ -82,16 +78,16 @@ def database_alias() -> str:
     return router.db_for_write(Invoice)
 
 
-def read_page(payloads: Sequence[Any], interval: Interval) -> list[Observation]:
-    """Make observations of a page; what has no usable id gets an id that says so."""
-    observations: dict[str, Observation] = {}
-    for position, payload in enumerate(payloads):
-        try:
-            invoice_id = invoice_id_of(payload)
-        except OrbPayloadError:
-            invoice_id = f"{NO_ID}, item {position} of a page)"
-        observations[invoice_id] = Observation(invoice_id, payload, interval)
-    return list(observations.values())
+def versions(invoice_ids: Sequence[str], *, using: str) -> dict[str, int]:
+    """The committed versions of observations, for `Observation.supersedes`."""
+    rows = InvoiceObservation.objects.using(using).filter(pk__in=invoice_ids)
+    return dict(rows.values_list("pk", "version"))
+
+
+def forget(invoice_ids: Sequence[str], *, using: str) -> None:
+    """Have these invoices written anew when next seen, although nothing changed."""
+    rows = InvoiceObservation.objects.using(using).filter(pk__in=invoice_ids)
+    rows.update(content_hash="", raw_digest="", started_at=None, ended_at=None)
 
 
 def write(
@@ -109,151 +105,168 @@ def write(
     `doubtful` were not written: fetch them again (see Note [Never stale]).
     """
     is_sqlite = connections[using].vendor == "sqlite"
-    exact_digits = SQLITE_EXACT_DIGITS if is_sqlite else None
-    readable: dict[str, tuple[Observation, MappedInvoice | None]] = {}
-    failures: dict[str, _Failure] = {}
-    for seen in observations:
-        try:
-            readable[seen.invoice_id] = seen, _map(seen, exact_digits)
-        except OrbPayloadError as err:
-            failures[seen.invoice_id] = _Failure(str(err), seen.payload)
+    digits = SQLITE_EXACT_DIGITS if is_sqlite else None
+    incoming = {seen.invoice_id: Incoming(seen, digits) for seen in observations}
+    page = _Page(incoming, using=using, run_id=run_id)
+    page.prepare()
 
     def body() -> WriteResult:
-        result = _write(readable, using=using, run_id=run_id)
-        result.failed = {key: failure.reason for key, failure in failures.items()}
-        _record_failures(failures, list(readable), using=using, run_id=run_id)
+        result = page.write()
         if also is not None:
             also(result)
         return result
 
-    return run_in_transaction(body, using=using)
+    try:
+        return run_in_transaction(body, using=using)
+    except (DataError, IntegrityError):
+        page.distrust()
+        return run_in_transaction(body, using=using)
 
 
-def versions(invoice_ids: Sequence[str], *, using: str) -> dict[str, int]:
-    """The committed versions of observations, for `Observation.supersedes`."""
-    rows = InvoiceObservation.objects.using(using).filter(pk__in=invoice_ids)
-    return dict(rows.values_list("pk", "version"))
+class _Page:
+    """One transaction's worth of observations."""
 
+    def __init__(
+        self, incoming: dict[str, Incoming], *, using: str, run_id: int | None
+    ) -> None:
+        self._incoming = incoming
+        self._using = using
+        self._run_id = run_id
+        self._known: dict[str, Known] = {}
+        self._failures: dict[str, str] = {}
+        self._trusts_claims = True
 
-def _map(seen: Observation, exact_digits: int | None) -> MappedInvoice | None:
-    if seen.is_absent:
-        return None
-    return map_invoice(seen.payload, exact_digits=exact_digits)
+    def prepare(self) -> None:
+        """Read and map what seems to be new, before anything is locked."""
+        ids = list(self._incoming)
+        failed_before = InvoiceFailure.objects.filter(pk=OuterRef("pk"))
+        rows = InvoiceObservation.objects.using(self._using).filter(pk__in=ids)
+        if ids:
+            self._known = {
+                pk: Known(*values)
+                for pk, *values in rows.values_list(
+                    "pk", *_KNOWN, Exists(failed_before)
+                )
+            }
+        for invoice_id, one in self._incoming.items():
+            known = self._known.get(invoice_id)
+            if one.seen.refusal:
+                self._failures[invoice_id] = one.seen.refusal
+                continue
+            try:
+                if not one.seen.is_absent and not (known and one.is_stored_in(known)):
+                    one.mapped  # noqa: B018
+                    one.content_hash  # noqa: B018
+            except OrbPayloadError as err:
+                self._failures[invoice_id] = str(err)
 
+    def distrust(self) -> None:
+        """
+        Find out which invoices the database refuses; they fail alone.
 
-def _write(
-    readable: Mapping[str, tuple[Observation, MappedInvoice | None]],
-    *,
-    using: str,
-    run_id: int | None,
-) -> WriteResult:
-    result = WriteResult()
-    if not readable:
+        Rows may also be there that should not, such as after a partial restore.
+        """
+        self._trusts_claims = False
+        for invoice_id in sorted(self._incoming.keys() - self._failures.keys()):
+            try:
+                with transaction.atomic(using=self._using):
+                    self._write([invoice_id], WriteResult())
+                    transaction.set_rollback(True, using=self._using)
+            except (DataError, IntegrityError) as err:
+                self._failures[invoice_id] = f"The database refused it: {err}"
+
+    def write(self) -> WriteResult:
+        """Do it all; called again from the start when others were in the way."""
+        result = WriteResult(failed=dict(self._failures))
+        ids = sorted(self._incoming.keys() - self._failures.keys())
+        if ids:
+            self._write(ids, result)
+        self._record_failures(ids, result)
         return result
-    rows = _lock(sorted(readable), using)
-    now = clock_of(using).latest()
-    taken: list[MappedInvoice] = []
-    touched: list[dict[str, Any]] = []
-    never_seen: list[str] = []
-    for invoice_id, row in rows.items():
-        seen, mapped = readable[invoice_id]
-        if mapped is None and not row.version:
-            never_seen.append(invoice_id)
-            continue
-        content_hash = mapped.content_hash if mapped else ABSENT
-        verdict = _judge(row, seen, content_hash, now)
-        if verdict == "doubt":
-            result.doubtful.append(invoice_id)
-            continue
-        if verdict != "take":
-            result.unchanged.append(invoice_id)
-        elif mapped is None:
-            result.missing.append(invoice_id)
+
+    def _write(self, ids: list[str], result: WriteResult) -> None:
+        now = clock_of(self._using).latest()
+        taken: list[MappedInvoice] = []
+        touched: list[dict[str, Any]] = []
+        never_seen: list[str] = []
+        is_plain = len({one.interval for one in self._incoming.values()}) == 1
+        for invoice_id, known in self._lock(ids).items():
+            one = self._incoming[invoice_id]
+            if one.seen.is_absent and not known.version:
+                never_seen.append(invoice_id)
+                continue
+            verdict = judge(known, one, now)
+            if verdict == "doubt":
+                result.doubtful.append(invoice_id)
+                continue
+            if verdict != "take":
+                result.unchanged.append(invoice_id)
+                is_plain &= verdict == "same" and one.raw_digest == known.raw_digest
+            elif one.seen.is_absent:
+                result.missing.append(invoice_id)
+            else:
+                taken.append(one.mapped)
+                (result.updated if known.version else result.created).append(invoice_id)
+            touched.append(touch(invoice_id, known, one, verdict, self._run_id))
+        self._store(taken, result.updated)
+        if result.missing:
+            Invoice.objects.using(self._using).filter(pk__in=result.missing).update(
+                missing_since=now, mirrored_at=timezone.now()
+            )
+        if never_seen:
+            self._observations(never_seen).delete()
+        if is_plain and len(touched) == len(result.unchanged):
+            self._see_again(result.unchanged)
         else:
-            taken.append(mapped)
-            (result.updated if row.version else result.created).append(invoice_id)
-        touched.append(_touch(row, seen, content_hash, verdict, run_id))
-    _store(taken, result.updated, using)
-    if result.missing:
-        Invoice.objects.using(using).filter(pk__in=result.missing).update(
-            missing_since=now, mirrored_at=timezone.now()
-        )
-    if never_seen:
-        InvoiceObservation.objects.using(using).filter(pk__in=never_seen).delete()
-    upsert(InvoiceObservation, touched, key=["invoice"], using=using)
-    return result
+            upsert(InvoiceObservation, touched, key=["invoice"], using=self._using)
 
+    def _lock(self, ids: list[str]) -> dict[str, Known]:
+        """
+        Claim the unknown and lock all, in the order of their ids.
 
-def _lock(invoice_ids: list[str], using: str) -> dict[str, InvoiceObservation]:
-    """
-    Claim the unknown and lock all, in the order of their ids.
+        On SQLite the first statement must write: a transaction that began with a
+        read cannot go on to write while another does.
+        """
+        manager = InvoiceObservation.objects.using(self._using)
+        unknown = [pk for pk in ids if pk not in self._known]
+        if unknown:
+            manager.bulk_create(
+                [InvoiceObservation(invoice_id=pk) for pk in unknown],
+                ignore_conflicts=True,
+            )
+        elif connections[self._using].vendor == "sqlite":
+            manager.filter(pk="").update(version=0)
+        rows = self._observations(ids).order_by("pk").select_for_update()
+        return {pk: Known(*values) for pk, *values in rows.values_list("pk", *_KNOWN)}
 
-    The insert comes first because SQLite cannot turn a transaction that began
-    with a read into one that writes while another does.
-    """
-    manager = InvoiceObservation.objects.using(using)
-    manager.bulk_create(
-        [InvoiceObservation(invoice_id=pk) for pk in invoice_ids], ignore_conflicts=True
-    )
-    rows = manager.filter(pk__in=invoice_ids).order_by("pk").select_for_update()
-    return {row.pk: row for row in rows}
+    def _observations(self, ids: Sequence[str]) -> Any:
+        return InvoiceObservation.objects.using(self._using).filter(pk__in=ids)
 
+    def _store(self, taken: Sequence[MappedInvoice], existing: Sequence[str]) -> None:
+        """Write changed invoices and their lines; lines are replaced as a set."""
+        mirrored_at = timezone.now()
+        invoices = [
+            {**mapped.columns, "missing_since": None, "mirrored_at": mirrored_at}
+            for mapped in taken
+        ]
+        lines = [
+            {"invoice": mapped.id, **line} for mapped in taken for line in mapped.lines
+        ]
+        if self._trusts_claims and not existing:
+            insert(Invoice, invoices, using=self._using)
+            insert(InvoiceLineItem, lines, using=self._using)
+            return
+        upsert(Invoice, invoices, key=["id"], using=self._using)
+        self._remove_lines([mapped.id for mapped in taken], lines)
+        upsert(InvoiceLineItem, lines, key=["invoice", "orb_id"], using=self._using)
 
-def _judge(
-    row: InvoiceObservation, seen: Observation, content_hash: str, now: datetime
-) -> Verdict:
-    if row.started_at is None or row.ended_at is None:
-        return "take"
-    if row.content_hash == content_hash:
-        return "same"
-    if seen.supersedes == row.version or seen.interval.started_at > row.ended_at:
-        return "take"
-    # A stored end in the future means that the database's clock stepped back.
-    if seen.interval.ended_at < row.started_at and row.ended_at <= now:
-        return "drop"
-    return "doubt"
-
-
-def _touch(
-    row: InvoiceObservation,
-    seen: Observation,
-    content_hash: str,
-    verdict: Verdict,
-    run_id: int | None,
-) -> dict[str, Any]:
-    started_at, ended_at = row.started_at, row.ended_at
-    interval = seen.interval
-    if verdict == "take":
-        row.content_hash = content_hash
-        started_at, ended_at = interval.started_at, interval.ended_at
-    elif verdict == "same" and started_at and ended_at:
-        started_at = max(started_at, interval.started_at)
-        ended_at = max(ended_at, interval.ended_at)
-    return {
-        "invoice": row.pk,
-        "started_at": started_at,
-        "ended_at": ended_at,
-        "content_hash": row.content_hash,
-        "version": row.version + (verdict != "drop"),
-        "run_id": max(row.run_id or 0, run_id or 0) or None,
-    }
-
-
-def _store(taken: Sequence[MappedInvoice], existing: Sequence[str], using: str) -> None:
-    """Write changed invoices and their lines; lines are replaced as a set."""
-    mirrored_at = timezone.now()
-    invoices = [
-        {**mapped.columns, "missing_since": None, "mirrored_at": mirrored_at}
-        for mapped in taken
-    ]
-    lines = [
-        {"invoice": mapped.id, **line} for mapped in taken for line in mapped.lines
-    ]
-    upsert(Invoice, invoices, key=["id"], using=using)
-    if existing:
+    def _remove_lines(
+        self, invoice_ids: Sequence[str], lines: Sequence[dict[str, Any]]
+    ) -> None:
+        """Delete the lines of these invoices that are not among `lines`."""
         kept = {(line["invoice"], line["orb_id"]) for line in lines}
-        manager = InvoiceLineItem.objects.using(using)
-        stored = manager.filter(invoice_id__in=existing)
+        manager = InvoiceLineItem.objects.using(self._using)
+        stored = manager.filter(invoice_id__in=invoice_ids)
         removed = [
             pk
             for pk, *identity in stored.values_list("pk", "invoice_id", "orb_id")
@@ -261,28 +274,50 @@ def _store(taken: Sequence[MappedInvoice], existing: Sequence[str], using: str) 
         ]
         if removed:
             manager.filter(pk__in=removed).delete()
-    upsert(InvoiceLineItem, lines, key=["invoice", "orb_id"], using=using)
 
-
-def _record_failures(
-    failures: Mapping[str, _Failure],
-    recovered: Sequence[str],
-    *,
-    using: str,
-    run_id: int | None,
-) -> None:
-    if recovered:
-        InvoiceFailure.objects.using(using).filter(pk__in=recovered).delete()
-    failed_at = timezone.now()
-    rows = [
-        {
-            "invoice_id": invoice_id.replace("\0", "")[:_ID_LENGTH],
-            "reason": failure.reason,
-            # Escaped to ASCII, so that what a database refuses can be looked at.
-            "payload_text": json.dumps(failure.payload, default=str),
-            "failed_at": failed_at,
-            "run_id": run_id,
+    def _see_again(self, ids: Sequence[str]) -> None:
+        """Advance the bounds of what is just as it was; all share one interval."""
+        if not ids:
+            return
+        interval = self._incoming[ids[0]].interval
+        bounds = {
+            "started_at": _at_least("started_at", interval.started_at),
+            "ended_at": _at_least("ended_at", interval.ended_at),
         }
-        for invoice_id, failure in failures.items()
-    ]
-    upsert(InvoiceFailure, rows, key=["invoice_id"], using=using)
+        if self._run_id:
+            bounds["run_id"] = _at_least("run_id", self._run_id)
+        self._observations(ids).update(version=F("version") + 1, **bounds)
+
+    def _record_failures(self, ids: Sequence[str], result: WriteResult) -> None:
+        recovered = [
+            pk for pk in ids if pk not in self._known or self._known[pk].has_failed
+        ]
+        manager = InvoiceFailure.objects.using(self._using)
+        if recovered:
+            manager.filter(pk__in=recovered).delete()
+        failed_at = timezone.now()
+        rows = [
+            {
+                "invoice_id": invoice_id.replace("\0", "")[:_ID_LENGTH],
+                "reason": reason,
+                # Escaped to ASCII, to look at what a database refuses.
+                "payload_text": json.dumps(
+                    self._incoming[invoice_id].value, default=str
+                ),
+                "failed_at": failed_at,
+                "run_id": self._run_id,
+            }
+            for invoice_id, reason in self._failures.items()
+        ]
+        upsert(InvoiceFailure, rows, key=["invoice_id"], using=self._using)
+
+
+def _at_least(column: str, value: Any) -> Case:
+    """The column, raised to the value; GREATEST differs between databases."""
+    kind = models.BigIntegerField() if column == "run_id" else models.DateTimeField()
+    given = Value(value, output_field=kind)
+    return Case(
+        When(**{f"{column}__lt": value}, then=given),
+        When(**{f"{column}__isnull": True}, then=given),
+        default=F(column),
+    )

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import cache
 from typing import Any
 
@@ -55,6 +55,7 @@ _MONEY = Context(prec=38, rounding=ROUND_HALF_EVEN)
 _CENT = Decimal(1).scaleb(-18)
 _MAX_MONEY = Decimal(10) ** 20
 SQLITE_EXACT_DIGITS = 15
+_SHORT = SQLITE_EXACT_DIGITS
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,6 @@ class MappedInvoice:
     id: str
     columns: dict[str, Any]
     lines: list[dict[str, Any]]
-    content_hash: str
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class _Column:
     required: bool
     default: Any
     max_length: int | None
+    is_money: bool
 
 
 def map_invoice(
@@ -98,7 +99,6 @@ def map_invoice(
         id=invoice_id,
         columns=columns,
         lines=_map_lines(payload, exact_digits),
-        content_hash=content_hash(payload),
     )
 
 
@@ -109,7 +109,7 @@ def invoice_id_of(payload: Any) -> str:
     Raises:
         OrbPayloadError: it is no JSON object, or has no usable id.
     """
-    if not isinstance(payload, Mapping):
+    if not isinstance(payload, dict):
         raise OrbPayloadError(f"An invoice is {type(payload).__name__}, not an object.")
     value = payload.get("id")
     if not isinstance(value, str) or not value:
@@ -154,30 +154,50 @@ def map_columns(
     values: dict[str, Any] = {}
     rounded: list[str] = []
     for column in _columns(model):
-        path = (paths or {}).get(column.name, column.path)
-        raw = _dig(payload, path)
+        path = column.path if paths is None else paths.get(column.name, column.path)
+        raw = payload.get(path[0]) if len(path) == 1 else _dig(payload, path)
+        if raw is None:
+            if column.required:
+                raise OrbPayloadError(f"{'.'.join(path)} is missing.")
+            values[column.name] = column.default
+            continue
         try:
-            value = column.default if raw is None else column.convert(raw)
-        except (ValueError, TypeError, InvalidOperation, OverflowError) as err:
+            value = column.convert(raw)
+        except (ValueError, TypeError, ArithmeticError) as err:
             raise OrbPayloadError(
                 f"{'.'.join(path)} is {_quote(raw)}, which is not understood."
             ) from err
-        if value is None and column.required:
-            raise OrbPayloadError(f"{'.'.join(path)} is missing.")
-        if column.max_length and value and len(value) > column.max_length:
+        if column.is_money:
+            # So few digits fit everywhere; an exponent makes more of them.
+            if raw.__class__ is not str or len(raw) > _SHORT or not _is_plain(raw):
+                value = _fit(column, path, value, exact_digits, rounded)
+        elif column.max_length and len(value) > column.max_length:
             raise OrbPayloadError(
                 f"{'.'.join(path)} has {len(value)} characters, "
                 f"more than the {column.max_length} that fit."
             )
-        if isinstance(value, Decimal):
-            value, exact = fit_decimal(value, exact_digits)
-            if value is None:
-                raise OrbPayloadError(f"{'.'.join(path)} is too large: {_quote(raw)}.")
-            if not exact:
-                rounded.append(column.name)
         values[column.name] = value
     values["rounded_fields"] = rounded
     return values
+
+
+def _is_plain(digits: str) -> bool:
+    return "e" not in digits and "E" not in digits
+
+
+def _fit(
+    column: _Column,
+    path: tuple[str, ...],
+    value: Decimal,
+    exact_digits: int | None,
+    rounded: list[str],
+) -> Decimal:
+    fitted, is_exact = fit_decimal(value, exact_digits)
+    if fitted is None:
+        raise OrbPayloadError(f"{'.'.join(path)} is too large: {_quote(str(value))}.")
+    if not is_exact:
+        rounded.append(column.name)
+    return fitted
 
 
 def fit_decimal(
@@ -207,8 +227,10 @@ def parse_datetime(value: Any) -> datetime:
     except ValueError:
         # Python 3.10 takes no "Z" and no fractions but of 3 or 6 digits.
         parsed = isoparse(value)
+    if parsed.tzinfo is timezone.utc:
+        return parsed
     if parsed.tzinfo is None:
-        parsed = parsed.replace(tzinfo=timezone.utc)
+        return parsed.replace(tzinfo=timezone.utc)
     return parsed.astimezone(timezone.utc)
 
 
@@ -239,7 +261,7 @@ def _map_lines(
     mapped: list[dict[str, Any]] = []
     for position, line in enumerate(lines):
         try:
-            if not isinstance(line, Mapping):
+            if not isinstance(line, dict):
                 raise OrbPayloadError("it is not an object.")
             columns = map_columns(InvoiceLineItem, line, exact_digits=exact_digits)
         except OrbPayloadError as err:
@@ -261,6 +283,7 @@ def _columns(model: type[models.Model]) -> tuple[_Column, ...]:
             required=not field.null and not field.blank and not field.has_default(),
             default=_default(field),
             max_length=field.max_length,
+            is_money=isinstance(field, models.DecimalField),
         )
         for field in model._meta.concrete_fields
         if field.name not in _OURS[model]
@@ -298,7 +321,7 @@ def _to_text(value: Any) -> str:
 
 def _dig(payload: Any, path: tuple[str, ...]) -> Any:
     for key in path:
-        if not isinstance(payload, Mapping):
+        if not isinstance(payload, dict):
             return None
         payload = payload.get(key)
     return payload

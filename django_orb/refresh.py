@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from . import mirror
@@ -44,19 +45,28 @@ def observe_invoice(
 
 
 def observe_invoices(
-    client: OrbClient, invoice_ids: Sequence[str], *, using: str
+    client: OrbClient,
+    invoice_ids: Sequence[str],
+    *,
+    using: str,
+    seconds: float = float("inf"),
 ) -> list[Observation]:
     """
     Ask Orb for each invoice, newer for sure than what is stored now.
 
     The stored versions are read before the first request, so that a fetch which
-    nobody overtakes is written whatever the clocks say.
+    nobody overtakes is written whatever the clocks say. After `seconds` the rest
+    is left for another time; one is always asked for.
     """
+    deadline = time.monotonic() + seconds
     versions = mirror.versions(invoice_ids, using=using)
-    return [
-        observe_invoice(client, pk, using=using, supersedes=versions.get(pk))
-        for pk in invoice_ids
-    ]
+    seen: list[Observation] = []
+    for invoice_id in invoice_ids:
+        if seen and time.monotonic() > deadline:
+            break
+        known = versions.get(invoice_id)
+        seen.append(observe_invoice(client, invoice_id, using=using, supersedes=known))
+    return seen
 
 
 def settle_doubts(

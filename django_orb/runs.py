@@ -65,7 +65,7 @@ def start_run(
             raise
         raise OrbSyncRunningError(
             f"{active} is running since {active.started_at:%Y-%m-%d %H:%M} UTC, or "
-            f"stopped less than {windows.LEASE_SECONDS} seconds ago.",
+            f"stopped less than {windows.lease_seconds():.0f} seconds ago.",
             run=active,
         ) from err
     return run
@@ -332,6 +332,8 @@ def _end(run: SyncRun, state: str, error: str, *, using: str, missing: int = 0) 
     totals = {name: progress[name] for name in COUNTS}
     totals["missing"] += missing
     active = SyncRun.objects.using(using).filter(pk=run.pk, state=SyncRun.State.RUNNING)
+    # Whoever still works on it loses the lease, and with it what it would write.
+    SyncWindow.objects.using(using).filter(run=run).update(lease="")
     active.update(
         state=state,
         active_kind=None,

@@ -33,6 +33,7 @@ from .payloads import map_columns
 from .refresh import observe_invoice, settle_doubts
 from .runs import STATUSES
 from .upcoming import UpcomingInvoice, UpcomingLineItem, read_upcoming
+from .verification import verify_invoices
 
 __all__ = [
     "UpcomingInvoice",
@@ -42,6 +43,7 @@ __all__ = [
     "fetch_upcoming_invoice",
     "list_invoices",
     "sync_invoices",
+    "verify_invoices",
     "void_invoice",
 ]
 
@@ -141,8 +143,7 @@ def create_invoice_line_item(
     finds or creates an item of that name; `item_id` alone takes the item's name.
     The same `idempotency_key` again adds nothing and returns the same line.
 
-    Should Orb's reads lag behind for long, the line returned is not saved
-    (`pk` is None); the next sync brings it.
+    Should Orb's reads lag for long, the line returned has no `pk` yet.
 
     Raises:
         OrbInputError: an argument cannot be right; `field` names it.

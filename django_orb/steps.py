@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
@@ -17,9 +17,14 @@ from .exceptions import OrbBadRequestError, OrbError
 from .mirror import Observation
 from .models import Invoice, InvoiceFailure, SyncRun, SyncWindow
 from .payloads import parse_datetime
+from .raw import RawInvoice, RawPage
 from .refresh import observe_invoices
 
 FETCHES_PER_STEP = 20
+STEP_SECONDS = 60.0
+# A page that ended so many workers is read invoice by invoice; the invoice that
+# does so by itself is passed over.
+MAX_DEATHS = 3
 
 
 class WindowFailedError(OrbError):
@@ -45,30 +50,34 @@ class PageReader:
         self, client: OrbClient, page_size: int, executor: ThreadPoolExecutor
     ) -> None:
         self._client = client
-        self._page_size = page_size
+        self.page_size = page_size
         self._executor = executor
-        self._ahead: tuple[str, Future[Timed[dict[str, Any]]]] | None = None
+        self._ahead: tuple[str, Future[Timed[RawPage]]] | None = None
 
-    def read(self, window: SyncWindow) -> Timed[dict[str, Any]]:
+    def read(self, window: SyncWindow) -> Timed[RawPage]:
         cursor = window.cursor
+        if window.singles_left:
+            return self._fetch(window, cursor, limit=1)
         ahead, self._ahead = self._ahead, None
         if ahead and ahead[0] == cursor:
             answer = ahead[1].result()
         else:
             answer = self._fetch(window, cursor)
-        following = next_cursor(answer.value)
+        following = next_cursor(answer.value.envelope)
         if following and following != cursor:
             future = self._executor.submit(self._fetch, window, following)
             self._ahead = following, future
         return answer
 
-    def _fetch(self, window: SyncWindow, cursor: str) -> Timed[dict[str, Any]]:
+    def _fetch(
+        self, window: SyncWindow, cursor: str, limit: int | None = None
+    ) -> Timed[RawPage]:
         return timed(
-            lambda: self._client.fetch_invoices_page(
+            lambda: self._client.read_invoices_page(
                 status=window.statuses,
                 invoice_date_gte=window.invoice_date_gte,
                 invoice_date_lt=window.invoice_date_lt,
-                limit=self._page_size,
+                limit=limit or self.page_size,
                 cursor=cursor or None,
             )
         )
@@ -87,6 +96,9 @@ def take_step(
 
 
 def _read_page(window: SyncWindow, reader: PageReader, using: str) -> Step:
+    is_deadly = window.attempts > MAX_DEATHS
+    if is_deadly and not window.singles_left:
+        return Step([], requests=0, changes={"singles_left": reader.page_size})
     try:
         answer = reader.read(window)
     except OrbBadRequestError as err:
@@ -94,17 +106,22 @@ def _read_page(window: SyncWindow, reader: PageReader, using: str) -> Step:
             raise
         return _reopen(window, f"Orb refused the cursor: {err}")
     page = answer.value
-    following = next_cursor(page)
+    following = next_cursor(page.envelope)
     if following and following == window.cursor:
         return _reopen(window, "Orb repeated a cursor.")
     interval = clock_of(using).interval(answer.started, answer.ended)
+    seen = mirror.read_page(page.invoices, interval)
+    if is_deadly:
+        reason = f"Reading it ended {window.attempts - 1} workers. {window.error}"
+        seen = [replace(one, refusal=reason.strip()) for one in seen]
     return Step(
-        mirror.read_page(page["data"], interval),
+        seen,
         is_page=True,
         is_last=following is None,
         changes={
             "cursor": following or "",
-            "last_invoice_date": _last_date(page["data"]) or window.last_invoice_date,
+            "singles_left": max(0, window.singles_left - 1),
+            "last_invoice_date": _last_date(page.invoices) or window.last_invoice_date,
         },
     )
 
@@ -123,27 +140,33 @@ def _reopen(window: SyncWindow, reason: str) -> Step:
 
 
 def _fetch_doubtful(window: SyncWindow, client: OrbClient, using: str) -> Step:
-    batch = window.doubtful_ids[:FETCHES_PER_STEP]
-    rest = window.doubtful_ids[FETCHES_PER_STEP:]
-    seen = observe_invoices(client, batch, using=using)
+    seen = _observe(client, window.doubtful_ids, using)
+    rest = window.doubtful_ids[len(seen) :]
     return _fetched(seen, is_last=False, changes={"doubtful_ids": rest})
 
 
 def _fetch_chosen(window: SyncWindow, client: OrbClient, using: str) -> Step:
     start = int(window.cursor or 0)
-    end = start + FETCHES_PER_STEP
-    seen = observe_invoices(client, window.invoice_ids[start:end], using=using)
+    seen = _observe(client, window.invoice_ids[start:], using)
+    end = start + len(seen)
     is_last = end >= len(window.invoice_ids)
     return _fetched(seen, is_last=is_last, changes={"cursor": str(end)})
 
 
 def _check_unseen(window: SyncWindow, client: OrbClient, using: str) -> Step:
     ids = _unseen_ids(window, using)
-    seen = observe_invoices(client, ids, using=using)
-    is_last = len(ids) < FETCHES_PER_STEP
-    return _fetched(
-        seen, is_last=is_last, changes={"cursor": ids[-1] if ids else window.cursor}
-    )
+    seen = _observe(client, ids, using)
+    is_last = len(seen) == len(ids) < FETCHES_PER_STEP
+    cursor = seen[-1].invoice_id if seen else window.cursor
+    return _fetched(seen, is_last=is_last, changes={"cursor": cursor})
+
+
+def _observe(
+    client: OrbClient, invoice_ids: Sequence[str], using: str
+) -> list[Observation]:
+    """Ask for as many as a step has time for, at least for one."""
+    batch = invoice_ids[:FETCHES_PER_STEP]
+    return observe_invoices(client, batch, using=using, seconds=STEP_SECONDS)
 
 
 def _fetched(
@@ -181,11 +204,11 @@ def _unseen_ids(window: SyncWindow, using: str) -> list[str]:
     return sorted(ids)[:FETCHES_PER_STEP]
 
 
-def _last_date(payloads: Sequence[Any]) -> Any:
+def _last_date(invoices: Sequence[RawInvoice]) -> datetime | None:
     """The invoice date at the end of a page, where the page has a readable one."""
-    for payload in reversed(payloads):
+    for invoice in reversed(invoices):
         try:
-            return parse_datetime(payload["invoice_date"])
+            return parse_datetime(invoice.value["invoice_date"])
         except (KeyError, TypeError, ValueError):
             continue
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -124,8 +125,14 @@ class Transport:
         tries = self._retries + 1
         return tries * sum(self._timeout) + self._retries * MAX_RETRY_AFTER_SECONDS
 
-    def get(self, path: str, params: list[tuple[str, str]] | None = None) -> Any:
-        return self._request("GET", path, {"params": params}, {}, self._retries)
+    def get(
+        self,
+        path: str,
+        params: list[tuple[str, str]] | None = None,
+        read: Callable[[bytes], Any] = exact_json.loads,
+    ) -> Any:
+        """`read` makes of the body what is returned; ValueError: it cannot."""
+        return self._request("GET", path, {"params": params}, {}, self._retries, read)
 
     def post(
         self, path: str, body: Any = None, *, idempotency_key: str | None = None
@@ -146,6 +153,7 @@ class Transport:
         content: dict[str, Any],
         headers: dict[str, str],
         retries: int,
+        read: Callable[[bytes], Any] = exact_json.loads,
     ) -> Any:
         name = f"{method} {path}"
         policy = RetryPolicy.of(retries)
@@ -161,7 +169,7 @@ class Transport:
             raise answer
         if not 200 <= answer.status_code < 300:
             raise self._error(name, answer)
-        return self._read(name, answer)
+        return self._read(name, answer, read)
 
     def _try(
         self,
@@ -218,11 +226,13 @@ class Transport:
             url, content = target, {}
         return response
 
-    def _read(self, name: str, response: requests.Response) -> Any:
+    def _read(
+        self, name: str, response: requests.Response, read: Callable[[bytes], Any]
+    ) -> Any:
         if not response.content:
             return None
         try:
-            return exact_json.loads(response.content)
+            return read(response.content)
         except ValueError as err:
             kind = response.headers.get("Content-Type", "no content type")
             raise OrbResponseError(

@@ -13,13 +13,15 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import F, Q
 
 from . import mirror
 from .client import OrbClient
 from .clock import clock_of
+from .conf import get_settings
 from .exceptions import (
     OrbAPIError,
     OrbConflictError,
@@ -31,9 +33,9 @@ from .exceptions import (
 )
 from .mirror import Observation, WriteResult
 from .models import SyncAbsence, SyncRun, SyncWindow
-from .steps import PageReader, Step, WindowFailedError, take_step
+from .steps import STEP_SECONDS, PageReader, Step, WindowFailedError, take_step
 
-LEASE_SECONDS = 120
+MIN_LEASE_SECONDS = 120.0
 MAX_WAIT_SECONDS = 60
 MAX_ATTEMPTS = 10
 
@@ -55,11 +57,16 @@ def new_lease() -> str:
     return uuid.uuid4().hex
 
 
+def lease_seconds() -> float:
+    """How long a worker may be silent: a step never takes so long."""
+    return max(MIN_LEASE_SECONDS, STEP_SECONDS + 2 * get_settings().TIMEOUT_SECONDS)
+
+
 def lease_window(window: SyncWindow, *, using: str) -> str | None:
     """
     Take a window that is due and not in anybody's hands; None if it is not.
 
-    The lease holds until its holder has been silent for `LEASE_SECONDS`.
+    The lease holds until its holder has been silent for `lease_seconds()`.
     """
     now = clock_of(using).latest()
     lease = new_lease()
@@ -67,7 +74,7 @@ def lease_window(window: SyncWindow, *, using: str) -> str | None:
         SyncWindow.objects.using(using)
         .filter(pk=window.pk, state=SyncWindow.State.PENDING, lease=window.lease)
         .filter(Q(lease_expires_at=None) | Q(lease_expires_at__lt=now))
-        .update(lease=lease, lease_expires_at=now + timedelta(seconds=LEASE_SECONDS))
+        .update(lease=lease, lease_expires_at=now + timedelta(seconds=lease_seconds()))
     )
     return lease if taken else None
 
@@ -97,87 +104,104 @@ def work(
     deadline = time.monotonic() + seconds
     with ThreadPoolExecutor(max_workers=1) as executor:
         reader = PageReader(client, page_size, executor)
-        while True:
-            try:
-                window = _begin_step(window_id, lease, using=using)
-                step = take_step(window, reader, client, using)
-                is_done = _commit_step(window, step, using=using)
-            except LeaseLostError:
-                return Progress(is_lost=True)
-            except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
-                seconds_to_wait = _defer(window, err, using=using)
-                return Progress(wait_seconds=seconds_to_wait)
-            on_step()
-            if is_done:
-                return Progress(is_done=True)
-            if time.monotonic() >= deadline:
-                return Progress()
+        try:
+            window = _begin(window_id, lease, using=using)
+            while True:
+                try:
+                    step = take_step(window, reader, client, using)
+                except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
+                    return Progress(wait_seconds=_defer(window, err, using=using))
+                _commit_step(window, step, using=using)
+                on_step()
+                if window.state == SyncWindow.State.DONE:
+                    return Progress(is_done=True)
+                if time.monotonic() >= deadline:
+                    return Progress()
+        except LeaseLostError:
+            return Progress(is_lost=True)
 
 
-def _begin_step(window_id: int, lease: str, *, using: str) -> SyncWindow:
-    now = clock_of(using).latest()
+def _begin(window_id: int, lease: str, *, using: str) -> SyncWindow:
+    """Load the window, and count the start: some pages kill whoever reads them."""
     mine = SyncWindow.objects.using(using).filter(
-        pk=window_id,
-        lease=lease,
-        state=SyncWindow.State.PENDING,
-        run__state=SyncRun.State.RUNNING,
+        pk=window_id, lease=lease, state=SyncWindow.State.PENDING
     )
     window = mine.select_related("run").first()
-    if window is None:
+    if window is None or not window.run.is_active:
         raise LeaseLostError
     if window.attempts >= MAX_ATTEMPTS:
         raise WindowFailedError(
             f"Gave up after {MAX_ATTEMPTS} attempts at the same page. {window.error}"
         )
-    mine_still = SyncWindow.objects.using(using).filter(pk=window_id, lease=lease)
-    if not mine_still.update(
-        attempts=F("attempts") + 1,
-        heartbeat_at=now,
-        lease_expires_at=now + timedelta(seconds=LEASE_SECONDS),
-    ):
+    window.attempts += 1
+    if not mine.update(attempts=window.attempts, **_sign_of_life(using)):
         raise LeaseLostError
     return window
 
 
-def _commit_step(window: SyncWindow, step: Step, *, using: str) -> bool:
-    """Store what the step found and move the window on; whether it is done."""
-    is_exhausted = window.is_exhausted or step.is_last
-    changes = {"doubtful_ids": window.doubtful_ids, **step.changes}
-    is_done = False
+def _sign_of_life(using: str) -> dict[str, datetime]:
+    now = clock_of(using).latest()
+    expires_at = now + timedelta(seconds=lease_seconds())
+    return {"heartbeat_at": now, "lease_expires_at": expires_at}
+
+
+def _commit_step(window: SyncWindow, step: Step, *, using: str) -> None:
+    """
+    Store what the step found and move the window on, the row and the object.
+
+    Raises:
+        LeaseLostError: somebody else has the window now; nothing was stored.
+    """
+    changes: dict[str, Any] = {}
+    counts: dict[str, int] = {}
 
     def move_on(result: WriteResult) -> None:
-        nonlocal is_done
-        doubtful = [*changes["doubtful_ids"], *result.doubtful]
-        is_done = is_exhausted and not doubtful
-        state = SyncWindow.State.DONE if is_done else SyncWindow.State.PENDING
-        counts = {
-            "pages": int(step.is_page),
-            "requests": step.requests,
-            "created": len(result.created),
-            "updated": len(result.updated),
-            "unchanged": len(result.unchanged),
-            "failed": len(result.failed),
-        }
+        changes.update(_changes(window, step, result), **_sign_of_life(using))
+        counts.update(_counts(step, result))
         mine = SyncWindow.objects.using(using).filter(
             pk=window.pk, lease=window.lease, step=window.step
         )
         moved = mine.update(
-            **{name: F(name) + count for name, count in counts.items()},
-            **{**changes, "doubtful_ids": doubtful},
-            is_exhausted=is_exhausted,
-            state=state,
-            step=window.step + 1,
-            attempts=0,
-            deferrals=0,
-            not_before=None,
-            error="",
+            **changes, **{name: F(name) + count for name, count in counts.items()}
         )
         if not moved:
             raise LeaseLostError
         _record_absences(window.run, step.absent, using)
 
     mirror.write(step.observations, using=using, run_id=window.run_id, also=move_on)
-    return is_done
+    for name, value in changes.items():
+        setattr(window, name, value)
+    for name, count in counts.items():
+        setattr(window, name, getattr(window, name) + count)
+
+
+def _changes(window: SyncWindow, step: Step, result: WriteResult) -> dict[str, Any]:
+    doubtful = step.changes.get("doubtful_ids", window.doubtful_ids)
+    doubtful = [*doubtful, *result.doubtful]
+    is_exhausted = window.is_exhausted or step.is_last
+    is_done = is_exhausted and not doubtful
+    return {
+        **step.changes,
+        "doubtful_ids": doubtful,
+        "is_exhausted": is_exhausted,
+        "state": SyncWindow.State.DONE if is_done else SyncWindow.State.PENDING,
+        "step": window.step + 1,
+        "attempts": 1,  # the next step begins at once
+        "deferrals": 0,
+        "not_before": None,
+        "error": "",
+    }
+
+
+def _counts(step: Step, result: WriteResult) -> dict[str, int]:
+    return {
+        "pages": int(step.is_page),
+        "requests": step.requests,
+        "created": len(result.created),
+        "updated": len(result.updated),
+        "unchanged": len(result.unchanged),
+        "failed": len(result.failed),
+    }
 
 
 def _record_absences(run: SyncRun, absent: Sequence[Observation], using: str) -> None:
@@ -220,7 +244,7 @@ def _defer(window: SyncWindow, err: OrbError, *, using: str) -> float:
         attempts=0,
         deferrals=window.deferrals + 1,
         not_before=now + timedelta(seconds=seconds),
-        lease_expires_at=now + timedelta(seconds=seconds + LEASE_SECONDS),
+        lease_expires_at=now + timedelta(seconds=seconds + lease_seconds()),
         heartbeat_at=now,
         error=str(err),
     )

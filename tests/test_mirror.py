@@ -20,6 +20,8 @@ from django_orb.models import (
     InvoiceLineItem,
     InvoiceObservation,
 )
+from django_orb.payloads import map_invoice
+from django_orb.raw import RawInvoice
 
 from .payloads import load
 
@@ -376,9 +378,11 @@ def test_statements_for_a_page_do_not_grow_with_its_lines(
 
     mirror.database_alias()
     see(make("warm-up"), at(0, 1))  # the clock is measured once a minute
-    assert count(page_of(100, lines), at(0, 1)) <= 9
-    assert count(page_of(100, lines), at(2, 3)) <= 5
-    assert count(page_of(100, lines, status="paid"), at(4, 5)) <= 9
+    # SQLite needs one that writes nothing, and first.
+    more = connections[any_database].vendor == "sqlite"
+    assert count(page_of(100, lines), at(0, 1)) <= 7 + more
+    assert count(page_of(100, lines), at(2, 3)) <= 3 + more
+    assert count(page_of(100, lines, status="paid"), at(4, 5)) <= 7 + more
 
 
 def test_writers_of_overlapping_pages_neither_deadlock_nor_fail(
@@ -417,3 +421,88 @@ def test_writers_of_overlapping_pages_neither_deadlock_nor_fail(
 def observations() -> list[Any]:
     assert connection is not None
     return list(InvoiceObservation.objects.exclude(ended_at=None))
+
+
+def test_invoice_that_the_database_refuses_fails_alone(any_database: str) -> None:
+    """What no mapper foresees: an exponent that no database's JSON takes."""
+    bad = make("bad")
+    bad["hidden_line_item_count"] = Decimal("1e400000")
+    page = mirror.read_page([make("good"), bad, make("fine")], at(0, 1))
+
+    result = mirror.write(page, using=any_database)
+
+    stored = set(result.created)
+    assert {"good", "fine"} <= stored
+    assert stored | set(result.failed) == {"good", "bad", "fine"}
+    if any_database == "postgresql":
+        assert "The database refused it" in InvoiceFailure.objects.get().reason
+
+
+def test_rows_left_by_a_partial_restore_are_overwritten(any_database: str) -> None:
+    see(make(status="issued"), at(0, 1))
+    InvoiceObservation.objects.all().delete()
+
+    assert see(make(status="paid"), at(2, 3)).created == ["inv1"]
+
+    assert statuses() == {"inv1": "paid"}
+    assert InvoiceLineItem.objects.count() == 2
+
+
+def test_forgotten_invoice_is_written_although_nothing_changed(
+    any_database: str,
+) -> None:
+    see(make(), at(0, 1))
+    Invoice.objects.update(total=0)
+    InvoiceLineItem.objects.first().delete()  # type: ignore[union-attr]
+    assert see(make(), at(2, 3)).unchanged == ["inv1"]
+
+    mirror.forget(["inv1"], using=any_database)
+
+    assert see(make(), at(4, 5)).updated == ["inv1"]
+    assert Invoice.objects.get().total == Decimal("560.25")
+    assert InvoiceLineItem.objects.count() == 2
+
+
+def test_every_path_leaves_the_same_rows(any_database: str) -> None:
+    """New rows are copied in where the database can; changed ones are upserted."""
+    odd = make(
+        memo='tab\t newline\n return\r backslash\\ \\N quote" ü 𐍈 \x01',
+        invoice_number="\\.",
+    )
+    odd["line_items"][0]["name"] = "\\N"
+
+    def rows() -> tuple[Any, Any]:
+        hidden = {"mirrored_at", "id"}
+        invoice = Invoice.objects.values().get()
+        lines = InvoiceLineItem.objects.values()
+        return (
+            {key: value for key, value in invoice.items() if key != "mirrored_at"},
+            [{k: v for k, v in line.items() if k not in hidden} for line in lines],
+        )
+
+    see(RawInvoice.of(odd), at(0, 1))
+    copied = rows()
+    mirror.forget(["inv1"], using=any_database)
+    InvoiceLineItem.objects.all().delete()
+    see(odd, at(2, 3))
+    upserted = rows()
+    Invoice.objects.all().delete()
+    invoice_columns = map_invoice(odd)
+    Invoice.objects.create(**invoice_columns.columns, mirrored_at=NOON)
+    for line in invoice_columns.lines:
+        InvoiceLineItem.objects.create(invoice_id="inv1", **line)
+    by_orm = rows()
+
+    assert copied == upserted == by_orm
+    assert copied[0]["payload"] == odd
+
+
+def test_pages_of_text_are_judged_like_values(any_database: str) -> None:
+    see(make(), at(0, 1))
+
+    assert see(RawInvoice.of(make()), at(2, 3)).unchanged == ["inv1"]
+    assert see(RawInvoice.of(make()), at(4, 5)).unchanged == ["inv1"]
+    assert see(RawInvoice.of(make(status="paid")), at(4, 6)).doubtful == ["inv1"]
+    assert see(RawInvoice.of(make(status="paid")), at(7, 8)).updated == ["inv1"]
+    assert see(make(status="paid"), at(9, 10)).unchanged == ["inv1"]
+    assert Invoice.objects.get().last_seen_at == at(10).ended_at

@@ -10,7 +10,7 @@ from django.db import connections
 
 from django_orb import exact_json, mirror, runs, services, windows
 from django_orb.client import OrbClient
-from django_orb.clock import database_now
+from django_orb.clock import Interval, database_now
 from django_orb.exceptions import (
     OrbInputError,
     OrbSyncFailedError,
@@ -23,11 +23,12 @@ from django_orb.models import (
     SyncRun,
     SyncWindow,
 )
+from django_orb.raw import RawPage
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
 
-LATER = timedelta(seconds=windows.LEASE_SECONDS + 1)
+LATER = timedelta(seconds=windows.MIN_LEASE_SECONDS + 1)
 
 
 def assert_mirrors(orb: OrbSandbox) -> None:
@@ -120,11 +121,10 @@ def test_what_is_missing_comes_back(
 ) -> None:
     draft = orb.invoice_ids("draft")[0]
     services.sync_invoices(mode="full")
-    using = mirror.database_alias()
-    Invoice.objects.filter(pk=draft).update(missing_since=database_now(using))
-    mirror.InvoiceObservation.objects.filter(pk=draft).update(
-        content_hash=mirror.ABSENT
-    )
+    now = database_now(any_committed_database)
+    gone = mirror.Observation.absent(draft, Interval(now, now))
+    mirror.write([gone], using=any_committed_database)
+    assert Invoice.objects.get(pk=draft).missing_since is not None
 
     run = services.sync_invoices(mode="full")
 
@@ -458,12 +458,12 @@ def test_doubt_is_settled_by_a_fetch_within_the_run(
 ) -> None:
     """The invoice is paid, and fetched by somebody else, while the page is read."""
     invoice_id = orb.invoice_ids("issued")[0]
-    fetch_page = OrbClient.fetch_invoices_page
+    read_page = OrbClient.read_invoices_page
 
-    def while_read(self: OrbClient, **options: Any) -> dict[str, Any]:
-        page = fetch_page(self, **options)
-        if any(invoice["id"] == invoice_id for invoice in page["data"]):
-            monkeypatch.setattr(OrbClient, "fetch_invoices_page", fetch_page)
+    def while_read(self: OrbClient, **options: Any) -> RawPage:
+        page = read_page(self, **options)
+        if any(invoice.value["id"] == invoice_id for invoice in page.invoices):
+            monkeypatch.setattr(OrbClient, "read_invoices_page", read_page)
             orb.mark_paid(invoice_id)
             thread = threading.Thread(target=fetch_elsewhere)
             thread.start()
@@ -474,7 +474,7 @@ def test_doubt_is_settled_by_a_fetch_within_the_run(
         services.fetch_invoice(invoice_id)
         connections[any_committed_database].close()
 
-    monkeypatch.setattr(OrbClient, "fetch_invoices_page", while_read)
+    monkeypatch.setattr(OrbClient, "read_invoices_page", while_read)
 
     services.sync_invoices(mode="full")
 
@@ -506,3 +506,32 @@ def test_lines_of_every_invoice_add_up(
 
     expected = sum(len(orb.invoice(pk)["line_items"]) for pk in orb.invoice_ids())
     assert InvoiceLineItem.objects.count() == expected
+
+
+@pytest.mark.parametrize("orb", [{"invoices": 30}], indirect=True)
+def test_page_that_keeps_ending_its_worker_is_taken_apart(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison = orb.invoice_ids()[4]
+    write = mirror.write
+
+    def die(observations: Any, **options: Any) -> mirror.WriteResult:
+        for one in observations:
+            if one.invoice_id == poison and not one.refusal:
+                raise MemoryError
+        return write(observations, **options)
+
+    monkeypatch.setattr(mirror, "write", die)
+    since = database_now(any_committed_database) - timedelta(days=9999)
+    for _ in range(windows.MAX_ATTEMPTS):
+        try:
+            services.sync_invoices(since=since)
+        except MemoryError:
+            continue
+        break
+
+    run = SyncRun.objects.get()
+    assert run.state == SyncRun.State.SUCCEEDED
+    assert run.failed == 1
+    assert "ended 3 workers" in InvoiceFailure.objects.get(pk=poison).reason
+    assert Invoice.objects.count() == len(orb.invoice_ids()) - 1

@@ -29,21 +29,26 @@ ALLOWED = {
     "models": "exact_json exceptions fields",
     # HTTP, which knows no database
     "transport": "conf exact_json exceptions",
-    "client": "conf exceptions transport",
+    "raw": "exact_json",
+    "client": "conf exceptions raw transport",
     "webhooks": "conf exact_json exceptions",
     # the mirror
+    "tables": "exact_json",
     "payloads": "exact_json exceptions fields models",
     "upcoming": "exceptions models payloads",
-    "mirror": "clock database exceptions models payloads signals",
+    "comparison": "payloads",
+    "verdicts": "clock exact_json exceptions payloads raw",
+    "mirror": "verdicts clock database exceptions models payloads raw signals tables",
     "refresh": "client clock exceptions mirror",
     # what runs over it
-    "steps": "client clock exceptions mirror models payloads refresh",
-    "windows": "client clock exceptions mirror models refresh steps",
+    "steps": "client clock exceptions mirror models payloads raw refresh",
+    "windows": "client clock conf exceptions mirror models refresh steps",
     "runs": "client clock conf exceptions mirror models signals steps windows",
+    "verification": "client comparison conf exceptions inputs mirror models runs",
     "operations": "client clock conf exceptions models",
     "services": (
         "client clock conf exceptions inputs mirror models operations payloads "
-        "refresh runs upcoming"
+        "refresh runs upcoming verification"
     ),
     "tasks": ("client conf exceptions mirror models operations runs services windows"),
     # how people and Orb reach it
@@ -51,9 +56,12 @@ ALLOWED = {
     "urls": "views",
     "admin": (
         "conf exact_json exceptions fields inputs mirror models operations payloads "
-        "runs services tasks"
+        "runs services tasks upcoming"
     ),
-    "management": "conf exceptions mirror models runs services tasks",
+    "management": (
+        "comparison conf exact_json exceptions mirror models payloads runs services "
+        "tasks verification"
+    ),
     "checks": "conf exceptions",
     "apps": "checks",
 }

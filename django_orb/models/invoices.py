@@ -72,7 +72,9 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
         sums = (
             self.order_by("currency")
             .values("currency")
-            .annotate(count=Count("pk"), total=Sum("total"), amount_due=Sum("amount_due"))
+            .annotate(
+                count=Count("pk"), total=Sum("total"), amount_due=Sum("amount_due")
+            )
         )
         return [CurrencyTotal(**row) for row in sums]
 
@@ -197,7 +199,10 @@ class InvoiceLineItem(models.Model):
     """One line of an invoice, in Orb's order (`position` counts from 0)."""
 
     invoice = models.ForeignKey(
-        Invoice, on_delete=models.CASCADE, related_name="line_items"
+        Invoice,
+        on_delete=models.CASCADE,
+        related_name="line_items",
+        db_index=False,  # the constraint below serves it
     )
     orb_id = OrbIdField("Orb id")
     position = models.PositiveIntegerField()

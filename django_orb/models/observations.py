@@ -29,6 +29,9 @@ class InvoiceObservation(models.Model):
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     content_hash = models.CharField(max_length=64, blank=True)
+    raw_digest = models.CharField(
+        max_length=64, blank=True, help_text="Of the text that came last."
+    )
     version = models.PositiveBigIntegerField(
         default=0, help_text="Counts the writes of this row."
     )

@@ -120,6 +120,9 @@ class SyncWindow(models.Model):
     deferrals = models.PositiveIntegerField(
         default=0, help_text="Times in a row that Orb did not answer."
     )
+    singles_left = models.PositiveIntegerField(
+        default=0, help_text="Invoices to read one by one, to find one that kills."
+    )
     error = models.TextField(blank=True)
     pages = models.PositiveIntegerField(default=0)
     requests = models.PositiveIntegerField(default=0)

@@ -1,0 +1,141 @@
+"""
+Orb's answers as text: pages cut into invoices without losing a digit.
+
+An invoice whose text is the same as last time needs no reading at all; one that
+is new is stored as the text that came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cached_property
+from typing import Any
+
+from . import exact_json
+
+# Orb signs these links anew; their query says nothing about the invoice.
+_SIGNED = re.compile(r'("(?:hosted_invoice_url|invoice_pdf)"\s*:\s*"[^"?]*)\?[^"]*"')
+_LINKS = ('"hosted_invoice_url"', '"invoice_pdf"')
+_SPACE = re.compile(r"[ \t\r\n]*")
+_decoder = exact_json.ExactJSONDecoder()
+
+
+class RawInvoice:
+    """One invoice as Orb's text, read when somebody asks for its value."""
+
+    def __init__(self, text: str, value: Any = None) -> None:
+        self.text = text
+        if value is not None:
+            self.value = value
+
+    @classmethod
+    def of(cls, value: Any) -> RawInvoice:
+        """
+        From JSON that was read before.
+
+        Raises:
+            ValueError: it cannot be written as JSON.
+        """
+        return cls(exact_json.dumps(value), value)
+
+    @cached_property
+    def value(self) -> Any:
+        return exact_json.loads(self.text)
+
+    @cached_property
+    def digest(self) -> str:
+        """
+        Equal digests mean equal content; different ones mean nothing.
+
+        Signatures of links are left out where it is certain that they are links of
+        the invoice, and not, say, of its metadata.
+        """
+        text = self.text
+        if all(text.count(link) == 1 for link in _LINKS):
+            text = _SIGNED.sub(r'\1"', text)
+        data = text.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+class RawPage:
+    """A page of the list: its invoices as text, and the rest of it as JSON."""
+
+    def __init__(self, invoices: list[RawInvoice], envelope: dict[str, Any]) -> None:
+        self.invoices = invoices
+        self.envelope = envelope
+
+
+def split_page(body: bytes) -> RawPage:
+    """
+    Cut a page at the borders of its invoices.
+
+    `envelope` is the page without its `data`, which are `invoices`.
+
+    Raises:
+        ValueError: it is not JSON, or no object with a list `data`.
+    """
+    text = body.decode("utf-8")
+    envelope: dict[str, Any] = {}
+    invoices: list[RawInvoice] | None = None
+    position = _expect(text, 0, "{")
+    while not text.startswith("}", position):
+        name, position = _read(text, position)
+        if not isinstance(name, str):
+            raise ValueError(f"A key is no text before {position}.")
+        position = _expect(text, position, ":")
+        if name == "data" and text.startswith("[", position):
+            invoices, position = _split_list(text, position)
+        else:
+            envelope[name], position = _read(text, position)
+        position = _pass_comma(text, position, "}")
+    if _skip(text, position + 1) != len(text):
+        raise ValueError(f"Extra text at {position + 1}.")
+    if invoices is None:
+        raise ValueError("There is no list of invoices.")
+    return RawPage(invoices, envelope)
+
+
+def _split_list(text: str, position: int) -> tuple[list[RawInvoice], int]:
+    invoices: list[RawInvoice] = []
+    position = _expect(text, position, "[")
+    while not text.startswith("]", position):
+        value, end = _decode(text, position)
+        invoices.append(RawInvoice(text[position:end], value))
+        position = _pass_comma(text, _skip(text, end), "]")
+    return invoices, _skip(text, position + 1)
+
+
+def _pass_comma(text: str, position: int, end: str) -> int:
+    """To the next element, or to the end of the list or object."""
+    if text.startswith(end, position):
+        return position
+    position = _expect(text, position, ",")
+    if text.startswith(end, position):
+        raise ValueError(f"Nothing after the comma before {position}.")
+    return position
+
+
+def _read(text: str, position: int) -> tuple[Any, int]:
+    value, end = _decode(text, position)
+    return value, _skip(text, end)
+
+
+def _decode(text: str, position: int) -> tuple[Any, int]:
+    try:
+        return _decoder.raw_decode(text, position)
+    except RecursionError as err:
+        raise ValueError("The JSON is nested too deeply.") from err
+
+
+def _expect(text: str, position: int, mark: str) -> int:
+    position = _skip(text, position)
+    if not text.startswith(mark, position):
+        raise ValueError(f"Expected {mark} at {position}.")
+    return _skip(text, position + 1)
+
+
+def _skip(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    assert match is not None  # noqa: S101
+    return match.end()

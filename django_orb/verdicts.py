@@ -1,0 +1,174 @@
+"""
+What an observation of Orb means for what is stored; no database here.
+
+# Note [Never stale]
+An answer of Orb shows an invoice as it was at some instant between the request
+and the end of the answer: an interval, not an instant. What is stored carries
+the interval in which it was seen. An observation that lies wholly after is
+taken, one wholly before is dropped, and one that overlaps with other content is
+a doubt that only a new fetch decides. Seeing the same content again moves both
+bounds up, never down, so that an older state cannot slip in behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal
+
+from .clock import Interval
+from .exact_json import JSONText
+from .exceptions import OrbPayloadError
+from .payloads import (
+    MAPPER_VERSION,
+    MappedInvoice,
+    content_hash,
+    invoice_id_of,
+    map_invoice,
+)
+from .raw import RawInvoice
+
+# The content hash of an invoice that Orb answered 404 for.
+ABSENT = "absent"
+
+# Where the ids of failures begin that have none of Orb's.
+NO_ID = "(no id"
+
+Verdict = Literal["take", "same", "drop", "doubt"]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """
+    What Orb showed of one invoice, and when.
+
+    `payload` is its JSON, as a value or as a `RawInvoice`. `is_absent` is a
+    confirmed 404. `supersedes` is the version of the stored observation that was
+    committed before the request began: whatever the clocks say, this one is newer
+    than that. `refusal` is why it must not be written, only recorded as failed.
+    """
+
+    invoice_id: str
+    payload: Any
+    interval: Interval
+    supersedes: int | None = None
+    is_absent: bool = False
+    refusal: str = ""
+
+    @classmethod
+    def absent(cls, invoice_id: str, interval: Interval) -> Observation:
+        return cls(invoice_id, None, interval, is_absent=True)
+
+
+@dataclass
+class Known:
+    """What is stored of an invoice's last observation."""
+
+    started_at: datetime | None
+    ended_at: datetime | None
+    content_hash: str
+    raw_digest: str
+    version: int
+    run_id: int | None
+    has_failed: bool = False
+
+
+class Incoming:
+    """An observation on its way in; read and mapped no earlier than needed."""
+
+    def __init__(self, seen: Observation, exact_digits: int | None) -> None:
+        self.seen = seen
+        self.interval = seen.interval
+        self._exact_digits = exact_digits
+
+    @cached_property
+    def _raw(self) -> RawInvoice | None:
+        payload = self.seen.payload
+        return payload if isinstance(payload, RawInvoice) else None
+
+    @cached_property
+    def raw_digest(self) -> str:
+        return f"{MAPPER_VERSION}-{self._raw.digest}" if self._raw else ""
+
+    @cached_property
+    def value(self) -> Any:
+        return self._raw.value if self._raw else self.seen.payload
+
+    @cached_property
+    def content_hash(self) -> str:
+        return ABSENT if self.seen.is_absent else content_hash(self.value)
+
+    @cached_property
+    def mapped(self) -> MappedInvoice:
+        mapped = map_invoice(self.value, exact_digits=self._exact_digits)
+        if self._raw:
+            mapped.columns["payload"] = JSONText(self._raw.text)
+        return mapped
+
+    def is_stored_in(self, known: Known) -> bool:
+        """Whether it shows the content that is stored."""
+        if self.raw_digest and self.raw_digest == known.raw_digest:
+            return True
+        return known.version > 0 and self.content_hash == known.content_hash
+
+
+def read_page(payloads: Sequence[Any], interval: Interval) -> list[Observation]:
+    """Make observations of a page; what has no usable id gets an id that says so."""
+    observations: dict[str, Observation] = {}
+    for position, payload in enumerate(payloads):
+        value = payload.value if isinstance(payload, RawInvoice) else payload
+        try:
+            invoice_id = invoice_id_of(value)
+        except OrbPayloadError:
+            invoice_id = f"{NO_ID}, item {position} of a page)"
+        observations[invoice_id] = Observation(invoice_id, payload, interval)
+    return list(observations.values())
+
+
+def judge(known: Known, one: Incoming, now: datetime) -> Verdict:
+    """See Note [Never stale]; `now` is on the database's clock."""
+    if known.started_at is None or known.ended_at is None:
+        return "take"
+    if one.is_stored_in(known):
+        return "same"
+    interval = one.interval
+    if one.seen.supersedes == known.version or interval.started_at > known.ended_at:
+        return "take"
+    # A stored end in the future means that the database's clock stepped back.
+    if interval.ended_at < known.started_at and known.ended_at <= now:
+        return "drop"
+    return "doubt"
+
+
+def touch(
+    invoice_id: str,
+    known: Known,
+    one: Incoming,
+    verdict: Verdict,
+    run_id: int | None,
+) -> dict[str, Any]:
+    """The stored observation's row after this one."""
+    row = {
+        "invoice": invoice_id,
+        "started_at": known.started_at,
+        "ended_at": known.ended_at,
+        "content_hash": known.content_hash,
+        "raw_digest": known.raw_digest,
+        "version": known.version,
+        "run_id": max(known.run_id or 0, run_id or 0) or None,
+    }
+    interval = one.interval
+    if verdict == "take":
+        row["content_hash"] = one.content_hash
+        row["started_at"], row["ended_at"] = interval.started_at, interval.ended_at
+    elif verdict == "same" and known.started_at and known.ended_at:
+        row["started_at"] = max(known.started_at, interval.started_at)
+        row["ended_at"] = max(known.ended_at, interval.ended_at)
+    if verdict != "drop":
+        row["version"] = known.version + 1
+        row["raw_digest"] = one.raw_digest or (
+            known.raw_digest if verdict == "same" else ""
+        )
+    return row
