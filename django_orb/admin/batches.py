@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
+from django_orb import mirror
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.operations import new_idempotency_key
 
@@ -100,7 +101,8 @@ class FormToken:
     def begun(self, invoice_ids: Iterable[str]) -> set[str]:
         """The invoices for which this very form was sent before."""
         keys = {self.key_for(invoice_id): invoice_id for invoice_id in invoice_ids}
-        found = InvoiceOperation.objects.filter(idempotency_key__in=keys)
+        recorded = InvoiceOperation.objects.using(mirror.database_alias())
+        found = recorded.filter(idempotency_key__in=keys)
         return {keys[key] for key in found.values_list("idempotency_key", flat=True)}
 
 

@@ -97,7 +97,7 @@ def confirm(
 
 def read_target(batch: Batch) -> str:
     count = len(batch.chosen)
-    return f"{count} drafts" if count > 1 else str(batch.chosen[0])
+    return f"{count} drafts" if count > 1 else short(str(batch.chosen[0]))
 
 
 def read_previews(batch: Batch, form: LineItemForm | None) -> list[Preview]:

@@ -26,6 +26,7 @@ from .badges import invoice_badge, overdue_badge
 from .batches import why_no_line_item, why_not_void
 from .columns import InvoiceColumns
 from .filters import CurrencyFilter, InvoiceDateFilter, MissingFilter, OverdueFilter
+from .formats import short
 from .freshness import read_freshness
 from .history import operations_of, read_deed
 from .pages import Call, change_url, invoice_url
@@ -105,9 +106,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     def render_change_form(
         self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        invoice = kwargs.get("obj")
-        if invoice is not None:
-            context.update(self.page_context(request, invoice))
+        context.update(self.page_context(request, kwargs["obj"]))
         return super().render_change_form(request, context, *args, **kwargs)
 
     def page_context(self, request: HttpRequest, invoice: Invoice) -> dict[str, Any]:
@@ -119,7 +118,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         may_void = self.has_void_permission(request) and not why_not_void(invoice)
         may_add = self.has_line_item_permission(request)
         return {
-            "title": f"Invoice {invoice}",
+            "title": f"Invoice {short(str(invoice))}",
             "subtitle": None,
             "invoice": invoice,
             "sheet": read_sheet(invoice),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from django.contrib import messages
 
+from django_orb import mirror
 from django_orb.exceptions import (
     OrbAuthenticationError,
     OrbConfigurationError,
@@ -86,7 +87,8 @@ def attempt_write(
     except OrbOutcomeUnknownError as err:
         return _unknown(invoice, err, asked)
     except (OrbError, OrbConfigurationError) as err:
-        operation = InvoiceOperation.objects.filter(idempotency_key=key).first()
+        recorded = InvoiceOperation.objects.using(mirror.database_alias())
+        operation = recorded.filter(idempotency_key=key).first()
         if _is_done(operation, err):
             return Outcome(invoice, messages.WARNING, f"{done} {NOT_YET}", done)
         return _trouble(invoice, err)

@@ -86,9 +86,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
     def render_change_form(
         self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        run = kwargs.get("obj")
-        if run is not None:
-            context.update(self.page_context(run))
+        context.update(self.page_context(kwargs["obj"]))
         return super().render_change_form(request, context, *args, **kwargs)
 
     def page_context(self, run: SyncRun) -> dict[str, Any]:

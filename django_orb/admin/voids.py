@@ -11,7 +11,7 @@ from django_orb import services
 from django_orb.models import Invoice, InvoiceOperation
 
 from .batches import Batch, FormToken, sort_out, why_not_void
-from .formats import as_map, money
+from .formats import as_map, money, short
 from .outcomes import Outcome, attempt_all, attempt_write
 from .pages import Call
 from .sheet import balance_applied
@@ -49,10 +49,10 @@ def respond(call: Call) -> HttpResponse | None:
 
 def confirm(call: Call, batch: Batch, token: FormToken) -> TemplateResponse:
     count = len(batch.chosen)
-    title = f"Void {count} invoices?" if count > 1 else f"Void {batch.chosen[0]}?"
+    target = f"{count} invoices" if count > 1 else short(str(batch.chosen[0]))
     effects = [read_effect(invoice) for invoice in batch.chosen]
     context = {
-        "title": title,
+        "title": f"Void {target}?",
         "token": token.value,
         "effects": effects,
         "returns_balance": any(effect.balance_returned for effect in effects),

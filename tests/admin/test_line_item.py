@@ -10,7 +10,7 @@ from django.test import Client
 
 from django_orb import services
 from django_orb.models import Invoice, InvoiceOperation
-from tests.factories import make_invoice, make_staff
+from tests.factories import make_invoice, make_invoices, make_staff
 
 from .conftest import EVERYTHING
 from .pages import LIST, choose, fields_of, page_of, told
@@ -310,3 +310,29 @@ def test_a_line_that_orb_does_not_show_yet_says_so(
 
     assert message.startswith("success: ")
     assert "could not be read back yet" in message
+
+
+def test_too_many_drafts_at_once_are_refused(finance: Client) -> None:
+    make_invoices(26, "draft")
+    chosen = choose("add_line_item", "draft00000", select_across="1")
+
+    (message,) = told(finance.post(LIST, chosen))
+
+    assert "25 invoices at most" in message
+
+
+def test_without_a_draft_there_is_no_form(finance: Client) -> None:
+    invoice = make_invoice("paid")
+
+    (message,) = told(finance.get(page_of(invoice.pk, "line-item")))
+
+    assert "line items can be added to drafts only" in message
+
+
+def test_a_line_cannot_be_added_to_what_orb_no_longer_knows(finance: Client) -> None:
+    invoice = make_invoice("draft")
+    Invoice.objects.update(missing_since=invoice.mirrored_at)
+
+    (message,) = told(finance.get(page_of(invoice.pk, "line-item")))
+
+    assert "Orb no longer knows it." in message

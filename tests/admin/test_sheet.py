@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -28,8 +29,6 @@ def sheet_of(payload: dict[str, Any]) -> Sheet:
 
 
 def unsaved(pk: str, columns: dict[str, Any], payload: Any) -> Invoice:
-    from datetime import datetime, timezone
-
     invoice = Invoice(**{**columns, "payload": payload})
     invoice.mirrored_at = datetime(2026, 3, 2, tzinfo=timezone.utc)
     assert invoice.pk == pk
@@ -182,6 +181,31 @@ def test_balance_that_came_back_is_not_applied() -> None:
     transactions = {"customer_balance_transactions": [used, back, undone]}
 
     assert balance_applied(transactions) == Decimal("30.00")
+
+
+def test_a_void_invoice_says_since_when() -> None:
+    sheet = sheet_of(payloads.load("invoice_void"))
+
+    assert sheet.headline.note.startswith("void since ")
+    assert sheet.sums[-1].note == sheet.headline.note
+
+
+def test_the_invoices_own_discounts_are_a_note() -> None:
+    discounts = [
+        {"discount_type": "percentage", "percentage_discount": 0, "reason": None},
+        {"discount_type": "trial", "reason": "First month"},
+    ]
+    payload = payloads.load("invoice_paid") | {"discounts": discounts}
+
+    assert sheet_of(payload).sums[1].note == "0 % discount; Trial, First month"
+
+
+def test_yes_and_no_are_words() -> None:
+    payload = payloads.load("invoice_paid") | {
+        "metadata": {"rush": True, "gift": False}
+    }
+
+    assert [fact.value for fact in sheet_of(payload).metadata] == ["yes", "no"]
 
 
 def test_address_and_tax_id() -> None:
