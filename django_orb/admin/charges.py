@@ -44,7 +44,8 @@ def respond(call: Call) -> HttpResponse | None:
         return None
     post = call.request.POST
     is_filled_in = is_ours and any(name in post for name in ("preview", "edit", "post"))
-    form = LineItemForm(post) if is_filled_in else LineItemForm()
+    given = post if is_filled_in else None
+    form = LineItemForm(given, currencies=read_currencies(batch))
     if not form.is_bound or not form.is_valid() or "edit" in post:
         return ask(call, batch, token, form)
     if not call.is_confirmed or tell_of_others(call, batch, token):
@@ -57,16 +58,13 @@ def respond(call: Call) -> HttpResponse | None:
 def ask(
     call: Call, batch: Batch, token: FormToken, form: LineItemForm
 ) -> TemplateResponse:
-    target, currencies = read_target(batch), read_currencies(batch)
-    if len(currencies) == 1:
-        form.fields["amount"].label = f"Amount in {currencies[0]}"
     context = {
-        "title": f"Add a line item to {target}",
+        "title": f"Add a line item to {read_target(batch)}",
         "token": token.value,
         "form": form,
         "media": call.model_admin.media + form.media,
         "previews": read_previews(batch, None),
-        "currencies": currencies,
+        "currencies": read_currencies(batch),
         "skipped": batch.skipped,
         **call.recent(),
     }

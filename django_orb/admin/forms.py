@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -54,6 +55,13 @@ class LineItemForm(forms.Form):
         initial=timezone.localdate,
         help_text="Both are days in the customer's time zone.",
     )
+
+    def __init__(
+        self, *args: Any, currencies: Sequence[str] = (), **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if len(currencies) == 1:
+            self.fields["amount"].label = f"Amount in {currencies[0]}"
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or {}

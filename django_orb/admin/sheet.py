@@ -166,7 +166,7 @@ def read_dates(invoice: Invoice, payload: Mapping[str, Any]) -> list[Fact]:
         ("Voided", invoice.voided_at),
     ]
     return [
-        Fact(label, utc_short(value), utc_moment(value))
+        Fact(label, utc_short(value).removesuffix(" UTC"), utc_moment(value))
         for label, value in dates
         if value is not None
     ] + [
