@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         orb.warm()
         sys.stdout.write(f"{orb.base_url}\n")
         sys.stdout.flush()
-        stopped.wait()
+        # In steps: a signal that another thread received does not end a wait.
+        while not stopped.wait(0.5):
+            pass
     return 0
 
 

@@ -43,17 +43,32 @@ class Handler(WSGIRequestHandler):
         # A slash inside an id must not become one of the path.
         self.path = self.path.replace("%2F", "%252F").replace("%2f", "%252F")
         environ = super().make_environ()
-        if not environ.get("wsgi.input_terminated"):
-            # Read it now: what is left over would be taken for the next request.
-            length = int(environ.get("CONTENT_LENGTH") or 0)
-            environ["wsgi.input"] = io.BytesIO(self.rfile.read(length))
+        # Read it now: what is left over would be taken for the next request.
+        environ["wsgi.input"] = io.BytesIO(self._body(environ))
         return environ
 
+    def _body(self, environ: WSGIEnvironment) -> bytes:
+        if environ.pop("wsgi.input_terminated", False):
+            body: bytes = environ["wsgi.input"].read()
+            # It is not in chunks any more.
+            del environ["HTTP_TRANSFER_ENCODING"]
+        else:
+            length = int(environ.get("CONTENT_LENGTH") or 0)
+            if length < 0:
+                raise ValueError(length)
+            body = self.rfile.read(length)
+        environ["CONTENT_LENGTH"] = str(len(body))
+        return body
+
     def run_wsgi(self) -> None:
-        if self.headers.get("Expect", "").strip().lower() == "100-continue":
-            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self.environ = self.make_environ()
         answer = _Answer()
+        try:
+            self.environ = self.make_environ()
+        except ValueError:
+            # A length that is no number: where the next request begins is unknown.
+            self.close_connection = True
+            self._send(_Answer("400 Bad Request"), [])
+            return
         try:
             body = self.server.app(self.environ, answer.start)
             self._send(answer, body)
@@ -95,9 +110,9 @@ class Handler(WSGIRequestHandler):
 class _Answer:
     """What the application says before its body."""
 
-    def __init__(self) -> None:
-        self.status = ""
-        self.headers: Headers = []
+    def __init__(self, status: str = "", headers: Headers | None = None) -> None:
+        self.status = status
+        self.headers = headers or [("Content-Length", "0")]
 
     def start(self, status: str, headers: Headers, _: Any = None) -> Any:
         self.status, self.headers = status, headers
