@@ -42,6 +42,14 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_int(value) and value >= 1,
         "a whole number of days, at least 1",
     ),
+    "READS_PER_SECOND": (
+        lambda value: _is_number(value) and value > 0,
+        "a number above 0",
+    ),
+    "WRITES_PER_SECOND": (
+        lambda value: _is_number(value) and value > 0,
+        "a number above 0",
+    ),
     "READ_ONLY": (lambda value: isinstance(value, bool), "True or False"),
     "CELERY_QUEUE": (
         lambda value: value is None or (isinstance(value, str) and value != ""),

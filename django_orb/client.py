@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 import requests
 
 from .conf import DEFAULT_BASE_URL, api_key_problem, base_url_problem, get_settings
 from .exceptions import OrbConfigurationError, OrbInputError, OrbResponseError
+from .filters import InvoiceFilters, list_query
 from .raw import RawPage, split_page
 from .transport import BearerAuth, Transport
 
@@ -22,38 +23,6 @@ if TYPE_CHECKING:
 MAX_IDEMPOTENCY_KEY_LENGTH = 64
 
 _HEADER_TEXT = re.compile(r"[!-~](?:[ -~]*[!-~])?")
-_COMPARISONS = ("gt", "gte", "lt", "lte")
-
-
-class InvoiceFilters(TypedDict, total=False):
-    """
-    What a list of invoices can be narrowed by; None is no filter.
-
-    Without a status Orb lists issued, paid and synced only. `invoice_date_*` takes
-    a day or a moment with its time zone, `amount*` a decimal in the invoice's
-    currency, `due_date_window` a span such as "7d" or "2m".
-
-    Source: https://docs.withorb.com/api-reference/invoice/list-invoices
-    """
-
-    status: Sequence[str] | str | None
-    customer_id: str | None
-    external_customer_id: str | None
-    subscription_id: str | None
-    invoice_date_gt: date | datetime | None
-    invoice_date_gte: date | datetime | None
-    invoice_date_lt: date | datetime | None
-    invoice_date_lte: date | datetime | None
-    due_date: date | None
-    due_date_gt: date | None
-    due_date_lt: date | None
-    due_date_window: str | None
-    date_type: str | None
-    amount: Decimal | str | None
-    amount_gt: Decimal | str | None
-    amount_lt: Decimal | str | None
-    is_recurring: bool | None
-    include_zero_quantity_line_items: bool | None
 
 
 class OrbClient:
@@ -115,6 +84,15 @@ class OrbClient:
     @property
     def base_url(self) -> str:
         return self._transport.base_url
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs from key to key and from address to address; reveals neither."""
+        return self._transport.fingerprint
+
+    def before_request(self, hook: Callable[[str], None]) -> None:
+        """Have `hook` called with the method before each request, also each retry."""
+        self._transport.before_request = hook
 
     @property
     def worst_case_seconds(self) -> float:
@@ -180,7 +158,7 @@ class OrbClient:
             OrbInputError: a filter's value is ambiguous.
             OrbResponseError: the answer is not such a page.
         """
-        return self._page(_query(limit, filters), cursor)
+        return self._page(list_query(limit, filters), cursor)
 
     def read_invoices_page(
         self,
@@ -196,7 +174,7 @@ class OrbClient:
             OrbInputError: a filter's value is ambiguous.
             OrbResponseError: the answer is not such a page.
         """
-        query = _query(limit, filters)
+        query = list_query(limit, filters)
         if cursor is not None:
             query.append(("cursor", cursor))
         page = self._transport.get("/invoices", query, read=split_page)
@@ -222,7 +200,7 @@ class OrbClient:
             OrbInputError: a filter's value is ambiguous.
             OrbResponseError: a page is not one, or Orb gives a cursor twice.
         """
-        return self._pages(_query(limit, filters), cursor)
+        return self._pages(list_query(limit, filters), cursor)
 
     def _pages(
         self, query: list[tuple[str, str]], cursor: str | None
@@ -342,40 +320,6 @@ def _segment(invoice_id: str) -> str:
             f"{invoice_id!r} is not the id of an invoice.", field="invoice_id"
         )
     return quote(invoice_id, safe="!$&'()*+,;=:@")
-
-
-def _query(limit: int, filters: InvoiceFilters) -> list[tuple[str, str]]:
-    unknown = filters.keys() - InvoiceFilters.__annotations__
-    if unknown:
-        raise TypeError(f"unknown filters: {', '.join(sorted(unknown))}")
-    query = [("limit", str(limit))]
-    for name, value in filters.items():
-        field, _, comparison = name.rpartition("_")
-        key = f"{field}[{comparison}]" if comparison in _COMPARISONS else name
-        if value is None:
-            continue
-        if name == "status" and not isinstance(value, str):
-            statuses = [str(status) for status in cast("Sequence[str]", value)]
-            if not statuses:
-                raise OrbInputError("No status is asked for.", field="status")
-            query += [("status[]", status) for status in statuses]
-        else:
-            query.append((key, _query_value(name, value)))
-    return query
-
-
-def _query_value(name: str, value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime) and value.utcoffset() is None:
-        raise OrbInputError(f"{name} needs a time zone.", field=name)
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal) and value.is_finite():
-        return format(value, "f")
-    if isinstance(value, str):
-        return value
-    raise OrbInputError(f"{name} cannot be {value!r}.", field=name)
 
 
 def _day(value: date | str, field: str) -> str:

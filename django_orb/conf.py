@@ -37,6 +37,14 @@ class OrbSettings:
     LOOKBACK_DAYS: int = 35
     """How far back, by invoice date, an incremental sync reads every status."""
 
+    READS_PER_SECOND: float = 20.0
+    """Requests that read from Orb, by all processes together. Orb's limits are 100 in
+    live mode, 50 in test mode, 10 on trial."""
+
+    WRITES_PER_SECOND: float = 2.0
+    """Requests that write to Orb, by all processes together. Orb's limits are 50 in
+    live mode, 5 in test mode, 1 on trial."""
+
     READ_ONLY: bool = False
     """Refuse to void and to charge: for copies of production."""
 

@@ -21,6 +21,7 @@ OrbError
 ├── OrbResponseError                 the answer could not be read
 ├── OrbPayloadError                  one invoice could not be understood
 ├── OrbInputError                    an argument cannot be right; nothing was sent
+├── OrbAccountError                  the key belongs to another account
 ├── OrbReadOnlyError                 DJANGO_ORB["READ_ONLY"] forbids the write
 ├── OrbTransactionError              called inside a transaction
 ├── OrbRefusedError                  Orb refused a write; nothing happened
@@ -173,6 +174,10 @@ class OrbInputError(OrbError, ValueError):
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+
+class OrbAccountError(OrbError):
+    """The API key belongs to another Orb account than the mirror."""
 
 
 class OrbReadOnlyError(OrbError):

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from django.contrib.auth.base_user import AbstractBaseUser
 
 from . import mirror, operations, runs
+from .account import open_account
 from .client import OrbClient
 from .clock import clock_of, timed
 from .exceptions import (
@@ -73,7 +74,7 @@ def list_invoices(
         OrbError: Orb did not answer; pages already read are mirrored.
     """
     using = mirror.database_alias()
-    with OrbClient.from_settings() as client:
+    with open_account(using=using) as client:
         pages = client.list_invoices(
             status=list(STATUSES) if status is None else status,
             customer_id=customer_id,
@@ -105,8 +106,9 @@ def fetch_invoice(invoice_id: str) -> Invoice:
         OrbError: Orb did not answer.
     """
     require_text(invoice_id, "invoice_id")
-    with OrbClient.from_settings() as client:
-        return _fetch(client, invoice_id, using=mirror.database_alias())
+    using = mirror.database_alias()
+    with open_account(using=using) as client:
+        return _fetch(client, invoice_id, using=using)
 
 
 def fetch_upcoming_invoice(subscription_id: str) -> UpcomingInvoice:
@@ -118,7 +120,7 @@ def fetch_upcoming_invoice(subscription_id: str) -> UpcomingInvoice:
         OrbError: Orb did not answer.
     """
     require_text(subscription_id, "subscription_id")
-    with OrbClient.from_settings() as client:
+    with open_account(using=mirror.database_alias()) as client:
         return read_upcoming(client.fetch_upcoming_invoice(subscription_id))
 
 
@@ -169,7 +171,7 @@ def create_invoice_line_item(
         origin=origin,
     )
     using = mirror.database_alias()
-    with OrbClient.from_settings() as client:
+    with open_account(using=using) as client:
         _, line = operations.perform(request, client=client, using=using)
         _look(
             client,
@@ -214,7 +216,7 @@ def void_invoice(
         origin=origin,
     )
     using = mirror.database_alias()
-    with OrbClient.from_settings() as client:
+    with open_account(using=using) as client:
         operations.perform(request, client=client, using=using)
         _look(
             client,
@@ -248,7 +250,7 @@ def sync_invoices(
         OrbSyncFailedError: the run ended without finishing; `run.error` says why.
     """
     using = mirror.database_alias()
-    with OrbClient.from_settings() as client:
+    with open_account(using=using, retries=0) as client:
         run = runs.start_or_resume(
             run_kind(mode=mode, since=since, invoice_ids=invoice_ids),
             using=using,

@@ -14,7 +14,7 @@ from typing import Any
 from celery import Task, shared_task
 
 from . import mirror, operations, runs, services, windows
-from .client import OrbClient
+from .account import open_account
 from .conf import get_settings
 from .exceptions import OrbSyncRunningError
 from .models import SyncRun
@@ -48,7 +48,7 @@ def sync_invoices(mode: str = "incremental", since: str | None = None) -> int:
 def sync_page(window_id: int, lease: str) -> None:
     """Work on a run's window for a while, then hand it on."""
     using = mirror.database_alias()
-    with OrbClient.from_settings() as client:
+    with open_account(using=using, retries=0) as client:
         progress = runs.turn(
             window_id, lease, client=client, using=using, seconds=TURN_SECONDS
         )
@@ -80,7 +80,7 @@ def recover() -> None:
     for run in SyncRun.objects.using(using).filter(state=SyncRun.State.RUNNING):
         runs.advance(run, using=using)
         publish_due(run, using=using)
-    with OrbClient.from_settings() as client:
+    with open_account(using=using) as client:
         for operation in operations.recover_operations(client=client, using=using):
             publish(sync_invoice, operation.invoice_id)
 

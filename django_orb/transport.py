@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 import time
@@ -97,6 +98,10 @@ class BearerAuth(AuthBase):
         request.headers["Authorization"] = f"Bearer {self._api_key}"
         return request
 
+    def fingerprint(self, base_url: str) -> str:
+        """Tells keys apart without revealing them."""
+        return hashlib.sha256(f"{base_url}\n{self._api_key}".encode()).hexdigest()
+
     def redact(self, text: str) -> str:
         return text.replace(self._api_key, "[API key]")
 
@@ -118,6 +123,11 @@ class Transport:
         self._auth = auth
         self._timeout = (min(CONNECT_SECONDS, timeout_seconds), timeout_seconds)
         self._retries = retries
+        self.before_request: Callable[[str], None] = lambda method: None
+
+    @property
+    def fingerprint(self) -> str:
+        return self._auth.fingerprint(self.base_url)
 
     @property
     def worst_case_seconds(self) -> float:
@@ -179,6 +189,7 @@ class Transport:
         content: dict[str, Any],
         headers: dict[str, str],
     ) -> requests.Response | OrbConnectionError | OrbResponseError:
+        self.before_request(method)
         try:
             return self._send(method, self.base_url + path, content, headers)
         except requests.RequestException as err:

@@ -33,6 +33,7 @@ from .exceptions import (
 )
 from .mirror import Observation, WriteResult
 from .models import SyncAbsence, SyncRun, SyncWindow
+from .pacing import READS, hold_back, top_up
 from .steps import STEP_SECONDS, PageReader, Step, WindowFailedError, take_step
 
 MIN_LEASE_SECONDS = 120.0
@@ -108,6 +109,7 @@ def work(
             window = _begin(window_id, lease, using=using)
             while True:
                 try:
+                    top_up(client)
                     step = take_step(window, reader, client, using)
                 except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
                     return Progress(wait_seconds=_defer(window, err, using=using))
@@ -238,6 +240,8 @@ def _defer(window: SyncWindow, err: OrbError, *, using: str) -> float:
         raise WindowFailedError(str(err)) from err
     advised = getattr(err, "retry_after_seconds", None) or 2**window.deferrals
     seconds = float(min(advised, MAX_WAIT_SECONDS))
+    if isinstance(err, OrbRateLimitError):
+        hold_back(READS, seconds, using=using)
     now = clock_of(using).latest()
     mine = SyncWindow.objects.using(using).filter(pk=window.pk, lease=window.lease)
     mine.update(

@@ -30,7 +30,8 @@ ALLOWED = {
     # HTTP, which knows no database
     "transport": "conf exact_json exceptions",
     "raw": "exact_json",
-    "client": "conf exceptions raw transport",
+    "filters": "exceptions",
+    "client": "conf exceptions filters raw transport",
     "webhooks": "conf exact_json exceptions",
     # the mirror
     "tables": "exact_json",
@@ -39,18 +40,22 @@ ALLOWED = {
     "comparison": "payloads",
     "verdicts": "clock exact_json exceptions payloads raw",
     "mirror": "verdicts clock database exceptions models payloads raw signals tables",
+    "pacing": "client clock conf models",
+    "account": "client exceptions models pacing",
     "refresh": "client clock exceptions mirror",
     # what runs over it
     "steps": "client clock exceptions mirror models payloads raw refresh",
-    "windows": "client clock conf exceptions mirror models refresh steps",
+    "windows": "client clock conf exceptions mirror models pacing refresh steps",
     "runs": "client clock conf exceptions mirror models signals steps windows",
     "verification": "client comparison conf exceptions inputs mirror models runs",
     "operations": "client clock conf exceptions models",
     "services": (
-        "client clock conf exceptions inputs mirror models operations payloads "
+        "account client clock conf exceptions inputs mirror models operations payloads "
         "refresh runs upcoming verification"
     ),
-    "tasks": ("client conf exceptions mirror models operations runs services windows"),
+    "tasks": (
+        "account client conf exceptions mirror models operations runs services windows"
+    ),
     # how people and Orb reach it
     "views": "conf exceptions models tasks webhooks",
     "urls": "views",

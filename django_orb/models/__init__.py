@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from .accounts import MirroredAccount, RequestBudget
 from .invoices import Invoice, InvoiceLineItem, InvoiceQuerySet
 from .observations import InvoiceFailure, InvoiceObservation
 from .operations import InvoiceOperation
@@ -12,6 +13,8 @@ __all__ = [
     "InvoiceObservation",
     "InvoiceOperation",
     "InvoiceQuerySet",
+    "MirroredAccount",
+    "RequestBudget",
     "SyncAbsence",
     "SyncRun",
     "SyncWindow",

@@ -1,0 +1,150 @@
+"""
+One budget of requests for all processes, kept in the mirror's database.
+
+A budget is the time when its next request may leave. Whoever wants to send moves
+it on by as many requests as it will need and then knows when they may leave, so
+that the database is asked once for many requests.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from django.db import connections
+
+from .client import OrbClient
+from .clock import clock_of
+from .conf import get_settings
+from .models import RequestBudget
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+READS, WRITES = "reads", "writes"
+# Turns at sending that were not used so long after their time are given up: used
+# later, they would come as a burst.
+KEEP_SECONDS = 1.0
+# How far ahead one process may reserve.
+MAX_BLOCK_SECONDS = 0.5
+
+
+class Pacer:
+    """
+    Sends no faster than the budget allows.
+
+    Only the thread that made it reserves turns, since a thread that just waits
+    for Orb should not hold a database connection; others use what is reserved.
+    """
+
+    def __init__(self, name: str, per_second: float, *, using: str) -> None:
+        self._name = name
+        self._per_second = per_second
+        self._using = using
+        self._owner = threading.get_ident()
+        self._turns: deque[float] = deque()
+        self._block = 1
+
+    def top_up(self) -> None:
+        """Reserve turns for the requests to come, if few are left."""
+        self._give_up_old()
+        if self._turns or connections[self._using].in_atomic_block:
+            return
+        most = max(1, int(self._per_second * MAX_BLOCK_SECONDS))
+        self._block = min(most, self._block)
+        starts_in = reserve(
+            self._name, self._block, self._per_second, using=self._using
+        )
+        begin = time.monotonic() + starts_in
+        self._turns.extend(begin + n / self._per_second for n in range(self._block))
+        self._block *= 2
+
+    def wait(self) -> None:
+        """Wait for this request's turn."""
+        if threading.get_ident() == self._owner:
+            self.top_up()
+        try:
+            turn = self._turns.popleft()
+        except IndexError:
+            turn = time.monotonic() + 1 / self._per_second
+        time.sleep(max(0.0, turn - time.monotonic()))
+
+    def _give_up_old(self) -> None:
+        oldest = time.monotonic() - KEEP_SECONDS
+        while self._turns and self._turns[0] < oldest:
+            self._turns.popleft()
+            self._block = 1
+
+
+class RequestPacer:
+    """The budgets of one client: `READS_PER_SECOND` and `WRITES_PER_SECOND`."""
+
+    def __init__(self, *, using: str) -> None:
+        conf = get_settings()
+        self._reads = Pacer(READS, conf.READS_PER_SECOND, using=using)
+        self._writes = Pacer(WRITES, conf.WRITES_PER_SECOND, using=using)
+
+    def wait(self, method: str) -> None:
+        (self._reads if method == "GET" else self._writes).wait()
+
+    def top_up(self) -> None:
+        self._reads.top_up()
+
+
+class PacedClient(OrbClient):
+    """An `OrbClient` that keeps to the budgets of the mirror's database."""
+
+    pacer: RequestPacer
+
+    @classmethod
+    def connect(cls, *, using: str, retries: int = 2) -> Self:
+        """
+        Make a client for the account in `settings.DJANGO_ORB`.
+
+        Raises:
+            OrbConfigurationError: there is no API key, or something else is wrong.
+        """
+        client = cls.from_settings(retries=retries)
+        client.pacer = RequestPacer(using=using)
+        client.before_request(client.pacer.wait)
+        return client
+
+
+def top_up(client: OrbClient) -> None:
+    """Reserve for what other threads will send with this client."""
+    pacer = getattr(client, "pacer", None)
+    if pacer is not None:
+        pacer.top_up()
+
+
+def reserve(name: str, count: int, per_second: float, *, using: str) -> float:
+    """Take `count` turns; seconds until the first of them."""
+    budgets = RequestBudget.objects.using(using).filter(pk=name)
+    while True:
+        now = clock_of(using).latest()
+        budget = budgets.first()
+        if budget is None:
+            _create(name, now, using)
+            continue
+        start = max(budget.next_at, now)
+        end = start + timedelta(seconds=count / per_second)
+        if budgets.filter(next_at=budget.next_at).update(next_at=end):
+            return (start - now).total_seconds()
+
+
+def hold_back(name: str, seconds: float, *, using: str) -> None:
+    """Let no process send for a while, as Orb asked for."""
+    now = clock_of(using).latest()
+    until = now + timedelta(seconds=seconds)
+    _create(name, now, using)
+    budgets = RequestBudget.objects.using(using).filter(pk=name, next_at__lt=until)
+    budgets.update(next_at=until)
+
+
+def _create(name: str, now: datetime, using: str) -> None:
+    RequestBudget.objects.using(using).bulk_create(
+        [RequestBudget(name=name, next_at=now)], ignore_conflicts=True
+    )
