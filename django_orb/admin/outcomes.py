@@ -10,6 +10,7 @@ from django.contrib import messages
 from django_orb import mirror
 from django_orb.exceptions import (
     OrbAuthenticationError,
+    OrbBadRequestError,
     OrbConfigurationError,
     OrbConnectionError,
     OrbError,
@@ -17,28 +18,27 @@ from django_orb.exceptions import (
     OrbNotFoundError,
     OrbOutcomeUnknownError,
     OrbPayloadError,
-    OrbReadOnlyError,
     OrbRefusedError,
+    OrbResponseError,
     OrbServerError,
-    OrbTransactionError,
+    OrbTooLargeError,
     OrbURLNotFoundError,
 )
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.operations import in_words
 
-# After these the next invoice would fare no better, and cost another time-out.
-_HOPELESS = (
-    OrbAuthenticationError,
-    OrbConfigurationError,
-    OrbConnectionError,
-    OrbOutcomeUnknownError,
-    OrbReadOnlyError,
-    OrbServerError,
-    OrbTransactionError,
-    OrbURLNotFoundError,
+# Troubles of one invoice; after any other the next one would fare no better, and
+# cost another time-out.
+_OF_ONE_INVOICE = (
+    OrbBadRequestError,
+    OrbInputError,
+    OrbNotFoundError,
+    OrbPayloadError,
+    OrbResponseError,
+    OrbTooLargeError,
 )
 
-
+NOTHING_SENT = "Nothing was sent."
 NOT_YET = "It could not be read back yet; the next sync shows it."
 
 
@@ -91,7 +91,7 @@ def attempt_write(
         operation = recorded.filter(idempotency_key=key).first()
         if _is_done(operation, err):
             return Outcome(invoice, messages.WARNING, f"{done} {NOT_YET}", done)
-        return _trouble(invoice, err)
+        return _trouble(invoice, err, "" if operation else NOTHING_SENT)
     text = done if is_shown else f"{done} {NOT_YET}"
     return Outcome(invoice, messages.SUCCESS, text, done)
 
@@ -155,7 +155,10 @@ def _is_done(operation: InvoiceOperation | None, err: Exception) -> bool:
     return operation.state == InvoiceOperation.State.SUCCEEDED
 
 
-def _trouble(invoice: Invoice, err: Exception) -> Outcome:
-    return Outcome(
-        invoice, messages.ERROR, explain(err), ends_batch=isinstance(err, _HOPELESS)
-    )
+def _trouble(invoice: Invoice, err: Exception, note: str = "") -> Outcome:
+    text = explain(err)
+    if note and note.lower() not in text.lower():
+        text = f"{text} {note}"
+    is_of_one = isinstance(err, _OF_ONE_INVOICE)
+    ends_batch = not is_of_one or isinstance(err, OrbURLNotFoundError)
+    return Outcome(invoice, messages.ERROR, text, ends_batch=ends_batch)

@@ -8,7 +8,7 @@ from django.test import Client
 
 from django_orb import services
 from django_orb.models import Invoice, SyncRun
-from tests.factories import make_invoice, make_invoices
+from tests.factories import make_invoices
 
 from .pages import LIST, choose, page_of, told
 
@@ -83,7 +83,9 @@ def test_too_many_are_refused(finance: Client, monkeypatch: pytest.MonkeyPatch) 
 def test_an_invoice_that_orb_does_not_know_is_told(
     orb: OrbSandbox, finance: Client
 ) -> None:
-    invoice = make_invoice()
+    services.fetch_invoice(orb.invoice_ids("paid")[0])
+    invoice = services.fetch_invoice(orb.invoice_ids("draft")[0])
+    orb.delete_draft(invoice.pk)
 
     (message,) = told(finance.post(page_of(invoice.pk, "refresh")))
 

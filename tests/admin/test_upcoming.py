@@ -66,7 +66,10 @@ def test_looking_again_soon_does_not_ask_orb_again(
 def test_a_subscription_that_has_ended_has_nothing_upcoming(
     orb: OrbSandbox, finance: Client
 ) -> None:
-    invoice = make_invoice(subscription={"id": "ended"})
+    services.fetch_invoice(orb.invoice_ids("paid")[0])
+    invoice = make_invoice(
+        subscription={"id": "ended"}, invoice_date="2020-01-01T00:00:00+00:00"
+    )
 
     (message,) = told(finance.get(page_of(invoice.pk, "upcoming")))
 
