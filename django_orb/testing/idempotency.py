@@ -4,7 +4,8 @@ Idempotency keys of POST requests.
 Source: https://docs.withorb.com/api-reference (idempotency): 48 hours, 64
 characters, 409 for another body or while the first is running.
 Own choices: a key holds for the whole account; method, path and body are what is
-compared; answers 2xx and 4xx are kept, except 409 and 429, and 5xx are not.
+compared; what an operation answers is kept, be it 400; what kept it from
+running (401, 409, 429, 5xx) is not.
 """
 
 from __future__ import annotations
@@ -80,11 +81,9 @@ class IdempotencyKeys:
         key = key_of(request)
         if key is None:
             return
+        kept = _Kept(_fingerprint(request), self._clock.timestamp(), response)
         with self._lock:
-            if response.status_code >= 500 or response.status_code in {409, 429}:
-                self._kept.pop(key, None)
-            elif key in self._kept:
-                self._kept[key].response = response
+            self._kept[key] = kept
 
     def forget(self, request: Request) -> None:
         """The request came to nothing: its key is free again."""

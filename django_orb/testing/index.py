@@ -38,9 +38,6 @@ class Index:
         of_customer = self._by_customer.setdefault(row.customer.id, [])
         return self._all, self._by_status[row.status], of_customer
 
-    def __len__(self) -> int:
-        return len(self.by_id)
-
     def status_counts(self) -> dict[str, int]:
         return {status: len(rows) for status, rows in self._by_status.items()}
 

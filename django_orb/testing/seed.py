@@ -214,22 +214,27 @@ class Seeder:
 
     def _leave_no_status_out(self, rows: list[Row]) -> None:
         """Give small accounts every status too, at the cost of some paid invoices."""
-        paid = [row for row in rows if row.status == "paid" and row.settled]
-        random.Random(self.seed).shuffle(paid)  # noqa: S311
-        for status in STATUSES if len(rows) >= 20 else ():
-            if status != "draft" and not any(row.status == status for row in rows):
-                row = paid.pop()
-                row.status = status
-                # Dunning is over, so that it stays as it is.
-                row.attempts = MAX_ATTEMPTS if status == "issued" else 0
-                row.settled = row.settled if status == "void" else None
-                if row.customer.collection != "auto":
-                    row.attempts = 0
+        spare = [row for row in rows if row.status == "paid" and row.settled]
+        spare = [row for row in spare if row.bill.kind != "developer"]
+        random.Random(self.seed).shuffle(spare)  # noqa: S311
+        there = {row.status for row in rows} | {"draft"}
+        missing = [status for status in STATUSES if status not in there]
+        for status in missing if len(rows) >= 20 else ():
+            _become(spare.pop(), status)
 
     def _differ_by_case_only(self, rows: list[Row]) -> None:
         # Orb's ids are case-sensitive; a mirror that folds case loses one of these.
         if len(rows) >= 100:
             rows[-50].id = rows[-60].id.swapcase()
+
+
+def _become(row: Row, status: str) -> None:
+    """Another status than paid."""
+    row.status = status
+    row.settled = row.settled if status == "void" else None
+    # Dunning is over, so that it stays as it is.
+    tried = status == "issued" and row.customer.collection == "auto"
+    row.attempts = MAX_ATTEMPTS if tried else 0
 
 
 def _extra(plan: str, chance: int) -> str:

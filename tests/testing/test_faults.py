@@ -96,6 +96,9 @@ def test_repeated_page(orb, api):
     page = api.get("/invoices", params={"limit": 5, "cursor": first}).json()
     assert page["pagination_metadata"]["next_cursor"] == first
     assert page["data"]
+    orb.repeat_next()
+    page = api.get("/invoices?limit=5").json()
+    assert page["pagination_metadata"]["next_cursor"] == first
 
 
 def test_clear(orb, api):
@@ -122,6 +125,7 @@ def test_links_signed_anew(orb, api):
     assert all(
         a["invoice_pdf"] != b["invoice_pdf"] for a, b in zip(*listed, strict=True)
     )
+    orb.update_invoice(draft, memo="changed")
     assert api.get(f"/invoices/{draft}").json()["invoice_pdf"] is None
 
 

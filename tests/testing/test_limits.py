@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -33,6 +34,8 @@ def test_it_passes(orb, api):
     orb.rate_limits = "trial"
     assert api.post("/invoices/x/void").status_code == 404
     assert api.post("/invoices/x/void").status_code == 429
+    time.sleep(1.05)
+    assert api.post("/invoices/x/void").status_code == 404
     orb.rate_limits = None
     assert api.post("/invoices/x/void").status_code == 404
 
