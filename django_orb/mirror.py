@@ -10,7 +10,6 @@ again once the rows are locked.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -300,10 +299,7 @@ class _Page:
             {
                 "invoice_id": invoice_id.replace("\0", "")[:_ID_LENGTH],
                 "reason": reason,
-                # Escaped to ASCII, to look at what a database refuses.
-                "payload_text": json.dumps(
-                    self._incoming[invoice_id].value, default=str
-                ),
+                "payload_text": self._incoming[invoice_id].as_ascii(),
                 "failed_at": failed_at,
                 "run_id": self._run_id,
             }

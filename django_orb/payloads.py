@@ -111,7 +111,16 @@ def invoice_id_of(payload: Any) -> str:
     """
     if not isinstance(payload, dict):
         raise OrbPayloadError(f"An invoice is {type(payload).__name__}, not an object.")
-    value = payload.get("id")
+    return usable_id(payload.get("id"))
+
+
+def usable_id(value: Any) -> str:
+    """
+    The value, if it can be an invoice's id.
+
+    Raises:
+        OrbPayloadError: it cannot.
+    """
     if not isinstance(value, str) or not value:
         raise OrbPayloadError("An invoice has no id.")
     return value

@@ -12,6 +12,7 @@ bounds up, never down, so that an older state cannot slip in behind it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +28,7 @@ from .payloads import (
     content_hash,
     invoice_id_of,
     map_invoice,
+    usable_id,
 )
 from .raw import RawInvoice
 
@@ -94,7 +96,20 @@ class Incoming:
 
     @cached_property
     def value(self) -> Any:
-        return self._raw.value if self._raw else self.seen.payload
+        if self._raw is None:
+            return self.seen.payload
+        try:
+            return self._raw.value
+        except ValueError as err:
+            raise OrbPayloadError(f"It cannot be read: {err}") from err
+
+    def as_ascii(self) -> str:
+        """As JSON with everything escaped, to look at what a database refuses."""
+        try:
+            return json.dumps(self.value, default=str)
+        except OrbPayloadError:
+            text = self._raw.text if self._raw else ""
+            return text.encode("ascii", "backslashreplace").decode()
 
     @cached_property
     def content_hash(self) -> str:
@@ -118,9 +133,11 @@ def read_page(payloads: Sequence[Any], interval: Interval) -> list[Observation]:
     """Make observations of a page; what has no usable id gets an id that says so."""
     observations: dict[str, Observation] = {}
     for position, payload in enumerate(payloads):
-        value = payload.value if isinstance(payload, RawInvoice) else payload
         try:
-            invoice_id = invoice_id_of(value)
+            if isinstance(payload, RawInvoice):
+                invoice_id = usable_id(payload.id)
+            else:
+                invoice_id = invoice_id_of(payload)
         except OrbPayloadError:
             invoice_id = f"{NO_ID}, item {position} of a page)"
         observations[invoice_id] = Observation(invoice_id, payload, interval)

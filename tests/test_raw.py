@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_orb import exact_json
-from django_orb.raw import RawInvoice, split_page
+from django_orb import exact_json, raw
+from django_orb.raw import RawInvoice
 
 from .payloads import load
 
@@ -38,14 +38,19 @@ def test_cutting_a_page_is_reading_it(
     page = {"data": data, **more} if first else {**more, "data": data}
     text = json.dumps(page, indent=indent)
 
-    cut = split_page(text.encode())
+    cut = raw._split(text.encode())
+    cut_fast = raw._split_fast(text.encode())
 
     read = exact_json.loads(text)
-    assert [invoice.value for invoice in cut.invoices] == read.pop("data")
-    assert [exact_json.loads(one.text) for one in cut.invoices] == [
-        one.value for one in cut.invoices
-    ]
+    invoices = read.pop("data")
+    ids = [one.get("id") if isinstance(one, dict) else None for one in invoices]
+    for page in (cut, cut_fast):
+        assert [invoice.value for invoice in page.invoices] == invoices
+        assert [exact_json.loads(one.text) for one in page.invoices] == invoices
+        assert [one.id for one in page.invoices] == ids
     assert cut.envelope == read
+    metadata = read.get("pagination_metadata")
+    assert cut_fast.envelope == {"pagination_metadata": metadata}
 
 
 @pytest.mark.parametrize(
@@ -66,19 +71,22 @@ def test_cutting_a_page_is_reading_it(
         b'{"data": ' + b"[" * 200_000,
     ],
 )
-def test_what_is_no_page_is_refused(body: bytes) -> None:
+@pytest.mark.parametrize("split", [raw._split, raw._split_fast])
+def test_what_is_no_page_is_refused(split: Any, body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the caller words it
-        split_page(body)
+        split(body)
 
 
-def raw(**changes: Any) -> RawInvoice:
+def invoice(**changes: Any) -> RawInvoice:
     return RawInvoice.of({**load("invoice_issued"), **changes})
 
 
 def test_signatures_of_the_invoices_own_links_leave_the_digest_alone() -> None:
     assert (
-        raw(hosted_invoice_url="https://orb.test/i?sig=1", invoice_pdf=None).digest
-        == raw(hosted_invoice_url="https://orb.test/i?sig=2", invoice_pdf=None).digest
+        invoice(hosted_invoice_url="https://orb.test/i?sig=1", invoice_pdf=None).digest
+        == invoice(
+            hosted_invoice_url="https://orb.test/i?sig=2", invoice_pdf=None
+        ).digest
     )
 
 
@@ -101,7 +109,7 @@ def test_signatures_of_the_invoices_own_links_leave_the_digest_alone() -> None:
 def test_every_other_difference_changes_the_digest(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    assert raw(**one).digest != raw(**other).digest
+    assert invoice(**one).digest != invoice(**other).digest
 
 
 def test_value_is_exact() -> None:
