@@ -75,14 +75,15 @@ class Call:
         self.model_admin.message_user(self.request, text, level)
 
     def say_of_run(self, level: int, text: str, run: SyncRun) -> None:
-        """Leave a message that ends with a link to a run's progress."""
-        url = reverse(
-            "admin:django_orb_syncrun_change",
-            args=[run.pk],
-            current_app=self.model_admin.admin_site.name,
-        )
-        text = format_html('{} <a href="{}">See its progress.</a>', text, url)
-        self.model_admin.message_user(self.request, text, level)
+        """Leave a message that leads those who may see it to a run's progress."""
+        if self.request.user.has_perm("django_orb.view_syncrun"):
+            url = reverse(
+                "admin:django_orb_syncrun_change",
+                args=[run.pk],
+                current_app=self.model_admin.admin_site.name,
+            )
+            text = format_html('{} <a href="{}">See its progress.</a>', text, url)
+        self.say(level, text)
 
     def report(self, outcomes: Iterable[Outcome], *, logged: set[str]) -> None:
         """One message for each outcome; one entry of history, the first time."""

@@ -148,6 +148,15 @@ def test_sync_now_starts_a_run(finance: Client) -> None:
     assert response.headers["Location"] == LIST
 
 
+def test_who_may_not_see_runs_gets_no_link_to_them(log_in: Any) -> None:
+    client = log_in("view_invoice", "sync_invoice")
+
+    (message,) = told(client.post(f"{LIST}sync/"))
+
+    assert message == "success: Bringing the mirror up to date with Orb."
+    assert "syncrun" not in client.get(LIST).content.decode()
+
+
 def test_sync_now_joins_the_run_at_work(finance: Client) -> None:
     finance.post(f"{LIST}sync/")
     finance.post(f"{LIST}sync/")
