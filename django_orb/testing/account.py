@@ -63,7 +63,7 @@ class Account:
         self.lag = 0
         seeder = Seeder(seed, size, started)
         self._month = seeder.month
-        prefix = letters(digest(seed, "account")).upper()
+        prefix = letters(digest(seed, "account")).decode().upper()
         self.renderer = Renderer(
             seed,
             seeder.levels,

@@ -21,10 +21,11 @@ _NULL = b"null"
 
 def payment_values(row: Row, bill: Bill, chance: bytes) -> dict[str, bytes]:
     """What fills the invoice's slots; `chance` decides who used credit."""
-    values = _collection(row, bill)
-    values["amount_due"] = bill.total_json
-    values["customer_balance_transactions"] = _EMPTY
-    values["credit_notes"] = _EMPTY
+    values = {
+        "amount_due": bill.total_json,
+        "customer_balance_transactions": _EMPTY,
+        "credit_notes": _EMPTY,
+    }
     if bill.total > 0 and row.status != "draft":
         if chance[63] < 14 and row.status != "synced":
             # Orb does not let synced invoices use the balance:
@@ -32,7 +33,9 @@ def payment_values(row: Row, bill: Bill, chance: bytes) -> dict[str, bytes]:
             values |= _balance_used(row, bill, 7 + chance[62] % 40)
         elif chance[61] < 6 and row.status in {"issued", "paid"}:
             values |= _credit_note(row, bill)
-    values["payment_attempts"] = _attempts(row, values["amount_due"])
+    received = row.status == "paid" and bill.total
+    values["payment_received_at"] = stamp(row.settled) if received else _NULL
+    values |= _tried(row, values["amount_due"]) if row.attempts else _untried(row)
     return values
 
 
@@ -76,23 +79,30 @@ def _credit_note(row: Row, bill: Bill) -> dict[str, bytes]:
     }
 
 
-def _collection(row: Row, bill: Bill) -> dict[str, bytes]:
-    times = attempt_times(row)
-    paid = row.status == "paid"
-    failed = times[:-1] if paid else times
-    started = stamp(times[-1]) if times else _NULL
-    enabled = row.customer.collection == "auto"
+def _untried(row: Row) -> dict[str, bytes]:
+    enabled = b"true" if row.customer.collection == "auto" else b"false"
     return {
-        "auto_collection": _COLLECTION
-        % (
-            b"true" if enabled else b"false",
-            stamp(next_attempt(row)),
-            started,
-            len(times),
-        ),
-        "payment_started_at": started,
+        "auto_collection": _COLLECTION % (enabled, stamp(next_attempt(row)), _NULL, 0),
+        "payment_started_at": _NULL,
+        "payment_failed_at": _NULL,
+        "payment_attempts": _EMPTY,
+    }
+
+
+def _tried(row: Row, amount: bytes) -> dict[str, bytes]:
+    times = attempt_times(row)
+    failed = times[:-1] if row.status == "paid" else times
+    last = stamp(times[-1])
+    attempts = [
+        _attempt(row, n, amount, moment, n >= len(failed))
+        for n, moment in enumerate(times)
+    ]
+    following = stamp(next_attempt(row))
+    return {
+        "auto_collection": _COLLECTION % (b"true", following, last, len(times)),
+        "payment_started_at": last,
         "payment_failed_at": stamp(failed[-1]) if failed else _NULL,
-        "payment_received_at": stamp(row.settled) if paid and bill.total else _NULL,
+        "payment_attempts": b"[%b]" % b",".join(attempts),
     }
 
 
@@ -101,8 +111,6 @@ _COLLECTION = b'{"enabled":%b,"next_attempt_at":%b,"previously_attempted_at":%b,
 
 def attempt_times(row: Row) -> list[int]:
     """When payment was tried: the last time is when it was paid, if it was."""
-    if not row.attempts:
-        return []
     if row.status == "paid" and row.settled is not None:
         return [row.settled - RETRY * n for n in reversed(range(row.attempts))]
     first = (row.issued or row.date) + 3600
@@ -122,17 +130,6 @@ _ATTEMPT = (
     b'{"id":"%b","amount":%b,"created_at":%b,"payment_provider":"stripe",'
     b'"payment_provider_id":"pi_%b","receipt_pdf":%b,"succeeded":%b}'
 )
-
-
-def _attempts(row: Row, amount: bytes) -> bytes:
-    times = attempt_times(row)
-    if not times:
-        return _EMPTY
-    last = len(times) - 1
-    return b"[%b]" % b",".join(
-        _attempt(row, n, amount, moment, row.status == "paid" and n == last)
-        for n, moment in enumerate(times)
-    )
 
 
 def _attempt(row: Row, n: int, amount: bytes, moment: int, succeeded: bool) -> bytes:

@@ -49,8 +49,8 @@ _WORDS = {
     for word in (*STATUSES, "subscription", "partial", "one_off", *CURRENCY_FACTORS)
 }
 
-# Twelve letters for each line of the 86 that a digest makes.
-_LINE_IDS = Struct("12s" * MAX_LINES + "2x")
+# Twelve letters for each line of the 88 that a digest makes.
+_LINE_IDS = Struct("12s" * MAX_LINES + "4x")
 
 
 class Renderer:
@@ -102,7 +102,7 @@ class Renderer:
         values["total"] = bill.total_json
         values["discount"] = bill.discount
         values["discounts"] = bill.discounts
-        line_ids = _LINE_IDS.unpack(letters(chance).encode())
+        line_ids = _LINE_IDS.unpack(letters(chance))
         values["line_items"] = bill.lines.render(self._periods(row) + line_ids)
         return _INVOICE.render(values)
 

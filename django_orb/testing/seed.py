@@ -144,7 +144,7 @@ class Seeder:
             level -= level % 4
         key = BillKey(kind, customer.currency, region, discount, level, extra)
         return Row(
-            id=letters(chance[_ID_BYTES[source]]),
+            id=letters(chance[_ID_BYTES[source]]).decode(),
             number=0,
             date=date,
             due=date + customer.net_terms * DAY,
