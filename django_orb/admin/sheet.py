@@ -126,7 +126,11 @@ def read_sheet(invoice: Invoice) -> Sheet:
 
 
 def pretty(payload: Any) -> str:
-    return json.dumps(payload, cls=ExactJSONEncoder, indent=2, ensure_ascii=False)
+    """JSON to read, with Orb's own digits."""
+    try:
+        return json.dumps(payload, cls=ExactJSONEncoder, indent=2, ensure_ascii=False)
+    except ValueError:  # what no database would have stored, such as a NUL
+        return json.dumps(payload, default=str, indent=2)
 
 
 def read_address(address: Any) -> list[str]:

@@ -14,6 +14,7 @@ from django_orb.admin.sheet import (
     Row,
     Sheet,
     balance_applied,
+    pretty,
     read_address,
     read_sheet,
     read_tax_id,
@@ -231,6 +232,12 @@ def test_large_json_is_cut() -> None:
 
     assert sheet.is_json_cut
     assert len(sheet.raw_json) == 300_000
+
+
+def test_json_that_could_not_be_stored_is_shown_escaped() -> None:
+    assert pretty({"memo": "\0", "total": Decimal("1.50")}) == (
+        '{\n  "memo": "\\u0000",\n  "total": "1.50"\n}'
+    )
 
 
 ODD = st.recursive(
