@@ -30,7 +30,7 @@ from .database import run_in_transaction
 from .exceptions import OrbPayloadError
 from .models import Invoice, InvoiceFailure, InvoiceLineItem, InvoiceObservation
 from .payloads import SQLITE_EXACT_DIGITS, MappedInvoice
-from .tables import insert, upsert
+from .tables import claim, insert, upsert
 from .verdicts import (
     ABSENT,
     NO_ID,
@@ -229,9 +229,11 @@ class _Page:
         manager = InvoiceObservation.objects.using(self._using)
         unknown = [pk for pk in ids if pk not in self._known]
         if unknown:
-            manager.bulk_create(
-                [InvoiceObservation(invoice_id=pk) for pk in unknown],
-                ignore_conflicts=True,
+            empty = {"content_hash": "", "raw_digest": "", "version": 0}
+            claim(
+                InvoiceObservation,
+                [{"invoice": pk, **empty} for pk in unknown],
+                using=self._using,
             )
         elif connections[self._using].vendor == "sqlite":
             manager.filter(pk="").update(version=0)

@@ -16,8 +16,10 @@ from . import exact_json
 
 try:
     import msgspec
-except ImportError:  # the extra [fast] is not installed
-    msgspec = None  # type: ignore[assignment]
+except ImportError:
+    HAS_FAST = False
+else:
+    HAS_FAST = True
 
 # Orb signs these links anew; their query says nothing about the invoice.
 _SIGNED = re.compile(r'("(?:hosted_invoice_url|invoice_pdf)"\s*:\s*"[^"?]*)\?[^"]*"')
@@ -25,7 +27,7 @@ _LINKS = ('"hosted_invoice_url"', '"invoice_pdf"')
 _SPACE = re.compile(r"[ \t\r\n]*")
 _decoder = exact_json.ExactJSONDecoder()
 
-if msgspec is not None:
+if HAS_FAST:
 
     class _Head(msgspec.Struct):
         id: str
@@ -98,7 +100,7 @@ def split_page(body: bytes) -> RawPage:
     Raises:
         ValueError: it is not JSON, or no object with a list `data`.
     """
-    return _split(body) if msgspec is None else _split_fast(body)
+    return _split_fast(body) if HAS_FAST else _split(body)
 
 
 def _split_fast(body: bytes) -> RawPage:

@@ -20,7 +20,7 @@ from .exact_json import JSONText
 
 Row = Mapping[str, Any]
 
-# PostgreSQL's protocol counts parameters with 16 bits.
+# Of one statement, to keep it well below what servers take at once.
 _MAX_PARAMETERS = 60_000
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
@@ -41,6 +41,17 @@ def insert(model: type[models.Model], rows: Sequence[Row], *, using: str) -> Non
         _copy(connection, model, rows)
     else:
         _execute(connection, model, rows, conflict="")
+
+
+def claim(model: type[models.Model], rows: Sequence[Row], *, using: str) -> None:
+    """Insert rows, but for those whose key is there already."""
+    if not rows:
+        return
+    connection = connections[using]
+    if connection.vendor == "mysql":
+        _execute(connection, model, rows, conflict="", verb="INSERT IGNORE")
+    else:
+        _execute(connection, model, rows, conflict="ON CONFLICT DO NOTHING")
 
 
 def upsert(
@@ -65,6 +76,7 @@ def _execute(
     rows: Sequence[Row],
     *,
     conflict: str,
+    verb: str = "INSERT",
 ) -> None:
     names = tuple(rows[0])
     zone = connection.timezone_name
@@ -76,19 +88,34 @@ def _execute(
         ]
         for row in rows
     ]
-    head = f"INSERT INTO {_target(connection, model, names)} VALUES"
+    head = f"{verb} INTO {_target(connection, model, names)}"
     one = f"({', '.join(['%s'] * len(names))})"
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            cursor.executemany(f"{head} {one} {conflict}", parameters)
+            cursor.executemany(f"{head} VALUES {one} {conflict}", parameters)
+            return
+        if connection.vendor == "postgresql":
+            # A statement of the same text for any number of rows.
+            arrays = _arrays(connection, model, names)
+            columns = [list(column) for column in zip(*parameters, strict=True)]
+            sql = f"{head} SELECT * FROM unnest({arrays}) {conflict}"  # noqa: S608
+            cursor.execute(sql, columns)
             return
         size = _MAX_PARAMETERS // len(names)
         for start in range(0, len(parameters), size):
             batch = parameters[start : start + size]
             values = ", ".join([one] * len(batch))
             cursor.execute(
-                f"{head} {values} {conflict}", [value for row in batch for value in row]
+                f"{head} VALUES {values} {conflict}",
+                [value for row in batch for value in row],
             )
+
+
+def _arrays(
+    connection: BaseDatabaseWrapper, model: type[models.Model], names: Sequence[str]
+) -> str:
+    types = [_field(model, name).db_type(connection) for name in names]
+    return ", ".join(f"%s::{kind}[]" for kind in types)
 
 
 def _can_copy(connection: BaseDatabaseWrapper) -> bool:
