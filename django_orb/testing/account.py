@@ -31,9 +31,6 @@ from .templates import dumps
 
 Payload = dict[str, Any]
 
-# Accounts larger than this price their bills at the start.
-LARGE = 5_000
-
 
 @dataclass(frozen=True)
 class Terms:
@@ -62,7 +59,7 @@ class Account:
         self.started = started
         self.lag = 0
         seeder = Seeder(seed, size, started)
-        self._month = seeder.month
+        self.month = seeder.month
         prefix = letters(digest(seed, "account")).decode().upper()
         self.renderer = Renderer(
             seed,
@@ -77,6 +74,7 @@ class Account:
         self.numbers = self.size
         self.serial = 0
         self.balances: dict[str, Decimal] = {}
+        self.adjustments: dict[str, list[Payload]] = {}
         self.terms: dict[str, Terms] = {}
         self.items = {item_id(seed, name): name for name in item_names()}
         self.deleted: list[str] = []
@@ -84,13 +82,6 @@ class Account:
         self._schedule: list[tuple[int, str]] = []
         for row in rows:
             self._put_on_schedule(row)
-        if size > LARGE:
-            self._price_everything(rows)
-
-    def _price_everything(self, rows: Iterable[Row]) -> None:
-        """Price the bills of a large account at once: its first reader is in a hurry."""
-        for key in {row.bill for row in rows}:
-            self.renderer.bill(key)
 
     def warm(self) -> None:
         """Serialise the newest invoices, as many as are kept."""
@@ -245,7 +236,10 @@ class Account:
         self.deleted.append(row.id)
 
     def balance(self, row: Row) -> Decimal:
-        return self.balances.get(row.customer.id, ZERO)
+        return self.balance_of(row.customer.id)
+
+    def balance_of(self, customer_id: str) -> Decimal:
+        return self.balances.get(customer_id, ZERO)
 
     def new_id(self, kind: str) -> str:
         self.serial += 1
@@ -315,7 +309,7 @@ class Account:
             r.period > row.period for r in rows if r.status == "draft"
         ):
             return
-        month = self._month + row.period + 1
+        month = self.month + row.period + 1
         date = month_start(month, customer.billing_day, customer.region.time_zone)
         self.add(
             Row(

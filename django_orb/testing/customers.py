@@ -74,12 +74,12 @@ _SECOND = [
     "Systems",
 ]
 _UNICODE = (
-    "müller-maschinenbau",
-    "société-lumière-données",
+    "Müller Maschinenbau",
+    "Société Lumière",
     "東京ソフトウェア",
-    "åkerlund-ström",
-    "łódź-fintech",
-    "naïve-robotics-🤖",
+    "Åkerlund Ström",
+    "Łódź Fintech",
+    "Naïve Robotics 🤖",
 )
 
 
@@ -88,6 +88,7 @@ class Customer:
     """Someone who is billed; what an invoice says about them, ready to be sent."""
 
     id: str
+    name: str
     external_id: str | None
     region: Region
     plan: str | None
@@ -120,7 +121,8 @@ def make_customer(seed: int, index: int, months: int) -> Customer:
     chance = random.Random(f"{seed}/customer/{index}")  # noqa: S311
     region = _pick(chance, {r: r.weight for r in REGIONS.values()})
     customer_id = make_id(seed, "customer", index)
-    external_id = _external_id(chance, index)
+    name = _name(index)
+    external_id = None if index % 17 == 11 else name.lower().replace(" ", "-")
     # Some customers only ever get single invoices.
     plan = None if index % 19 == 7 else _pick(chance, PLAN_WEIGHTS)
     subscription_id = make_id(seed, "subscription", index) if plan else None
@@ -128,6 +130,7 @@ def make_customer(seed: int, index: int, months: int) -> Customer:
     first_month, last_month = _tenure(chance, index, months)
     return Customer(
         id=customer_id,
+        name=name,
         external_id=external_id,
         region=region,
         plan=plan,
@@ -157,18 +160,16 @@ def _pick(chance: random.Random, weights: dict[Any, int]) -> Any:
     return chance.choices(list(weights), list(weights.values()))[0]
 
 
-def _external_id(chance: random.Random, index: int) -> str | None:
-    if index % 17 == 11:
-        return None
+def _name(index: int) -> str:
     if index % 23 == 5:
         name = _UNICODE[index // 23 % len(_UNICODE)]
     else:
         # All pairs of the two lists come before one comes again.
         first = _FIRST[index % len(_FIRST)]
         second = _SECOND[(index + index // len(_FIRST)) % len(_SECOND)]
-        name = f"{first}-{second}".lower()
+        name = f"{first} {second}"
     pairs = len(_FIRST) * len(_SECOND)
-    return name if index < len(_UNICODE) * 23 else f"{name}-{index // pairs + 2}"
+    return name if index < len(_UNICODE) * 23 else f"{name} {index // pairs + 2}"
 
 
 def _collection(chance: random.Random, plan: str | None) -> str:

@@ -279,11 +279,6 @@ class Operations:
             created=self._account.moment(),
         )
 
-    def set_balance(self, customer_id: str, amount: Decimal) -> None:
-        with self._account.opened():
-            customer = self._customer(customer_id)
-            self._account.balances[customer.id] = amount
-
     def _demand(self, invoice_id: str, *statuses: str, to: str) -> tuple[Row, Payload]:
         # Own choice of type and words: Orb's for a wrong status are not public.
         row = self._account.row(invoice_id)

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Request, Response
 
 from .account import Account
 from .bodies import json_body
+from .customer_records import CustomerRecords
 from .events import EventQuery
 from .operations import Operations
 from .problems import Problem, invalid, unknown
@@ -44,6 +45,11 @@ _ROUTES = """
     POST   /invoice_line_items                             create_invoice_line_item
     DELETE /invoices/<invoice_id>/invoice_line_items/<line_item_id> \
                                                            delete_invoice_line_item
+    GET    /customers                                      list_customers
+    GET    /customers/external_customer_id/<external_id>   fetch_customer_by_external_id
+    GET    /customers/<customer_id>                        fetch_customer
+    GET    /customers/<customer_id>/balance_transactions   list_balance_transactions
+    POST   /customers/<customer_id>/balance_transactions   create_balance_transaction
     GET    /webhook_events                                 list_webhook_events
     GET    /webhook_events/<event_id>                      fetch_webhook_event
 """
@@ -79,9 +85,12 @@ def match(request: Request) -> tuple[str, dict[str, Any]]:
 class Routes:
     """A method for each route; those that return a dict answer 200."""
 
-    def __init__(self, account: Account, operations: Operations) -> None:
+    def __init__(
+        self, account: Account, operations: Operations, customers: CustomerRecords
+    ) -> None:
         self._account = account
         self._operations = operations
+        self._customers = customers
         self.has_webhook_events = True
 
     def run(self, request: Request, route: str, arguments: dict[str, Any]) -> Response:
@@ -162,6 +171,30 @@ class Routes:
         return self._operations.regenerate(invoice_id, "receipt")
 
     # Webhook events
+
+    # Customers
+
+    def _list_customers(self, request: Request) -> Response:
+        return page_response(*self._customers.page(request.args))
+
+    def _fetch_customer(self, request: Request, customer_id: str) -> Any:
+        return self._customers.fetch(customer_id)
+
+    def _fetch_customer_by_external_id(self, request: Request, external_id: str) -> Any:
+        return self._customers.fetch_by_external_id(external_id)
+
+    def _list_balance_transactions(
+        self, request: Request, customer_id: str
+    ) -> Response:
+        return page_response(*self._customers.transactions(customer_id, request.args))
+
+    def _create_balance_transaction(
+        self, request: Request, customer_id: str
+    ) -> Response:
+        entry = self._customers.adjust(customer_id, json_body(request))
+        return json_response(entry, 201)
+
+    # Events
 
     def _list_webhook_events(self, request: Request) -> Response:
         self._demand_webhook_events()

@@ -13,6 +13,7 @@ from .account import Account
 from .app import Options, OrbApp
 from .clock import Clock
 from .control import ControlApp, Switch
+from .customer_records import CustomerRecords
 from .faults import Fault, Faults
 from .idempotency import IdempotencyKeys
 from .journal import Journal, LoggedRequest
@@ -59,7 +60,8 @@ class OrbSandbox:
     def _set_up(self, account: Account) -> None:
         self._account = account
         self._operations = Operations(account)
-        self._routes = Routes(account, self._operations)
+        self._customers = CustomerRecords(account)
+        self._routes = Routes(account, self._operations, self._customers)
         self._keys = IdempotencyKeys(account.clock)
         self._faults = Faults()
         self._limits = RateLimits()
@@ -169,6 +171,10 @@ class OrbSandbox:
         """Subscriptions; `with_upcoming` leaves out those that have ended."""
         return self._account.subscription_ids(with_upcoming=with_upcoming)
 
+    def customer(self, customer_id: str) -> dict[str, Any]:
+        """The customer as the API would show it; invoices carry no names."""
+        return self._customers.fetch(customer_id)
+
     def customer_ids(self) -> list[str]:
         return list(self._account.customers)
 
@@ -241,7 +247,7 @@ class OrbSandbox:
 
     def set_balance(self, customer_id: str, amount: str) -> None:
         """What the customer has to their credit; it is used up at the next issue."""
-        self._operations.set_balance(customer_id, Decimal(amount))
+        self._customers.set_balance(customer_id, Decimal(amount))
 
     def advance(self, step: timedelta) -> None:
         """Move the clock on; drafts whose time comes meanwhile are issued."""

@@ -32,6 +32,7 @@ def dump(account: Account) -> dict[str, Any]:
             "serial": account.serial,
             "lag": account.lag,
             "balances": {k: str(v) for k, v in account.balances.items()},
+            "adjustments": account.adjustments,
             "terms": {k: [t.net_terms, t.due] for k, t in account.terms.items()},
             "items": account.items,
             "deleted": account.deleted,
@@ -119,6 +120,7 @@ def _restore_rest(account: Account, dumped: dict[str, Any]) -> None:
     account.lag = dumped["lag"]
     account.items = dumped["items"]
     account.deleted = dumped["deleted"]
+    account.adjustments = dumped["adjustments"]
     account.balances = {k: Decimal(v) for k, v in dumped["balances"].items()}
     account.terms = {k: Terms(*v) for k, v in dumped["terms"].items()}
     account.lagging = {k: Lagging(p, n) for k, p, n in dumped["lagging"]}

@@ -14,8 +14,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from django_orb import testing
-from django_orb.testing import OrbSandbox, render
-from django_orb.testing.__main__ import main
+from django_orb.testing import OrbSandbox, __main__, render
 from django_orb.testing.calendars import zone
 from django_orb.testing.clock import Clock
 from django_orb.testing.templates import Template, slot, text_slot
@@ -147,7 +146,9 @@ def test_without_werkzeug(monkeypatch, capsys):
     assert capsys.readouterr().err == f"{testing.MISSING}\n"
 
 
-def test_main_runs_until_it_is_told_to_stop(capsys):
+@pytest.mark.parametrize("warmed", [0, 20_000])
+def test_main_runs_until_it_is_told_to_stop(capsys, monkeypatch, warmed):
+    monkeypatch.setattr(__main__, "WARMED", warmed)
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
 
@@ -160,7 +161,7 @@ def test_main_runs_until_it_is_told_to_stop(capsys):
     stopper = threading.Thread(target=stop, daemon=True)
     stopper.start()
     try:
-        assert main(["--invoices", "3", "--seed", "2"]) == 0
+        assert __main__.main(["--invoices", "3", "--seed", "2"]) == 0
     finally:
         stopper.join()
         for number, handler in zip(numbers, before, strict=True):
