@@ -10,12 +10,13 @@ import requests
 from orb import Orb
 
 from django_orb import __version__
-from django_orb.client import InvoiceFilters, OrbClient, next_cursor
+from django_orb.client import OrbClient, next_cursor
 from django_orb.exceptions import (
     OrbConfigurationError,
     OrbInputError,
     OrbResponseError,
 )
+from django_orb.filters import InvoiceFilters
 
 from .loopback import Answer, loopback
 

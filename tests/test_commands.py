@@ -12,10 +12,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.core.management.base import OutputWrapper
 
-from django_orb import tasks
 from django_orb.management.progress import ProgressPrinter
 from django_orb.models import Invoice, SyncRun, SyncWindow
 
+from .test_tasks import catch_messages
 from .workers import wait_for
 
 if TYPE_CHECKING:
@@ -95,10 +95,7 @@ def test_invoice_that_fails_makes_the_command_fail(
 def test_without_in_process_workers_do_it(
     any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    messages: list[Any] = []
-    monkeypatch.setattr(
-        tasks, "publish", lambda task, *args: messages.append(args) is None
-    )
+    messages = catch_messages(monkeypatch)
 
     assert "Started Incremental sync" in run_command()
     assert len(messages) == 2

@@ -44,10 +44,10 @@ def test_cutting_a_page_is_reading_it(
     read = exact_json.loads(text)
     invoices = read.pop("data")
     ids = [one.get("id") if isinstance(one, dict) else None for one in invoices]
-    for page in (cut, cut_fast):
-        assert [invoice.value for invoice in page.invoices] == invoices
-        assert [exact_json.loads(one.text) for one in page.invoices] == invoices
-        assert [one.id for one in page.invoices] == ids
+    for split in (cut, cut_fast):
+        assert [invoice.value for invoice in split.invoices] == invoices
+        assert [exact_json.loads(one.text) for one in split.invoices] == invoices
+        assert [one.id for one in split.invoices] == ids
     assert cut.envelope == read
     metadata = read.get("pagination_metadata")
     assert cut_fast.envelope == {"pagination_metadata": metadata}

@@ -24,6 +24,7 @@ from django_orb.models import (
     SyncWindow,
 )
 from django_orb.raw import RawPage
+from django_orb.steps import take_step
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -98,8 +99,7 @@ def test_second_run_finds_nothing_to_write(
 def test_incremental_run_finds_every_exit_from_draft_and_issued(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:
-    old = {"days_ago": 400}
-    paid, voided, deleted = (orb.add_invoice(**old)["id"] for _ in range(3))
+    paid, voided, deleted = (orb.add_invoice(days_ago=400)["id"] for _ in range(3))
     orb.update_invoice(deleted, status="draft")
     services.sync_invoices(mode="full")
     orb.mark_paid(paid)
@@ -279,11 +279,11 @@ def test_run_goes_on_where_its_worker_died(
     commit = windows._commit_step
     commits = []
 
-    def die_once(*args: Any, **options: Any) -> bool:
+    def die_once(*args: Any, **options: Any) -> None:
         commits.append(args)
         if len(commits) == 2:
             raise KeyboardInterrupt
-        return commit(*args, **options)
+        commit(*args, **options)
 
     monkeypatch.setattr(windows, "_commit_step", die_once)
     start_of_time = database_now(any_committed_database) - timedelta(days=9999)
@@ -358,7 +358,6 @@ def test_same_page_done_by_two_workers_counts_once(
     start("incremental")
     window = SyncWindow.objects.get(position=0)
     lease = take(window)
-    take_step = windows.take_step
 
     def overtaken(*args: Any) -> Any:
         step = take_step(*args)

@@ -33,7 +33,13 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...]]]:
-    """What was handed to the broker, which does nothing with it."""
+    return catch_messages(monkeypatch)
+
+
+def catch_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[tuple[str, tuple[Any, ...]]]:
+    """What is handed to the broker from now on, which does nothing with it."""
     messages: list[tuple[str, tuple[Any, ...]]] = []
 
     def publish(task: Any, *args: Any, **options: Any) -> bool:
@@ -181,14 +187,9 @@ def test_broker_that_is_away_loses_nothing(
         tasks.sync_invoices()
     assert "The broker took no message" in caplog.text
 
-    messages: list[Any] = []
-    monkeypatch.setattr(
-        tasks,
-        "publish",
-        lambda task, *args, **options: bool(messages.append(args)) or True,
-    )
+    sent = catch_messages(monkeypatch)
     tasks.recover()
-    assert len(messages) == SyncWindow.objects.filter(state="pending").count()
+    assert len(sent) == SyncWindow.objects.filter(state="pending").count()
 
 
 def test_recover_takes_up_windows_whose_worker_went_silent(
