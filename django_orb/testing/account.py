@@ -14,7 +14,7 @@ from typing import Any
 
 from . import lifecycle
 from .bills import item_id
-from .calendars import DAY, month_start, parsed, stamp
+from .calendars import DAY, month_start, stamp
 from .catalog import item_names
 from .clock import Clock
 from .events import Events
@@ -44,7 +44,7 @@ class Terms:
 class Lagging:
     """A state that readers are not shown yet."""
 
-    payload: Payload
+    body: bytes
     reads: int
 
 
@@ -97,7 +97,7 @@ class Account:
             for row_id, lagging in list(self.lagging.items()):
                 if lagging.reads <= 0:
                     del self.lagging[row_id]
-                    self._publish(self.index.by_id[row_id], lagging.payload)
+                    self._publish(self.index.by_id[row_id], lagging.body)
             self._let_time_pass()
             yield
 
@@ -164,9 +164,7 @@ class Account:
 
     def amount(self, row: Row) -> Decimal:
         # Own choice: the documents do not say which amount the filters mean.
-        if row.payload is not None:
-            return Decimal(row.payload["total"])
-        return self.renderer.bill(row.bill).total
+        return self.renderer.bill(row.bill).total if row.total is None else row.total
 
     def upcoming(self, subscription_id: str) -> Payload:
         """
@@ -176,7 +174,7 @@ class Account:
         """
         with self.opened():
             for row in self._drafts_of(subscription_id):
-                payload = dict(self.read(row))
+                payload: Payload = json.loads(self.renderer.invoice(row))
                 payload["target_date"] = payload.pop("invoice_date")
                 return payload
         raise unknown("Subscription", subscription_id)
@@ -188,13 +186,16 @@ class Account:
         return sorted(drafts, key=lambda row: row.date)
 
     def read(self, row: Row) -> Payload:
-        payload: Payload = json.loads(self.renderer.invoice(row))
+        payload: Payload = json.loads(self.renderer.state(row))
         return payload
 
     def current(self, row: Row) -> Payload:
         """The newest state of it, for those who change it."""
         lagging = self.lagging.get(row.id)
-        return dict(lagging.payload) if lagging else self.read(row)
+        if lagging is None:
+            return self.read(row)
+        payload: Payload = json.loads(lagging.body)
+        return payload
 
     def _count_read(self, row: Row) -> None:
         lagging = self.lagging.get(row.id)
@@ -207,12 +208,13 @@ class Account:
         self, row: Row, payload: Payload, event: str = "", **facts: Any
     ) -> Payload:
         """Change an invoice, and tell of it as `invoice.<event>`."""
+        body = dumps(payload)
         if event:
-            self.events.add(f"invoice.{event}", payload, self.moment(), **facts)
+            self.events.add(f"invoice.{event}", body, self.moment(), facts)
         if self.lag:
-            self.lagging[row.id] = Lagging(payload, self.lag)
+            self.lagging[row.id] = Lagging(body, self.lag)
         else:
-            self._publish(row, payload)
+            self._publish(row, body)
         return payload
 
     def apply(
@@ -221,9 +223,9 @@ class Account:
         self.balances[row.customer.id] = change.balance
         return self.write(row, change.payload, event, **facts)
 
-    def _publish(self, row: Row, payload: Payload) -> None:
+    def _publish(self, row: Row, body: bytes) -> None:
         self.index.remove(row)
-        row.replace_payload(payload, dumps(payload))
+        row.become(json.loads(body), body)
         self.add(row)
 
     def add(self, row: Row) -> None:
@@ -285,7 +287,6 @@ class Account:
             self.balance(row),
             moment,
             self._due(row),
-            self.renderer.links,
         )
         paid = change.payload["status"] == "paid"
         issued = self.apply(row, change, "issued", automatically_marked_as_paid=paid)
@@ -336,6 +337,4 @@ class Account:
 
 
 def _next_collection(row: Row) -> int | None:
-    if row.payload is not None:
-        return parsed(row.payload["auto_collection"]["next_attempt_at"])
-    return next_attempt(row)
+    return row.next_attempt if row.changed else next_attempt(row)

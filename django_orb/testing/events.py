@@ -7,6 +7,7 @@ Own choices, as the documents are silent: events are kept from the sandbox's sta
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ class Event:
     moment: int
     type: str
     properties: dict[str, Any]
-    invoice: dict[str, Any] = field(repr=False)
+    body: bytes = field(repr=False)
 
     def payload(self) -> dict[str, Any]:
         """The body of the webhook."""
@@ -35,7 +36,7 @@ class Event:
             **self.summary(),
             "payload_style": "expanded",
             "properties": self.properties,
-            "invoice": self.invoice,
+            "invoice": json.loads(self.body),
         }
 
     def summary(self) -> dict[str, Any]:
@@ -60,11 +61,12 @@ class Events:
         self._kept: deque[Event] = deque(maxlen=KEPT)
 
     def add(
-        self, type: str, invoice: dict[str, Any], moment: int, **properties: Any
+        self, type: str, body: bytes, moment: int, properties: dict[str, Any]
     ) -> None:
+        """Something happened to the invoice whose JSON is `body`."""
         serial = next(self._serials)
         event_id = make_id(self._seed, "event", serial)
-        self._kept.append(Event(serial, event_id, moment, type, properties, invoice))
+        self._kept.append(Event(serial, event_id, moment, type, properties, body))
 
     def newest_first(self) -> Iterator[Event]:
         return reversed(self._kept)

@@ -10,7 +10,7 @@ from .calendars import shown
 from .customers import Customer
 from .ids import make_id
 from .lines import tax_amounts, totals
-from .links import Links
+from .links import links
 from .money import ZERO, money
 from .payments import MAX_ATTEMPTS, RETRY, balance_entry
 
@@ -45,10 +45,10 @@ def issue(
     balance: Decimal,
     moment: int,
     due: int,
-    links: Links,
 ) -> Change:
     """Freeze a draft: tax, due date, the customer's balance, the links."""
     lines = [_taxed(line, customer) for line in payload["line_items"]]
+    portal, pdf = links(payload["id"])
     issued = with_totals(payload | {"line_items": lines}) | {
         "status": "issued",
         "issued_at": shown(moment),
@@ -56,7 +56,8 @@ def issue(
         "scheduled_issue_at": None,
         "eligible_to_issue_at": None,
         "will_auto_issue": False,
-        **links.fields(payload["id"]),
+        "hosted_invoice_url": portal,
+        "invoice_pdf": pdf,
     }
     change = _with_balance_applied(issued, balance, moment)
     change = _with_small_amount_carried_over(change, moment)

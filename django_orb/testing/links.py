@@ -4,29 +4,30 @@ import secrets
 from typing import Any
 
 
-class Links:
-    """The portal and PDF links; signed anew on every read when that is asked for."""
+def links(invoice_id: str) -> tuple[str, str]:
+    """hosted_invoice_url and invoice_pdf, as they are kept."""
+    # Made of the id itself: they are put into every answer, and hashing is dear.
+    key = f"{invoice_id[::-1]}{invoice_id}"
+    return _portal(key), _pdf(key)
 
-    def __init__(self) -> None:
-        self.signed_anew = False
 
-    def of(self, invoice_id: str) -> tuple[str, str]:
-        """hosted_invoice_url and invoice_pdf."""
-        # Made of the id itself: they are put into every answer, and hashing is dear.
-        token = file = f"{invoice_id[::-1]}{invoice_id}"
-        if self.signed_anew:
-            fresh = secrets.token_hex(16)
-            token, file = f"{token}.{fresh}", f"{file}?signature={fresh}"
-        return (
-            f"https://portal.withorb.com/view?token={token}",
-            f"https://assets.withorb.com/invoice/SANDBOX/{file}",
-        )
+def signed_links(invoice_id: str) -> tuple[str, str]:
+    """The same with a signature that is never the same."""
+    key = f"{invoice_id[::-1]}{invoice_id}"
+    fresh = secrets.token_hex(16)
+    return _portal(f"{key}.{fresh}"), _pdf(f"{key}?signature={fresh}")
 
-    def fields(self, invoice_id: str) -> dict[str, str]:
-        portal, pdf = self.of(invoice_id)
-        return {"hosted_invoice_url": portal, "invoice_pdf": pdf}
 
-    def refreshed(self, payload: dict[str, Any]) -> dict[str, Any]:
-        if payload["invoice_pdf"] is None:
-            return payload
-        return payload | self.fields(payload["id"])
+def _portal(token: str) -> str:
+    return f"https://portal.withorb.com/view?token={token}"
+
+
+def _pdf(file: str) -> str:
+    return f"https://assets.withorb.com/invoice/SANDBOX/{file}"
+
+
+def with_signed_links(payload: dict[str, Any]) -> dict[str, Any]:
+    if payload["invoice_pdf"] is None:
+        return payload
+    portal, pdf = signed_links(payload["id"])
+    return payload | {"hosted_invoice_url": portal, "invoice_pdf": pdf}

@@ -180,7 +180,7 @@ class Operations:
     def _begin(self, row: Row, payload: Payload) -> Payload:
         """Let a new draft in, and issue it where its date has come already."""
         account = self._account
-        row.replace_payload(payload, dumps(payload))
+        row.become(payload, dumps(payload))
         account.add(row)
         now = account.moment()
         if payload["will_auto_issue"] and row.date <= now:
@@ -240,7 +240,7 @@ class Operations:
             new = NewLine(Decimal(amount), Decimal(1), today, today, name)
             payload = account.read(row) | {"line_items": [self._line(new, row)]}
             payload = lifecycle.with_totals(payload)
-            row.replace_payload(payload, dumps(payload))
+            row.become(payload, dumps(payload))
             account.add(row)
             self._bring_to(status, row.id)
             return self.update_anyhow(row.id, changes) if changes else self._now(row)

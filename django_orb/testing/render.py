@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Callable
 from functools import lru_cache
 from struct import Struct
 
@@ -11,10 +13,12 @@ from .calendars import DAY, month_start, shown_bytes, stamp
 from .catalog import CURRENCY_FACTORS
 from .customers import Customer
 from .ids import digest, letters
-from .links import Links
+from .links import links, signed_links, with_signed_links
 from .payments import payment_values
 from .rows import STATUSES, Row
 from .templates import Template, dumps, quoted, slot
+
+LinksOf = Callable[[str], tuple[str, str]]
 
 # Bodies are kept up to this size; a larger account is rendered again on each read.
 KEPT_BYTES = 128_000_000
@@ -55,7 +59,7 @@ _LINE_IDS = Struct("12s" * MAX_LINES + "4x")
 
 class Renderer:
     def __init__(self, seed: int, levels: int, first_month: int, prefix: str) -> None:
-        self.links = Links()
+        self.signs_links = False
         self._book = PriceBook(seed)
         self._levels = levels
         self._first_month = first_month
@@ -71,11 +75,18 @@ class Renderer:
         return bill
 
     def invoice(self, row: Row) -> bytes:
-        if self.links.signed_anew:
-            return self._signed_anew(row)
+        """What a reader is shown."""
+        if not self.signs_links:
+            return self.state(row)
+        if row.changed and row.body is not None:
+            return dumps(with_signed_links(json.loads(row.body)))
+        return self._derived(row, signed_links)
+
+    def state(self, row: Row) -> bytes:
+        """What it is, apart from signatures."""
         if row.body is not None:
             return row.body
-        body = dumps(row.payload) if row.payload else self._derived(row)
+        body = self._derived(row, links)
         if len(body) <= self._room:
             self._room -= len(body)
             row.body = body
@@ -83,19 +94,14 @@ class Renderer:
 
     def keep(self, row: Row) -> bool:
         """Serialise it ahead of time; False when there is no room for more."""
-        self.invoice(row)
+        self.state(row)
         return row.body is not None
 
-    def _signed_anew(self, row: Row) -> bytes:
-        if row.payload is None:
-            return self._derived(row)
-        return dumps(self.links.refreshed(row.payload))
-
-    def _derived(self, row: Row) -> bytes:
+    def _derived(self, row: Row, links_of: LinksOf) -> bytes:
         bill = self.bill(row.bill)
         chance = hashlib.blake2b(row.id.encode(), key=self._key).digest()
         values = payment_values(row, bill, chance)
-        self._add_identity(values, row)
+        self._add_identity(values, row, links_of)
         _add_times(values, row)
         _add_customer(values, row)
         values["subtotal"] = bill.subtotal_json
@@ -106,7 +112,9 @@ class Renderer:
         values["line_items"] = bill.lines.render(self._periods(row) + line_ids)
         return _INVOICE.render(values)
 
-    def _add_identity(self, values: dict[str, bytes], row: Row) -> None:
+    def _add_identity(
+        self, values: dict[str, bytes], row: Row, links_of: LinksOf
+    ) -> None:
         values["id"] = quoted(row.id)
         values["invoice_number"] = b'"%b-%05d"' % (self._prefix, row.number)
         values["invoice_source"] = _WORDS[row.source]
@@ -114,7 +122,7 @@ class Renderer:
         # Drafts have no links yet (the sheet's sample of a draft; confidence low).
         values["hosted_invoice_url"] = values["invoice_pdf"] = _NULL
         if row.status != "draft":
-            portal, pdf = self.links.of(row.id)
+            portal, pdf = links_of(row.id)
             values["hosted_invoice_url"] = quoted(portal)
             values["invoice_pdf"] = quoted(pdf)
 

@@ -357,11 +357,11 @@ class OrbSandbox:
     @property
     def sign_links(self) -> bool:
         """Whether hosted_invoice_url and invoice_pdf differ on every read."""
-        return self._account.renderer.links.signed_anew
+        return self._account.renderer.signs_links
 
     @sign_links.setter
     def sign_links(self, wanted: bool) -> None:
-        self._account.renderer.links.signed_anew = wanted
+        self._account.renderer.signs_links = wanted
 
     @property
     def latency_ms(self) -> float:

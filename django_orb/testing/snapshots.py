@@ -6,6 +6,7 @@ Faults, options and the journal are not part of it.
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -37,7 +38,7 @@ def dump(account: Account) -> dict[str, Any]:
             "items": account.items,
             "deleted": account.deleted,
             "changed": [_dump_row(row, account) for row in _changed(account)],
-            "lagging": [[k, v.payload, v.reads] for k, v in account.lagging.items()],
+            "lagging": [_dump_lagging(*item) for item in account.lagging.items()],
             "events": [_dump_event(e) for e in account.events.oldest_first()],
         }
 
@@ -46,7 +47,7 @@ def _changed(account: Account) -> list[Row]:
     return [
         row
         for row in account.index.newest_first()
-        if row.payload is not None or row.number > account.size
+        if row.changed or row.number > account.size
     ]
 
 
@@ -61,7 +62,11 @@ def _dump_row(row: Row, account: Account) -> dict[str, Any]:
 
 
 def _dump_event(event: Event) -> list[Any]:
-    return [event.moment, event.type, event.invoice, event.properties]
+    return [event.moment, event.type, json.loads(event.body), event.properties]
+
+
+def _dump_lagging(row_id: str, lagging: Lagging) -> list[Any]:
+    return [row_id, json.loads(lagging.body), lagging.reads]
 
 
 def load(dumped: dict[str, Any]) -> Account:
@@ -94,7 +99,7 @@ def _restore_invoices(account: Account, dumped: dict[str, Any]) -> None:
             row = _new_row(account, fields)
         else:
             account.index.remove(row)
-        row.replace_payload(payload, dumps(payload))
+        row.become(payload, dumps(payload))
         account.add(row)
 
 
@@ -123,6 +128,6 @@ def _restore_rest(account: Account, dumped: dict[str, Any]) -> None:
     account.adjustments = dumped["adjustments"]
     account.balances = {k: Decimal(v) for k, v in dumped["balances"].items()}
     account.terms = {k: Terms(*v) for k, v in dumped["terms"].items()}
-    account.lagging = {k: Lagging(p, n) for k, p, n in dumped["lagging"]}
+    account.lagging = {k: Lagging(dumps(p), n) for k, p, n in dumped["lagging"]}
     for moment, kind, invoice, properties in dumped["events"]:
-        account.events.add(kind, invoice, moment, **properties)
+        account.events.add(kind, dumps(invoice), moment, properties)
