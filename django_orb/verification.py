@@ -8,18 +8,19 @@ showed go to a file, and differences are handed on as they are found.
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
+from time import sleep  # by name: pacing has its own pauses
 from typing import Any, TypeGuard
 
 from django.db import connections
 
 from . import mirror, runs
-from .client import OrbClient, next_cursor
+from .account import open_account
+from .client import next_cursor
 from .comparison import (
     INVOICE_COLUMNS,
     LINE_COLUMNS,
@@ -116,9 +117,8 @@ class Verification(Iterator[Difference]):
         return self.differences == self.repaired
 
     def _run(self, invoice_ids: Sequence[str] | None) -> Iterator[Difference]:
-        client = OrbClient.from_settings(retries=RETRIES)
-        with client, closing(_Notes()) as self._notes:
-            self._client = client
+        account = open_account(using=self._using, retries=RETRIES)
+        with account as self._client, closing(_Notes()) as self._notes:
             if invoice_ids is None:
                 yield from self._list()
                 yield from self._unlisted()
@@ -213,7 +213,7 @@ class Verification(Iterator[Difference]):
             if not found or self._patience < seconds:
                 break
             self._patience -= seconds
-            time.sleep(seconds)
+            sleep(seconds)
             found = self._look(invoice_id)
         return found
 

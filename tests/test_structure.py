@@ -47,7 +47,7 @@ ALLOWED = {
     "steps": "client clock exceptions mirror models payloads raw refresh",
     "windows": "client clock conf exceptions mirror models pacing refresh steps",
     "runs": "client clock conf exceptions mirror models signals steps windows",
-    "verification": "client comparison conf exceptions inputs mirror models runs",
+    "verification": "account client comparison conf exceptions inputs mirror models runs",
     "operations": "client clock conf exceptions models",
     "services": (
         "account client clock conf exceptions inputs mirror models operations payloads "
