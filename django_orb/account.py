@@ -11,6 +11,7 @@ from .client import OrbClient
 from .exceptions import OrbAccountError, OrbNotFoundError, OrbURLNotFoundError
 from .models import Invoice, MirroredAccount
 from .pacing import PacedClient
+from .tables import upsert
 
 PROBES = 3
 
@@ -57,10 +58,12 @@ def require_same_account(client: OrbClient, *, using: str) -> None:
             f"database: it does not know {', '.join(probes)}. Use a key of the "
             "mirror's account, or a database of its own for the other one."
         )
-    accounts.update_or_create(
-        pk=1,
-        defaults={"fingerprint": client.fingerprint, "confirmed_at": timezone.now()},
-    )
+    row = {
+        "id": 1,
+        "fingerprint": client.fingerprint,
+        "confirmed_at": timezone.now(),
+    }
+    upsert(MirroredAccount, [row], key=["id"], using=using)
 
 
 def _knows(client: OrbClient, invoice_id: str) -> bool:

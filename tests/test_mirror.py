@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import copy
 import re
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -416,6 +419,30 @@ def test_writers_of_overlapping_pages_neither_deadlock_nor_fail(
     assert InvoiceLineItem.objects.count() == 180
     newest = {int((one.ended_at - NOON).total_seconds()) for one in observations()}
     assert max(newest) == 85
+
+
+def test_processes_that_write_overlapping_pages_do_not_fail(
+    any_committed_database: str, process_environment: Callable[[], dict[str, str]]
+) -> None:
+    command = [sys.executable, "-m", "tests.write_pages"]
+    processes = [
+        subprocess.Popen(
+            [*command, str(number)],
+            env=process_environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+
+    assert errors == ["", "", ""]
+    assert Invoice.objects.count() == 60
+    assert InvoiceLineItem.objects.count() == 180
+    # The newest page of all was the last of process 2, number 9: draft.
+    assert set(statuses().values()) <= {"draft", "issued", "paid"}
+    assert statuses()["inv0059"] == "draft"
 
 
 def observations() -> list[Any]:

@@ -34,14 +34,14 @@ ALLOWED = {
     "client": "conf exceptions filters raw transport",
     "webhooks": "conf exact_json exceptions",
     # the mirror
-    "tables": "exact_json",
     "payloads": "exact_json exceptions fields models",
     "upcoming": "exceptions models payloads",
     "comparison": "payloads",
+    "tables": "exact_json",
     "verdicts": "clock exact_json exceptions payloads raw",
     "mirror": "verdicts clock database exceptions models payloads raw signals tables",
     "pacing": "client clock conf models",
-    "account": "client exceptions models pacing",
+    "account": "client exceptions models pacing tables",
     "refresh": "client clock exceptions mirror",
     # what runs over it
     "steps": "client clock exceptions mirror models payloads raw refresh",
