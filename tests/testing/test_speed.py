@@ -78,7 +78,6 @@ def test_300_pages_of_100_invoices_a_second():
         before = server.cpu_seconds()
         pages = sum(server.read_everything() for _ in range(5))
         rate = pages / (server.cpu_seconds() - before)
-        print("RATE", rate)
     assert pages == 500
     assert rate >= 300
 
@@ -88,6 +87,5 @@ def test_100_000_invoices_start_quickly_and_stay_small():
     with serving(100_000) as server:
         seconds = time.monotonic() - started
         assert server.read_everything() == 1_000
-        print("SECONDS", seconds, server.peak_megabytes(), server.cpu_seconds())
         assert seconds < 10
         assert server.peak_megabytes() < 1_000
