@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, models, transaction
 from django.db.models import F
 
 from .client import OrbClient
@@ -102,14 +102,19 @@ def perform(
     return operation, _outcome(operation)
 
 
+def stuck_operations(*, using: str) -> models.QuerySet[InvoiceOperation]:
+    """Those whose sender has been silent for longer than sending takes."""
+    return InvoiceOperation.objects.using(using).filter(
+        state=InvoiceOperation.State.PENDING,
+        lease_expires_at__lt=clock_of(using).latest(),
+    )
+
+
 def recover_operations(*, client: OrbClient, using: str) -> list[InvoiceOperation]:
     """Settle operations whose sender died or got no answer; those that were tried."""
     now = clock_of(using).latest()
-    stuck = InvoiceOperation.objects.using(using).filter(
-        state=InvoiceOperation.State.PENDING, lease_expires_at__lt=now
-    )
     tried = []
-    for operation in stuck.order_by("pk"):
+    for operation in stuck_operations(using=using).order_by("pk"):
         if _take_lease(operation, now, using=using):
             if _is_resendable(operation, now):
                 send(operation, client=client, using=using)

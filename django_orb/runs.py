@@ -189,12 +189,17 @@ def turn(
             on_step=on_step,
         )
     except WindowFailedError as err:
-        mine = SyncWindow.objects.using(using).filter(pk=window_id, lease=lease)
-        window = mine.select_related("run").first()
-        if window is not None:
-            mine.update(state=SyncWindow.State.FAILED, error=str(err))
-            _end(window.run, SyncRun.State.FAILED, str(err), using=using)
+        fail_window(window_id, lease, str(err), using=using)
         return windows.Progress(is_lost=True)
+
+
+def fail_window(window_id: int, lease: str, reason: str, *, using: str) -> None:
+    """End the run of a window that nobody can finish, if the lease still holds."""
+    mine = SyncWindow.objects.using(using).filter(pk=window_id, lease=lease)
+    window = mine.select_related("run").first()
+    if window is not None and window.run.is_active:
+        mine.update(state=SyncWindow.State.FAILED, error=reason)
+        _end(window.run, SyncRun.State.FAILED, reason, using=using)
 
 
 def advance(run: SyncRun, *, using: str) -> list[SyncWindow]:

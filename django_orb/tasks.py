@@ -16,7 +16,11 @@ from celery import Task, shared_task
 from . import mirror, operations, runs, services, windows
 from .account import open_account
 from .conf import get_settings
-from .exceptions import OrbSyncRunningError
+from .exceptions import (
+    OrbAccountError,
+    OrbConfigurationError,
+    OrbSyncRunningError,
+)
 from .models import SyncRun
 
 logger = logging.getLogger(__name__)
@@ -48,10 +52,14 @@ def sync_invoices(mode: str = "incremental", since: str | None = None) -> int:
 def sync_page(window_id: int, lease: str) -> None:
     """Work on a run's window for a while, then hand it on."""
     using = mirror.database_alias()
-    with open_account(using=using, retries=0) as client:
-        progress = runs.turn(
-            window_id, lease, client=client, using=using, seconds=TURN_SECONDS
-        )
+    try:
+        with open_account(using=using, retries=0) as client:
+            progress = runs.turn(
+                window_id, lease, client=client, using=using, seconds=TURN_SECONDS
+            )
+    except (OrbAccountError, OrbConfigurationError) as err:
+        runs.fail_window(window_id, lease, str(err), using=using)
+        return
     if progress.is_lost:
         return
     if not progress.is_done:
@@ -80,6 +88,8 @@ def recover() -> None:
     for run in SyncRun.objects.using(using).filter(state=SyncRun.State.RUNNING):
         runs.advance(run, using=using)
         publish_due(run, using=using)
+    if not operations.stuck_operations(using=using).exists():
+        return
     with open_account(using=using) as client:
         for operation in operations.recover_operations(client=client, using=using):
             publish(sync_invoice, operation.invoice_id)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from celery.exceptions import OperationalError
@@ -16,12 +16,10 @@ from django_orb import services, tasks
 from django_orb.clock import database_now
 from django_orb.exceptions import OrbOutcomeUnknownError
 from django_orb.models import Invoice, InvoiceOperation, SyncRun, SyncWindow
+from django_orb.testing import OrbSandbox
 
 from .test_runs import assert_mirrors
 from .workers import Workers, wait_for
-
-if TYPE_CHECKING:
-    from django_orb.testing import OrbSandbox
 
 RUN_SECONDS = 120
 
@@ -219,6 +217,29 @@ def test_recover_finishes_a_run_whose_last_worker_died(
     tasks.recover()
 
     assert SyncRun.objects.get().state == SyncRun.State.SUCCEEDED
+
+
+@pytest.mark.parametrize("key", ["another-key", ""])
+def test_key_that_is_not_the_accounts_ends_the_run_in_words(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    sent: list[Any],
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+) -> None:
+    monkeypatch.delenv("ORB_API_KEY", raising=False)
+    services.sync_invoices(mode="full")
+    tasks.sync_invoices()
+    with OrbSandbox(invoices=20, seed=9, api_key="another-key") as other:
+        settings.DJANGO_ORB = {"API_KEY": key, "BASE_URL": other.base_url}
+        for _, args in list(sent):
+            tasks.sync_page(*args)
+
+    run = SyncRun.objects.get(kind="incremental")
+    assert run.state == SyncRun.State.FAILED
+    assert ("another Orb account" if key else "no API key") in run.error
+    tasks.recover()
 
 
 def test_recover_settles_operations_and_refreshes_their_invoices(
