@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 Headers = list[tuple[str, str]]
 
-_SMALL = 65_536
-
 
 class Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -76,14 +74,9 @@ class Handler(WSGIRequestHandler):
             self._cut(cut)
 
     def _send(self, answer: _Answer, body: Iterable[bytes]) -> None:
-        head = self._head(answer.status, answer.headers)
         pieces = iter(body)
-        first = next(pieces, b"")
-        if len(first) < _SMALL:
-            self.wfile.write(head + first)
-        else:
-            self.wfile.write(head)
-            self.wfile.write(first)
+        # What is small goes out together with the head.
+        self.wfile.write(self._head(answer.status, answer.headers) + next(pieces, b""))
         for piece in pieces:
             self.wfile.write(piece)
 
