@@ -57,7 +57,7 @@ class Api(requests.Session):
         self.base_url = sandbox.base_url
         self.headers["Authorization"] = f"Bearer {sandbox.api_key}"
 
-    def request(self, method, url, **options):
+    def request(self, method, url, **options):  # type: ignore[override]
         options.setdefault("timeout", 10)
         return super().request(method, self.base_url + url, **options)
 

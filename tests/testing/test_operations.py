@@ -45,7 +45,9 @@ def test_fetch(orb, sdk):
 def test_fetch_of_an_unknown_id(sdk, invoice_id):
     with pytest.raises(orb_sdk.NotFoundError) as error:
         sdk.invoices.fetch(invoice_id)
-    assert error.value.body["type"].endswith("#404-resource-not-found")
+    body = error.value.body
+    assert isinstance(body, dict)
+    assert body["type"].endswith("#404-resource-not-found")
 
 
 def test_upcoming(orb, api):

@@ -148,6 +148,7 @@ def test_the_command(number):
         text=True,
         env=environment,
     ) as process:
+        assert process.stdout is not None
         base_url = process.stdout.readline().strip()
         try:
             headers = {"Authorization": "Bearer k"}

@@ -44,7 +44,9 @@ class Server:
 
     def peak_megabytes(self):
         status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+        peak = re.search(r"VmHWM:\s+(\d+)", status)
+        assert peak is not None
+        return int(peak[1]) / 1024
 
     def read_everything(self):
         """How many pages there were."""
@@ -65,6 +67,7 @@ class Server:
 def serving(invoices):
     command = [sys.executable, "-m", "django_orb.testing", "--invoices", str(invoices)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
         server = Server(process, process.stdout.readline().strip())
         try:
             yield server
