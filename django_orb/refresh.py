@@ -40,7 +40,7 @@ def observe_invoice(
     answer = timed(fetch)
     interval = clock_of(using).interval(answer.started, answer.ended)
     if answer.value is None:
-        return Observation.absent(invoice_id, interval)
+        return Observation.absent(invoice_id, interval, supersedes)
     return Observation(invoice_id, answer.value, interval, supersedes)
 
 

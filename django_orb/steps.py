@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from . import mirror
 from .client import OrbClient, next_cursor
@@ -185,8 +185,11 @@ def _unseen_ids(window: SyncWindow, using: str) -> list[str]:
     """The next ids that the run should have met and did not."""
     run = window.run
     unseen = Q(observation__run_id=None) | Q(observation__run_id__lt=run.pk)
+    failed_now = InvoiceFailure.objects.using(using).filter(
+        pk=OuterRef("pk"), run_id__gte=run.pk
+    )
     invoices = Invoice.objects.using(using).filter(
-        unseen, pk__gt=window.cursor, missing_since=None
+        ~Exists(failed_now), unseen, pk__gt=window.cursor, missing_since=None
     )
     if run.kind != SyncRun.Kind.FULL:
         invoices = invoices.unsettled()

@@ -60,8 +60,10 @@ class Observation:
     refusal: str = ""
 
     @classmethod
-    def absent(cls, invoice_id: str, interval: Interval) -> Observation:
-        return cls(invoice_id, None, interval, is_absent=True)
+    def absent(
+        cls, invoice_id: str, interval: Interval, supersedes: int | None = None
+    ) -> Observation:
+        return cls(invoice_id, None, interval, supersedes, is_absent=True)
 
 
 @dataclass

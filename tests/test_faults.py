@@ -317,11 +317,6 @@ def test_mirror_converges_whatever_goes_wrong(schedule: Schedule) -> None:
     play(schedule)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the check of a run fetches again what failed in its list",
-)
 @pytest.mark.parametrize("orb", [{"invoices": 30}], indirect=True)
 def test_invoice_that_fails_after_it_was_mirrored_counts_once(
     any_database: str, orb: OrbSandbox

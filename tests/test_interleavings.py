@@ -246,6 +246,11 @@ def test_fetch_after_our_own_write_counts_only_when_it_shows_it() -> None:
     assert state == WRITTEN
 
 
+@on_sqlite
+def test_tie_with_a_404_is_settled_by_a_fetch() -> None:
+    Player(History("A-A", pages=1, fetches=1, tick=DAY), "default").play_all()
+
+
 # What does not hold today
 
 
@@ -270,16 +275,6 @@ def test_read_that_lags_behind_our_own_write_does_not_undo_it(
 )
 def test_page_read_before_an_unknown_invoice_vanished_does_not_bring_it_back() -> None:
     Player(History("A-", is_known=False, pages=1, fetches=1), "default").play_all()
-
-
-@on_sqlite
-@pytest.mark.xfail(
-    strict=True,
-    raises=Unsettled,
-    reason="refresh.observe_invoice forgets `supersedes` of a 404",
-)
-def test_tie_with_a_404_is_settled_by_a_fetch() -> None:
-    Player(History("A-A", pages=1, fetches=1, tick=DAY), "default").play_all()
 
 
 STEPS: dict[str, tuple[float, Worker, Worker]] = {
