@@ -22,7 +22,7 @@ else:
     HAS_FAST = True
 
 # Orb signs these links anew; their query says nothing about the invoice.
-_SIGNED = re.compile(r'("(?:hosted_invoice_url|invoice_pdf)"\s*:\s*"[^"?]*)\?[^"]*"')
+_QUERY = re.compile(r'\s*:\s*"[^"?]*(\?[^"]*)"')
 _LINKS = ('"hosted_invoice_url"', '"invoice_pdf"')
 _SPACE = re.compile(r"[ \t\r\n]*")
 _decoder = exact_json.ExactJSONDecoder()
@@ -76,10 +76,24 @@ class RawInvoice:
         the invoice, and not, say, of its metadata.
         """
         text = self.text
-        if all(text.count(link) == 1 for link in _LINKS):
-            text = _SIGNED.sub(r'\1"', text)
+        if all(_is_once(link, text) for link in _LINKS):
+            for link in _LINKS:
+                text = _without_query(link, text)
         data = text.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _is_once(link: str, text: str) -> bool:
+    first = text.find(link)
+    return first >= 0 and text.find(link, first + 1) < 0
+
+
+def _without_query(link: str, text: str) -> str:
+    after = text.find(link) + len(link)
+    match = _QUERY.match(text, after)
+    if match is None:
+        return text
+    return text[: match.start(1)] + text[match.end(1) :]
 
 
 class RawPage:
