@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import Q
 
 from . import mirror, windows
@@ -162,10 +162,20 @@ def _work_window(
             )
             if not progress.wait_seconds:
                 return
-            on_step(run)
-            time.sleep(progress.wait_seconds)
+            _pause(progress.wait_seconds, lambda: on_step(run))
     finally:
-        windows.release_window(window.pk, lease, using=using)
+        try:
+            windows.release_window(window.pk, lease, using=using)
+        except DatabaseError:
+            logger.warning("The lease of %s ends by itself.", window, exc_info=True)
+
+
+def _pause(seconds: float, on_step: Callable[[], None]) -> None:
+    """Wait in small steps, so that somebody who wants to stop need not wait."""
+    while seconds > 0:
+        on_step()
+        time.sleep(min(seconds, 1.0))
+        seconds -= 1.0
 
 
 def turn(

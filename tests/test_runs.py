@@ -230,7 +230,7 @@ def test_trouble_at_orb_delays_a_run_and_never_ends_it(
     assert orb.waiting_faults == 0
     assert len(no_waiting) >= 3
     if "headers" in fault:
-        assert 7 in no_waiting
+        assert sum(no_waiting) >= 7 * 7
     assert_mirrors(orb)
 
 

@@ -19,6 +19,8 @@ from django_orb.exceptions import (
 from django_orb.management.progress import ProgressPrinter
 from django_orb.models import SyncRun
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Command(BaseCommand):
     help = "Bring the mirror of Orb's invoices up to date."
@@ -65,20 +67,37 @@ class Command(BaseCommand):
             raise CommandError(str(err)) from err
 
     def _work_here(self, options: dict[str, Any]) -> None:
-        signal.signal(signal.SIGTERM, _interrupt)
         printer = ProgressPrinter(self.stdout)
+        stopping = False
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            # Not in the middle of a transaction, unless somebody insists.
+            nonlocal stopping
+            if stopping:
+                raise KeyboardInterrupt
+            stopping = True
+
+        def show(run: SyncRun) -> None:
+            printer.show(run)
+            if stopping:
+                raise KeyboardInterrupt
+
+        before = {number: signal.signal(number, stop) for number in _SIGNALS}
         try:
             run = services.sync_invoices(
                 mode=options["mode"],
                 since=options["since"],
                 invoice_ids=options["invoice"],
                 accept_missing=options["accept_missing"],
-                on_step=printer.show,
+                on_step=show,
             )
         except KeyboardInterrupt:
             printer.close()
             self.stderr.write("Stopped. The next call goes on where this one stopped.")
             sys.exit(130)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
         printer.close()
         self.stdout.write(_summary(run))
         if run.failed:
@@ -127,7 +146,3 @@ def _summary(run: SyncRun) -> str:
     if run.missing:
         parts.append(f"{run.missing} gone from Orb")
     return f"{', '.join(parts)}. {run.requests} requests."
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
