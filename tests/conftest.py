@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -172,7 +173,9 @@ def orb(request: pytest.FixtureRequest, settings: Any) -> Iterator[OrbSandbox]:
     """
     from django_orb.testing import OrbSandbox
 
-    options = {"invoices": 60, "seed": 1, **getattr(request, "param", {})}
+    # A still clock: no draft is issued by itself in the middle of a test.
+    still = {"invoices": 60, "seed": 1, "now": datetime.now(timezone.utc)}
+    options = {**still, **getattr(request, "param", {})}
     with OrbSandbox(**options) as sandbox:
         settings.DJANGO_ORB = {
             **settings.DJANGO_ORB,
