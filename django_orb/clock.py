@@ -1,4 +1,13 @@
-"""The mirror database's clock, read without asking the database each time."""
+"""
+The mirror database's clock, read without asking the database each time.
+
+# Note [Eras]
+A worker knows the database's clock by how far it is ahead of its own monotonic
+one. When a look at it finds something else than that, one of the clocks was set,
+at some instant since the look before: another era began. What may lie in either
+era gets the bounds that hold in both. A clock that was set back shows instants
+twice, so until it is past them an interval ends with the last of them.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +15,24 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.expressions import Expression, RawSQL
 
 REMEASURE_SECONDS = 60.0
 # How far a monotonic clock may run away from the database's between two
 # measurements: far more than real clocks do.
 DRIFT = 0.001
+# What clocks and drivers round away, in seconds.
+RESOLUTION = 0.001
+MAX_ERAS = 16
 
 # The instant itself, not the start of the transaction.
 _NOW_SQL = {
-    "postgresql": "SELECT extract(epoch FROM clock_timestamp())",
-    "mysql": "SELECT unix_timestamp(sysdate(6))",
+    "postgresql": "extract(epoch FROM clock_timestamp())",
+    "mysql": "unix_timestamp(sysdate(6))",
 }
 
 
@@ -28,16 +41,46 @@ class Interval:
     """
     An answer of Orb shows the state at some instant of it.
 
-    Both bounds are aware, on the mirror database's clock.
+    Both bounds are aware, on the mirror database's clock. Where this process
+    measured them, `readings` are those of its own clock.
     """
 
     started_at: datetime
     ended_at: datetime
+    readings: tuple[float, ...] = ()
+    era: int = 0
+
+
+class _Era(NamedTuple):
+    """
+    A time in which nobody set the clocks, as far as this process has seen.
+
+    `earliest` and `latest` bound how far the database's clock was ahead of ours
+    when that was `measured`. The era was seen from `first` to `last`. No interval
+    in it ends before `floor`, in seconds since 1970.
+    """
+
+    number: int
+    first: float
+    last: float
+    measured: float
+    earliest: float
+    latest: float
+    floor: float
+
+    def lower(self, moment: float) -> float:
+        return self.earliest + moment - self._error(moment)
+
+    def upper(self, moment: float) -> float:
+        return self.latest + moment + self._error(moment)
+
+    def _error(self, moment: float) -> float:
+        return RESOLUTION + DRIFT * abs(moment - self.measured)
 
 
 class DatabaseClock:
     """
-    Bounds of the database's present time.
+    Bounds of the database's present time; see Note [Eras].
 
     Workers on machines whose clocks differ agree on this one. The error of the
     measurement, half a round trip and some drift, only widens the bounds.
@@ -45,38 +88,71 @@ class DatabaseClock:
 
     def __init__(self, using: str) -> None:
         self._using = using
-        self._measured_at = float("-inf")
-        self._earliest_offset = 0.0
-        self._latest_offset = 0.0
+        self.eras: tuple[_Era, ...] = ()
 
     def latest(self) -> datetime:
         """An instant that is not before the present for sure."""
-        self._ensure_measured()
-        return self._latest_at(time.monotonic())
+        self.keep_measured()
+        return _aware(self.eras[-1].upper(time.monotonic()))
 
     def interval(self, started: float, ended: float) -> Interval:
         """The bounds of what lay between two readings of `time.monotonic()`."""
-        self._ensure_measured()
-        slack = DRIFT * abs(started - self._measured_at)
+        self.keep_measured()
+        possible = self._eras_between(started, ended)
         return Interval(
-            _aware(self._earliest_offset + started - slack), self._latest_at(ended)
+            _aware(min(era.lower(started) for era in possible)),
+            _aware(max(max(era.upper(ended), era.floor) for era in possible)),
+            readings=(started, ended),
+            era=self.eras[-1].number,
         )
 
-    def _latest_at(self, moment: float) -> datetime:
-        slack = DRIFT * abs(moment - self._measured_at)
-        return _aware(self._latest_offset + moment + slack)
+    def corrected(self, interval: Interval) -> Interval:
+        """The interval with the bounds that hold by what is known now."""
+        if not interval.readings or interval.era == self.eras[-1].number:
+            return interval
+        return self.interval(*interval.readings)
 
-    def _ensure_measured(self) -> None:
-        if time.monotonic() - self._measured_at > REMEASURE_SECONDS:
-            self._measure()
+    def keep_measured(self) -> None:
+        """Measure, unless that was done within a minute; before a request at best."""
+        age = time.monotonic() - self.eras[-1].measured if self.eras else None
+        if age is None or age > REMEASURE_SECONDS:
+            self.check()
 
-    def _measure(self) -> None:
+    def check(self) -> None:
+        """See whether a clock was set since the last look; one statement."""
         before = time.monotonic()
         epoch = database_epoch(connections[self._using])
-        after = time.monotonic()
-        self._earliest_offset = epoch - after
-        self._latest_offset = epoch - before
-        self._measured_at = after
+        self.compare(before, epoch, time.monotonic())
+
+    def compare(self, before: float, epoch: float, after: float) -> None:
+        """Take note of what the database's clock showed between two readings."""
+        new = _Era(1, after, before, after, epoch - after, epoch - before, 0.0)
+        if not self.eras:
+            self.eras = (new,)
+            return
+        *earlier, era = self.eras
+        if era.lower(before) <= epoch <= era.upper(after):
+            if after - era.measured > REMEASURE_SECONDS:
+                new = new._replace(first=era.first, floor=era.floor, number=era.number)
+            else:
+                new = era._replace(last=before)
+            self.eras = (*earlier, new)
+        else:
+            floor = max(era.upper(after), era.floor)
+            new = new._replace(number=era.number + 1, floor=floor)
+            self.eras = (*self.eras, new)[-MAX_ERAS:]
+
+    def _eras_between(self, started: float, ended: float) -> list[_Era]:
+        """Those in which an instant between two readings may lie."""
+        eras = self.eras
+        return [
+            era
+            for before, era, after in zip(
+                (None, *eras), eras, (*eras[1:], None), strict=False
+            )
+            if (before is None or before.last <= ended)
+            and (after is None or started <= after.first)
+        ]
 
 
 T = TypeVar("T")
@@ -112,8 +188,13 @@ def database_epoch(connection: BaseDatabaseWrapper) -> float:
     if sql is None:
         return time.time()
     with connection.cursor() as cursor:
-        cursor.execute(sql)
+        cursor.execute(f"SELECT {sql}")
         return float(cursor.fetchone()[0])
+
+
+def epoch_column(connection: BaseDatabaseWrapper) -> Expression:
+    """As `database_epoch`, as a column of a query; NULL on SQLite."""
+    return RawSQL(_NOW_SQL.get(connection.vendor, "NULL"), [])  # noqa: S611
 
 
 def database_now(using: str) -> datetime:

@@ -10,8 +10,10 @@ again once the rows are locked.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django.db import (
@@ -25,10 +27,16 @@ from django.db import (
 from django.db.models import Case, Exists, F, OuterRef, Value, When
 from django.utils import timezone
 
-from .clock import clock_of
+from .clock import clock_of, epoch_column
 from .database import run_in_transaction
 from .exceptions import OrbPayloadError
-from .models import Invoice, InvoiceFailure, InvoiceLineItem, InvoiceObservation
+from .models import (
+    Invoice,
+    InvoiceFailure,
+    InvoiceLineItem,
+    InvoiceObservation,
+    InvoiceOperation,
+)
 from .payloads import SQLITE_EXACT_DIGITS, MappedInvoice
 from .tables import claim, insert, upsert
 from .verdicts import (
@@ -54,6 +62,8 @@ __all__ = [
     "write",
 ]
 
+# How long Orb's answers may lag behind our own writes.
+LAG = timedelta(minutes=1)
 _ID_LENGTH = InvoiceFailure._meta.get_field("invoice_id").max_length
 
 
@@ -81,6 +91,13 @@ def versions(invoice_ids: Sequence[str], *, using: str) -> dict[str, int]:
     """The committed versions of observations, for `Observation.supersedes`."""
     rows = InvoiceObservation.objects.using(using).filter(pk__in=invoice_ids)
     return dict(rows.values_list("pk", "version"))
+
+
+def claim_observations(invoice_ids: Sequence[str], *, using: str) -> None:
+    """Make sure that there is something to lock, and to note things at."""
+    empty = {"content_hash": "", "raw_digest": "", "version": 0}
+    rows = [{"invoice": pk, **empty} for pk in invoice_ids]
+    claim(InvoiceObservation, rows, using=using)
 
 
 def forget(invoice_ids: Sequence[str], *, using: str) -> None:
@@ -139,14 +156,13 @@ class _Page:
         """Read and map what seems to be new, before anything is locked."""
         ids = list(self._incoming)
         failed_before = InvoiceFailure.objects.filter(pk=OuterRef("pk"))
-        rows = InvoiceObservation.objects.using(self._using).filter(pk__in=ids)
+        written_to = self._operations().filter(invoice_id=OuterRef("pk"))
         if ids:
-            self._known = {
-                pk: Known(*values)
-                for pk, *values in rows.values_list(
-                    "pk", *_KNOWN, Exists(failed_before)
-                )
-            }
+            rows = self._observations(ids).values_list(
+                "pk", *_KNOWN, Exists(failed_before), Exists(written_to)
+            )
+            self._known = {pk: Known(*values) for pk, *values in rows}
+        self._find_late()
         for invoice_id, one in self._incoming.items():
             known = self._known.get(invoice_id)
             if one.seen.refusal:
@@ -158,6 +174,25 @@ class _Page:
                     one.content_hash  # noqa: B018
             except OrbPayloadError as err:
                 self._failures[invoice_id] = str(err)
+
+    def _operations(self) -> models.QuerySet[InvoiceOperation]:
+        """What we did in Orb so short ago that its answers may not show it."""
+        return InvoiceOperation.objects.using(self._using).filter(
+            state=InvoiceOperation.State.SUCCEEDED,
+            finished_at__gt=clock_of(self._using).latest() - 2 * LAG,
+        )
+
+    def _find_late(self) -> None:
+        """Mark what was asked for after our own write and does not show it."""
+        ids = [pk for pk, known in self._known.items() if known.was_written_to]
+        if not ids:
+            return
+        for operation in self._operations().filter(invoice_id__in=ids):
+            one = self._incoming[operation.invoice_id]
+            assert operation.finished_at  # noqa: S101  the query asks for it
+            believed_from = operation.finished_at + LAG
+            if one.interval.started_at < believed_from and not one.shows(operation):
+                one.is_late = True
 
     def distrust(self) -> None:
         """
@@ -184,16 +219,13 @@ class _Page:
         return result
 
     def _write(self, ids: list[str], result: WriteResult) -> None:
+        stored = self._lock(ids)
         now = clock_of(self._using).latest()
         taken: list[MappedInvoice] = []
         touched: list[dict[str, Any]] = []
-        never_seen: list[str] = []
         is_plain = len({one.interval for one in self._incoming.values()}) == 1
-        for invoice_id, known in self._lock(ids).items():
+        for invoice_id, known in stored.items():
             one = self._incoming[invoice_id]
-            if one.seen.is_absent and not known.version:
-                never_seen.append(invoice_id)
-                continue
             verdict = judge(known, one, now)
             if verdict == "doubt":
                 result.doubtful.append(invoice_id)
@@ -201,19 +233,19 @@ class _Page:
             if verdict != "take":
                 result.unchanged.append(invoice_id)
                 is_plain &= verdict == "same" and one.raw_digest == known.raw_digest
-            elif one.seen.is_absent:
-                result.missing.append(invoice_id)
-            else:
+            elif not one.seen.is_absent:
                 taken.append(one.mapped)
-                (result.updated if known.version else result.created).append(invoice_id)
+                (result.updated if known.was_there else result.created).append(
+                    invoice_id
+                )
+            elif known.was_there:
+                result.missing.append(invoice_id)
             touched.append(touch(invoice_id, known, one, verdict, self._run_id))
         self._store(taken, result.updated)
         if result.missing:
             Invoice.objects.using(self._using).filter(pk__in=result.missing).update(
                 missing_since=now, mirrored_at=timezone.now()
             )
-        if never_seen:
-            self._observations(never_seen).delete()
         if is_plain and len(touched) == len(result.unchanged):
             self._see_again(result.unchanged)
         else:
@@ -229,16 +261,25 @@ class _Page:
         manager = InvoiceObservation.objects.using(self._using)
         unknown = [pk for pk in ids if pk not in self._known]
         if unknown:
-            empty = {"content_hash": "", "raw_digest": "", "version": 0}
-            claim(
-                InvoiceObservation,
-                [{"invoice": pk, **empty} for pk in unknown],
-                using=self._using,
-            )
+            claim_observations(unknown, using=self._using)
         elif connections[self._using].vendor == "sqlite":
             manager.filter(pk="").update(version=0)
         rows = self._observations(ids).order_by("pk").select_for_update()
-        return {pk: Known(*values) for pk, *values in rows.values_list("pk", *_KNOWN)}
+        epoch = epoch_column(connections[self._using])
+        before = time.monotonic()
+        found = list(rows.values_list("pk", epoch, *_KNOWN))
+        self._check_clock(before, found[0][1])
+        return {pk: Known(*values) for pk, _, *values in found}
+
+    def _check_clock(self, before: float, epoch: Any) -> None:
+        """Bound what was seen by all that is known of the clock by now."""
+        clock = clock_of(self._using)
+        if epoch is None:
+            clock.check()
+        else:
+            clock.compare(before, float(epoch), time.monotonic())
+        for one in self._incoming.values():
+            one.interval = clock.corrected(one.interval)
 
     def _observations(self, ids: Sequence[str]) -> Any:
         return InvoiceObservation.objects.using(self._using).filter(pk__in=ids)
@@ -291,13 +332,13 @@ class _Page:
 
     def _record_failures(self, ids: Sequence[str], result: WriteResult) -> None:
         recovered = [
-            pk for pk in ids if pk not in self._known or self._known[pk].has_failed
+            pk for pk in ids if pk in self._known and self._known[pk].has_failed
         ]
         manager = InvoiceFailure.objects.using(self._using)
         if recovered:
             manager.filter(pk__in=recovered).delete()
         failed_at = timezone.now()
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "invoice_id": invoice_id.replace("\0", "")[:_ID_LENGTH],
                 "reason": reason,
@@ -308,6 +349,9 @@ class _Page:
             for invoice_id, reason in self._failures.items()
         ]
         upsert(InvoiceFailure, rows, key=["invoice_id"], using=self._using)
+        # By its observation the next writer knows that it failed.
+        unknown = [pk for row in rows if (pk := row["invoice_id"]) not in self._known]
+        claim_observations(unknown, using=self._using)
 
 
 def _at_least(column: str, value: Any) -> Case:

@@ -41,6 +41,7 @@ from .exceptions import (
     OrbTooLargeError,
     OrbTransactionError,
 )
+from .mirror import claim_observations
 from .models import InvoiceOperation
 
 # Longer than the client's time-outs and retries together.
@@ -175,6 +176,8 @@ def _record(request: Request, *, using: str) -> tuple[InvoiceOperation, bool]:
                 created_at=now,
                 lease_expires_at=now + timedelta(seconds=LEASE_SECONDS),
             )
+            # By it the mirror knows, also of an invoice that it does not have yet.
+            claim_observations([request.invoice_id], using=using)
     except IntegrityError:
         existing = InvoiceOperation.objects.using(using).get(idempotency_key=key)
         _require_same(existing, request)

@@ -37,8 +37,10 @@ def observe_invoice(
         except OrbNotFoundError:
             return None
 
+    clock = clock_of(using)
+    clock.keep_measured()
     answer = timed(fetch)
-    interval = clock_of(using).interval(answer.started, answer.ended)
+    interval = clock.interval(answer.started, answer.ended)
     if answer.value is None:
         return Observation.absent(invoice_id, interval, supersedes)
     return Observation(invoice_id, answer.value, interval, supersedes)

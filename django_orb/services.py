@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -74,6 +74,7 @@ def list_invoices(
         OrbError: Orb did not answer; pages already read are mirrored.
     """
     using = mirror.database_alias()
+    clock = clock_of(using)
     with open_account(using=using) as client:
         pages = client.list_invoices(
             status=list(STATUSES) if status is None else status,
@@ -84,10 +85,11 @@ def list_invoices(
             **filters,
         )
         while True:
+            clock.keep_measured()
             answer = timed(lambda: next(pages, None))
             if answer.value is None:
                 return
-            interval = clock_of(using).interval(answer.started, answer.ended)
+            interval = clock.interval(answer.started, answer.ended)
             seen = mirror.read_page(answer.value["data"], interval)
             _write(client, seen, using=using)
             stored = Invoice.objects.using(using).in_bulk([s.invoice_id for s in seen])
@@ -172,13 +174,8 @@ def create_invoice_line_item(
     )
     using = mirror.database_alias()
     with open_account(using=using) as client:
-        _, line = operations.perform(request, client=client, using=using)
-        _look(
-            client,
-            request.invoice_id,
-            using=using,
-            shows=lambda payload: line["id"] in _line_ids(payload),
-        )
+        operation, line = operations.perform(request, client=client, using=using)
+        _look(client, operation, using=using)
     lines = InvoiceLineItem.objects.using(using)
     stored = lines.filter(invoice_id=request.invoice_id, orb_id=line["id"]).first()
     return stored or InvoiceLineItem(
@@ -217,13 +214,8 @@ def void_invoice(
     )
     using = mirror.database_alias()
     with open_account(using=using) as client:
-        operations.perform(request, client=client, using=using)
-        _look(
-            client,
-            request.invoice_id,
-            using=using,
-            shows=lambda payload: payload.get("status") == Invoice.Status.VOID,
-        )
+        operation, _ = operations.perform(request, client=client, using=using)
+        _look(client, operation, using=using)
     return Invoice.objects.using(using).get(pk=request.invoice_id)
 
 
@@ -316,18 +308,13 @@ def _write(
     return result
 
 
-def _look(
-    client: OrbClient,
-    invoice_id: str,
-    *,
-    using: str,
-    shows: Callable[[Mapping[str, Any]], bool],
-) -> None:
+def _look(client: OrbClient, operation: InvoiceOperation, *, using: str) -> None:
     """
     Bring what was just written to Orb into the mirror, once Orb shows it.
 
     What happened has happened: trouble here is logged, and left to the next sync.
     """
+    invoice_id = operation.invoice_id
     for seconds in LOOK_AFTER_SECONDS:
         time.sleep(seconds)
         try:
@@ -335,14 +322,10 @@ def _look(
         except OrbError as err:
             logger.warning("Invoice %s was not read back: %s", invoice_id, err)
             continue
-        if not seen.is_absent and shows(seen.payload):
+        if not seen.is_absent and operation.is_shown_in(seen.payload):
             _write(client, [seen], using=using)
             return
     logger.warning("Orb does not show the change of invoice %s yet.", invoice_id)
-
-
-def _line_ids(payload: Mapping[str, Any]) -> set[str]:
-    return {line.get("id", "") for line in payload.get("line_items") or []}
 
 
 def _id_of(invoice: Invoice | str) -> str:

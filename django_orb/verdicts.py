@@ -8,6 +8,9 @@ the interval in which it was seen. An observation that lies wholly after is
 taken, one wholly before is dropped, and one that overlaps with other content is
 a doubt that only a new fetch decides. Seeing the same content again moves both
 bounds up, never down, so that an older state cannot slip in behind it.
+
+Orb's answers may lag behind our own writes. For a while after a write, only an
+answer that shows it counts at all.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from typing import Any, Literal
 from .clock import Interval
 from .exact_json import JSONText
 from .exceptions import OrbPayloadError
+from .models import InvoiceOperation
 from .payloads import (
     MAPPER_VERSION,
     MappedInvoice,
@@ -32,8 +36,10 @@ from .payloads import (
 )
 from .raw import RawInvoice
 
-# The content hash of an invoice that Orb answered 404 for.
+# The content hash of an invoice that Orb answered 404 for, and of an id that it
+# answered so for and that never was in the mirror.
 ABSENT = "absent"
+NEVER_THERE = "never there"
 
 # Where the ids of failures begin that have none of Orb's.
 NO_ID = "(no id"
@@ -77,6 +83,12 @@ class Known:
     version: int
     run_id: int | None
     has_failed: bool = False
+    was_written_to: bool = False
+
+    @property
+    def was_there(self) -> bool:
+        """Whether the mirror has the invoice, be it marked missing."""
+        return self.version > 0 and self.content_hash != NEVER_THERE
 
 
 class Incoming:
@@ -85,6 +97,7 @@ class Incoming:
     def __init__(self, seen: Observation, exact_digits: int | None) -> None:
         self.seen = seen
         self.interval = seen.interval
+        self.is_late = False
         self._exact_digits = exact_digits
 
     @cached_property
@@ -124,10 +137,21 @@ class Incoming:
             mapped.columns["payload"] = JSONText(self._raw.text)
         return mapped
 
+    def shows(self, operation: InvoiceOperation) -> bool:
+        """Whether it shows what we did; what cannot be read fails elsewhere."""
+        if self.seen.is_absent:
+            return False
+        try:
+            return operation.is_shown_in(self.value)
+        except (OrbPayloadError, AttributeError, TypeError):
+            return True
+
     def is_stored_in(self, known: Known) -> bool:
         """Whether it shows the content that is stored."""
         if self.raw_digest and self.raw_digest == known.raw_digest:
             return True
+        if self.seen.is_absent:
+            return known.content_hash in (ABSENT, NEVER_THERE)
         return known.version > 0 and self.content_hash == known.content_hash
 
 
@@ -148,6 +172,8 @@ def read_page(payloads: Sequence[Any], interval: Interval) -> list[Observation]:
 
 def judge(known: Known, one: Incoming, now: datetime) -> Verdict:
     """See Note [Never stale]; `now` is on the database's clock."""
+    if one.is_late:
+        return "drop"
     if known.started_at is None or known.ended_at is None:
         return "take"
     if one.is_stored_in(known):
@@ -180,7 +206,8 @@ def touch(
     }
     interval = one.interval
     if verdict == "take":
-        row["content_hash"] = one.content_hash
+        is_unknown = one.seen.is_absent and not known.was_there
+        row["content_hash"] = NEVER_THERE if is_unknown else one.content_hash
         row["started_at"], row["ended_at"] = interval.started_at, interval.ended_at
     elif verdict == "same" and known.started_at and known.ended_at:
         row["started_at"] = max(known.started_at, interval.started_at)

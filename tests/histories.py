@@ -35,8 +35,14 @@ from django_orb.client import OrbClient
 from django_orb.clock import DatabaseClock, Interval
 from django_orb.exceptions import OrbNotFoundError
 from django_orb.mirror import Observation, WriteResult
-from django_orb.models import Invoice, InvoiceLineItem, InvoiceObservation
+from django_orb.models import (
+    Invoice,
+    InvoiceLineItem,
+    InvoiceObservation,
+    InvoiceOperation,
+)
 from django_orb.raw import RawInvoice
+from django_orb.verdicts import NEVER_THERE
 
 from .payloads import load
 
@@ -83,7 +89,7 @@ class Worker(NamedTuple):
     A process with a clock of its own.
 
     It measured the database's once, when that took `delays` seconds there and
-    back, or measures it anew each time (`is_watchful`).
+    back, and looks at it when it writes, or at every occasion (`is_watchful`).
     """
 
     ahead: float = 0.0
@@ -133,7 +139,7 @@ class Reader(NamedTuple):
     saw_at: int = 0
     version: int = 0
     rounds: int = 0
-    bounds: tuple[datetime, ...] = ()
+    bounds: tuple[Any, ...] = ()
 
 
 class Hook(NamedTuple):
@@ -168,6 +174,8 @@ class Moment(NamedTuple):
     readers: tuple[Reader, ...]
     hooks: tuple[Hook, ...]
     row: Row
+    # What the processes know of the database's clock.
+    eras: tuple[tuple[Any, ...], ...]
     # Known to the model only: the age of what the mirror holds, and of the newest
     # that anybody brought, with its state. Ages count Orb's changes.
     held_at: int
@@ -190,7 +198,6 @@ class Clocks:
         self.worker = Worker()
         self._tick = history.tick
         self._delays = (0.0, 0.0)
-        self._measured: dict[Worker, DatabaseClock] = {}
 
     def monotonic(self) -> float:
         return self.worker.ahead + self._coarse(self.worker.rate * self.now)
@@ -216,18 +223,14 @@ class Clocks:
         self.now = now
         return reading
 
-    def use(self, worker: Worker, now: float, shift: float, using: str) -> None:
-        """Be in this worker at this moment."""
-        self.worker = worker
-        if worker not in self._measured or worker.is_watchful:
-            measured = self._measured[worker] = DatabaseClock(using)
-            is_now = worker.is_watchful
-            self.now, self.shift = (now, shift) if is_now else (BEFORE, 0.0)
-            self._delays = worker.delays
-            measured.latest()
-            self._delays = (0.0, 0.0)
-        self.now, self.shift = now, shift
-        clock._clocks[using] = self._measured[worker]
+    def measure(self, worker: Worker, using: str) -> tuple[Any, ...]:
+        """What this worker knows of the database's clock from before it all."""
+        self.worker, self.now, self.shift = worker, BEFORE, 0.0
+        self._delays = worker.delays
+        measured = DatabaseClock(using)
+        measured.check()
+        self._delays = (0.0, 0.0)
+        return measured.eras
 
 
 class _Answer:
@@ -356,8 +359,11 @@ class Player:
             patch.setattr(clock, "database_epoch", self._clocks.asked)
             patch.setattr(clock, "_clocks", {})
             row = NOTHING
+            eras = [self._clocks.measure(w, self.using) for w in history.workers]
             if history.is_known:
-                self._clocks.use(Worker(), LONG_AGO, 0.0, self.using)
+                eras_then = self._clocks.measure(Worker(), self.using)
+                self._clocks.now = LONG_AGO
+                self._remember(eras_then)
                 at = clock.clock_of(self.using).interval(LONG_AGO, LONG_AGO)
                 seen = mirror.read_page([payload_of(first)], at)
                 result = mirror.write(seen, using=self.using)
@@ -379,6 +385,7 @@ class Player:
                 ),
                 hooks=(),
                 row=row,
+                eras=tuple(eras),
                 held_at=0 if history.is_known else -1,
                 newest_at=0 if history.is_known else -1,
                 newest=first if history.is_known else "",
@@ -427,6 +434,15 @@ class Player:
             age=age, orb=state, before=moment.orb, coming=moment.coming[1:]
         )
         if is_ours:
+            InvoiceOperation.objects.using(self.using).create(
+                kind=InvoiceOperation.Kind.CREATE_LINE_ITEM,
+                state=InvoiceOperation.State.SUCCEEDED,
+                invoice_id=ID,
+                idempotency_key=f"{age}",
+                created_at=NOON,
+                finished_at=NOON + timedelta(seconds=moment.now),
+                result={"id": f"only in {WRITTEN}"},
+            )
             lag = history.looks[-len(moment.coming) - 1]
             look = Reader("look", 0)
             moment = _with(moment._replace(lagging=lag), None, look)
@@ -456,6 +472,8 @@ class Player:
 
     def _begin(self, moment: Moment, reader: Reader) -> Moment:
         moment = self._stamp(moment, is_beginning=True)
+        self._be(moment, reader.worker)
+        moment = self._noted(moment, reader.worker)
         version = 0
         if reader.kind == "refetch":
             version = mirror.versions([ID], using=self.using).get(ID, 0)
@@ -482,7 +500,8 @@ class Player:
         ended = reader._replace(phase="write", ended=moment.now)
         if reader.kind != "page":
             seen = self._observe(moment, ended)
-            bounds = (seen.interval.started_at, seen.interval.ended_at)
+            moment = self._noted(moment, reader.worker)
+            bounds = tuple(vars(seen.interval).values())
             ended = ended._replace(bounds=bounds, version=seen.supersedes or 0)
         return _with(moment, reader, ended)
 
@@ -517,8 +536,23 @@ class Player:
         return self._store(moment, seen, reader.saw, reader.saw_at, reader)
 
     def _be(self, moment: Moment, worker: int) -> None:
+        """Be this worker at this moment, with what it knows of the clock."""
         chosen = self.history.workers[worker]
-        self._clocks.use(chosen, moment.now, moment.shift, self.using)
+        clocks = self._clocks
+        clocks.worker, clocks.now, clocks.shift = chosen, moment.now, moment.shift
+        self._remember(moment.eras[worker])
+        if chosen.is_watchful:
+            clock.clock_of(self.using).check()
+
+    def _remember(self, eras: tuple[Any, ...]) -> None:
+        known = clock._clocks[self.using] = DatabaseClock(self.using)
+        known.eras = eras
+
+    def _noted(self, moment: Moment, worker: int) -> Moment:
+        """The moment with what this worker knows of the clock by now."""
+        eras = list(moment.eras)
+        eras[worker] = clock.clock_of(self.using).eras
+        return moment._replace(eras=tuple(eras))
 
     # The writer, and what is demanded of it
 
@@ -532,6 +566,7 @@ class Player:
     ) -> Moment:
         self.tally.writes += 1
         result = mirror.write(seen, using=self.using)
+        moment = self._noted(moment, reader.worker)
         if instant > moment.newest_at:
             moment = moment._replace(newest=state, newest_at=instant)
         if result.doubtful:
@@ -587,6 +622,8 @@ class Player:
         state = before.state
         if result.created or result.updated or result.missing:
             state = self._read_state()
+        elif found.get("content_hash") == NEVER_THERE:
+            state = GONE
         return Row(state, tuple(found.values()), version)
 
     def _read_state(self) -> str:
@@ -616,7 +653,12 @@ def _key(moment: Moment) -> object:
         reader._replace(version=int(reader.version == version))
         for reader in moment.readers
     )
-    return moment._replace(row=moment.row._replace(version=0), readers=readers)
+    eras = moment.eras
+    if not moment.steps:
+        # When it was last looked at matters only to what comes after.
+        eras = tuple((*known[:-1], known[-1]._replace(last=0.0)) for known in eras)
+    row = moment.row._replace(version=0)
+    return moment._replace(row=row, readers=readers, eras=eras)
 
 
 @contextmanager

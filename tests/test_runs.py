@@ -121,8 +121,8 @@ def test_what_is_missing_comes_back(
 ) -> None:
     draft = orb.invoice_ids("draft")[0]
     services.sync_invoices(mode="full")
-    now = database_now(any_committed_database)
-    gone = mirror.Observation.absent(draft, Interval(now, now))
+    later = database_now(any_committed_database) + timedelta(seconds=1)
+    gone = mirror.Observation.absent(draft, Interval(later, later))
     mirror.write([gone], using=any_committed_database)
     assert Invoice.objects.get(pk=draft).missing_since is not None
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import transaction
 
-from django_orb import services
+from django_orb import mirror, services
+from django_orb.clock import clock_of
 from django_orb.exceptions import (
     OrbConfigurationError,
     OrbConnectionError,
@@ -345,6 +347,29 @@ def test_read_that_lags_behind_our_void_is_not_believed(
     orb.lag_reads(2)
 
     assert services.void_invoice(invoice_id).status == "void"
+
+
+@pytest.mark.parametrize("is_mirrored", [True, False])
+def test_page_that_lags_behind_our_void_does_not_undo_it(
+    any_committed_database: str, orb: OrbSandbox, *, is_mirrored: bool
+) -> None:
+    invoice_id = orb.invoice_ids("issued")[0]
+    if is_mirrored:
+        services.fetch_invoice(invoice_id)
+    before = orb.invoice(invoice_id)
+    services.void_invoice(invoice_id)
+
+    clock = clock_of(any_committed_database)
+    for later in (0.0, 30.0):
+        moment = time.monotonic() + later
+        seen = mirror.read_page([before], clock.interval(moment, moment))
+        assert mirror.write(seen, using=any_committed_database).unchanged
+        assert Invoice.objects.get(pk=invoice_id).status == "void"
+
+    # By then Orb's answers have caught up, and it was somebody's will.
+    moment = time.monotonic() + 90.0
+    seen = mirror.read_page([before], clock.interval(moment, moment))
+    assert mirror.write(seen, using=any_committed_database).updated
 
 
 def test_line_item_is_returned_even_if_orb_never_shows_it(

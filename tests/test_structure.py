@@ -38,7 +38,7 @@ ALLOWED = {
     "upcoming": "exceptions models payloads",
     "comparison": "payloads",
     "tables": "exact_json",
-    "verdicts": "clock exact_json exceptions payloads raw",
+    "verdicts": "clock exact_json exceptions models payloads raw",
     "mirror": "verdicts clock database exceptions models payloads raw signals tables",
     "pacing": "client clock conf models",
     "account": "client exceptions models pacing tables",
@@ -48,7 +48,7 @@ ALLOWED = {
     "windows": "client clock conf exceptions mirror models pacing refresh steps",
     "runs": "client clock conf exceptions mirror models signals steps windows",
     "verification": "account client comparison conf exceptions inputs mirror models runs",
-    "operations": "client clock conf exceptions models",
+    "operations": "client clock conf exceptions mirror models",
     "services": (
         "account client clock conf exceptions inputs mirror models operations payloads "
         "refresh runs upcoming verification"

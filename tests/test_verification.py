@@ -589,7 +589,8 @@ def test_memory_does_not_grow_with_the_account(monkeypatch: pytest.MonkeyPatch) 
     using = mirror.database_alias()
     pages, size = 20, 50
     text = exact_json.dumps(load("invoice_draft"))
-    interval = Interval(*[database_now(using)] * 2)
+    now = database_now(using)
+    interval = Interval(now, now)
 
     def page(number: int) -> list[dict[str, Any]]:
         ids = [f"inv{number:02}-{position:02}" for position in range(size)]

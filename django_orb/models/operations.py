@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
 from django.db import models
 
 from django_orb.fields import OrbIdField, PayloadField
+
+from .invoices import Invoice
 
 
 class InvoiceOperation(models.Model):
@@ -68,6 +71,13 @@ class InvoiceOperation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.invoice_id}"
+
+    def is_shown_in(self, payload: Mapping[str, Any]) -> bool:
+        """Whether the invoice, as Orb shows it, has what this operation did."""
+        if self.kind == self.Kind.VOID:
+            return payload.get("status") == Invoice.Status.VOID
+        lines = payload.get("line_items") or []
+        return any(line.get("id") == self.line_item_id for line in lines)
 
     @property
     def line_item_id(self) -> str:
