@@ -133,7 +133,7 @@ def _postgresql() -> tuple[dict[str, Any], str | None]:
     database = {
         "ENGINE": "django.db.backends.postgresql",
         **where,
-        "TEST": {"NAME": f"test_django_orb{slot()}"},
+        "TEST": {"NAME": f"test_django_orb{slot()}", "DEPENDENCIES": []},
     }
     return database, absence(where["HOST"], where["PORT"], log_in)
 
@@ -154,7 +154,11 @@ def _mariadb() -> tuple[dict[str, Any], str | None]:
         "ENGINE": "django.db.backends.mysql",
         **where,
         "OPTIONS": {"charset": "utf8mb4"},
-        "TEST": {"NAME": f"test_django_orb{slot()}", "CHARSET": "utf8mb4"},
+        "TEST": {
+            "NAME": f"test_django_orb{slot()}",
+            "CHARSET": "utf8mb4",
+            "DEPENDENCIES": [],
+        },
     }
     return database, absence(where["HOST"], where["PORT"], log_in)
 
