@@ -30,25 +30,30 @@ ALLOWED = {
     # HTTP, which knows no database
     "transport": "conf exact_json exceptions",
     "raw": "exact_json",
+    "pages": "exact_json raw",
     "filters": "exceptions",
-    "client": "conf exceptions filters raw transport",
+    "client": "conf exceptions filters pages transport",
     "webhooks": "conf exact_json exceptions",
     # the mirror
-    "payloads": "exact_json exceptions fields models",
+    "payloads": "exact_json exceptions fields models raw",
     "upcoming": "exceptions models payloads",
     "comparison": "payloads",
     "tables": "exact_json",
     "verdicts": "clock exact_json exceptions models payloads raw",
-    "mirror": "verdicts clock database exceptions models payloads raw signals tables",
+    "observations": "clock models tables verdicts",
+    "mirror": (
+        "verdicts clock database exceptions models observations payloads raw signals "
+        "tables"
+    ),
     "pacing": "client clock conf models",
     "account": "client exceptions models pacing tables",
     "refresh": "client clock exceptions mirror",
     # what runs over it
-    "steps": "client clock exceptions mirror models payloads raw refresh",
+    "steps": "client clock exceptions mirror models pages payloads raw refresh",
     "windows": "client clock conf exceptions mirror models pacing refresh steps",
     "runs": "client clock conf exceptions mirror models signals steps windows",
     "verification": "account client comparison conf exceptions inputs mirror models runs",
-    "operations": "client clock conf exceptions mirror models",
+    "operations": "client clock conf exceptions models observations",
     "services": (
         "account client clock conf exceptions inputs mirror models operations payloads "
         "refresh runs upcoming verification"
