@@ -27,6 +27,8 @@ from django.db import (
 from django.db.models import Case, Exists, F, OuterRef, Value, When
 from django.utils import timezone
 
+from . import changes
+from .changes import FETCHED, After, Origin
 from .clock import clock_of, epoch_column
 from .database import run_in_transaction
 from .exceptions import OrbPayloadError
@@ -111,6 +113,7 @@ def write(
     *,
     using: str,
     run_id: int | None = None,
+    origin: Origin = FETCHED,
     also: Callable[[WriteResult], None] | None = None,
 ) -> WriteResult:
     """
@@ -123,7 +126,7 @@ def write(
     is_sqlite = connections[using].vendor == "sqlite"
     digits = SQLITE_EXACT_DIGITS if is_sqlite else None
     incoming = {seen.invoice_id: Incoming(seen, digits) for seen in observations}
-    page = _Page(incoming, using=using, run_id=run_id)
+    page = _Page(incoming, using=using, run_id=run_id, origin=origin)
     page.prepare()
 
     def body() -> WriteResult:
@@ -133,21 +136,30 @@ def write(
         return result
 
     try:
-        return run_in_transaction(body, using=using)
+        result = run_in_transaction(body, using=using)
     except (DataError, IntegrityError):
         page.distrust()
-        return run_in_transaction(body, using=using)
+        result = run_in_transaction(body, using=using)
+    changed = [*result.created, *result.updated, *result.missing]
+    changes.announce_on_commit(changed, using=using)
+    return result
 
 
 class _Page:
     """One transaction's worth of observations."""
 
     def __init__(
-        self, incoming: dict[str, Incoming], *, using: str, run_id: int | None
+        self,
+        incoming: dict[str, Incoming],
+        *,
+        using: str,
+        run_id: int | None,
+        origin: Origin,
     ) -> None:
         self._incoming = incoming
         self._using = using
         self._run_id = run_id
+        self._origin = origin
         self._known: dict[str, Known] = {}
         self._failures: dict[str, str] = {}
         self._trusts_claims = True
@@ -241,11 +253,15 @@ class _Page:
             elif known.was_there:
                 result.missing.append(invoice_id)
             touched.append(touch(invoice_id, known, one, verdict, self._run_id))
+        before = changes.read_before(
+            [*result.updated, *result.missing], using=self._using
+        )
         self._store(taken, result.updated)
         if result.missing:
             Invoice.objects.using(self._using).filter(pk__in=result.missing).update(
                 missing_since=now, mirrored_at=timezone.now()
             )
+        self._record_changes(before, taken, result.missing)
         if is_plain and len(touched) == len(result.unchanged):
             self._see_again(result.unchanged)
         else:
@@ -301,6 +317,18 @@ class _Page:
         upsert(Invoice, invoices, key=["id"], using=self._using)
         self._remove_lines([mapped.id for mapped in taken], lines)
         upsert(InvoiceLineItem, lines, key=["invoice", "orb_id"], using=self._using)
+
+    def _record_changes(
+        self,
+        before: dict[str, changes.Before],
+        taken: Sequence[MappedInvoice],
+        missing: Sequence[str],
+    ) -> None:
+        after = {
+            one.id: After(one.columns["status"], self._incoming[one.id].value)
+            for one in taken
+        }
+        changes.record(before, after, missing, origin=self._origin, using=self._using)
 
     def _remove_lines(
         self, invoice_ids: Sequence[str], lines: Sequence[dict[str, Any]]

@@ -7,11 +7,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import partial
 
 from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import Q
 
 from . import mirror, windows
+from .changes import Origin
 from .client import OrbClient
 from .clock import Interval, clock_of
 from .conf import get_settings
@@ -19,6 +21,7 @@ from .exceptions import OrbSyncRunningError
 from .mirror import Observation
 from .models import Invoice, InvoiceFailure, SyncAbsence, SyncRun, SyncWindow
 from .models.runs import COUNTS
+from .signals import sync_finished
 from .steps import WindowFailedError
 
 logger = logging.getLogger(__name__)
@@ -39,9 +42,13 @@ def start_run(
     since: datetime | None = None,
     invoice_ids: Sequence[str] = (),
     accept_missing: bool = False,
+    announce: bool = False,
 ) -> SyncRun:
     """
     Record a run and its windows, for whoever works on them.
+
+    Until one full run succeeded, invoices that a run finds new are old news: they
+    are announced only where `announce` asks for it.
 
     Raises:
         OrbSyncRunningError: a run of this kind is active already; `run` is it.
@@ -55,6 +62,7 @@ def start_run(
                 active_kind=kind if is_exclusive else None,
                 since=since,
                 accept_missing=accept_missing,
+                announces_new=announce or _was_filled(using),
                 started_at=now,
             )
             planned = _plan(run, now, list(invoice_ids))
@@ -71,6 +79,13 @@ def start_run(
     return run
 
 
+def _was_filled(using: str) -> bool:
+    full = SyncRun.objects.using(using).filter(
+        kind=SyncRun.Kind.FULL, state=SyncRun.State.SUCCEEDED
+    )
+    return full.exists()
+
+
 def start_or_resume(
     kind: str,
     *,
@@ -78,6 +93,7 @@ def start_or_resume(
     since: datetime | None = None,
     invoice_ids: Sequence[str] = (),
     accept_missing: bool = False,
+    announce: bool = False,
 ) -> SyncRun:
     """
     Start a run, or take up the active one of its kind if nobody works on it.
@@ -92,6 +108,7 @@ def start_or_resume(
             since=since,
             invoice_ids=invoice_ids,
             accept_missing=accept_missing,
+            announce=announce,
         )
     except OrbSyncRunningError as err:
         run: SyncRun = err.run
@@ -339,7 +356,7 @@ def _mark(absences: Iterable[SyncAbsence], run: SyncRun, using: str) -> None:
     ]
     for start in range(0, len(observations), MARK_BATCH):
         batch = observations[start : start + MARK_BATCH]
-        mirror.write(batch, using=using, run_id=run.pk)
+        mirror.write(batch, using=using, run_id=run.pk, origin=Origin.of_run(run))
 
 
 def _end(run: SyncRun, state: str, error: str, *, using: str, missing: int = 0) -> None:
@@ -349,7 +366,7 @@ def _end(run: SyncRun, state: str, error: str, *, using: str, missing: int = 0) 
     active = SyncRun.objects.using(using).filter(pk=run.pk, state=SyncRun.State.RUNNING)
     # Whoever still works on it loses the lease, and with it what it would write.
     SyncWindow.objects.using(using).filter(run=run).update(lease="")
-    active.update(
+    is_mine = active.update(
         state=state,
         active_kind=None,
         finished_at=clock_of(using).latest(),
@@ -357,3 +374,6 @@ def _end(run: SyncRun, state: str, error: str, *, using: str, missing: int = 0) 
         **totals,
     )
     run.refresh_from_db(using=using)
+    if is_mine:
+        tell = partial(sync_finished.send_robust, SyncRun, run=run)
+        transaction.on_commit(tell, using=using, robust=True)

@@ -13,8 +13,9 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from . import mirror, operations, runs, services, windows
+from . import changes, events, inbox, mirror, operations, runs, services, windows
 from .account import open_account
+from .broker import broker
 from .conf import get_settings
 from .exceptions import (
     OrbAccountError,
@@ -77,14 +78,24 @@ def sync_invoice(invoice_id: str) -> None:
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+def process_webhook_event(event_id: str) -> None:
+    """Bring what a stored webhook event tells into the mirror."""
+    events.process_event(event_id, using=mirror.database_alias())
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def recover() -> None:
     """
     Take up what died or waited; run it every minute.
 
-    Windows whose worker went silent, runs that were not finished, operations whose
-    outcome nobody recorded.
+    Webhook events that nobody processed, changes that were not announced, windows
+    whose worker went silent, runs that were not finished, operations whose outcome
+    nobody recorded.
     """
     using = mirror.database_alias()
+    for event_id in inbox.due_events(using=using):
+        publish(process_webhook_event, event_id)
+    changes.announce(using=using)
     for run in SyncRun.objects.using(using).filter(state=SyncRun.State.RUNNING):
         runs.advance(run, using=using)
         publish_due(run, using=using)
@@ -101,6 +112,13 @@ def publish_due(run: SyncRun, *, using: str) -> None:
         lease = windows.lease_window(window, using=using)
         if lease and not publish(sync_page, window.pk, lease):
             windows.release_window(window.pk, lease, using=using)
+
+
+def wake(task: Task[Any, Any], *args: object) -> bool:
+    """As `publish`, and never longer than about a second."""
+    if task.app.conf.task_always_eager:
+        return publish(task, *args)
+    return broker.ask(lambda: publish(task, *args))
 
 
 def publish(task: Task[Any, Any], *args: object, seconds: float = 0.0) -> bool:

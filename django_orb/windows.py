@@ -19,6 +19,7 @@ from typing import Any
 from django.db.models import F, Q
 
 from . import mirror
+from .changes import Origin
 from .client import OrbClient
 from .clock import clock_of
 from .conf import get_settings
@@ -170,7 +171,13 @@ def _commit_step(window: SyncWindow, step: Step, *, using: str) -> None:
             raise LeaseLostError
         _record_absences(window.run, step.absent, using)
 
-    mirror.write(step.observations, using=using, run_id=window.run_id, also=move_on)
+    mirror.write(
+        step.observations,
+        using=using,
+        run_id=window.run_id,
+        origin=Origin.of_run(window.run),
+        also=move_on,
+    )
     for name, value in changes.items():
         setattr(window, name, value)
     for name, count in counts.items():

@@ -23,6 +23,8 @@ ALLOWED = {
     "signals": "",
     "clock": "exceptions",
     "database": "exceptions",
+    "broker": "",
+    "receivers": "database",
     "conf": "exceptions",
     "inputs": "exceptions",
     "fields": "exact_json",
@@ -38,26 +40,33 @@ ALLOWED = {
     "upcoming": "exceptions models payloads",
     "comparison": "payloads",
     "tables": "exact_json",
+    "changes": "database models payloads receivers signals tables",
     "verdicts": "clock exact_json exceptions models payloads raw",
-    "mirror": "verdicts clock database exceptions models payloads raw signals tables",
+    "mirror": "verdicts changes clock database exceptions models payloads tables",
     "pacing": "client clock conf models",
     "account": "client exceptions models pacing tables",
     "refresh": "client clock exceptions mirror",
     # what runs over it
+    "inbox": "clock database models receivers signals tables webhooks",
+    "events": (
+        "account changes client clock exceptions inbox mirror models pacing refresh "
+        "webhooks"
+    ),
     "steps": "client clock exceptions mirror models payloads raw refresh",
-    "windows": "client clock conf exceptions mirror models pacing refresh steps",
-    "runs": "client clock conf exceptions mirror models signals steps windows",
+    "windows": "changes client clock conf exceptions mirror models pacing steps",
+    "runs": "changes client clock conf exceptions mirror models signals steps windows",
     "verification": "account client comparison conf exceptions inputs mirror models runs",
     "operations": "client clock conf exceptions mirror models",
     "services": (
-        "account client clock conf exceptions inputs mirror models operations payloads "
-        "refresh runs upcoming verification"
+        "account changes client clock conf exceptions inputs mirror models operations "
+        "payloads refresh runs upcoming verification"
     ),
     "tasks": (
-        "account client conf exceptions mirror models operations runs services windows"
+        "account broker changes client conf events exceptions inbox mirror models "
+        "operations runs services windows"
     ),
     # how people and Orb reach it
-    "views": "conf exceptions models tasks webhooks",
+    "views": "conf events exceptions inbox mirror tasks webhooks",
     "urls": "views",
     "admin": (
         "conf exact_json exceptions fields inputs mirror models operations payloads "
