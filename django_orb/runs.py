@@ -55,6 +55,8 @@ def start_run(
     """
     now = clock_of(using).latest()
     is_exclusive = kind != SyncRun.Kind.ONE
+    # Before the transaction, which on SQLite has to begin with a write.
+    announces_new = announce or _was_filled(using)
     try:
         with transaction.atomic(using=using):
             run = SyncRun.objects.using(using).create(
@@ -62,7 +64,7 @@ def start_run(
                 active_kind=kind if is_exclusive else None,
                 since=since,
                 accept_missing=accept_missing,
-                announces_new=announce or _was_filled(using),
+                announces_new=announces_new,
                 started_at=now,
             )
             planned = _plan(run, now, list(invoice_ids))
