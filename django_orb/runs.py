@@ -12,7 +12,7 @@ from functools import partial
 from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import Q
 
-from . import mirror, windows
+from . import feed, mirror, windows
 from .changes import Origin
 from .client import OrbClient
 from .clock import Interval, clock_of
@@ -43,12 +43,14 @@ def start_run(
     invoice_ids: Sequence[str] = (),
     accept_missing: bool = False,
     announce: bool = False,
+    sweep: bool = False,
 ) -> SyncRun:
     """
     Record a run and its windows, for whoever works on them.
 
     Until one full run succeeded, invoices that a run finds new are old news: they
-    are announced only where `announce` asks for it.
+    are announced only where `announce` asks for it. Where Orb's list of events tells
+    enough for this time, an incremental run reads only that, unless told to `sweep`.
 
     Raises:
         OrbSyncRunningError: a run of this kind is active already; `run` is it.
@@ -57,6 +59,7 @@ def start_run(
     is_exclusive = kind != SyncRun.Kind.ONE
     # Before the transaction, which on SQLite has to begin with a write.
     announces_new = announce or _was_filled(using)
+    reading = feed.plan(sweep=sweep, using=using)
     try:
         with transaction.atomic(using=using):
             run = SyncRun.objects.using(using).create(
@@ -67,7 +70,7 @@ def start_run(
                 announces_new=announces_new,
                 started_at=now,
             )
-            planned = _plan(run, now, list(invoice_ids))
+            planned = _plan(run, now, list(invoice_ids), reading)
             SyncWindow.objects.using(using).bulk_create(planned)
     except IntegrityError as err:
         active = SyncRun.objects.using(using).filter(active_kind=kind).first()
@@ -262,7 +265,9 @@ def cancel_run(run: SyncRun, *, using: str) -> None:
     _end(run, SyncRun.State.CANCELLED, "Cancelled.", using=using)
 
 
-def _plan(run: SyncRun, now: datetime, invoice_ids: list[str]) -> list[SyncWindow]:
+def _plan(
+    run: SyncRun, now: datetime, invoice_ids: list[str], reading: feed.Reading
+) -> list[SyncWindow]:
     pending, waiting = SyncWindow.State.PENDING, SyncWindow.State.WAITING
     list_kind, check = SyncWindow.Kind.LIST, SyncWindow.Kind.CHECK
     every = list(STATUSES)
@@ -280,7 +285,7 @@ def _plan(run: SyncRun, now: datetime, invoice_ids: list[str]) -> list[SyncWindo
         ]
     elif run.kind == SyncRun.Kind.INCREMENTAL:
         lookback = now - timedelta(days=get_settings().LOOKBACK_DAYS)
-        planned = [
+        sweep = [
             SyncWindow(kind=list_kind, state=pending, statuses=list(UNSETTLED)),
             SyncWindow(
                 kind=list_kind,
@@ -289,6 +294,11 @@ def _plan(run: SyncRun, now: datetime, invoice_ids: list[str]) -> list[SyncWindo
                 invoice_date_gte=lookback,
             ),
             SyncWindow(kind=check, state=waiting),
+        ]
+        events = SyncWindow(kind=SyncWindow.Kind.FEED, state=pending)
+        planned = [
+            *(sweep if reading.sweeps else []),
+            *([events] if reading.events else []),
         ]
     else:
         edges = [None, *_edges(now), None]

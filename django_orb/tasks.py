@@ -31,17 +31,20 @@ TURN_SECONDS = 20
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
-def sync_invoices(mode: str = "incremental", since: str | None = None) -> int:
+def sync_invoices(
+    mode: str = "incremental", since: str | None = None, sweep: bool = False
+) -> int:
     """
     Start a run, or join the active one of its kind; the run's id.
 
-    `since` is an ISO 8601 date and time with an offset.
+    `since` is an ISO 8601 date and time with an offset. `sweep` has an incremental
+    run read all that is open or recent, also where Orb's events would do.
     """
     using = mirror.database_alias()
     start = datetime.fromisoformat(since) if since else None
     kind = services.run_kind(mode=mode, since=start)
     try:
-        run = runs.start_run(kind, using=using, since=start)
+        run = runs.start_run(kind, using=using, since=start, sweep=sweep)
     except OrbSyncRunningError as err:
         run = err.run
         logger.info("%s is at work already.", run)

@@ -52,9 +52,12 @@ ALLOWED = {
         "account changes client clock exceptions inbox mirror models pacing refresh "
         "webhooks"
     ),
-    "steps": "client clock exceptions mirror models payloads raw refresh",
+    "feed": ("client clock conf events exact_json exceptions inbox models webhooks"),
+    "steps": "feed client clock exceptions mirror models payloads raw refresh",
     "windows": "changes client clock conf exceptions mirror models pacing steps",
-    "runs": "changes client clock conf exceptions mirror models signals steps windows",
+    "runs": (
+        "changes client clock conf exceptions feed mirror models signals steps windows"
+    ),
     "verification": "account client comparison conf exceptions inputs mirror models runs",
     "operations": "client clock conf exceptions mirror models",
     "services": (

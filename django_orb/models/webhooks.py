@@ -73,6 +73,7 @@ class WebhookFeed(models.Model):
     read_until = models.DateTimeField(
         help_text="Everything created before this was read, by Orb's clock."
     )
+    asked_at = models.DateTimeField(help_text="When somebody last asked for it.")
     newest_at = models.DateTimeField(
         null=True, help_text="When the newest event was created that it ever showed."
     )
