@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from django.contrib.auth.base_user import AbstractBaseUser
 
-from . import mirror, operations, runs
+from . import changes, events, mirror, operations, runs
 from .account import open_account
 from .changes import FETCHED, Origin
 from .client import OrbClient
@@ -233,7 +233,8 @@ def sync_invoices(
     Bring the mirror up to date in this process; the finished run.
 
     "full" reads everything and finds what is gone from Orb; "incremental" reads
-    what is unsettled or dated within `LOOKBACK_DAYS`. `since` reads every invoice
+    what is unsettled or dated within `LOOKBACK_DAYS`, or for `SWEEP_MINUTES` after
+    that only Orb's webhook events, where the account lists them. `since` reads every invoice
     dated at or after it and marks nothing missing; `invoice_ids` fetches just
     those. A run of the same kind that lost its worker is taken up where it stopped.
     Until a full run has succeeded once, invoices that a sync finds new are announced
@@ -254,6 +255,8 @@ def sync_invoices(
             accept_missing=accept_missing,
             announce=announce,
         )
+        events.process_due(using=using)
+        changes.announce(using=using)
         runs.work_here(run, client=client, using=using, on_step=on_step)
     if run.state != SyncRun.State.SUCCEEDED:
         raise OrbSyncFailedError(f"{run} did not finish. {run.error}", run=run)

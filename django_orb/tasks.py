@@ -8,7 +8,7 @@ comes twice finds its lease gone or its step done, and ends.
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from celery import Task, shared_task
@@ -16,6 +16,7 @@ from celery import Task, shared_task
 from . import changes, events, inbox, mirror, operations, runs, services, windows
 from .account import open_account
 from .broker import broker
+from .clock import clock_of
 from .conf import get_settings
 from .exceptions import (
     OrbAccountError,
@@ -107,6 +108,16 @@ def recover() -> None:
     with open_account(using=using) as client:
         for operation in operations.recover_operations(client=client, using=using):
             publish(sync_invoice, operation.invoice_id)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+def prune() -> None:
+    """Delete webhook events that were settled `WEBHOOK_RETENTION_DAYS` ago."""
+    using = mirror.database_alias()
+    days = get_settings().WEBHOOK_RETENTION_DAYS
+    before = clock_of(using).latest() - timedelta(days=days)
+    count = inbox.prune(before=before, using=using)
+    logger.info("%s webhook events were deleted.", count)
 
 
 def publish_due(run: SyncRun, *, using: str) -> None:

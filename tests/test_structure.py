@@ -61,23 +61,23 @@ ALLOWED = {
     "verification": "account client comparison conf exceptions inputs mirror models runs",
     "operations": "client clock conf exceptions mirror models",
     "services": (
-        "account changes client clock conf exceptions inputs mirror models operations "
-        "payloads refresh runs upcoming verification"
+        "account changes client clock conf events exceptions inputs mirror models "
+        "operations payloads refresh runs upcoming verification"
     ),
     "tasks": (
-        "account broker changes client conf events exceptions inbox mirror models "
+        "account broker changes client clock conf events exceptions inbox mirror models "
         "operations runs services windows"
     ),
     # how people and Orb reach it
     "views": "conf events exceptions inbox mirror tasks webhooks",
     "urls": "views",
     "admin": (
-        "conf exact_json exceptions fields inputs mirror models operations payloads "
-        "runs services tasks upcoming"
+        "conf exact_json exceptions fields inbox inputs mirror models operations "
+        "payloads runs services tasks upcoming"
     ),
     "management": (
         "comparison conf exact_json exceptions mirror models payloads runs services "
-        "tasks verification"
+        "tasks verification webhooks"
     ),
     "checks": "conf exceptions",
     "apps": "checks",
