@@ -133,7 +133,8 @@ def _postgresql() -> tuple[dict[str, Any], str | None]:
     database = {
         "ENGINE": "django.db.backends.postgresql",
         **where,
-        "TEST": {"NAME": f"test_django_orb{slot()}"},
+        # Django would have it wait for "default", which a test may do without.
+        "TEST": {"NAME": f"test_django_orb{slot()}", "DEPENDENCIES": []},
     }
     return database, absence(where["HOST"], where["PORT"], log_in)
 
@@ -154,7 +155,11 @@ def _mariadb() -> tuple[dict[str, Any], str | None]:
         "ENGINE": "django.db.backends.mysql",
         **where,
         "OPTIONS": {"charset": "utf8mb4"},
-        "TEST": {"NAME": f"test_django_orb{slot()}", "CHARSET": "utf8mb4"},
+        "TEST": {
+            "NAME": f"test_django_orb{slot()}",
+            "CHARSET": "utf8mb4",
+            "DEPENDENCIES": [],
+        },
     }
     return database, absence(where["HOST"], where["PORT"], log_in)
 

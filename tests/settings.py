@@ -70,3 +70,7 @@ CELERY_BROKER_URL = os.environ.get("DJANGO_ORB_TEST_BROKER_URL", "memory://")
 CELERY_TASK_DEFAULT_QUEUE = os.environ.get("DJANGO_ORB_TEST_QUEUE", "celery")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+
+if os.environ.get("DJANGO_ORB_TEST_ATOMIC_REQUESTS"):
+    for database in DATABASES.values():
+        database["ATOMIC_REQUESTS"] = True
