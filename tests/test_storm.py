@@ -113,7 +113,7 @@ class Storm:
     def __init__(self, orb: OrbSandbox, invoice_ids: list[str], seed: int) -> None:
         self._orb = orb
         self._chance = random.Random(seed)
-        self._steps = [(pk, step) for pk in invoice_ids for step in range(5)]
+        self._steps = [(pk, step) for pk in invoice_ids for step in range(6)]
         self._chance.shuffle(self._steps)
         self._steps.sort(key=lambda one: one[1] + self._chance.random() * 2)
         self._at = dict.fromkeys(invoice_ids, 0)
@@ -137,8 +137,10 @@ class Storm:
             orb.attempt_payment(invoice_id, succeeds=False)
         elif step in (1, 3):
             orb.mark_paid(invoice_id)
-        elif step == 2 or self._chance.random() < 0.5:
+        elif step in (2, 4):
             orb.undo_mark_paid(invoice_id)
+        elif self._chance.random() < 0.5:
+            orb.void(invoice_id)
 
     def _some(self) -> list[dict[str, Any]]:
         """A third of what was told waits for later; a fifth comes twice."""
