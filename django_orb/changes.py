@@ -19,7 +19,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from .database import run_in_transaction
@@ -156,8 +156,13 @@ def announce(*, using: str, invoice_ids: Sequence[str] | None = None) -> int:
     if invoice_ids is not None:
         waiting = waiting.filter(invoice_id__in=invoice_ids)
     changes = list(waiting.order_by("pk")[:BATCH])
-    for change in changes:
-        run_in_transaction(partial(_announce, change, using=using), using=using)
+    for number, change in enumerate(changes):
+        try:
+            run_in_transaction(partial(_announce, change, using=using), using=using)
+        except OperationalError:
+            # In their order or not at all: `recover` goes on from here.
+            logger.warning("%s was not announced yet.", change, exc_info=True)
+            return number
     return len(changes)
 
 
@@ -166,7 +171,9 @@ def _announce(change: InvoiceChange, *, using: str) -> None:
     mine = InvoiceChange.objects.using(using).filter(pk=change.pk, announced_at=None)
     if not mine.update(announced_at=timezone.now()):
         return
-    invoice = Invoice.objects.using(using).get(pk=change.invoice_id)
+    invoice = Invoice.objects.using(using).filter(pk=change.invoice_id).first()
+    if invoice is None:  # deleted by somebody, which nothing here does
+        return
     named = {
         "invoice": invoice,
         "change_id": change.pk,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.dispatch import Signal
 
 from django_orb import changes, mirror, services, tasks
@@ -337,6 +337,27 @@ def test_worker_that_dies_within_a_receiver_leaves_it_undone(
 
     tasks.recover()
     assert counted() == 1
+
+
+def test_trouble_of_the_database_is_left_to_recover(
+    any_committed_database: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deadlocks undo the whole transaction, and with it what receivers wrote."""
+    monkeypatch.setattr("django_orb.database.time.sleep", lambda seconds: None)
+    deadlocks = [True] * 12
+
+    def count_in_deadlock(**named: Any) -> None:
+        count_status(**named)
+        if deadlocks:
+            deadlocks.pop()
+            raise OperationalError("database is locked")
+
+    connect(invoice_status_changed, count_in_deadlock)
+    see(make(), at(0, 1))
+    assert (counted(), len(deadlocks)) == (0, 2)
+
+    tasks.recover()
+    assert (counted(), len(deadlocks)) == (1, 0)
 
 
 def test_many_announcers_tell_once_and_in_order(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db.models import F
 
-from django_orb import inbox
+from django_orb import inbox, tasks
 from django_orb.clock import database_now
 from django_orb.models import WebhookEvent
 from django_orb.signals import webhook_failed
@@ -14,6 +14,7 @@ from django_orb.webhooks import parse_event
 
 from . import databases
 from .deliveries import as_bytes, event, event_of
+from .test_tasks import catch_messages
 
 State = WebhookEvent.State
 
@@ -179,3 +180,30 @@ def test_only_settled_events_of_old_are_pruned(
 
     left = set(WebhookEvent.objects.values_list("invoice_id", flat=True))
     assert left == {"inv-received", "inv-failed", "inv-of-today"}
+
+
+def test_prune_keeps_what_the_settings_say(any_database: str, settings: Any) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "WEBHOOK_RETENTION_DAYS": 3}
+    event_id = about("inv1")
+    WebhookEvent.objects.update(state=State.PROCESSED)
+    pass_time(days=2, hours=23)
+    tasks.prune()
+    assert WebhookEvent.objects.filter(pk=event_id).exists()
+
+    pass_time(hours=2)
+    tasks.prune()
+    assert not WebhookEvent.objects.exists()
+
+
+def test_recover_wakes_what_no_message_reached(
+    any_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = catch_messages(monkeypatch)
+    ids = [about(f"inv{number}") for number in range(3)]
+    tasks.recover()
+    assert sent == []
+    pass_time(seconds=inbox.MESSAGE_SECONDS + 1)
+
+    tasks.recover()
+
+    assert sent == [("process_webhook_event", (pk,)) for pk in ids]
