@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections, router
+from django.urls import NoReverseMatch, reverse
 
 from .conf import (
     OrbSettings,
@@ -28,11 +30,21 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-# What each setting must be; API_KEY and BASE_URL have checks of their own.
+# What each setting must be; API_KEY, BASE_URL and WEBHOOK_SECRETS have checks of
+# their own.
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "TIMEOUT_SECONDS": (
         lambda value: _is_number(value) and value > 0,
         "a number of seconds above 0",
+    ),
+    "WEBHOOK_IN_PROCESS": (lambda value: isinstance(value, bool), "True or False"),
+    "WEBHOOK_RETENTION_DAYS": (
+        lambda value: _is_int(value) and value >= 1,
+        "a whole number of days, at least 1",
+    ),
+    "SWEEP_MINUTES": (
+        lambda value: _is_int(value) and value >= 0,
+        "a whole number of minutes, at least 0",
     ),
     "PAGE_SIZE": (
         lambda value: _is_int(value) and 1 <= value <= 100,
@@ -60,13 +72,18 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 @register("django_orb")
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """E001 to E004 and W002: `settings.DJANGO_ORB`."""
+    """E001 to E004, W002 and W007: `settings.DJANGO_ORB`."""
     try:
         conf = get_settings()
     except OrbConfigurationError as err:
         hint = "See the table of settings in the README."
         return [Error(str(err), hint=hint, id="django_orb.E001")]
-    return [*_check_api_key(conf), *_check_base_url(conf), *_check_values(conf)]
+    return [
+        *_check_api_key(conf),
+        *_check_base_url(conf),
+        *_check_webhook_secrets(conf),
+        *_check_values(conf),
+    ]
 
 
 def _check_api_key(conf: OrbSettings) -> list[CheckMessage]:
@@ -105,6 +122,38 @@ def _check_base_url(conf: OrbSettings) -> list[CheckMessage]:
 
 def _is_private(url: str) -> bool:
     return urlsplit(url).scheme == "https" or is_loopback(url)
+
+
+def _check_webhook_secrets(conf: OrbSettings) -> list[CheckMessage]:
+    secrets = conf.WEBHOOK_SECRETS
+    if not isinstance(secrets, (list, tuple)) or not all(
+        isinstance(one, str) and one for one in secrets
+    ):
+        return [
+            Error(
+                'DJANGO_ORB["WEBHOOK_SECRETS"] is no list of secrets.',
+                hint="It must be a list of strings, none of them empty.",
+                id="django_orb.E004",
+            )
+        ]
+    if secrets or not _has_endpoint():
+        return []
+    return [
+        Warning(
+            "Orb's webhooks are refused: there is no secret to verify them with.",
+            hint='Set DJANGO_ORB["WEBHOOK_SECRETS"] to a list with the secret that Orb '
+            "shows for the endpoint, or ORB_WEBHOOK_SECRET in the environment.",
+            id="django_orb.W007",
+        )
+    ]
+
+
+def _has_endpoint() -> bool:
+    try:
+        reverse("django_orb:webhook")
+    except (NoReverseMatch, ImproperlyConfigured):
+        return False
+    return True
 
 
 def _check_values(conf: OrbSettings) -> list[CheckMessage]:

@@ -220,15 +220,44 @@ class OrbClient:
                 raise OrbResponseError("Orb gave the same cursor of a list twice.")
             seen.add(cursor)
 
-    def _page(self, query: list[tuple[str, str]], cursor: str | None) -> dict[str, Any]:
+    def _page(
+        self,
+        query: list[tuple[str, str]],
+        cursor: str | None,
+        path: str = "/invoices",
+    ) -> dict[str, Any]:
         if cursor is not None:
             query = [*query, ("cursor", cursor)]
-        name = "GET /invoices"
-        page = _object(name, self._transport.get("/invoices", query))
+        name = f"GET {path}"
+        page = _object(name, self._transport.get(path, query))
         if not isinstance(page.get("data"), list):
-            raise OrbResponseError(f"Orb's answer to {name} has no list of invoices.")
+            what = path[1:].replace("_", " ")
+            raise OrbResponseError(f"Orb's answer to {name} has no list of {what}.")
         next_cursor(page)
         return page
+
+    def fetch_webhook_events_page(
+        self,
+        *,
+        created_at_gte: datetime,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> dict[str, Any]:
+        """
+        Fetch one page of webhook events, `{"data": [...], "pagination_metadata": ...}`.
+
+        Each has the webhook's body as its `payload`. `created_at_gte` is aware.
+
+        Raises:
+            OrbResponseError: the answer is not such a page.
+
+        Source: https://docs.withorb.com/api-reference/webhook/list-webhook-events
+        """
+        query = [
+            ("created_at[gte]", created_at_gte.isoformat()),
+            ("limit", str(limit)),
+        ]
+        return self._page(query, cursor or None, path="/webhook_events")
 
     def create_invoice_line_item(
         self,

@@ -4,6 +4,7 @@ import difflib
 import ipaddress
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +31,20 @@ class OrbSettings:
 
     TIMEOUT_SECONDS: float = 30.0
     """How long one request may wait for bytes before it counts as failed."""
+
+    WEBHOOK_SECRETS: Sequence[str] = field(default=(), repr=False)
+    """The signing secrets of the webhook endpoint in Orb, several while one is being
+    replaced; falls back to the environment's ORB_WEBHOOK_SECRET."""
+
+    WEBHOOK_IN_PROCESS: bool = False
+    """Process webhooks within the request that brings them, without Celery."""
+
+    WEBHOOK_RETENTION_DAYS: int = 30
+    """How long the `prune` task keeps webhook events that were processed."""
+
+    SWEEP_MINUTES: int = 60
+    """How often incremental syncs read all that is open or recent, where Orb's feed
+    of events tells what changed meanwhile."""
 
     PAGE_SIZE: int = 100
     """Invoices per list request, 1 to 100 (Orb's maximum)."""
@@ -75,6 +90,9 @@ def get_settings() -> OrbSettings:
         values["API_KEY"] = os.environ.get("ORB_API_KEY", "")
     if not values.get("BASE_URL"):
         values["BASE_URL"] = os.environ.get("ORB_BASE_URL", "") or DEFAULT_BASE_URL
+    if not values.get("WEBHOOK_SECRETS"):
+        secret = os.environ.get("ORB_WEBHOOK_SECRET", "")
+        values["WEBHOOK_SECRETS"] = [secret] if secret else []
     return OrbSettings(**values)
 
 

@@ -21,6 +21,7 @@ OrbError
 ├── OrbResponseError                 the answer could not be read
 ├── OrbPayloadError                  one invoice could not be understood
 ├── OrbInputError                    an argument cannot be right; nothing was sent
+├── OrbWebhookVerificationError      a webhook that Orb did not sign
 ├── OrbAccountError                  the key belongs to another account
 ├── OrbReadOnlyError                 DJANGO_ORB["READ_ONLY"] forbids the write
 ├── OrbTransactionError              called inside a transaction
@@ -36,7 +37,7 @@ from __future__ import annotations
 import copyreg
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
 
 if TYPE_CHECKING:
     import requests
@@ -174,6 +175,10 @@ class OrbInputError(OrbError, ValueError):
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+
+class OrbWebhookVerificationError(OrbError, SuspiciousOperation):
+    """A webhook that Orb did not sign, or not within the last five minutes."""
 
 
 class OrbAccountError(OrbError):

@@ -7,11 +7,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import partial
 
 from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import Q
 
-from . import mirror, windows
+from . import feed, mirror, windows
+from .changes import Origin
 from .client import OrbClient
 from .clock import Interval, clock_of
 from .conf import get_settings
@@ -19,6 +21,7 @@ from .exceptions import OrbSyncRunningError
 from .mirror import Observation
 from .models import Invoice, InvoiceFailure, SyncAbsence, SyncRun, SyncWindow
 from .models.runs import COUNTS
+from .signals import sync_finished
 from .steps import WindowFailedError
 
 logger = logging.getLogger(__name__)
@@ -39,15 +42,24 @@ def start_run(
     since: datetime | None = None,
     invoice_ids: Sequence[str] = (),
     accept_missing: bool = False,
+    announce: bool = False,
+    sweep: bool = False,
 ) -> SyncRun:
     """
     Record a run and its windows, for whoever works on them.
+
+    Until one full run succeeded, invoices that a run finds new are old news: they
+    are announced only where `announce` asks for it. Where Orb's list of events tells
+    enough for this time, an incremental run reads only that, unless told to `sweep`.
 
     Raises:
         OrbSyncRunningError: a run of this kind is active already; `run` is it.
     """
     now = clock_of(using).latest()
     is_exclusive = kind != SyncRun.Kind.ONE
+    # Before the transaction, which on SQLite has to begin with a write.
+    announces_new = announce or _was_filled(using)
+    reading = feed.plan(sweep=sweep, using=using)
     try:
         with transaction.atomic(using=using):
             run = SyncRun.objects.using(using).create(
@@ -55,9 +67,10 @@ def start_run(
                 active_kind=kind if is_exclusive else None,
                 since=since,
                 accept_missing=accept_missing,
+                announces_new=announces_new,
                 started_at=now,
             )
-            planned = _plan(run, now, list(invoice_ids))
+            planned = _plan(run, now, list(invoice_ids), reading)
             SyncWindow.objects.using(using).bulk_create(planned)
     except IntegrityError as err:
         active = SyncRun.objects.using(using).filter(active_kind=kind).first()
@@ -71,6 +84,13 @@ def start_run(
     return run
 
 
+def _was_filled(using: str) -> bool:
+    full = SyncRun.objects.using(using).filter(
+        kind=SyncRun.Kind.FULL, state=SyncRun.State.SUCCEEDED
+    )
+    return full.exists()
+
+
 def start_or_resume(
     kind: str,
     *,
@@ -78,6 +98,7 @@ def start_or_resume(
     since: datetime | None = None,
     invoice_ids: Sequence[str] = (),
     accept_missing: bool = False,
+    announce: bool = False,
 ) -> SyncRun:
     """
     Start a run, or take up the active one of its kind if nobody works on it.
@@ -92,6 +113,7 @@ def start_or_resume(
             since=since,
             invoice_ids=invoice_ids,
             accept_missing=accept_missing,
+            announce=announce,
         )
     except OrbSyncRunningError as err:
         run: SyncRun = err.run
@@ -243,7 +265,9 @@ def cancel_run(run: SyncRun, *, using: str) -> None:
     _end(run, SyncRun.State.CANCELLED, "Cancelled.", using=using)
 
 
-def _plan(run: SyncRun, now: datetime, invoice_ids: list[str]) -> list[SyncWindow]:
+def _plan(
+    run: SyncRun, now: datetime, invoice_ids: list[str], reading: feed.Reading
+) -> list[SyncWindow]:
     pending, waiting = SyncWindow.State.PENDING, SyncWindow.State.WAITING
     list_kind, check = SyncWindow.Kind.LIST, SyncWindow.Kind.CHECK
     every = list(STATUSES)
@@ -261,7 +285,7 @@ def _plan(run: SyncRun, now: datetime, invoice_ids: list[str]) -> list[SyncWindo
         ]
     elif run.kind == SyncRun.Kind.INCREMENTAL:
         lookback = now - timedelta(days=get_settings().LOOKBACK_DAYS)
-        planned = [
+        sweep = [
             SyncWindow(kind=list_kind, state=pending, statuses=list(UNSETTLED)),
             SyncWindow(
                 kind=list_kind,
@@ -270,6 +294,11 @@ def _plan(run: SyncRun, now: datetime, invoice_ids: list[str]) -> list[SyncWindo
                 invoice_date_gte=lookback,
             ),
             SyncWindow(kind=check, state=waiting),
+        ]
+        events = SyncWindow(kind=SyncWindow.Kind.FEED, state=pending)
+        planned = [
+            *(sweep if reading.sweeps else []),
+            *([events] if reading.events else []),
         ]
     else:
         edges = [None, *_edges(now), None]
@@ -341,7 +370,7 @@ def _mark(absences: Iterable[SyncAbsence], run: SyncRun, using: str) -> None:
     ]
     for start in range(0, len(observations), MARK_BATCH):
         batch = observations[start : start + MARK_BATCH]
-        mirror.write(batch, using=using, run_id=run.pk)
+        mirror.write(batch, using=using, run_id=run.pk, origin=Origin.of_run(run))
 
 
 def _end(run: SyncRun, state: str, error: str, *, using: str, missing: int = 0) -> None:
@@ -351,7 +380,7 @@ def _end(run: SyncRun, state: str, error: str, *, using: str, missing: int = 0) 
     active = SyncRun.objects.using(using).filter(pk=run.pk, state=SyncRun.State.RUNNING)
     # Whoever still works on it loses the lease, and with it what it would write.
     SyncWindow.objects.using(using).filter(run=run).update(lease="")
-    active.update(
+    is_mine = active.update(
         state=state,
         active_kind=None,
         finished_at=clock_of(using).latest(),
@@ -359,3 +388,6 @@ def _end(run: SyncRun, state: str, error: str, *, using: str, missing: int = 0) 
         **totals,
     )
     run.refresh_from_db(using=using)
+    if is_mine:
+        tell = partial(sync_finished.send_robust, SyncRun, run=run)
+        transaction.on_commit(tell, using=using, robust=True)

@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 from django.contrib.auth.base_user import AbstractBaseUser
 
-from . import mirror, operations, runs
+from . import changes, events, mirror, operations, runs
 from .account import open_account
+from .changes import FETCHED, Origin
 from .client import OrbClient
 from .clock import clock_of, timed
 from .exceptions import (
@@ -28,7 +29,7 @@ from .exceptions import (
 )
 from .inputs import line_item_body, require_text
 from .mirror import Observation, WriteResult
-from .models import Invoice, InvoiceLineItem, InvoiceOperation, SyncRun
+from .models import Invoice, InvoiceChange, InvoiceLineItem, InvoiceOperation, SyncRun
 from .operations import Request
 from .payloads import map_columns
 from .refresh import observe_invoice, settle_doubts
@@ -225,16 +226,19 @@ def sync_invoices(
     since: datetime | None = None,
     invoice_ids: Sequence[str] | None = None,
     accept_missing: bool = False,
+    announce: bool = False,
     on_step: Callable[[SyncRun], None] = lambda run: None,
 ) -> SyncRun:
     """
     Bring the mirror up to date in this process; the finished run.
 
     "full" reads everything and finds what is gone from Orb; "incremental" reads
-    what is unsettled or dated within `LOOKBACK_DAYS`. `since` reads every invoice
+    what is unsettled or dated within `LOOKBACK_DAYS`, or for `SWEEP_MINUTES` after
+    that only Orb's webhook events, where the account lists them. `since` reads every invoice
     dated at or after it and marks nothing missing; `invoice_ids` fetches just
     those. A run of the same kind that lost its worker is taken up where it stopped.
-    `on_step` is called after each page with the run.
+    Until a full run has succeeded once, invoices that a sync finds new are announced
+    by no signal; `announce` has them announced. `on_step` is called after each page with the run.
 
     Raises:
         OrbInputError: arguments that exclude each other.
@@ -249,7 +253,10 @@ def sync_invoices(
             since=since,
             invoice_ids=invoice_ids or (),
             accept_missing=accept_missing,
+            announce=announce,
         )
+        events.process_due(using=using)
+        changes.announce(using=using)
         runs.work_here(run, client=client, using=using, on_step=on_step)
     if run.state != SyncRun.State.SUCCEEDED:
         raise OrbSyncFailedError(f"{run} did not finish. {run.error}", run=run)
@@ -296,15 +303,17 @@ def _fetch(client: OrbClient, invoice_id: str, *, using: str) -> Invoice:
 
 
 def _write(
-    client: OrbClient, seen: Sequence[Observation], *, using: str
+    client: OrbClient,
+    seen: Sequence[Observation],
+    *,
+    using: str,
+    origin: Origin = FETCHED,
 ) -> WriteResult:
-    result = mirror.write(seen, using=using)
-    settle_doubts(
-        client,
-        result.doubtful,
-        using=using,
-        write=lambda again: mirror.write(again, using=using),
-    )
+    def write(observations: Sequence[Observation]) -> WriteResult:
+        return mirror.write(observations, using=using, origin=origin)
+
+    result = write(seen)
+    settle_doubts(client, result.doubtful, using=using, write=write)
     return result
 
 
@@ -323,7 +332,9 @@ def _look(client: OrbClient, operation: InvoiceOperation, *, using: str) -> None
             logger.warning("Invoice %s was not read back: %s", invoice_id, err)
             continue
         if not seen.is_absent and operation.is_shown_in(seen.payload):
-            _write(client, [seen], using=using)
+            kind = InvoiceChange.Origin.OPERATION.value
+            origin = Origin(kind, str(operation.pk))
+            _write(client, [seen], using=using, origin=origin)
             return
     logger.warning("Orb does not show the change of invoice %s yet.", invoice_id)
 

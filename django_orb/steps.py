@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, Q
 
-from . import mirror
+from . import feed, mirror
 from .client import OrbClient, next_cursor
 from .clock import Timed, clock_of, timed
 from .exceptions import OrbBadRequestError, OrbError
@@ -119,6 +119,10 @@ def take_step(
         return _read_page(window, reader, using)
     if window.kind == SyncWindow.Kind.FETCH:
         return _fetch_chosen(window, client, using)
+    if window.kind == SyncWindow.Kind.FEED:
+        following = feed.read(window, client, using=using)
+        changes = {"cursor": following or ""}
+        return Step([], is_last=following is None, changes=changes)
     return _check_unseen(window, client, using)
 
 

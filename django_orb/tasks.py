@@ -8,13 +8,15 @@ comes twice finds its lease gone or its step done, and ends.
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from celery import Task, shared_task
 
-from . import mirror, operations, runs, services, windows
+from . import changes, events, inbox, mirror, operations, runs, services, windows
 from .account import open_account
+from .broker import broker
+from .clock import clock_of
 from .conf import get_settings
 from .exceptions import (
     OrbAccountError,
@@ -30,17 +32,20 @@ TURN_SECONDS = 20
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
-def sync_invoices(mode: str = "incremental", since: str | None = None) -> int:
+def sync_invoices(
+    mode: str = "incremental", since: str | None = None, sweep: bool = False
+) -> int:
     """
     Start a run, or join the active one of its kind; the run's id.
 
-    `since` is an ISO 8601 date and time with an offset.
+    `since` is an ISO 8601 date and time with an offset. `sweep` has an incremental
+    run read all that is open or recent, also where Orb's events would do.
     """
     using = mirror.database_alias()
     start = datetime.fromisoformat(since) if since else None
     kind = services.run_kind(mode=mode, since=start)
     try:
-        run = runs.start_run(kind, using=using, since=start)
+        run = runs.start_run(kind, using=using, since=start, sweep=sweep)
     except OrbSyncRunningError as err:
         run = err.run
         logger.info("%s is at work already.", run)
@@ -77,14 +82,24 @@ def sync_invoice(invoice_id: str) -> None:
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+def process_webhook_event(event_id: str) -> None:
+    """Bring what a stored webhook event tells into the mirror."""
+    events.process_event(event_id, using=mirror.database_alias())
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def recover() -> None:
     """
     Take up what died or waited; run it every minute.
 
-    Windows whose worker went silent, runs that were not finished, operations whose
-    outcome nobody recorded.
+    Webhook events that nobody processed, changes that were not announced, windows
+    whose worker went silent, runs that were not finished, operations whose outcome
+    nobody recorded.
     """
     using = mirror.database_alias()
+    for event_id in inbox.due_events(using=using):
+        publish(process_webhook_event, event_id)
+    changes.announce(using=using)
     for run in SyncRun.objects.using(using).filter(state=SyncRun.State.RUNNING):
         runs.advance(run, using=using)
         publish_due(run, using=using)
@@ -95,12 +110,29 @@ def recover() -> None:
             publish(sync_invoice, operation.invoice_id)
 
 
+@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+def prune() -> None:
+    """Delete webhook events that were settled `WEBHOOK_RETENTION_DAYS` ago."""
+    using = mirror.database_alias()
+    days = get_settings().WEBHOOK_RETENTION_DAYS
+    before = clock_of(using).latest() - timedelta(days=days)
+    count = inbox.prune(before=before, using=using)
+    logger.info("%s webhook events were deleted.", count)
+
+
 def publish_due(run: SyncRun, *, using: str) -> None:
     """Send a message for each window that is due and in nobody's hands."""
     for window in runs.due_windows(using=using, run=run):
         lease = windows.lease_window(window, using=using)
         if lease and not publish(sync_page, window.pk, lease):
             windows.release_window(window.pk, lease, using=using)
+
+
+def wake(task: Task[Any, Any], *args: object) -> bool:
+    """As `publish`, and never longer than about a second."""
+    if task.app.conf.task_always_eager:
+        return publish(task, *args)
+    return broker.ask(lambda: publish(task, *args))
 
 
 def publish(task: Task[Any, Any], *args: object, seconds: float = 0.0) -> bool:

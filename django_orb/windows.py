@@ -19,6 +19,7 @@ from typing import Any
 from django.db.models import F, Q
 
 from . import mirror
+from .changes import Origin
 from .client import OrbClient
 from .clock import clock_of
 from .conf import get_settings
@@ -181,6 +182,7 @@ def _commit_step(window: SyncWindow, step: Step, *, using: str) -> WriteResult:
         step.observations,
         using=using,
         run_id=window.run_id,
+        origin=Origin.of_run(window.run),
         also=move_on,
         ascertain=step.ascertain,
     )

@@ -12,3 +12,8 @@ app = Celery("django_orb_tests")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.set_default()
+
+if os.environ.get("DJANGO_ORB_TEST_COUNTS"):
+    from .counting import connect
+
+    connect()

@@ -58,6 +58,8 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DJANGO_ORB = {
     "API_KEY": os.environ.get("DJANGO_ORB_TEST_API_KEY", "test-key"),
     "BASE_URL": os.environ.get("DJANGO_ORB_TEST_BASE_URL", "http://127.0.0.1:9/v1"),
+    "WEBHOOK_SECRETS": ["test-secret"],
+    "SWEEP_MINUTES": 0,  # every run
     "READS_PER_SECOND": 2000,
     "WRITES_PER_SECOND": 2000,
     "PAGE_SIZE": int(os.environ.get("DJANGO_ORB_TEST_PAGE_SIZE", "100")),
@@ -68,3 +70,7 @@ CELERY_BROKER_URL = os.environ.get("DJANGO_ORB_TEST_BROKER_URL", "memory://")
 CELERY_TASK_DEFAULT_QUEUE = os.environ.get("DJANGO_ORB_TEST_QUEUE", "celery")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+
+if os.environ.get("DJANGO_ORB_TEST_ATOMIC_REQUESTS"):
+    for database in DATABASES.values():
+        database["ATOMIC_REQUESTS"] = True

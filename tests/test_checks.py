@@ -18,12 +18,14 @@ from . import databases
 def _no_environment(monkeypatch):
     monkeypatch.delenv("ORB_API_KEY", raising=False)
     monkeypatch.delenv("ORB_BASE_URL", raising=False)
+    monkeypatch.delenv("ORB_WEBHOOK_SECRET", raising=False)
 
 
 @pytest.fixture
 def ids(settings):
     def run(**given):
-        settings.DJANGO_ORB = {"API_KEY": "sk-1", **given}
+        given = {"API_KEY": "sk-1", "WEBHOOK_SECRETS": ["whs"], **given}
+        settings.DJANGO_ORB = given
         messages = checks.run_checks(tags=["django_orb"])
         assert all(message.hint for message in messages)
         return [message.id for message in messages]
@@ -69,7 +71,11 @@ def test_w002_is_silent_with_a_key_in_the_environment(ids, monkeypatch):
     ],
 )
 def test_e003_an_address_that_is_wrong_or_not_private(settings, url, complaint):
-    settings.DJANGO_ORB = {"API_KEY": "sk-1", "BASE_URL": url}
+    settings.DJANGO_ORB = {
+        "API_KEY": "sk-1",
+        "WEBHOOK_SECRETS": ["whs"],
+        "BASE_URL": url,
+    }
 
     (message,) = checks.run_checks(tags=["django_orb"])
 
@@ -86,6 +92,9 @@ def test_e003_an_address_that_is_wrong_or_not_private(settings, url, complaint):
         ("TIMEOUT_SECONDS", "30"),
         ("TIMEOUT_SECONDS", True),
         ("TIMEOUT_SECONDS", None),
+        ("WEBHOOK_IN_PROCESS", 1),
+        ("WEBHOOK_RETENTION_DAYS", 0),
+        ("SWEEP_MINUTES", -1),
         ("PAGE_SIZE", 0),
         ("PAGE_SIZE", 101),
         ("PAGE_SIZE", 20.0),
@@ -98,7 +107,11 @@ def test_e003_an_address_that_is_wrong_or_not_private(settings, url, complaint):
     ],
 )
 def test_e004_a_value_of_the_wrong_type_or_size(settings, name, value):
-    settings.DJANGO_ORB = {"API_KEY": "sk-1", name: value}
+    settings.DJANGO_ORB = {
+        "API_KEY": "sk-1",
+        "WEBHOOK_SECRETS": ["whs"],
+        name: value,
+    }
 
     (message,) = checks.run_checks(tags=["django_orb"])
 
@@ -109,7 +122,7 @@ def test_e004_a_value_of_the_wrong_type_or_size(settings, name, value):
 
 @pytest.mark.parametrize("key", ["sk-secret\n", "sk-secret é", 1234567])
 def test_e004_a_key_that_is_none_is_not_quoted(settings, key):
-    settings.DJANGO_ORB = {"API_KEY": key}
+    settings.DJANGO_ORB = {"API_KEY": key, "WEBHOOK_SECRETS": ["whs"]}
 
     (message,) = checks.run_checks(tags=["django_orb"])
 
@@ -117,10 +130,32 @@ def test_e004_a_key_that_is_none_is_not_quoted(settings, key):
     assert str(key).strip()[:9] not in message.msg
 
 
+@pytest.mark.parametrize("secrets", ["whs-1", [""], [None], {"whs-1"}])
+def test_e004_secrets_that_are_no_list_are_not_quoted(settings, secrets):
+    settings.DJANGO_ORB = {"API_KEY": "sk-1", "WEBHOOK_SECRETS": secrets}
+
+    (message,) = checks.run_checks(tags=["django_orb"])
+
+    assert message.id == "django_orb.E004"
+    assert "whs-1" not in message.msg
+
+
+def test_w007_an_endpoint_without_a_secret(ids, settings):
+    assert ids(WEBHOOK_SECRETS=[]) == ["django_orb.W007"]
+    settings.ROOT_URLCONF = "tests.urls_without_webhooks"
+    assert ids(WEBHOOK_SECRETS=[]) == []
+
+
+def test_w007_is_silent_with_a_secret_in_the_environment(ids, monkeypatch):
+    monkeypatch.setenv("ORB_WEBHOOK_SECRET", "whs-1")
+
+    assert ids(WEBHOOK_SECRETS=[]) == []
+
+
 def test_e004_has_a_rule_for_every_setting():
     names = {field.name for field in fields(OrbSettings)}
 
-    assert {*_RULES, "API_KEY", "BASE_URL"} == names
+    assert {*_RULES, "API_KEY", "BASE_URL", "WEBHOOK_SECRETS"} == names
 
 
 def test_an_error_stops_the_commands(settings):

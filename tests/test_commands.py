@@ -98,7 +98,7 @@ def test_without_in_process_workers_do_it(
     messages = catch_messages(monkeypatch)
 
     assert "Started Incremental sync" in run_command()
-    assert len(messages) == 2
+    assert len(messages) == 3  # what is open, what is recent, and Orb's events
     with pytest.raises(CommandError, match="is running since"):
         run_command()
 

@@ -20,12 +20,13 @@ from django_orb.exceptions import OrbConfigurationError
 def _no_environment(monkeypatch):
     monkeypatch.delenv("ORB_API_KEY", raising=False)
     monkeypatch.delenv("ORB_BASE_URL", raising=False)
+    monkeypatch.delenv("ORB_WEBHOOK_SECRET", raising=False)
 
 
 def test_without_settings_the_defaults_hold(settings):
     del settings.DJANGO_ORB
 
-    assert get_settings() == OrbSettings(BASE_URL=DEFAULT_BASE_URL)
+    assert get_settings() == OrbSettings(BASE_URL=DEFAULT_BASE_URL, WEBHOOK_SECRETS=[])
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(OrbSettings)])
@@ -50,6 +51,17 @@ def test_what_is_not_set_comes_from_the_environment(
 
     settings.DJANGO_ORB = {name: "from the settings"}
     assert getattr(get_settings(), name) == "from the settings"
+
+
+def test_the_secret_of_webhooks_comes_from_the_environment_too(settings, monkeypatch):
+    monkeypatch.setenv("ORB_WEBHOOK_SECRET", "one")
+
+    settings.DJANGO_ORB = {}
+    assert get_settings().WEBHOOK_SECRETS == ["one"]
+
+    settings.DJANGO_ORB = {"WEBHOOK_SECRETS": ["two"]}
+    assert get_settings().WEBHOOK_SECRETS == ["two"]
+    assert "two" not in repr(get_settings())
 
 
 def test_a_change_of_the_settings_is_seen_at_once():

@@ -7,14 +7,16 @@ See `histories.py` for what is played and what is demanded.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db.models import F
 
-from django_orb import clock, mirror, verdicts
+from django_orb import clock, verdicts, writer
 from django_orb.clock import DatabaseClock, Interval
+from django_orb.models import InvoiceObservation
 from django_orb.verdicts import Incoming, Known, Verdict
 
 from .histories import DAY, WRITTEN, History, Player, Stale, Unsettled, Worker
@@ -396,7 +398,7 @@ WRONG_RULES: dict[str, tuple[Callable[[Judge], Judge], History]] = {
 @pytest.mark.parametrize("name", WRONG_RULES)
 def test_wrong_rule_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant, history = WRONG_RULES[name]
-    monkeypatch.setattr(mirror, "judge", mutant(verdicts.judge))
+    monkeypatch.setattr(writer, "judge", mutant(verdicts.judge))
 
     with pytest.raises((Stale, Unsettled)):
         Player(history, "default").play_all()
@@ -417,9 +419,17 @@ def test_forgetting_how_long_a_state_held_is_found_out(
             row["ended_at"] = one.interval.ended_at
         return row
 
-    monkeypatch.setattr(mirror, "touch", narrow)
-    # The statement that only moves intervals up would hide it.
-    monkeypatch.setattr(mirror._Page, "_see_again", lambda page, ids: None)
+    def narrow_again(
+        ids: Sequence[str], interval: Interval, run_id: Any, *, using: str
+    ) -> None:
+        InvoiceObservation.objects.using(using).filter(pk__in=ids).update(
+            started_at=interval.started_at,
+            ended_at=interval.ended_at,
+            version=F("version") + 1,
+        )
+
+    monkeypatch.setattr(writer, "touch", narrow)
+    monkeypatch.setattr(writer, "see_again", narrow_again)
 
     with pytest.raises(Stale):
         Player(ABA, "default").play_all()

@@ -104,7 +104,7 @@ def test_the_readme_has_each_setting_with_its_default():
     expected = {
         field.name: field.default
         for field in dataclasses.fields(OrbSettings)
-        if field.name not in ("API_KEY", "BASE_URL")
+        if field.name not in ("API_KEY", "BASE_URL", "WEBHOOK_SECRETS")
     }
     rows = re.findall(
         r"^\| `([A-Z_]+)` \|.*?\| `(.*?)` \|", section("Configuration"), re.MULTILINE
@@ -112,6 +112,7 @@ def test_the_readme_has_each_setting_with_its_default():
 
     assert {name: ast.literal_eval(default) for name, default in rows} == expected
     assert "`API_KEY`" in section("Configuration")
+    assert "`WEBHOOK_SECRETS`" in section("Configuration")
     assert DEFAULT_BASE_URL in section("Configuration")
 
 
@@ -174,7 +175,7 @@ def test_the_readme_has_each_permission():
 def test_the_readme_names_only_tasks_that_exist():
     named = set(re.findall(r"django_orb\.tasks\.(\w+)", README))
 
-    assert named == {"recover", "sync_invoice", "sync_invoices"}
+    assert named == {"prune", "recover", "sync_invoice", "sync_invoices"}
     assert all(getattr(tasks, name).name for name in named)
 
 

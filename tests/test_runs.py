@@ -99,6 +99,7 @@ def test_second_run_finds_nothing_to_write(
 def test_incremental_run_finds_every_exit_from_draft_and_issued(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:
+    orb.has_webhook_events = False
     paid, voided, deleted = (orb.add_invoice(days_ago=400)["id"] for _ in range(3))
     orb.update_invoice(deleted, status="draft")
     services.sync_invoices(mode="full")

@@ -23,6 +23,8 @@ ALLOWED = {
     "signals": "",
     "clock": "exceptions",
     "database": "exceptions",
+    "broker": "",
+    "receivers": "database",
     "conf": "exceptions",
     "inputs": "exceptions",
     "fields": "exact_json",
@@ -39,38 +41,46 @@ ALLOWED = {
     "upcoming": "exceptions models payloads",
     "comparison": "payloads",
     "tables": "exact_json",
-    "verdicts": "clock exact_json exceptions models payloads raw",
+    "changes": "database models payloads receivers signals tables",
+    "verdicts": "changes clock exact_json exceptions models payloads raw",
     "observations": "clock models tables verdicts",
-    "mirror": (
-        "verdicts clock database exceptions models observations payloads raw signals "
-        "tables"
-    ),
+    "writer": "changes clock exceptions models observations payloads tables verdicts",
+    "mirror": "changes database models verdicts writer",
     "pacing": "client clock conf models",
     "account": "client exceptions models pacing tables",
     "refresh": "client clock exceptions mirror",
     # what runs over it
-    "steps": "client clock exceptions mirror models pages payloads raw refresh",
-    "windows": "client clock conf exceptions mirror models pacing refresh steps",
-    "runs": "client clock conf exceptions mirror models signals steps windows",
+    "inbox": "clock database models receivers signals tables webhooks",
+    "events": (
+        "account changes client clock exceptions inbox mirror models pacing refresh "
+        "webhooks"
+    ),
+    "feed": ("client clock conf events exact_json exceptions inbox models webhooks"),
+    "steps": "feed client clock exceptions mirror models pages payloads raw refresh",
+    "windows": "changes client clock conf exceptions mirror models pacing steps",
+    "runs": (
+        "changes client clock conf exceptions feed mirror models signals steps windows"
+    ),
     "verification": "account client comparison conf exceptions inputs mirror models runs",
     "operations": "client clock conf exceptions models observations",
     "services": (
-        "account client clock conf exceptions inputs mirror models operations payloads "
-        "refresh runs upcoming verification"
+        "account changes client clock conf events exceptions inputs mirror models "
+        "operations payloads refresh runs upcoming verification"
     ),
     "tasks": (
-        "account client conf exceptions mirror models operations runs services windows"
+        "account broker changes client clock conf events exceptions inbox mirror models "
+        "operations runs services windows"
     ),
     # how people and Orb reach it
-    "views": "conf exceptions models tasks webhooks",
+    "views": "conf events exceptions inbox mirror tasks webhooks",
     "urls": "views",
     "admin": (
-        "conf exact_json exceptions fields inputs mirror models operations payloads "
-        "runs services tasks upcoming"
+        "conf exact_json exceptions fields inbox inputs mirror models operations "
+        "payloads runs services tasks upcoming"
     ),
     "management": (
         "comparison conf exact_json exceptions mirror models payloads runs services "
-        "tasks verification"
+        "tasks verification webhooks"
     ),
     "checks": "conf exceptions",
     "apps": "checks",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from .changes import InvoiceChangeAdmin
 from .failures import InvoiceFailureAdmin
 from .invoices import InvoiceAdmin
 from .line_items import InvoiceLineItemAdmin
 from .operations import InvoiceOperationAdmin
 from .runs import SyncRunAdmin
+from .webhooks import WebhookEventAdmin
 
 __all__ = [
     "InvoiceAdmin",
+    "InvoiceChangeAdmin",
     "InvoiceFailureAdmin",
     "InvoiceLineItemAdmin",
     "InvoiceOperationAdmin",
     "SyncRunAdmin",
+    "WebhookEventAdmin",
 ]

@@ -7,7 +7,13 @@ from typing import NamedTuple
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from django_orb.models import Invoice, InvoiceOperation, SyncRun, SyncWindow
+from django_orb.models import (
+    Invoice,
+    InvoiceOperation,
+    SyncRun,
+    SyncWindow,
+    WebhookEvent,
+)
 
 from .formats import short
 
@@ -39,6 +45,12 @@ RUN_LOOKS = {
     SyncWindow.State.PENDING.value: Look("info", "…"),
     SyncWindow.State.DONE.value: Look("good", "✓"),
 }
+EVENT_LOOKS = {
+    WebhookEvent.State.RECEIVED.value: Look("info", "…"),
+    WebhookEvent.State.PROCESSED.value: Look("good", "✓"),
+    WebhookEvent.State.FAILED.value: Look("bad", "✕"),
+    WebhookEvent.State.IGNORED.value: Look("muted", "○"),
+}
 UNKNOWN = Look("warn", "?")
 
 
@@ -64,6 +76,10 @@ def operation_badge(operation: InvoiceOperation) -> SafeString:
 
 def run_badge(row: SyncRun | SyncWindow) -> SafeString:
     return badge(RUN_LOOKS.get(row.state, UNKNOWN), row.get_state_display())
+
+
+def event_badge(event: WebhookEvent) -> SafeString:
+    return badge(EVENT_LOOKS.get(event.state, UNKNOWN), event.get_state_display())
 
 
 def missing_badge() -> SafeString:

@@ -24,6 +24,7 @@ from django_orb.models import Invoice
 from . import charges, forecasts, refreshes, voids
 from .badges import invoice_badge, overdue_badge
 from .batches import why_no_line_item, why_not_void
+from .changes import read_chapters
 from .columns import InvoiceColumns
 from .filters import CurrencyFilter, InvoiceDateFilter, MissingFilter, OverdueFilter
 from .formats import short
@@ -128,6 +129,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
                 read_deed(operation, invoice.currency)
                 for operation in operations_of([invoice.pk])
             ],
+            "chapters": read_chapters(invoice),
             "links": links,
             "may_void": may_void,
             "may_add_line_item": may_add and not why_no_line_item(invoice),

@@ -45,7 +45,7 @@ def refresh_later(call: Call) -> None:
 def sync_now(call: Call) -> None:
     """Start an incremental run, or join the one that is at work."""
     try:
-        run_id = tasks.sync_invoices()
+        run_id = tasks.sync_invoices(sweep=True)
     except (OrbError, OrbConfigurationError) as err:
         call.say(messages.ERROR, explain(err))
         return

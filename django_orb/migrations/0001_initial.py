@@ -60,6 +60,24 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='InvoiceChange',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('kind', models.CharField(choices=[('created', 'Created'), ('updated', 'Updated')], max_length=16)),
+                ('previous_status', models.CharField(blank=True, help_text='Empty where the invoice is new.', max_length=64)),
+                ('status', models.CharField(max_length=64)),
+                ('changed_fields', models.JSONField(blank=True, default=list, help_text="Names in Orb's JSON; none for a new one.")),
+                ('origin', models.CharField(choices=[('sync', 'Sync'), ('fetch', 'Fetch'), ('webhook', 'Webhook'), ('operation', 'Operation')], max_length=16)),
+                ('origin_id', models.CharField(blank=True, help_text='The run, the webhook event or the operation that brought it.', max_length=128)),
+                ('created_at', models.DateTimeField()),
+                ('announced_at', models.DateTimeField(blank=True, null=True)),
+            ],
+            options={
+                'ordering': ['-pk'],
+                'default_permissions': ('view',),
+            },
+        ),
+        migrations.CreateModel(
             name='InvoiceFailure',
             fields=[
                 ('invoice_id', django_orb.fields.OrbIdField(max_length=128, primary_key=True, serialize=False)),
@@ -167,6 +185,7 @@ class Migration(migrations.Migration):
                 ('active_kind', models.CharField(blank=True, max_length=16, null=True, unique=True)),
                 ('since', models.DateTimeField(blank=True, null=True)),
                 ('accept_missing', models.BooleanField(default=False)),
+                ('announces_new', models.BooleanField(default=True, help_text='Whether invoices that it finds new are announced.')),
                 ('started_at', models.DateTimeField()),
                 ('finished_at', models.DateTimeField(blank=True, null=True)),
                 ('error', models.TextField(blank=True)),
@@ -188,7 +207,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('position', models.PositiveIntegerField()),
-                ('kind', models.CharField(choices=[('list', 'Pages of the list'), ('check', 'Invoices the list did not show'), ('fetch', 'Chosen invoices')], max_length=16)),
+                ('kind', models.CharField(choices=[('list', 'Pages of the list'), ('check', 'Invoices the list did not show'), ('fetch', 'Chosen invoices'), ('feed', 'Events')], max_length=16)),
                 ('state', models.CharField(choices=[('waiting', 'Waiting'), ('pending', 'Pending'), ('done', 'Done'), ('failed', 'Failed')], max_length=16)),
                 ('statuses', models.JSONField(blank=True, default=list)),
                 ('invoice_date_gte', models.DateTimeField(blank=True, null=True)),
@@ -219,6 +238,43 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['run', 'position'],
                 'default_permissions': ('view',),
+            },
+        ),
+        migrations.CreateModel(
+            name='WebhookEvent',
+            fields=[
+                ('id', django_orb.fields.OrbIdField(max_length=128, primary_key=True, serialize=False)),
+                ('type', models.CharField(max_length=255)),
+                ('state', models.CharField(choices=[('received', 'Received'), ('processed', 'Processed'), ('failed', 'Failed'), ('ignored', 'Ignored')], default='received', max_length=16)),
+                ('source', models.CharField(choices=[('webhook', 'Webhook'), ('feed', 'List of events')], default='webhook', max_length=16)),
+                ('invoice_id', django_orb.fields.OrbIdField(blank=True, help_text='The invoice that it is about, if any.', max_length=128)),
+                ('created_at', models.DateTimeField(blank=True, help_text="When it happened, by Orb's clock.", null=True)),
+                ('received_at', models.DateTimeField(help_text="By this database's clock.")),
+                ('body', models.TextField(help_text='JSON, as Orb sent it.')),
+                ('attempts', models.PositiveIntegerField(default=0)),
+                ('next_attempt_at', models.DateTimeField(blank=True, help_text='When to take it up, unless somebody did.', null=True)),
+                ('lease', models.CharField(blank=True, max_length=32)),
+                ('lease_expires_at', models.DateTimeField(blank=True, null=True)),
+                ('error', models.TextField(blank=True)),
+                ('finished_at', models.DateTimeField(blank=True, null=True)),
+            ],
+            options={
+                'ordering': ['-received_at', '-pk'],
+                'permissions': [('retry_webhookevent', 'Can process failed events again')],
+                'default_permissions': ('view',),
+            },
+        ),
+        migrations.CreateModel(
+            name='WebhookFeed',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('is_offered', models.BooleanField(help_text='Whether the account has such a list.')),
+                ('read_until', models.DateTimeField(help_text="Everything created before this was read, by Orb's clock.")),
+                ('asked_at', models.DateTimeField(help_text='When somebody last asked for it.')),
+                ('newest_at', models.DateTimeField(help_text='When the newest event was created that it ever showed.', null=True)),
+            ],
+            options={
+                'default_permissions': (),
             },
         ),
         migrations.CreateModel(
@@ -253,6 +309,11 @@ class Migration(migrations.Migration):
             index=models.Index(fields=['status', 'due_date'], name='orb_invoice_status_due'),
         ),
         migrations.AddField(
+            model_name='invoicechange',
+            name='invoice',
+            field=models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='changes', to='django_orb.invoice'),
+        ),
+        migrations.AddField(
             model_name='invoicelineitem',
             name='invoice',
             field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='line_items', to='django_orb.invoice'),
@@ -271,6 +332,26 @@ class Migration(migrations.Migration):
             model_name='syncwindow',
             name='run',
             field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='windows', to='django_orb.syncrun'),
+        ),
+        migrations.AddIndex(
+            model_name='webhookevent',
+            index=models.Index(fields=['-received_at', '-id'], name='orb_event_received'),
+        ),
+        migrations.AddIndex(
+            model_name='webhookevent',
+            index=models.Index(fields=['state', 'next_attempt_at'], name='orb_event_due'),
+        ),
+        migrations.AddIndex(
+            model_name='webhookevent',
+            index=models.Index(fields=['invoice_id', 'state'], name='orb_event_invoice'),
+        ),
+        migrations.AddIndex(
+            model_name='invoicechange',
+            index=models.Index(fields=['invoice', 'id'], name='orb_change_invoice'),
+        ),
+        migrations.AddIndex(
+            model_name='invoicechange',
+            index=models.Index(fields=['announced_at', 'id'], name='orb_change_waiting'),
         ),
         migrations.AddConstraint(
             model_name='invoicelineitem',

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from .accounts import MirroredAccount, RequestBudget
+from .changes import InvoiceChange
 from .invoices import Invoice, InvoiceLineItem, InvoiceQuerySet
 from .observations import InvoiceFailure, InvoiceObservation
 from .operations import InvoiceOperation
 from .runs import SyncAbsence, SyncRun, SyncWindow
+from .webhooks import WebhookEvent, WebhookFeed
 
 __all__ = [
     "Invoice",
+    "InvoiceChange",
     "InvoiceFailure",
     "InvoiceLineItem",
     "InvoiceObservation",
@@ -18,4 +21,6 @@ __all__ = [
     "SyncAbsence",
     "SyncRun",
     "SyncWindow",
+    "WebhookEvent",
+    "WebhookFeed",
 ]

@@ -39,6 +39,9 @@ class SyncRun(models.Model):
     active_kind = models.CharField(max_length=16, null=True, unique=True, blank=True)
     since = models.DateTimeField(null=True, blank=True)
     accept_missing = models.BooleanField(default=False)
+    announces_new = models.BooleanField(
+        default=True, help_text="Whether invoices that it finds new are announced."
+    )
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
     error = models.TextField(blank=True)
@@ -85,6 +88,7 @@ class SyncWindow(models.Model):
         LIST = "list", "Pages of the list"
         CHECK = "check", "Invoices the list did not show"
         FETCH = "fetch", "Chosen invoices"
+        FEED = "feed", "Events"
 
     class State(models.TextChoices):
         WAITING = "waiting", "Waiting"

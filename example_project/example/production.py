@@ -50,4 +50,9 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(minutes=1),
         "options": {"expires": 60},
     },
+    "orb: what is kept long enough": {
+        "task": "django_orb.tasks.prune",
+        "schedule": crontab(hour=4, minute=0),
+        "options": {"expires": 60 * 60},
+    },
 }

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 
 invoices = RedirectView.as_view(pattern_name="admin:django_orb_invoice_changelist")
@@ -9,4 +9,5 @@ invoices = RedirectView.as_view(pattern_name="admin:django_orb_invoice_changelis
 urlpatterns = [
     path("", invoices),
     path("admin/", admin.site.urls),
+    path("orb/", include("django_orb.urls")),
 ]

@@ -17,6 +17,9 @@ EVERYTHING = (
     "view_invoiceoperation",
     "view_invoicefailure",
     "view_syncrun",
+    "view_invoicechange",
+    "view_webhookevent",
+    "retry_webhookevent",
 )
 
 

@@ -55,6 +55,12 @@ class Command(BaseCommand):
             help="believe Orb when it no longer knows many invoices",
         )
 
+        parser.add_argument(
+            "--announce",
+            action="store_true",
+            help="send signals also for what the first full run finds",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             if options["in_process"] or options["invoice"]:
@@ -89,6 +95,7 @@ class Command(BaseCommand):
                 since=options["since"],
                 invoice_ids=options["invoice"],
                 accept_missing=options["accept_missing"],
+                announce=options["announce"],
                 on_step=show,
             )
         except KeyboardInterrupt:
@@ -112,6 +119,7 @@ class Command(BaseCommand):
                 using=using,
                 since=options["since"],
                 accept_missing=options["accept_missing"],
+                announce=options["announce"],
             )
         except OrbSyncRunningError as err:
             raise CommandError(str(err)) from err

@@ -1,0 +1,111 @@
+"""How an invoice changed, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from django_orb.models import Invoice, InvoiceChange
+
+from .badges import INVOICE_LOOKS, UNKNOWN, badge
+from .formats import ago, joined, local_moment, short
+from .operations import invoice_link
+from .readonly import ReadOnlyAdmin
+
+SHOWN = 50
+MISSING = "missing_since"
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A change as the invoice's page shows it."""
+
+    badge: SafeString
+    text: str
+    detail: str
+    ago: str
+    moment: str
+
+
+def status_label(status: str) -> str:
+    """As people read it; one that this release does not know, as Orb calls it."""
+    return str(dict(Invoice.Status.choices).get(status, short(status)))
+
+
+def tell(change: InvoiceChange) -> str:
+    """For instance: Issued → Paid."""
+    new = status_label(change.status)
+    if change.kind == InvoiceChange.Kind.CREATED:
+        return f"First seen, {new.lower()}"
+    if change.previous_status != change.status:
+        return f"{status_label(change.previous_status)} → {new}"
+    if change.changed_fields == [MISSING]:
+        return "Gone from Orb, or back"
+    return "Changed"
+
+
+def changed_names(change: InvoiceChange) -> str:
+    return short(", ".join(name for name in change.changed_fields if name != "status"))
+
+
+def source(change: InvoiceChange) -> str:
+    return f"{change.get_origin_display().lower()} {short(change.origin_id)}".strip()
+
+
+def read_chapters(invoice: Invoice) -> list[Chapter]:
+    """Newest first; one query."""
+    return [
+        Chapter(
+            badge=status_badge(change),
+            text=tell(change),
+            detail=joined(" · ", changed_names(change), source(change)),
+            ago=ago(change.created_at),
+            moment=local_moment(change.created_at),
+        )
+        for change in InvoiceChange.objects.filter(invoice=invoice)[:SHOWN]
+    ]
+
+
+def status_badge(change: InvoiceChange) -> SafeString:
+    look = INVOICE_LOOKS.get(change.status, UNKNOWN)
+    return badge(look, status_label(change.status))
+
+
+@admin.register(InvoiceChange)
+class InvoiceChangeAdmin(ReadOnlyAdmin):
+    """What changed, and where that came from."""
+
+    list_display = ("created_at", "invoice_id_link", "what", "names", "origin")
+    list_filter = ("origin", "kind")
+    search_fields = ("invoice_id",)
+    search_help_text = "An invoice's id."
+    fields = (
+        "invoice_id_link",
+        "what",
+        "names",
+        ("origin", "origin_id"),
+        ("created_at", "announced_at"),
+    )
+    readonly_fields = ("invoice_id_link", "what", "names")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[Any, bool]:
+        term = search_term.strip()
+        return queryset.filter(invoice_id=term) if term else queryset, False
+
+    @admin.display(description="invoice", ordering="invoice_id")
+    def invoice_id_link(self, change: InvoiceChange) -> SafeString:
+        return invoice_link(change.invoice_id)
+
+    @admin.display(description="what")
+    def what(self, change: InvoiceChange) -> str:
+        return tell(change)
+
+    @admin.display(description="fields", empty_value="")
+    def names(self, change: InvoiceChange) -> str:
+        return changed_names(change)

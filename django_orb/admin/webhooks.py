@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
+from django.utils.translation import ngettext
+
+from django_orb import exact_json, inbox, mirror, tasks
+from django_orb.models import WebhookEvent
+
+from .badges import event_badge
+from .formats import short
+from .operations import code_block, invoice_link
+from .readonly import ReadOnlyAdmin, outside_transactions
+from .sheet import pretty
+
+MAX_RETRIES = 1000
+
+
+@admin.register(WebhookEvent)
+class WebhookEventAdmin(ReadOnlyAdmin):
+    """What Orb told, and what became of it."""
+
+    list_display = ("received_at", "type", "invoice", "badge", "attempts", "why")
+    list_filter = ("state", "source")
+    search_fields = ("id", "invoice_id")
+    search_help_text = "The id of an event or of an invoice."
+    fields = (
+        ("id", "type"),
+        ("badge", "source"),
+        "invoice",
+        ("created_at", "received_at", "finished_at"),
+        ("attempts", "next_attempt"),
+        "trace",
+        "sent",
+    )
+    readonly_fields = ("badge", "invoice", "next_attempt", "trace", "sent")
+    actions = ("process_again",)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        queryset = super().get_queryset(request)
+        is_list = request.resolver_match and "changelist" in (
+            request.resolver_match.url_name or ""
+        )
+        return queryset.defer("body") if is_list else queryset
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[Any, bool]:
+        term = search_term.strip()
+        if term:
+            queryset = queryset.filter(Q(pk=term) | Q(invoice_id=term))
+        return queryset, False
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.retry_webhookevent")
+
+    @outside_transactions
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().changelist_view(request, extra_context)
+
+    @admin.action(permissions=["retry"], description="Process selected failed again")
+    def process_again(self, request: HttpRequest, queryset: Any) -> None:
+        failed = queryset.filter(state=WebhookEvent.State.FAILED)
+        chosen = list(failed.defer("body")[:MAX_RETRIES])
+        ids = [event.pk for event in chosen]
+        inbox.retry_now(ids, using=mirror.database_alias())
+        for event in chosen:
+            tasks.wake(tasks.process_webhook_event, event.pk)
+            self.log_change(request, event, "Asked for it to be processed again.")
+        if not ids:
+            self.message_user(request, "None of them failed.", messages.WARNING)
+            return
+        text = ngettext(
+            "%d event is processed again.", "%d events are processed again.", len(ids)
+        )
+        self.message_user(request, text % len(ids), messages.SUCCESS)
+
+    @admin.display(description="state", ordering="state")
+    def badge(self, event: WebhookEvent) -> SafeString:
+        return event_badge(event)
+
+    @admin.display(description="invoice", ordering="invoice_id", empty_value="")
+    def invoice(self, event: WebhookEvent) -> SafeString | None:
+        return invoice_link(event.invoice_id) if event.invoice_id else None
+
+    @admin.display(description="error", empty_value="")
+    def why(self, event: WebhookEvent) -> str:
+        return short((event.error.strip().splitlines() or [""])[-1])
+
+    @admin.display(description="next attempt")
+    def next_attempt(self, event: WebhookEvent) -> Any:
+        is_open = event.state in inbox.OPEN
+        return event.next_attempt_at if is_open else None
+
+    @admin.display(description="traceback", empty_value="")
+    def trace(self, event: WebhookEvent) -> SafeString | None:
+        return code_block(event.error) if event.error else None
+
+    @admin.display(description="what Orb sent")
+    def sent(self, event: WebhookEvent) -> SafeString:
+        return code_block(pretty(exact_json.loads(event.body)))

@@ -1,0 +1,208 @@
+"""Webhook events as rows: stored once, in one worker's hands at a time, settled."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from django.db.models import F, Q, QuerySet
+
+from .clock import clock_of
+from .database import run_in_transaction
+from .models import WebhookEvent
+from .receivers import call_receivers
+from .signals import webhook_failed, webhook_received
+from .tables import claim
+from .webhooks import OrbEvent
+
+# Longer than the client's time-outs together.
+LEASE_SECONDS = 300
+# Its message is on its way; `recover` looks after those that never arrive.
+MESSAGE_SECONDS = 60
+# An event waits this long for its second attempt, then doubling.
+FIRST_WAIT_SECONDS = 10
+MAX_WAIT_SECONDS = 3600
+PRUNE_BATCH = 1000
+
+State = WebhookEvent.State
+OPEN = (State.RECEIVED, State.FAILED)
+SETTLED = (State.PROCESSED, State.IGNORED)
+
+
+def store(
+    event: OrbEvent,
+    body: str,
+    *,
+    using: str,
+    source: str = WebhookEvent.Source.WEBHOOK.value,
+) -> None:
+    """Keep an event, unless it is here already; one statement."""
+    store_all([(event, body)], using=using, source=source)
+
+
+def store_all(
+    events: Sequence[tuple[OrbEvent, str]], *, using: str, source: str
+) -> None:
+    now = clock_of(using).latest()
+    rows = [
+        {
+            "id": event.id,
+            "type": event.type,
+            "state": State.RECEIVED.value,
+            "source": source,
+            "invoice_id": event.invoice_id,
+            "created_at": event.created_at,
+            "received_at": now,
+            "body": body,
+            "attempts": 0,
+            "next_attempt_at": now + timedelta(seconds=MESSAGE_SECONDS),
+            "lease": "",
+            "error": "",
+        }
+        for event, body in sorted(events, key=lambda pair: pair[0].id)
+    ]
+    claim(WebhookEvent, rows, using=using)
+
+
+def take(event_id: str, *, using: str) -> list[WebhookEvent]:
+    """
+    Lease an event, and whatever else waits for the same invoice.
+
+    Nothing where it is settled, or where somebody is at work on that invoice: who is
+    looks again at the end, by `take_arrived`.
+    """
+    event = _events(using).filter(pk=event_id, state__in=OPEN).first()
+    if event is None:
+        return []
+    if not event.invoice_id:
+        return _lease(_events(using).filter(pk=event_id), using=using)
+    return _take_group(event.invoice_id, using=using)
+
+
+def take_arrived(invoice_id: str, *, using: str) -> list[WebhookEvent]:
+    """Lease what came for an invoice meanwhile."""
+    waiting = _events(using).filter(invoice_id=invoice_id, state=State.RECEIVED)
+    return _take_group(invoice_id, using=using) if waiting.exists() else []
+
+
+def _take_group(invoice_id: str, *, using: str) -> list[WebhookEvent]:
+    group = _events(using).filter(invoice_id=invoice_id, state__in=OPEN)
+    if group.filter(lease_expires_at__gte=clock_of(using).latest()).exists():
+        return []
+    return _lease(group, using=using)
+
+
+def _lease(
+    events: QuerySet[WebhookEvent], *, using: str, seconds: float = LEASE_SECONDS
+) -> list[WebhookEvent]:
+    now = clock_of(using).latest()
+    lease = uuid.uuid4().hex
+    free = events.filter(
+        Q(lease_expires_at=None) | Q(lease_expires_at__lt=now), state__in=OPEN
+    )
+    expires_at = now + timedelta(seconds=seconds)
+    run_in_transaction(
+        lambda: free.update(lease=lease, lease_expires_at=expires_at), using=using
+    )
+    return list(events.filter(lease=lease).order_by("received_at", "pk"))
+
+
+def finish(events: Sequence[WebhookEvent], state: str, *, using: str) -> None:
+    """Settle events that are still leased to the caller, and tell who listens."""
+    changes = {
+        "state": state,
+        "attempts": F("attempts") + 1,
+        "finished_at": clock_of(using).latest(),
+        "error": "",
+        **_RELEASED,
+    }
+    if not webhook_received.has_listeners(WebhookEvent):
+        mine = _mine(events, using=using)
+        run_in_transaction(lambda: mine.update(**changes), using=using)
+        return
+    for event in events:
+        run_in_transaction(partial(_finish, event, changes, using=using), using=using)
+
+
+def _finish(event: WebhookEvent, changes: dict[str, Any], *, using: str) -> None:
+    if _mine([event], using=using).update(**changes):
+        event.refresh_from_db(using=using)
+        call_receivers(webhook_received, WebhookEvent, using=using, event=event)
+
+
+def fail(
+    events: Sequence[WebhookEvent], error: Exception, trace: str, *, using: str
+) -> None:
+    """Note why events could not be processed, and when to try again."""
+    now = clock_of(using).latest()
+    for event in events:
+        changes = {
+            "state": State.FAILED.value,
+            "attempts": event.attempts + 1,
+            "next_attempt_at": now + _wait(event.attempts),
+            "error": trace,
+            **_RELEASED,
+        }
+        if _mine([event], using=using).update(**changes):
+            event.refresh_from_db(using=using)
+            webhook_failed.send_robust(WebhookEvent, event=event, error=error)
+
+
+_RELEASED = {"lease": "", "lease_expires_at": None}
+
+
+def _wait(attempts: int) -> timedelta:
+    seconds = FIRST_WAIT_SECONDS * 2 ** min(attempts, 20)
+    return timedelta(seconds=min(seconds, MAX_WAIT_SECONDS))
+
+
+def _mine(events: Sequence[WebhookEvent], *, using: str) -> QuerySet[WebhookEvent]:
+    ids = [event.pk for event in events]
+    return _events(using).filter(pk__in=ids, lease=events[0].lease, state__in=OPEN)
+
+
+def due_events(*, using: str, limit: int = 1000) -> list[str]:
+    """
+    The ids of events that somebody should take up now, oldest first.
+
+    Each is given out once in a while only: its message needs time to arrive.
+    """
+    now = clock_of(using).latest()
+    due = (
+        _events(using)
+        .filter(
+            Q(lease_expires_at=None) | Q(lease_expires_at__lt=now),
+            state__in=OPEN,
+            next_attempt_at__lte=now,
+        )
+        .order_by("next_attempt_at", "pk")
+    )
+    ids = list(due.values_list("pk", flat=True)[:limit])
+    again_at = now + timedelta(seconds=LEASE_SECONDS)
+    _events(using).filter(pk__in=ids, next_attempt_at__lte=now).update(
+        next_attempt_at=again_at
+    )
+    return ids
+
+
+def retry_now(event_ids: Sequence[str], *, using: str) -> None:
+    """Have failed events taken up at once, whatever their backoff says."""
+    failed = _events(using).filter(pk__in=event_ids, state=State.FAILED)
+    failed.update(next_attempt_at=clock_of(using).latest())
+
+
+def prune(*, before: datetime, using: str) -> int:
+    """Delete settled events that came before a time, in batches; how many."""
+    count = 0
+    old = _events(using).filter(state__in=SETTLED, received_at__lt=before)
+    while ids := list(old.values_list("pk", flat=True)[:PRUNE_BATCH]):
+        deleted, _ = _events(using).filter(pk__in=ids, state__in=SETTLED).delete()
+        count += deleted
+    return count
+
+
+def _events(using: str) -> QuerySet[WebhookEvent]:
+    return WebhookEvent.objects.using(using)

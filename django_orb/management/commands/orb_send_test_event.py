@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timezone
+from typing import Any
+
+import requests
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from django_orb import exact_json
+from django_orb.conf import get_settings
+from django_orb.exceptions import OrbConfigurationError
+from django_orb.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+
+# As long as Orb waits.
+TIMEOUT_SECONDS = 5.0
+
+
+class Command(BaseCommand):
+    help = "Send a signed test event to a running webhook endpoint, as Orb would."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "url", help="such as https://example.com/orb/webhook/ of this project"
+        )
+        parser.add_argument(
+            "--invoice",
+            metavar="ID",
+            help="name this invoice, so that the endpoint's worker fetches it",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        body = exact_json.dumps(_event(options["invoice"])).encode()
+        try:
+            answer = requests.post(
+                options["url"],
+                data=body,
+                headers=_headers(body),
+                timeout=TIMEOUT_SECONDS,
+                allow_redirects=False,
+            )
+        except requests.RequestException as err:
+            raise CommandError(f"No answer from {options['url']}: {err}") from err
+        took = f"{answer.elapsed.total_seconds():.2f} s"
+        if not 200 <= answer.status_code < 300:
+            raise CommandError(
+                f"It answered {answer.status_code} after {took}. 400: another secret "
+                'than DJANGO_ORB["WEBHOOK_SECRETS"] here, or a clock that is wrong. '
+                "404: another path. 301 or 302: not the final address."
+            )
+        self.stdout.write(
+            f"It answered {answer.status_code} after {took}: the event is stored there."
+        )
+
+
+def _event(invoice_id: str | None) -> dict[str, Any]:
+    now = datetime.now(timezone.utc)
+    event: dict[str, Any] = {
+        "id": f"test-{uuid.uuid4().hex}",
+        "created_at": now.isoformat(timespec="seconds"),
+        "type": "resource_event.test",
+        "properties": {},
+    }
+    if invoice_id:
+        # The one event that has just the id.
+        event.update(type="invoice.cost_data_exported", invoice=invoice_id)
+    return event
+
+
+def _headers(body: bytes) -> dict[str, str]:
+    try:
+        secrets = get_settings().WEBHOOK_SECRETS
+    except OrbConfigurationError as err:
+        raise CommandError(str(err)) from err
+    if not secrets:
+        raise CommandError(
+            'There is no secret to sign with: set DJANGO_ORB["WEBHOOK_SECRETS"], or '
+            "ORB_WEBHOOK_SECRET in the environment."
+        )
+    # Without a zone, as Orb sends it.
+    naive = datetime.now(timezone.utc).replace(tzinfo=None)
+    timestamp = naive.isoformat(timespec="milliseconds")
+    return {
+        "Content-Type": "application/json",
+        TIMESTAMP_HEADER: timestamp,
+        SIGNATURE_HEADER: sign(body, timestamp, secrets[0]),
+    }

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from django.db import models
+
+from .invoices import Invoice
+
+
+class InvoiceChange(models.Model):
+    """
+    That an invoice changed in the mirror, written in the transaction that changed it.
+
+    The signals are sent by these rows, in the order of their keys, and they are the
+    invoice's history.
+    """
+
+    class Kind(models.TextChoices):
+        CREATED = "created", "Created"
+        UPDATED = "updated", "Updated"
+
+    class Origin(models.TextChoices):
+        SYNC = "sync", "Sync"
+        FETCH = "fetch", "Fetch"
+        WEBHOOK = "webhook", "Webhook"
+        OPERATION = "operation", "Operation"
+
+    id = models.BigAutoField(primary_key=True)
+    invoice = models.ForeignKey(
+        Invoice,
+        on_delete=models.CASCADE,
+        related_name="changes",
+        db_constraint=False,
+        db_index=False,  # an index below serves it
+    )
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    previous_status = models.CharField(
+        max_length=64, blank=True, help_text="Empty where the invoice is new."
+    )
+    status = models.CharField(max_length=64)
+    changed_fields = models.JSONField(
+        default=list, blank=True, help_text="Names in Orb's JSON; none for a new one."
+    )
+    origin = models.CharField(max_length=16, choices=Origin.choices)
+    origin_id = models.CharField(
+        max_length=128,
+        blank=True,
+        help_text="The run, the webhook event or the operation that brought it.",
+    )
+    created_at = models.DateTimeField()
+    announced_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        default_permissions = ("view",)
+        ordering = ["-pk"]
+        indexes = [
+            models.Index(fields=["invoice", "id"], name="orb_change_invoice"),
+            models.Index(fields=["announced_at", "id"], name="orb_change_waiting"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.invoice_id} {self.kind}"

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from django.db import models
+
+from django_orb.fields import OrbIdField
+
+
+class WebhookEvent(models.Model):
+    """
+    A webhook event of Orb, once under its id however often it came.
+
+    The rows are the queue: messages only wake their processing up, and whatever was
+    acknowledged stays here until it was processed.
+    """
+
+    class State(models.TextChoices):
+        RECEIVED = "received", "Received"
+        PROCESSED = "processed", "Processed"
+        FAILED = "failed", "Failed"
+        IGNORED = "ignored", "Ignored"
+
+    class Source(models.TextChoices):
+        WEBHOOK = "webhook", "Webhook"
+        FEED = "feed", "List of events"
+
+    id = OrbIdField(primary_key=True)
+    type = models.CharField(max_length=255)
+    state = models.CharField(
+        max_length=16, choices=State.choices, default=State.RECEIVED
+    )
+    source = models.CharField(
+        max_length=16, choices=Source.choices, default=Source.WEBHOOK
+    )
+    invoice_id = OrbIdField(
+        blank=True, help_text="The invoice that it is about, if any."
+    )
+    created_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it happened, by Orb's clock."
+    )
+    received_at = models.DateTimeField(help_text="By this database's clock.")
+    body = models.TextField(help_text="JSON, as Orb sent it.")
+    attempts = models.PositiveIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(
+        null=True, blank=True, help_text="When to take it up, unless somebody did."
+    )
+    lease = models.CharField(max_length=32, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    error = models.TextField(blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        default_permissions = ("view",)
+        ordering = ["-received_at", "-pk"]
+        permissions = [("retry_webhookevent", "Can process failed events again")]
+        indexes = [
+            models.Index(fields=["-received_at", "-id"], name="orb_event_received"),
+            models.Index(fields=["state", "next_attempt_at"], name="orb_event_due"),
+            models.Index(fields=["invoice_id", "state"], name="orb_event_invoice"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.pk}"
+
+
+class WebhookFeed(models.Model):
+    """
+    How far Orb's list of webhook events was read.
+
+    There is one row, once somebody asked.
+    """
+
+    is_offered = models.BooleanField(help_text="Whether the account has such a list.")
+    read_until = models.DateTimeField(
+        help_text="Everything created before this was read, by Orb's clock."
+    )
+    asked_at = models.DateTimeField(help_text="When somebody last asked for it.")
+    newest_at = models.DateTimeField(
+        null=True, help_text="When the newest event was created that it ever showed."
+    )
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"Events until {self.read_until:%Y-%m-%d %H:%M}"

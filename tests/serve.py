@@ -1,0 +1,30 @@
+"""The project's endpoint as a process of its own: `python -m tests.serve`."""
+
+from __future__ import annotations
+
+from django.core.wsgi import get_wsgi_application
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from .celery_app import app
+
+
+class QuietHandler(WSGIRequestHandler):
+    def log_request(self, *args: object, **kwargs: object) -> None:
+        """Thousands of lines that nobody reads."""
+
+
+def main() -> None:
+    app.set_default()
+    server = make_server(
+        "127.0.0.1",
+        0,
+        get_wsgi_application(),
+        threaded=True,
+        request_handler=QuietHandler,
+    )
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

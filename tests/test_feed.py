@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from django.db.models import F
+
+from django_orb import feed, services, tasks
+from django_orb.client import OrbClient
+from django_orb.models import Invoice, SyncRun, SyncWindow, WebhookEvent, WebhookFeed
+from django_orb.testing import OrbSandbox
+
+from .deliveries import deliver
+from .test_runs import assert_mirrors
+from .test_tasks import catch_messages
+
+State = WebhookEvent.State
+EVENTS, LISTS = "list_webhook_events", "list_invoices"
+
+
+@pytest.fixture(autouse=True)
+def sweep_hourly(settings: Any, orb: OrbSandbox) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "SWEEP_MINUTES": 60}
+
+
+@pytest.fixture
+def filled(any_database: str, orb: OrbSandbox) -> OrbSandbox:
+    """The mirror is full, what is open was swept, and the feed has shown something."""
+    services.sync_invoices(mode="full")
+    orb.mark_paid(orb.invoice_ids("issued")[0])
+    services.sync_invoices()
+    orb.clear_requests()
+    return orb
+
+
+def kinds(run: SyncRun) -> set[str]:
+    return set(run.windows.values_list("kind", flat=True))
+
+
+def pass_time(**step: float) -> None:
+    """Let everything that was read have been read so much earlier."""
+    for model, names in (
+        (SyncRun, ["started_at", "finished_at"]),
+        (WebhookFeed, ["read_until", "asked_at", "newest_at"]),
+    ):
+        earlier: Any = {name: F(name) - timedelta(**step) for name in names}
+        model.objects.update(**earlier)
+
+
+def test_one_page_suffices_when_nothing_changed(filled: OrbSandbox) -> None:
+    run = services.sync_invoices()
+
+    assert kinds(run) == {SyncWindow.Kind.FEED}
+    assert filled.request_counts() == {EVENTS: 1}
+    assert run.requests == 1
+
+
+def test_what_changed_is_found_by_its_events(filled: OrbSandbox) -> None:
+    paid, voided = filled.invoice_ids("issued")[:2]
+    filled.mark_paid(paid)
+    filled.void(voided)
+
+    services.sync_invoices()
+
+    assert_mirrors(filled)
+    counts = filled.request_counts()
+    assert set(counts) <= {EVENTS, "fetch_invoice"}
+    assert counts["fetch_invoice"] <= 2
+    sources = set(WebhookEvent.objects.values_list("state", "source"))
+    assert sources == {("processed", "feed")}
+
+
+def test_an_event_that_was_delivered_is_not_processed_again(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled.void(filled.invoice_ids("issued")[0])
+    catch_messages(monkeypatch)
+    payload = filled.webhook_events()[-1]
+    deliver(payload)
+    tasks.process_webhook_event(payload["id"])
+    filled.clear_requests()
+
+    services.sync_invoices()
+
+    assert filled.request_counts() == {EVENTS: 1}
+    stored = WebhookEvent.objects.get(pk=payload["id"])
+    assert (stored.source, stored.attempts) == ("webhook", 1)
+
+
+def test_pages_of_events_are_read_to_the_end(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "PAGE_SIZE", 2)
+    ids = filled.invoice_ids("issued")[:5]
+    for invoice_id in ids:
+        filled.mark_paid(invoice_id)
+
+    services.sync_invoices()
+
+    assert set(Invoice.objects.filter(pk__in=ids).values_list("status", flat=True)) == {
+        "paid"
+    }
+    assert filled.request_counts()[EVENTS] >= 3
+
+
+def test_reading_goes_on_where_the_last_one_ended(filled: OrbSandbox) -> None:
+    services.sync_invoices()
+    before = WebhookFeed.objects.get().read_until
+    run = services.sync_invoices()
+
+    assert WebhookFeed.objects.get().read_until == run.started_at - feed.OVERLAP
+    assert before < run.started_at - feed.OVERLAP
+    last = [one for one in filled.requests if one.route == EVENTS][-1]
+    assert before.isoformat() in unquote(last.query)
+
+
+def test_what_is_open_is_swept_once_an_hour(filled: OrbSandbox) -> None:
+    added = filled.add_invoice(status="draft")["id"]
+    services.sync_invoices()
+    assert not Invoice.objects.filter(pk=added).exists()  # drafts have no events
+
+    pass_time(minutes=61)
+    run = services.sync_invoices()
+
+    assert SyncWindow.Kind.LIST in kinds(run)
+    assert Invoice.objects.filter(pk=added).exists()
+
+
+def test_sweep_can_be_asked_for(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catch_messages(monkeypatch)
+
+    run = SyncRun.objects.get(pk=tasks.sync_invoices(sweep=True))
+
+    assert SyncWindow.Kind.LIST in kinds(run)
+
+
+def test_feed_that_went_quiet_is_not_trusted_to_tell_all(filled: OrbSandbox) -> None:
+    WebhookFeed.objects.update(newest_at=F("newest_at") - timedelta(days=2))
+    filled.advance(timedelta(days=2))
+
+    assert SyncWindow.Kind.LIST in kinds(services.sync_invoices())
+
+
+@pytest.mark.parametrize("fault", ["feature", "gone", "forbidden"])
+def test_account_without_a_list_is_swept_each_time(
+    any_database: str,
+    orb: OrbSandbox,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+) -> None:
+    orb.has_webhook_events = False
+    if fault != "feature":
+        status = {"gone": 404, "forbidden": 403}[fault]
+        orb.fail_next(1, status=status, route=EVENTS)
+    caplog.set_level("INFO")
+
+    runs = [services.sync_invoices() for _ in range(3)]
+
+    assert all(run.state == SyncRun.State.SUCCEEDED for run in runs)
+    assert all(SyncWindow.Kind.LIST in kinds(run) for run in runs)
+    assert orb.request_counts()[EVENTS] == 1
+    assert caplog.text.count("list of webhook events cannot be used") == 1
+
+    orb.has_webhook_events = True
+    pass_time(days=2)
+    services.sync_invoices()
+    assert orb.request_counts()[EVENTS] == 2
+    assert WebhookFeed.objects.get().is_offered
+
+
+def test_list_that_only_fails_does_not_keep_a_run_from_ending(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_orb.runs.time.sleep", lambda seconds: None)
+    filled.fail_next(20, status=500, route=EVENTS)
+
+    run = services.sync_invoices()
+
+    assert run.state == SyncRun.State.SUCCEEDED
+    assert filled.request_counts()[EVENTS] == feed.MAX_DEFERRALS + 1
+    assert SyncWindow.Kind.LIST in kinds(services.sync_invoices())
+
+
+def test_invoice_that_no_database_takes_fails_its_event_alone(
+    filled: OrbSandbox,
+) -> None:
+    bad, good = filled.invoice_ids("issued")[:2]
+    filled.update_invoice(bad, memo="a\0b")
+    filled.mark_paid(bad)
+    filled.mark_paid(good)
+
+    services.sync_invoices()
+
+    assert Invoice.objects.get(pk=good).status == "paid"
+    assert WebhookEvent.objects.get(invoice_id=bad).state == State.FAILED
+
+
+def test_event_that_is_none_is_passed_over(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = OrbClient.fetch_webhook_events_page
+
+    def with_nonsense(self: OrbClient, **query: Any) -> dict[str, Any]:
+        page = fetch(self, **query)
+        nonsense = [None, 7, {}, {"payload": None}, {"payload": {"id": "whk1"}}]
+        return {**page, "data": [*nonsense, *page["data"]]}
+
+    monkeypatch.setattr(OrbClient, "fetch_webhook_events_page", with_nonsense)
+    invoice_id = filled.invoice_ids("issued")[0]
+    filled.mark_paid(invoice_id)
+
+    assert services.sync_invoices().state == SyncRun.State.SUCCEEDED
+    assert Invoice.objects.get(pk=invoice_id).status == "paid"

@@ -1,0 +1,258 @@
+"""
+Everything at once: events in any order and twice, workers that die, a full run.
+
+The endpoint, the workers and Orb are processes or servers of their own.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any
+
+import pytest
+import requests
+from django.core.management import call_command
+from django.db.models import F
+
+from django_orb import inbox, services, tasks
+from django_orb.clock import database_now
+from django_orb.models import (
+    Invoice,
+    InvoiceChange,
+    SyncRun,
+    SyncWindow,
+    WebhookEvent,
+)
+from django_orb.testing import OrbSandbox
+
+from . import counting, databases
+from .deliveries import as_bytes, headers
+from .test_tasks import all_finished, make_workers, send
+from .workers import Workers, wait_for
+
+__all__ = ["make_workers"]  # a fixture
+
+DUPLICATES = 0.2
+DELIVERERS = 4
+END_SECONDS = 1200
+
+
+@dataclass
+class Deliveries:
+    """Sends events to an endpoint from many threads, and again what was refused."""
+
+    url: str
+    pending: queue.SimpleQueue[dict[str, Any] | None] = field(
+        default_factory=queue.SimpleQueue
+    )
+    codes: list[int] = field(default_factory=list)
+    slowest: float = 0.0
+
+    def start(self) -> None:
+        self.threads = [threading.Thread(target=self._run) for _ in range(DELIVERERS)]
+        for thread in self.threads:
+            thread.start()
+
+    def finish(self) -> None:
+        for _ in self.threads:
+            self.pending.put(None)
+        for thread in self.threads:
+            thread.join()
+
+    def _run(self) -> None:
+        with requests.Session() as session:
+            session.trust_env = False
+            while (payload := self.pending.get()) is not None:
+                body = as_bytes(payload)
+                answer = session.post(self.url, data=body, headers=headers(body))
+                self.codes.append(answer.status_code)
+                self.slowest = max(self.slowest, answer.elapsed.total_seconds())
+
+
+@pytest.fixture
+def endpoint(
+    process_environment: Callable[[], dict[str, str]],
+) -> Iterator[Callable[[Workers], str]]:
+    """Start the endpoint beside workers, with ATOMIC_REQUESTS; its URL."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(workers: Workers) -> str:
+        environment = {
+            **process_environment(),
+            "DJANGO_ORB_TEST_ATOMIC_REQUESTS": "1",
+            "DJANGO_ORB_TEST_BROKER_URL": workers.broker_url,
+            "DJANGO_ORB_TEST_QUEUE": workers.queue,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.serve"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stdout is not None
+        return f"http://127.0.0.1:{process.stdout.readline().strip()}/orb/webhook/"
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+class Storm:
+    """Invoices that change step by step, and what is told of it."""
+
+    def __init__(self, orb: OrbSandbox, invoice_ids: list[str], seed: int) -> None:
+        self._orb = orb
+        self._chance = random.Random(seed)
+        self._steps = [(pk, step) for pk in invoice_ids for step in range(6)]
+        self._chance.shuffle(self._steps)
+        self._steps.sort(key=lambda one: one[1] + self._chance.random() * 2)
+        self._at = dict.fromkeys(invoice_ids, 0)
+        self._told = len(orb.webhook_events())
+        self._held: list[dict[str, Any]] = []
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        """Change some invoices at a time; each time the events that arrive then."""
+        size = max(1, len(self._steps) // 40)
+        for start in range(0, len(self._steps), size):
+            for invoice_id, _ in self._steps[start : start + size]:
+                self._change(invoice_id)
+            yield self._some()
+        self._chance.shuffle(self._held)
+        yield self._held
+
+    def _change(self, invoice_id: str) -> None:
+        orb, step = self._orb, self._at[invoice_id]
+        self._at[invoice_id] += 1
+        if step == 0:
+            orb.attempt_payment(invoice_id, succeeds=False)
+        elif step in (1, 3):
+            orb.mark_paid(invoice_id)
+        elif step in (2, 4):
+            orb.undo_mark_paid(invoice_id)
+        elif self._chance.random() < 0.5:
+            orb.void(invoice_id)
+
+    def _some(self) -> list[dict[str, Any]]:
+        """A third of what was told waits for later; a fifth comes twice."""
+        events = self._orb.webhook_events()
+        new, self._told = events[self._told :], len(events)
+        new += self._chance.sample(new, int(len(new) * DUPLICATES))
+        self._held += new
+        self._chance.shuffle(self._held)
+        cut = len(self._held) // 3
+        arriving, self._held = self._held[cut:], self._held[:cut]
+        return arriving
+
+
+def let_leases_end() -> None:
+    """The workers are dead: what they held need not wait for minutes."""
+    now = database_now(databases.current_alias)
+    WebhookEvent.objects.update(lease_expires_at=None, next_attempt_at=now)
+    SyncWindow.objects.exclude(lease="").update(lease_expires_at=now, not_before=None)
+
+
+def all_settled() -> bool:
+    left = WebhookEvent.objects.filter(state__in=inbox.OPEN)
+    waiting = InvoiceChange.objects.filter(announced_at=None)
+    return not left.exists() and not waiting.exists() and all_finished()
+
+
+@pytest.mark.parametrize(
+    ("orb", "changing", "kills"),
+    [
+        pytest.param({"invoices": 60, "now": None}, 30, 1, id="short"),
+        pytest.param(
+            {"invoices": 2_000, "now": None},
+            1_000,
+            8,
+            id="full",
+            marks=pytest.mark.long,
+        ),
+    ],
+    indirect=["orb"],
+)
+@pytest.mark.django_db(databases=["postgresql"], transaction=True)
+def test_storm_leaves_the_mirror_equal_and_each_change_told_once(
+    orb: OrbSandbox,
+    changing: int,
+    kills: int,
+    rabbitmq_url: str,
+    make_workers: Callable[..., Workers],
+    endpoint: Callable[[Workers], str],
+) -> None:
+    ids = [orb.add_invoice(days_ago=3)["id"] for _ in range(changing)]
+    services.sync_invoices(mode="full")
+    workers = make_workers(
+        rabbitmq_url, DJANGO_ORB_TEST_COUNTS="1", DJANGO_ORB_TEST_PAGE_SIZE="20"
+    )
+    deliveries = Deliveries(endpoint(workers))
+    storm = Storm(orb, ids, seed=20261125)
+    workers.start()
+    send(workers, tasks.sync_invoices, kwargs={"mode": "full"})
+    deliveries.start()
+    begun, sent = time.monotonic(), 0
+    for number, arriving in enumerate(storm):
+        for payload in arriving:
+            deliveries.pending.put(payload)
+        sent += len(arriving)
+        if number in range(5, 5 + 4 * kills, 4):
+            wait_for(deliveries.pending.empty, seconds=60)
+            workers.kill()
+            let_leases_end()
+            workers.start()
+    deliveries.finish()
+
+    def look_again() -> bool:
+        WebhookEvent.objects.filter(lease_expires_at=None).update(
+            next_attempt_at=F("received_at")
+        )
+        send(workers, tasks.recover)
+        return wait_for(all_settled, seconds=10)
+
+    assert wait_for(look_again, seconds=END_SECONDS), workers.log_text()[-5000:]
+    print(
+        f"{sent} deliveries, {len(set(deliveries.codes))} kinds of answers, slowest "
+        f"{deliveries.slowest:.2f} s, all in {time.monotonic() - begun:.0f} s; "
+        f"requests {dict(orb.request_counts())}, {SyncRun.objects.count()} runs"
+    )
+    assert len(deliveries.codes) == sent
+    assert set(deliveries.codes) == {200}
+    check_events(orb, ids)
+    check_changes(ids)
+    output = StringIO()
+    call_command("orb_verify_invoices", stdout=output)  # raises unless equal
+
+
+def check_events(orb: OrbSandbox, ids: list[str]) -> None:
+    """Each event was processed once, and none of them got lost."""
+    told = {one["id"] for one in orb.webhook_events() if one["invoice"]["id"] in ids}
+    stored = WebhookEvent.objects.filter(source="webhook")
+    assert set(stored.values_list("pk", flat=True)) <= told
+    assert set(stored.values_list("state", flat=True)) == {"processed"}
+
+
+def check_changes(ids: list[str]) -> None:
+    """What was recorded of an invoice is one story, and was counted once."""
+    expected = {}
+    recorded = InvoiceChange.objects.order_by("pk")
+    assert set(recorded.values_list("invoice_id", flat=True)) == set(ids)
+    status = dict.fromkeys(ids, "issued")
+    for change in recorded:
+        assert change.previous_status == status[change.invoice_id]
+        status[change.invoice_id] = change.status
+        if change.previous_status != change.status:
+            expected[change.pk] = 1
+    assert counting.counts() == expected
+    assert (
+        dict(Invoice.objects.filter(pk__in=ids).values_list("pk", "status")) == status
+    )
