@@ -461,6 +461,17 @@ def test_writer_that_another_one_overtook_looks_again(any_database: str) -> None
     assert statuses() == {"inv1": "paid"}
 
 
+def test_text_that_came_again_holds_against_what_was_read_before(
+    any_database: str,
+) -> None:
+    text = RawInvoice.of(make())
+    see(text, at(0, 1))
+    see(text, at(4, 5))
+
+    assert see(RawInvoice.of(make(status="paid")), at(2, 3)).unchanged == ["inv1"]
+    assert statuses() == {"inv1": "issued"}
+
+
 def test_guess_counts_only_if_all_of_it_was_known(any_database: str) -> None:
     invoices = [RawInvoice.of(make(f"inv{number}")) for number in range(2)]
     certain = mirror.read_page(invoices, at(0, 1))
