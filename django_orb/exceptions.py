@@ -64,6 +64,8 @@ class OrbAPIError(OrbError):
 
     `type` is the last part of Orb's problem type, such as
     "404-resource-not-found", or "" where the body was not Orb's JSON.
+    `follows_doubt` says that the client had sent the same request before and got no
+    answer that told whether it was done.
 
     Source: https://docs.withorb.com/api-reference/error-responses
     """
@@ -88,6 +90,7 @@ class OrbAPIError(OrbError):
         self.validation_errors = validation_errors or []
         self.request_id = request_id
         self.response = response
+        self.follows_doubt = False
 
 
 class OrbBadRequestError(OrbAPIError):

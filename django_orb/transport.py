@@ -147,14 +147,33 @@ class Transport:
     def post(
         self, path: str, body: Any = None, *, idempotency_key: str | None = None
     ) -> Any:
+        # Without a key, a second try might be a second charge.
+        retries = self._retries if idempotency_key else 0
+        return self._change("POST", path, body, idempotency_key, {}, retries)
+
+    def put(self, path: str, body: Any, *, idempotency_key: str | None = None) -> Any:
+        return self._change("PUT", path, body, idempotency_key)
+
+    def delete(self, path: str, *, idempotency_key: str | None = None) -> Any:
+        # Orb's own SDK asks for no JSON here: there is no content to come.
+        headers = {"Accept": "*/*"}
+        return self._change("DELETE", path, None, idempotency_key, headers)
+
+    def _change(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        idempotency_key: str | None,
+        more_headers: dict[str, str] | None = None,
+        retries: int = 0,
+    ) -> Any:
         # Also without a body, as Orb's own SDK does.
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **(more_headers or {})}
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
         data = None if body is None else exact_json.dumps(body)
-        # Without a key, a second try might be a second charge.
-        retries = self._retries if idempotency_key else 0
-        return self._request("POST", path, {"data": data}, headers, retries)
+        return self._request(method, path, {"data": data}, headers, retries)
 
     def _request(
         self,
@@ -167,18 +186,22 @@ class Transport:
     ) -> Any:
         name = f"{method} {path}"
         policy = RetryPolicy.of(retries)
+        is_in_doubt = False
         while True:
             answer = self._try(name, method, path, content, headers)
             seconds = _seconds_to_wait(policy, method, answer)
             if seconds is None:
                 break
+            is_in_doubt |= _may_have_been_done(answer)
             logger.info("%s: %s; again in %.1f s", name, _outline(answer), seconds)
             policy = policy.increment(method, path)
             time.sleep(seconds)
         if isinstance(answer, Exception):
             raise answer
         if not 200 <= answer.status_code < 300:
-            raise self._error(name, answer)
+            error = self._error(name, answer)
+            error.follows_doubt = is_in_doubt
+            raise error
         return self._read(name, answer, read)
 
     def _try(
@@ -307,6 +330,11 @@ def _seconds_to_wait(
     advised = retry_after_seconds(answer) or policy.get_backoff_time()
     # A longer wait is left to the caller, who has better things to do meanwhile.
     return advised if advised <= MAX_RETRY_AFTER_SECONDS else None
+
+
+def _may_have_been_done(answer: requests.Response | Exception) -> bool:
+    """Whether Orb may have done what it gave no proper answer to; 429 says not."""
+    return isinstance(answer, Exception) or answer.status_code != 429
 
 
 def _outline(answer: requests.Response | Exception) -> str:

@@ -31,7 +31,8 @@ ALLOWED = {
     "transport": "conf exact_json exceptions",
     "raw": "exact_json",
     "filters": "exceptions",
-    "client": "conf exceptions filters raw transport",
+    "writes": "exceptions transport",
+    "client": "conf exceptions filters raw transport writes",
     "webhooks": "conf exact_json exceptions",
     # the mirror
     "payloads": "exact_json exceptions fields models",
@@ -70,7 +71,14 @@ ALLOWED = {
     "checks": "conf exceptions",
     "apps": "checks",
 }
-WITHOUT_DATABASE = ["exact_json", "exceptions", "transport", "client", "webhooks"]
+WITHOUT_DATABASE = [
+    "exact_json",
+    "exceptions",
+    "transport",
+    "writes",
+    "client",
+    "webhooks",
+]
 # The one command that runs the sandbox.
 MAY_IMPORT_TESTING = ["management.commands.orb_sandbox"]
 # Django allows some imports only there.
