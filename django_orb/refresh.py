@@ -71,6 +71,18 @@ def observe_invoices(
     return seen
 
 
+def store(client: OrbClient, seen: Sequence[Observation], *, using: str) -> WriteResult:
+    """Write what was seen, and fetch again what the writer could not order."""
+    result = mirror.write(seen, using=using)
+    settle_doubts(
+        client,
+        result.doubtful,
+        using=using,
+        write=lambda again: mirror.write(again, using=using),
+    )
+    return result
+
+
 def settle_doubts(
     client: OrbClient,
     doubtful: Sequence[str],

@@ -13,7 +13,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from . import mirror, operations, runs, services, windows
+from . import mirror, readback, recovery, runs, services, windows
 from .account import open_account
 from .conf import get_settings
 from .exceptions import (
@@ -21,12 +21,13 @@ from .exceptions import (
     OrbConfigurationError,
     OrbSyncRunningError,
 )
-from .models import SyncRun
+from .models import InvoiceOperation, SyncRun
 
 logger = logging.getLogger(__name__)
 
 # How long a task keeps a worker before the host's own tasks get their turn.
 TURN_SECONDS = 20
+READ_BACKS = 20
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
@@ -82,17 +83,39 @@ def recover() -> None:
     Take up what died or waited; run it every minute.
 
     Windows whose worker went silent, runs that were not finished, operations whose
-    outcome nobody recorded.
+    outcome nobody recorded, and those that the mirror does not show yet.
     """
     using = mirror.database_alias()
     for run in SyncRun.objects.using(using).filter(state=SyncRun.State.RUNNING):
         runs.advance(run, using=using)
         publish_due(run, using=using)
-    if not operations.stuck_operations(using=using).exists():
-        return
+    if recovery.stuck_operations(using=using).exists():
+        send_operations()
+    if readback.unmirrored_operations(using=using).exists():
+        read_back_operations()
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+def send_operations() -> None:
+    """Send what is queued and settle what is stuck for a while, then hand it on."""
+    using = mirror.database_alias()
     with open_account(using=using) as client:
-        for operation in operations.recover_operations(client=client, using=using):
-            publish(sync_invoice, operation.invoice_id)
+        for operation in recovery.recover_operations(
+            client=client, using=using, seconds=TURN_SECONDS
+        ):
+            if operation.state == InvoiceOperation.State.PENDING:
+                return  # Orb is out of reach: `recover` comes again.
+            readback.read_back(client, operation, using=using, waits=(0.0,))
+    if recovery.stuck_operations(using=using).exists():
+        publish(send_operations)
+
+
+def read_back_operations() -> None:
+    """Look whether Orb shows by now what was done in it."""
+    using = mirror.database_alias()
+    with open_account(using=using) as client:
+        for operation in readback.unmirrored_operations(using=using)[:READ_BACKS]:
+            readback.read_back(client, operation, using=using, waits=(0.0,))
 
 
 def publish_due(run: SyncRun, *, using: str) -> None:

@@ -49,20 +49,28 @@ ALLOWED = {
     "windows": "client clock conf exceptions mirror models pacing refresh steps",
     "runs": "client clock conf exceptions mirror models signals steps windows",
     "verification": "account client comparison conf exceptions inputs mirror models runs",
-    "operations": "client clock conf exceptions mirror models",
+    "sending": "client clock exceptions models",
+    "operations": "client clock conf exceptions mirror models sending",
+    "recovery": "client clock conf exceptions models payloads sending",
+    "readback": "client clock exceptions mirror models refresh",
+    "deeds": (
+        "account client exceptions inputs mirror models operations payloads readback "
+        "refresh"
+    ),
     "services": (
-        "account client clock conf exceptions inputs mirror models operations payloads "
-        "refresh runs upcoming verification"
+        "account client clock conf deeds exceptions inputs mirror models refresh runs "
+        "upcoming verification"
     ),
     "tasks": (
-        "account client conf exceptions mirror models operations runs services windows"
+        "account client conf exceptions mirror models readback recovery runs services "
+        "windows"
     ),
     # how people and Orb reach it
     "views": "conf exceptions models tasks webhooks",
     "urls": "views",
     "admin": (
-        "conf exact_json exceptions fields inputs mirror models operations payloads "
-        "runs services tasks upcoming"
+        "client conf exact_json exceptions fields inputs mirror models operations "
+        "payloads recovery runs sending services tasks upcoming"
     ),
     "management": (
         "comparison conf exact_json exceptions mirror models payloads runs services "

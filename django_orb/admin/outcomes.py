@@ -25,7 +25,7 @@ from django_orb.exceptions import (
     OrbURLNotFoundError,
 )
 from django_orb.models import Invoice, InvoiceOperation
-from django_orb.operations import in_words
+from django_orb.sending import in_words
 
 # Troubles of one invoice; after any other the next one would fare no better, and
 # cost another time-out.

@@ -239,9 +239,9 @@ def test_operations_are_an_audit_trail(finance: Client) -> None:
 
 def test_an_operation_of_a_later_release_is_shown(finance: Client) -> None:
     invoice = make_invoice("draft")
-    operate(invoice, kind="issue_invoice", state="odd", body={})
+    operate(invoice, kind="freeze_invoice", state="odd", body={})
 
-    assert "A program: issue_invoice" in text_of(finance, page_of(invoice.pk))
+    assert "A program: freeze_invoice" in text_of(finance, page_of(invoice.pk))
 
 
 def test_failures_show_the_reason_and_what_orb_sent(finance: Client) -> None:

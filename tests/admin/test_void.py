@@ -356,7 +356,7 @@ def test_a_void_that_cannot_be_read_back_counts_as_done(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OrbConnectionError("Gone.")
 
-    monkeypatch.setattr("django_orb.services._look", fail)
+    monkeypatch.setattr("django_orb.deeds.read_back", fail)
 
     (message,) = told(confirm_void(finance, invoice.pk))
 
