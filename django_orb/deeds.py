@@ -11,6 +11,7 @@ outcome), the `actor` and the `origin` to record, and raise:
     OrbOutcomeUnknownError: no answer; it is recorded and will be settled.
     OrbTransactionError: called inside a transaction.
     OrbReadOnlyError: `READ_ONLY` is on.
+    OrbResponseError: it is done, and the mirror has no such invoice to return yet.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from . import mirror, operations
 from .account import open_account
 from .client import OrbClient
-from .exceptions import OrbError, OrbRefusedError
+from .exceptions import OrbError, OrbRefusedError, OrbResponseError
 from .inputs import (
     UNCHANGED,
     Unchanged,
@@ -208,7 +209,7 @@ def update_invoice(
         if "metadata" in body:
             before = _metadata_of(client, invoice_id, using=using)
         _do(client, Request(_KIND.UPDATE.value, invoice_id, body, before, **asker))
-    return Invoice.objects.using(using).get(pk=invoice_id)
+    return _stored(invoice_id, using=using)
 
 
 def void_invoice(invoice: Invoice | str, **asker: Unpack[Asker]) -> Invoice:
@@ -219,9 +220,6 @@ def void_invoice(invoice: Invoice | str, **asker: Unpack[Asker]) -> Invoice:
     sold and that is not paid is voided. There is no way back.
 
     Source: https://docs.withorb.com/api-reference/invoice/void-invoice
-
-    Raises:
-        OrbError: it is void, but could not be read back; the next sync shows it.
     """
     return _do_to(invoice, _KIND.VOID, {}, asker)
 
@@ -236,13 +234,17 @@ def _do_to(
     using = mirror.database_alias()
     with open_account(using=using) as client:
         _do(client, request)
-        stored = Invoice.objects.using(using)
-        found = stored.filter(pk=request.invoice_id).first()
-        if found is None:
-            # Done to an invoice that was never mirrored, and that reads lag behind.
-            seen = observe_invoice(client, request.invoice_id, using=using)
-            store(client, [seen], using=using)
-    return found or stored.get(pk=request.invoice_id)
+    return _stored(request.invoice_id, using=using)
+
+
+def _stored(invoice_id: str, *, using: str) -> Invoice:
+    found = Invoice.objects.using(using).filter(pk=invoice_id).first()
+    if found is None:
+        raise OrbResponseError(
+            f"It is done, but Orb does not show it of invoice {invoice_id} yet, which "
+            "is not in the mirror; the next sync brings it."
+        )
+    return found
 
 
 def _do(client: OrbClient, request: Request) -> dict[str, Any]:

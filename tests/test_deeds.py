@@ -12,6 +12,7 @@ from django_orb.exceptions import (
     OrbInputError,
     OrbReadOnlyError,
     OrbRefusedError,
+    OrbResponseError,
     OrbTransactionError,
 )
 from django_orb.inputs import UNCHANGED
@@ -353,3 +354,14 @@ def test_line_of_the_mirror_is_as_good_as_its_id(
     services.delete_invoice_line_item(draft, line)
 
     assert orb.invoice(draft.pk)["line_items"] == []
+
+
+def test_invoice_that_is_not_mirrored_yet_may_not_be_returned(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    orb.lag_reads(1000)
+
+    with pytest.raises(OrbResponseError, match="It is done"):
+        services.void_invoice(orb.invoice_ids("issued")[0])
+
+    assert InvoiceOperation.objects.get().state == "succeeded"
