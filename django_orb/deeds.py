@@ -112,7 +112,12 @@ def delete_invoice_line_item(
     """
     line_id = line_item.orb_id if isinstance(line_item, InvoiceLineItem) else line_item
     require_text(line_id, "line_item")
-    return _do_to(invoice, _KIND.DELETE_LINE_ITEM, {"line_item_id": line_id}, asker)
+    using = mirror.database_alias()
+    lines = InvoiceLineItem.objects.using(using)
+    stored = lines.filter(invoice_id=_id_of(invoice), orb_id=line_id).first()
+    before = {"name": stored.name, "amount": str(stored.amount)} if stored else {}
+    body = {"line_item_id": line_id}
+    return _do_to(invoice, _KIND.DELETE_LINE_ITEM, body, asker, before=before)
 
 
 def issue_invoice(invoice: Invoice | str, **asker: Unpack[Asker]) -> Invoice:
@@ -229,8 +234,10 @@ def _do_to(
     kind: InvoiceOperation.Kind,
     body: dict[str, Any],
     asker: Asker,
+    *,
+    before: dict[str, Any] | None = None,
 ) -> Invoice:
-    request = Request(kind.value, _id_of(invoice), body, **asker)
+    request = Request(kind.value, _id_of(invoice), body, before or {}, **asker)
     using = mirror.database_alias()
     with open_account(using=using) as client:
         _do(client, request)

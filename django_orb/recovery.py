@@ -73,7 +73,41 @@ def recover_one(operation: InvoiceOperation, *, client: OrbClient, using: str) -
         look(operation, client=client, using=using)
 
 
-def look(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
+def look_again(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
+    """For a person: look whether Orb shows it by now, and send nothing."""
+    asked = InvoiceOperation.objects.using(using).filter(
+        pk=operation.pk, state=_STATE.NEEDS_ATTENTION
+    )
+    lease = clock_of(using).latest() + lease_of(client)
+    if asked.update(state=_STATE.PENDING, lease_expires_at=lease):
+        operation.refresh_from_db(using=using)
+        look(operation, client=client, using=using, may_send=False)
+
+
+def close(
+    operation: InvoiceOperation, *, was_done: bool, detail: str, using: str
+) -> bool:
+    """End what a person has looked up; whether it still needed one."""
+    asked = InvoiceOperation.objects.using(using).filter(
+        pk=operation.pk, state=_STATE.NEEDS_ATTENTION
+    )
+    # Its time stays: the mirror waits to see only what has just been done.
+    closed = asked.update(
+        state=_STATE.SUCCEEDED if was_done else _STATE.REFUSED,
+        detail=detail,
+        mirrored_at=clock_of(using).latest() if was_done else None,
+    )
+    operation.refresh_from_db(using=using)
+    return bool(closed)
+
+
+def look(
+    operation: InvoiceOperation,
+    *,
+    client: OrbClient,
+    using: str,
+    may_send: bool = True,
+) -> None:
     """Settle by what Orb shows, without doing it again where that does not tell."""
     try:
         payload = client.fetch_invoice(operation.invoice_id)
@@ -90,7 +124,7 @@ def look(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
     result = _find(operation, payload, using=using)
     if result is not None:
         settle(operation, _STATE.SUCCEEDED, SHOWN, using=using, result=result)
-    elif _is_untouched(operation, payload, using=using):
+    elif may_send and _is_untouched(operation, payload, using=using):
         send(operation, client=client, using=using)
     else:
         settle(operation, _STATE.NEEDS_ATTENTION, _question(operation), using=using)

@@ -1,20 +1,31 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.utils import quote
+from django.contrib.admin.utils import quote, unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from django_orb.models import InvoiceOperation
 
+from . import settlements
 from .badges import operation_badge
 from .history import tell, who
-from .readonly import ReadOnlyAdmin
+from .progress import read_progress
+from .readonly import ReadOnlyAdmin, outside_transactions
 from .sheet import pretty
 
 
@@ -37,12 +48,21 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
         ("person", "origin"),
         "invoice",
         "detail",
-        ("created_at", "first_sent_at", "finished_at"),
+        ("created_at", "first_sent_at", "finished_at", "mirrored_at"),
         ("attempts", "idempotency_key"),
+        "queued_with",
         "sent",
         "answered",
     )
-    readonly_fields = ("what", "badge", "person", "invoice", "sent", "answered")
+    readonly_fields = (
+        "what",
+        "badge",
+        "person",
+        "invoice",
+        "queued_with",
+        "sent",
+        "answered",
+    )
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str
@@ -68,6 +88,13 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
     def invoice(self, operation: InvoiceOperation) -> SafeString:
         return invoice_link(operation.invoice_id)
 
+    @admin.display(description="queued with others")
+    def queued_with(self, operation: InvoiceOperation) -> str:
+        if not operation.batch:
+            return "no"
+        url = batch_url(self, operation.batch)
+        return format_html('<a href="{}">See how they come along</a>', url)
+
     @admin.display(description="what was sent")
     def sent(self, operation: InvoiceOperation) -> SafeString:
         return code_block(pretty(operation.body or {}))
@@ -75,6 +102,101 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
     @admin.display(description="what Orb answered")
     def answered(self, operation: InvoiceOperation) -> SafeString:
         return code_block(pretty(operation.result or {}))
+
+    def has_settle_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.settle_invoiceoperation")
+
+    # Page
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        operation: InvoiceOperation = kwargs["obj"]
+        needs_person = operation.state == InvoiceOperation.State.NEEDS_ATTENTION
+        may_settle = self.has_settle_permission(request)
+        context.update(
+            title=tell(operation),
+            subtitle=None,
+            needs_person=needs_person,
+            may_settle=needs_person and may_settle,
+            settle_url=operation_url(self, "settle", operation.pk),
+        )
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    # What a person does about one that needs one, and about a queue
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap, name = self.admin_site.admin_view, "django_orb_invoiceoperation"
+        own = [
+            path("batch/<str:batch>/", wrap(self.batch_view), name=f"{name}_batch"),
+            path("batch/<str:batch>/stop/", wrap(self.stop_view), name=f"{name}_stop"),
+            path(
+                "<path:object_id>/settle/",
+                wrap(self.settle_view),
+                name=f"{name}_settle",
+            ),
+        ]
+        return own + super().get_urls()
+
+    def batch_view(self, request: HttpRequest, batch: str) -> HttpResponse:
+        """How the operations come along that were queued together."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        progress = read_progress(batch)
+        if not progress.total:
+            raise Http404("There is no such batch.")
+        request.current_app = self.admin_site.name
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "media": self.media,
+            "subtitle": None,
+            "title": progress.title,
+            "progress": progress,
+            "may_stop": progress.waiting and self.has_settle_permission(request),
+            "stop_url": operation_url(self, "stop", batch),
+        }
+        template = "admin/django_orb/invoiceoperation/batch.html"
+        return TemplateResponse(request, template, context)
+
+    @outside_transactions
+    def stop_view(self, request: HttpRequest, batch: str) -> HttpResponse:
+        self.require_settler(request)
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        settlements.stop(self, request, batch)
+        return HttpResponseRedirect(batch_url(self, batch))
+
+    @outside_transactions
+    def settle_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        self.require_settler(request)
+        operation = self.get_object(request, unquote(object_id))
+        if operation is None:
+            raise Http404("There is no such operation.")
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        settlements.settle(self, request, operation)
+        return HttpResponseRedirect(operation_url(self, "change", operation.pk))
+
+    def require_settler(self, request: HttpRequest) -> None:
+        checks: list[Callable[[HttpRequest], bool]] = [
+            self.has_view_permission,
+            self.has_settle_permission,
+        ]
+        if not all(check(request) for check in checks):
+            raise PermissionDenied
+
+
+def batch_url(model_admin: Any, batch: str) -> str:
+    return operation_url(model_admin, "batch", batch)
+
+
+def operation_url(model_admin: Any, view: str, argument: Any) -> str:
+    return reverse(
+        f"admin:django_orb_invoiceoperation_{view}",
+        args=[argument],
+        current_app=model_admin.admin_site.name,
+    )
 
 
 def code_block(text: str) -> SafeString:
