@@ -115,8 +115,8 @@ class EditForm(forms.Form):
     net_terms = forms.IntegerField(
         required=False,
         min_value=0,
-        label="Net terms",
-        help_text="Days until it is due, 0 for due on issue. Empty leaves it as it is.",
+        label="Net terms in days",
+        help_text="0 for due on issue. Empty leaves it as it is.",
     )
     due_date = forms.DateField(
         required=False,

@@ -19,14 +19,15 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from django_orb.models import InvoiceOperation
+from django_orb.models import Invoice, InvoiceOperation
 
 from . import settlements
 from .badges import operation_badge
+from .formats import local_moment, short
 from .history import tell, who
 from .progress import read_progress
 from .readonly import ReadOnlyAdmin, outside_transactions
-from .sheet import pretty
+from .sheet import Fact, pretty
 
 
 def invoice_link(invoice_id: str) -> SafeString:
@@ -43,26 +44,7 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
     list_select_related = ("actor",)
     search_fields = ("invoice_id",)
     search_help_text = "An invoice's id, or an idempotency key."
-    fields = (
-        ("what", "badge"),
-        ("person", "origin"),
-        "invoice",
-        "detail",
-        ("created_at", "first_sent_at", "finished_at", "mirrored_at"),
-        ("attempts", "idempotency_key"),
-        "queued_with",
-        "sent",
-        "answered",
-    )
-    readonly_fields = (
-        "what",
-        "badge",
-        "person",
-        "invoice",
-        "queued_with",
-        "sent",
-        "answered",
-    )
+    fields = ("kind",)
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str
@@ -76,10 +58,6 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
     def what(self, operation: InvoiceOperation) -> str:
         return tell(operation)
 
-    @admin.display(description="who")
-    def person(self, operation: InvoiceOperation) -> str:
-        return who(operation)
-
     @admin.display(description="outcome", ordering="state")
     def badge(self, operation: InvoiceOperation) -> SafeString:
         return operation_badge(operation)
@@ -87,21 +65,6 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
     @admin.display(description="invoice", ordering="invoice_id")
     def invoice(self, operation: InvoiceOperation) -> SafeString:
         return invoice_link(operation.invoice_id)
-
-    @admin.display(description="queued with others")
-    def queued_with(self, operation: InvoiceOperation) -> str:
-        if not operation.batch:
-            return "no"
-        url = batch_url(self, operation.batch)
-        return format_html('<a href="{}">See how they come along</a>', url)
-
-    @admin.display(description="what was sent")
-    def sent(self, operation: InvoiceOperation) -> SafeString:
-        return code_block(pretty(operation.body or {}))
-
-    @admin.display(description="what Orb answered")
-    def answered(self, operation: InvoiceOperation) -> SafeString:
-        return code_block(pretty(operation.result or {}))
 
     def has_settle_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_orb.settle_invoiceoperation")
@@ -111,17 +74,31 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
     def render_change_form(
         self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        operation: InvoiceOperation = kwargs["obj"]
-        needs_person = operation.state == InvoiceOperation.State.NEEDS_ATTENTION
-        may_settle = self.has_settle_permission(request)
-        context.update(
-            title=tell(operation),
-            subtitle=None,
-            needs_person=needs_person,
-            may_settle=needs_person and may_settle,
-            settle_url=operation_url(self, "settle", operation.pk),
-        )
+        context.update(self.page_context(request, kwargs["obj"]))
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def page_context(
+        self, request: HttpRequest, operation: InvoiceOperation
+    ) -> dict[str, Any]:
+        needs_person = operation.state == InvoiceOperation.State.NEEDS_ATTENTION
+        invoice = Invoice.objects.filter(pk=operation.invoice_id).first()
+        return {
+            "title": f"{operation.get_kind_display()}: "
+            f"{short(str(invoice or operation.invoice_id))}",
+            "subtitle": None,
+            "operation": operation,
+            "what": tell(operation, invoice.currency if invoice else ""),
+            "state": operation_badge(operation),
+            "invoice": invoice,
+            "facts_by_column": [read_circumstances(operation), read_times(operation)],
+            "sent": pretty(operation.body or {}),
+            "before": pretty(operation.before) if operation.before else "",
+            "answered": pretty(operation.result) if operation.result else "",
+            "batch_url": batch_url(self, operation.batch) if operation.batch else "",
+            "needs_person": needs_person,
+            "may_settle": needs_person and self.has_settle_permission(request),
+            "settle_url": operation_url(self, "settle", operation.pk),
+        }
 
     # What a person does about one that needs one, and about a queue
 
@@ -197,6 +174,29 @@ def operation_url(model_admin: Any, view: str, argument: Any) -> str:
         args=[argument],
         current_app=model_admin.admin_site.name,
     )
+
+
+def read_circumstances(operation: InvoiceOperation) -> list[Fact]:
+    return [
+        Fact("Asked by", who(operation)),
+        Fact("From", operation.get_origin_display()),
+        Fact("Sent", times(operation.attempts)),
+        Fact("Idempotency key", operation.idempotency_key),
+    ]
+
+
+def times(count: int) -> str:
+    return {0: "not yet", 1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def read_times(operation: InvoiceOperation) -> list[Fact]:
+    rows = [
+        ("Asked", operation.created_at),
+        ("First sent", operation.first_sent_at),
+        ("Ended", operation.finished_at),
+        ("Shown by Orb", operation.mirrored_at),
+    ]
+    return [Fact(label, local_moment(moment)) for label, moment in rows if moment]
 
 
 def code_block(text: str) -> SafeString:

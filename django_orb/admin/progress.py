@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 from django_orb.models import Invoice, InvoiceOperation
 
 from .badges import operation_badge
+from .formats import money
 
 SHOWN = 500
 
@@ -21,6 +22,8 @@ class Step:
     pk: int
     invoice_id: str
     number: str
+    customer: str
+    total: str
     badge: SafeString
     detail: str
 
@@ -46,9 +49,9 @@ def read_progress(batch: str) -> Progress:
     found = InvoiceOperation.objects.filter(batch=batch).order_by("pk")
     operations = list(found.defer("result")[:SHOWN]) if batch else []
     ids = {one.invoice_id for one in operations}
-    numbers = dict(
-        Invoice.objects.filter(pk__in=ids).values_list("pk", "invoice_number")
-    )
+    invoices = Invoice.objects.only(
+        "invoice_number", "customer_id", "external_customer_id", "total", "currency"
+    ).in_bulk(ids)
     states = Counter(one.state for one in operations)
     pending = states[InvoiceOperation.State.PENDING.value]
     return Progress(
@@ -57,16 +60,20 @@ def read_progress(batch: str) -> Progress:
         ended=len(operations) - pending,
         waiting=sum(is_waiting(one) for one in operations),
         words=read_words(states),
-        steps=[
-            Step(
-                pk=one.pk,
-                invoice_id=one.invoice_id,
-                number=numbers.get(one.invoice_id) or one.invoice_id,
-                badge=operation_badge(one),
-                detail=one.detail,
-            )
-            for one in operations
-        ],
+        steps=[read_step(one, invoices.get(one.invoice_id)) for one in operations],
+    )
+
+
+def read_step(operation: InvoiceOperation, invoice: Invoice | None) -> Step:
+    customer = invoice and (invoice.external_customer_id or invoice.customer_id)
+    return Step(
+        pk=operation.pk,
+        invoice_id=operation.invoice_id,
+        number=str(invoice or operation.invoice_id),
+        customer=customer or "",
+        total=money(invoice.total, invoice.currency) if invoice else "",
+        badge=operation_badge(operation),
+        detail=operation.detail,
     )
 
 
