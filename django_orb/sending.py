@@ -69,7 +69,7 @@ def send(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
         is_in_doubt = was_sent or getattr(err, "follows_doubt", False)
         is_busy = isinstance(err, OrbRateLimitError) and bool(operation.batch)
         if is_busy:
-            _wait(operation, err, using=using)
+            _wait(operation, using=using)
         elif is_in_doubt:
             note(operation, in_words(err), using=using)
         else:
@@ -203,10 +203,11 @@ def _note_conflict(
     settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
 
 
-def _wait(operation: InvoiceOperation, err: OrbError, *, using: str) -> None:
+def _wait(operation: InvoiceOperation, *, using: str) -> None:
     """What was queued is not in a hurry, and Orb did not do it."""
     again = clock_of(using).latest() + timedelta(seconds=BUSY_SECONDS)
-    _change(operation, using=using, detail=in_words(err), lease_expires_at=again)
+    detail = "Orb is receiving too many requests; it is tried again by itself."
+    _change(operation, using=using, detail=detail, lease_expires_at=again)
 
 
 def _change(operation: InvoiceOperation, *, using: str, **changes: Any) -> None:

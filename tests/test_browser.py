@@ -347,7 +347,7 @@ def test_many_are_queued_watched_and_stopped(orb: OrbSandbox, drive: Drive) -> N
         page.wait_for_selector("text=3 were stopped before they were sent")
         photograph(page, "batch-stopped")
         page.click("td a:has-text('Refused')")
-        page.wait_for_selector("text=What was asked for")
+        page.wait_for_selector("text=Idempotency key")
         photograph(page, "operation-refused")
 
     drive(steps)

@@ -10,7 +10,7 @@ from django_orb import operations, recovery, services, tasks
 from django_orb.client import OrbClient
 from django_orb.clock import database_now
 from django_orb.exceptions import OrbError, OrbOutcomeUnknownError, OrbRefusedError
-from django_orb.models import Invoice, InvoiceOperation
+from django_orb.models import Invoice, InvoiceOperation, RequestBudget
 from django_orb.operations import Request
 
 from . import databases
@@ -401,6 +401,22 @@ def test_queue_waits_while_orb_is_busy(
     age()
     tasks.send_operations()
     assert {*states.all()} == {"succeeded"}
+
+
+def test_queue_keeps_to_the_budget_of_writes(
+    orb: OrbSandbox,
+    batch: Callable[..., list[str]],
+    any_committed_database: str,
+    settings: Any,
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "WRITES_PER_SECOND": 20}
+    ids = batch()
+    begin = database_now(any_committed_database)
+
+    tasks.send_operations()
+
+    budget = RequestBudget.objects.get(pk="writes")
+    assert budget.next_at >= begin + timedelta(seconds=len(ids) / 20)
 
 
 def test_turn_ends_when_orb_gives_no_answer(

@@ -20,6 +20,7 @@ from .outcomes import Outcome, attempt_write
 from .pages import Call
 
 KIND = InvoiceOperation.Kind.UPDATE.value
+NOT_SHOWN = "not shown by Orb"
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,10 @@ def read_changes(form: EditForm) -> list[Change]:
         for key, value in as_map(body.get("metadata")).items()
     ]
     if "net_terms" in body:
-        changes.append(Change("Net terms", "as it is", f"{body['net_terms']} days"))
+        changes.append(Change("Net terms", NOT_SHOWN, f"{body['net_terms']} days"))
     if "due_date" in body:
         due_date = day(form.cleaned_data["due_date"])
-        changes.append(Change("Due date", "as it is", due_date))
+        changes.append(Change("Due date", NOT_SHOWN, due_date))
     return changes
 
 

@@ -91,7 +91,7 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
             "state": operation_badge(operation),
             "invoice": invoice,
             "facts_by_column": [read_circumstances(operation), read_times(operation)],
-            "sent": pretty(operation.body or {}),
+            "sent": pretty(operation.body) if operation.body else "",
             "before": pretty(operation.before) if operation.before else "",
             "answered": pretty(operation.result) if operation.result else "",
             "batch_url": batch_url(self, operation.batch) if operation.batch else "",
