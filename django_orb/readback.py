@@ -48,13 +48,25 @@ def read_back(
         except OrbError as err:
             logger.warning("Invoice %s was not read back: %s", invoice_id, err)
             continue
-        if not seen.is_absent and operation.is_shown_in(seen.payload):
+        if seen.is_absent:
+            continue
+        if operation.is_shown_in(seen.payload) or _is_hidden(operation, using=using):
             store(client, [seen], using=using)
             mine = InvoiceOperation.objects.using(using).filter(pk=operation.pk)
             mine.update(mirrored_at=clock_of(using).latest())
             return True
     logger.warning("Orb does not show the change of invoice %s yet.", invoice_id)
     return False
+
+
+def _is_hidden(operation: InvoiceOperation, *, using: str) -> bool:
+    """Whether a later operation has undone what this one did, so that none shows it."""
+    later = InvoiceOperation.objects.using(using).filter(
+        invoice_id=operation.invoice_id,
+        state=InvoiceOperation.State.SUCCEEDED,
+        pk__gt=operation.pk,
+    )
+    return any(one.subject == operation.subject for one in later)
 
 
 def unmirrored_operations(*, using: str) -> models.QuerySet[InvoiceOperation]:

@@ -7,6 +7,7 @@ comes twice finds its lease gone or its step done, and ends.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,7 @@ from .conf import get_settings
 from .exceptions import (
     OrbAccountError,
     OrbConfigurationError,
+    OrbError,
     OrbSyncRunningError,
 )
 from .models import InvoiceOperation, SyncRun
@@ -89,33 +91,44 @@ def recover() -> None:
     for run in SyncRun.objects.using(using).filter(state=SyncRun.State.RUNNING):
         runs.advance(run, using=using)
         publish_due(run, using=using)
-    if recovery.stuck_operations(using=using).exists():
-        send_operations()
-    if readback.unmirrored_operations(using=using).exists():
-        read_back_operations()
+    send_operations()
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def send_operations() -> None:
-    """Send what is queued and settle what is stuck for a while, then hand it on."""
-    using = mirror.database_alias()
-    with open_account(using=using) as client:
-        for operation in recovery.recover_operations(
-            client=client, using=using, seconds=TURN_SECONDS
-        ):
-            if operation.state == InvoiceOperation.State.PENDING:
-                return  # Orb is out of reach: `recover` comes again.
-            readback.read_back(client, operation, using=using, waits=(0.0,))
-    if recovery.stuck_operations(using=using).exists():
+    """Send what is queued for a while, then hand it on."""
+    goes_on = settle_operations(seconds=TURN_SECONDS)
+    # Where Orb gives no answer the rest waits for `recover`.
+    if goes_on and recovery.stuck_operations(using=mirror.database_alias()).exists():
         publish(send_operations)
 
 
-def read_back_operations() -> None:
-    """Look whether Orb shows by now what was done in it."""
-    using = mirror.database_alias()
-    with open_account(using=using) as client:
-        for operation in readback.unmirrored_operations(using=using)[:READ_BACKS]:
-            readback.read_back(client, operation, using=using, waits=(0.0,))
+def settle_operations(*, seconds: float = float("inf")) -> bool:
+    """
+    Send what is queued, settle what is stuck, and read back what is not mirrored.
+
+    Ends after `seconds`, and once Orb gives no answer; whether it gave one always.
+    """
+    using, has_answered = mirror.database_alias(), True
+    stuck = recovery.stuck_operations(using=using)
+    if stuck.exists():
+        with open_account(using=using) as client:
+            for operation in recovery.recover_operations(
+                client=client, using=using, seconds=seconds
+            ):
+                has_answered = operation.state != InvoiceOperation.State.PENDING
+                if operation.state == InvoiceOperation.State.SUCCEEDED:
+                    readback.read_back(client, operation, using=using, waits=(0.0,))
+                elif operation.state == InvoiceOperation.State.REFUSED:
+                    # The mirror was behind, or it would not have been asked for.
+                    with contextlib.suppress(OrbError):
+                        services.fetch_invoice(operation.invoice_id)
+    unmirrored = readback.unmirrored_operations(using=using)
+    if unmirrored.exists():
+        with open_account(using=using) as client:
+            for operation in unmirrored[:READ_BACKS]:
+                readback.read_back(client, operation, using=using, waits=(0.0,))
+    return has_answered
 
 
 def publish_due(run: SyncRun, *, using: str) -> None:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, timedelta
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.management import call_command
 
 from django_orb import operations, recovery, services, tasks
 from django_orb.client import OrbClient
@@ -328,6 +330,20 @@ def test_what_was_done_is_read_back_later_if_its_doer_died(
     assert the_operation().mirrored_at
 
 
+def test_what_was_undone_is_not_looked_for_for_ever(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    draft = add(orb, "draft")
+    line = services.create_invoice_line_item(draft, **LINE)
+    services.delete_invoice_line_item(draft, line)
+    ago = database_now(any_committed_database) - timedelta(minutes=2)
+    InvoiceOperation.objects.update(finished_at=ago, mirrored_at=None)
+
+    tasks.recover()
+
+    assert not InvoiceOperation.objects.filter(mirrored_at=None).exists()
+
+
 # What is queued
 
 
@@ -358,6 +374,19 @@ def test_queued_operations_are_sent_when_somebody_wakes(
     assert Invoice.objects.filter(status="void").count() == len(ids)
 
 
+def test_queue_goes_on_after_a_refusal_which_brings_the_mirror_up_to_date(
+    orb: OrbSandbox, batch: Callable[..., list[str]]
+) -> None:
+    first, *others = batch()
+    services.fetch_invoice(first)
+    orb.mark_paid(first)
+
+    tasks.send_operations()
+
+    assert Invoice.objects.get(pk=first).status == "paid"
+    assert {orb.invoice(one)["status"] for one in others} == {"void"}
+
+
 def test_queue_is_worked_off_by_recover_alone(
     orb: OrbSandbox, batch: Callable[..., list[str]]
 ) -> None:
@@ -366,6 +395,17 @@ def test_queue_is_worked_off_by_recover_alone(
     tasks.recover()
 
     assert {orb.invoice(one)["status"] for one in ids} == {"void"}
+
+
+def test_queue_is_worked_off_by_the_command_where_there_are_no_workers(
+    orb: OrbSandbox, batch: Callable[..., list[str]]
+) -> None:
+    ids = batch()
+
+    call_command("orb_sync_invoices", "--in-process", stdout=StringIO())
+
+    assert {orb.invoice(one)["status"] for one in ids} == {"void"}
+    assert Invoice.objects.filter(pk__in=ids, status="void").count() == len(ids)
 
 
 def test_turn_ends_and_is_handed_on(
@@ -420,8 +460,11 @@ def test_queue_keeps_to_the_budget_of_writes(
 
 
 def test_turn_ends_when_orb_gives_no_answer(
-    orb: OrbSandbox, batch: Callable[..., list[str]]
+    orb: OrbSandbox,
+    batch: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(tasks, "publish", pytest.fail)
     batch()
     orb.cut_next(1, when="before", route="void_invoice")
 

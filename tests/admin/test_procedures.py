@@ -146,6 +146,32 @@ def test_many_are_queued_and_their_progress_is_shown(
     assert {str(one.actor) for one in InvoiceOperation.objects.all()} == {"finance"}
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("atomic_requests")
+def test_everything_works_under_atomic_requests(
+    orb: OrbSandbox, log_in: LogIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "publish", lambda *args, **options: True)
+    client = log_in(*EVERYTHING)
+    for view, _, status, filled, words, _ in ACTS:
+        url = page_of(mirrored(orb, status).pk, view)
+        (message,) = told(client.post(url, {**fields_of(client.get(url)), **filled}))
+        assert words in message
+    draft = mirrored(orb, "draft")
+    url = page_of(draft.pk, "edit")
+    form = {**fields_of(client.get(url)), "metadata": "a = b", "post": "yes"}
+    assert "Edited in Orb" in told(client.post(url, form))[-1]
+    url = f"{page_of(draft.pk, 'delete-line')}?line={draft.line_items.get().orb_id}"
+    deletion = told(client.post(url, fields_of(client.get(url))))
+    assert "Deleted" in deletion[-1]
+
+    assert queue_six(orb, client).startswith(f"{OPERATIONS}batch/")
+    lost = InvoiceOperation.objects.filter(kind="void_invoice", state="pending")[0]
+    InvoiceOperation.objects.filter(pk=lost.pk).update(state="needs_attention")
+    url = f"{OPERATIONS}{lost.pk}/settle/"
+    assert "was not done" in told(client.post(url, {"verdict": "not_done"}))[-1]
+
+
 def queue_six(orb: OrbSandbox, client: Client) -> str:
     ids = [mirrored(orb, "issued").pk for _ in range(6)]
     confirmation = client.post(LIST, choose("void_selected", *ids))
