@@ -77,6 +77,10 @@ def create_invoice_line_item(
     Should Orb's reads lag for long, the line returned has no `pk` yet.
 
     Source: https://docs.withorb.com/api-reference/invoice/create-invoice-line-item
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is no draft.
+        OrbError: any other of those that `deeds` names.
     """
     body = line_item_body(
         name=name,
@@ -109,6 +113,10 @@ def delete_invoice_line_item(
     counts as deleted.
 
     Source: https://docs.withorb.com/api-reference/invoice/delete-invoice-line-item
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is no one-off line.
+        OrbError: any other of those that `deeds` names.
     """
     line_id = line_item.orb_id if isinstance(line_item, InvoiceLineItem) else line_item
     require_text(line_id, "line_item")
@@ -127,6 +135,10 @@ def issue_invoice(invoice: Invoice | str, **asker: Unpack[Asker]) -> Invoice:
     Orb may take a moment: the row is still a draft then, until the next sync.
 
     Source: https://docs.withorb.com/api-reference/invoice/issue-invoice
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is not eligible yet.
+        OrbError: any other of those that `deeds` names.
     """
     return _do_to(invoice, _KIND.ISSUE, {}, asker)
 
@@ -145,6 +157,10 @@ def mark_invoice_paid(
     `external_id` is the payment's in the other system, such as a bank's reference.
 
     Source: https://docs.withorb.com/api-reference/invoice/mark-invoice-as-paid
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is void.
+        OrbError: any other of those that `deeds` names.
     """
     body = payment_body(
         payment_received_date=payment_received_date,
@@ -167,6 +183,10 @@ def pay_invoice(
     is still issued where the payment failed, or takes its time.
 
     Source: https://docs.withorb.com/api-reference/invoice/pay-invoice
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is paid.
+        OrbError: any other of those that `deeds` names.
     """
     body = {}
     if shared_payment_token_id is not None:
@@ -180,6 +200,10 @@ def regenerate_invoice_pdf(invoice: Invoice | str, **asker: Unpack[Asker]) -> In
     Have the PDF of an invoice that is no draft made anew; the stored row.
 
     Source: https://docs.withorb.com/api-reference/invoice/regenerate-invoice-pdf
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is a draft.
+        OrbError: any other of those that `deeds` names.
     """
     return _do_to(invoice, _KIND.REGENERATE_PDF, {}, asker)
 
@@ -203,6 +227,10 @@ def update_invoice(
     repeated only where it would not undo somebody else's.
 
     Source: https://docs.withorb.com/api-reference/invoice/update-invoice
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is no draft any more.
+        OrbError: any other of those that `deeds` names.
     """
     body = update_body(metadata=metadata, net_terms=net_terms, due_date=due_date)
     invoice_id = _id_of(invoice)
@@ -225,6 +253,10 @@ def void_invoice(invoice: Invoice | str, **asker: Unpack[Asker]) -> Invoice:
     sold and that is not paid is voided. There is no way back.
 
     Source: https://docs.withorb.com/api-reference/invoice/void-invoice
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is paid.
+        OrbError: any other of those that `deeds` names.
     """
     return _do_to(invoice, _KIND.VOID, {}, asker)
 

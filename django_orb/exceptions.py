@@ -211,13 +211,15 @@ class OrbOutcomeUnknownError(OrbError):
     No answer told whether a write happened.
 
     Do not call again: `operation` stays pending, and `django_orb.tasks.recover`
-    finds out, with the same idempotency key.
+    finds out, with the same idempotency key. Where it cannot, a person must.
     """
 
     def __init__(self, operation: Any) -> None:
+        end = "It is recorded and will be settled by django_orb.tasks.recover"
+        if getattr(operation, "state", "") == "needs_attention":
+            end = f"It needs a person: {operation.detail.rstrip('.')}"
         super().__init__(
-            f"Orb did not confirm operation {operation.pk} ({operation}). It is "
-            "recorded and will be settled by django_orb.tasks.recover; "
+            f"Orb did not confirm operation {operation.pk} ({operation}). {end}; "
             "do not send it again."
         )
         self.operation = operation

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import transaction
 
-from django_orb import services
+from django_orb import mirror, services
+from django_orb.clock import clock_of
 from django_orb.exceptions import (
     OrbInputError,
     OrbReadOnlyError,
@@ -244,13 +246,15 @@ def test_read_that_lags_behind_a_deed_is_not_believed(
 ) -> None:
     status, do = DEEDS[name]
     invoice_id = add(orb, status)
-    services.fetch_invoice(invoice_id)
+    before = services.fetch_invoice(invoice_id).payload
     orb.lag_reads(2)
 
     do(invoice_id)
-    services.fetch_invoice(invoice_id)
+    clock, moment = clock_of("postgresql"), time.monotonic() + 30
+    late = mirror.read_page([before], clock.interval(moment, moment))
+    mirror.write(late, using="postgresql")
 
-    assert services.fetch_invoice(invoice_id).payload == orb.invoice(invoice_id)
+    assert Invoice.objects.get().payload == orb.invoice(invoice_id)
 
 
 @on_postgresql
