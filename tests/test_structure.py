@@ -69,7 +69,7 @@ ALLOWED = {
     "views": "conf exceptions models tasks webhooks",
     "urls": "views",
     "admin": (
-        "client conf exact_json exceptions fields inputs mirror models operations "
+        "account conf exact_json exceptions fields inputs mirror models operations "
         "payloads recovery runs sending services tasks upcoming"
     ),
     "management": (

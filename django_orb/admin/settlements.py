@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.http import HttpRequest
 
 from django_orb import mirror, operations, recovery
-from django_orb.client import OrbClient
+from django_orb.account import open_account
 from django_orb.exceptions import OrbConfigurationError, OrbError
 from django_orb.models import InvoiceOperation
 
@@ -34,7 +34,7 @@ def settle(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) 
 def look(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) -> None:
     using = mirror.database_alias()
     try:
-        with OrbClient.from_settings() as client:
+        with open_account(using=using) as client:
             recovery.look_again(operation, client=client, using=using)
     except (OrbError, OrbConfigurationError) as err:
         model_admin.message_user(request, explain(err), messages.ERROR)
