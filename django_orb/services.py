@@ -25,7 +25,12 @@ from .deeds import (
     update_invoice,
     void_invoice,
 )
-from .exceptions import OrbInputError, OrbPayloadError, OrbSyncFailedError
+from .exceptions import (
+    OrbInputError,
+    OrbPayloadError,
+    OrbResponseError,
+    OrbSyncFailedError,
+)
 from .inputs import require_text
 from .models import Invoice, SyncRun
 from .refresh import observe_invoice, store
@@ -103,6 +108,8 @@ def fetch_invoice(invoice_id: str) -> Invoice:
     Raises:
         OrbNotFoundError: the account has no such invoice.
         OrbPayloadError: Orb's answer could not be stored; it is recorded with why.
+        OrbResponseError: the answer lags behind what was just done from here, and
+            the mirror has no such invoice yet.
         OrbError: Orb did not answer.
     """
     require_text(invoice_id, "invoice_id")
@@ -197,4 +204,10 @@ def _fetch(client: OrbClient, invoice_id: str, *, using: str) -> Invoice:
     result = store(client, [seen], using=using)
     if result.failed:
         raise OrbPayloadError(result.failed[invoice_id])
-    return Invoice.objects.using(using).get(pk=invoice_id)
+    found = Invoice.objects.using(using).filter(pk=invoice_id).first()
+    if found is None:
+        raise OrbResponseError(
+            "Orb's answer lags behind what was done from here to invoice "
+            f"{invoice_id}, which is not in the mirror yet; try again in a minute."
+        )
+    return found
