@@ -167,7 +167,12 @@ class PageWriter:
         ids = [pk for pk, known in self._known.items() if known.was_written_to]
         if not ids:
             return
-        for operation in self._operations().filter(invoice_id__in=ids):
+        operations = self._operations().filter(invoice_id__in=ids)
+        last = {
+            (one.invoice_id, one.subject): one
+            for one in operations.order_by("finished_at", "pk")
+        }
+        for operation in last.values():
             one = self._incoming[operation.invoice_id]
             assert operation.finished_at  # noqa: S101  the query asks for it
             believed_from = operation.finished_at + LAG
