@@ -14,7 +14,7 @@ import requests
 from .conf import DEFAULT_BASE_URL, api_key_problem, base_url_problem, get_settings
 from .exceptions import OrbConfigurationError, OrbInputError, OrbResponseError
 from .filters import InvoiceFilters, list_query
-from .raw import RawPage, split_page
+from .pages import RawPage, guess_page, split_page
 from .transport import BearerAuth, Transport
 
 if TYPE_CHECKING:
@@ -165,10 +165,13 @@ class OrbClient:
         *,
         limit: int = 100,
         cursor: str | None = None,
+        may_guess: bool = False,
         **filters: Unpack[InvoiceFilters],
     ) -> RawPage:
         """
         Fetch one page as `fetch_invoices_page` does, its invoices as text.
+
+        `may_guess` allows for a page that is not certain, see `RawPage`.
 
         Raises:
             OrbInputError: a filter's value is ambiguous.
@@ -177,7 +180,8 @@ class OrbClient:
         query = list_query(limit, filters)
         if cursor is not None:
             query.append(("cursor", cursor))
-        page = self._transport.get("/invoices", query, read=split_page)
+        read = guess_page if may_guess else split_page
+        page = self._transport.get("/invoices", query, read=read)
         if page is None:
             raise OrbResponseError("Orb's answer to GET /invoices is empty.")
         next_cursor(page.envelope)

@@ -26,9 +26,9 @@ from typing import Any
 _MARKED_NUMBER = re.compile(r'"\\u0000(-?\d+(?:\.\d+)?(?:E[+-]?\d+)?)"')
 # An odd number of backslashes: an even one is text that shows an escape.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-# Digits are never rounded here; beyond so many zeros 1E+40 stays as it is.
+# Digits are never rounded here; beyond so many zeros 1E+999 stays as it is.
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
-_MAX_ZEROS = 40
+_MAX_ZEROS = 400
 
 
 class JSONText(str):
@@ -128,7 +128,8 @@ def canonical(value: Any) -> str:
 class _CanonicalEncoder(ExactJSONEncoder):
     def default(self, o: Any) -> Any:
         if isinstance(o, Decimal) and o.is_finite():
-            o = o.normalize(_EXACT)
+            # PostgreSQL knows neither a negative zero nor exponents.
+            o = o.normalize(_EXACT) or Decimal(0)
             if 0 < o.as_tuple().exponent < _MAX_ZEROS:
                 o = o.quantize(Decimal(1), context=_EXACT)
         return super().default(o)

@@ -2,10 +2,10 @@
 The writer: the only code that changes the mirror's rows.
 
 # Note [Quick when nothing changed]
-An invoice whose text has the stored digest is not even read. Otherwise its
-content is compared by hash, and only what differs is mapped to columns. That is
-done before the transaction, against the hashes of that moment, and looked at
-again once the rows are locked.
+An invoice whose text has the stored digest is not even read. A page of nothing
+else takes two statements, one to lock and one to move on. Otherwise the rows are
+let go, the content is compared by hash, and only what differs is mapped to
+columns; then they are locked again, and looked at again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import (
     DataError,
@@ -24,12 +24,11 @@ from django.db import (
     router,
     transaction,
 )
-from django.db.models import Case, Exists, F, OuterRef, Value, When
 from django.utils import timezone
 
 from . import changes
-from .changes import FETCHED, After, Origin
-from .clock import clock_of, epoch_column
+from .changes import FETCHED, Origin
+from .clock import clock_of
 from .database import run_in_transaction
 from .exceptions import OrbPayloadError
 from .models import (
@@ -39,8 +38,16 @@ from .models import (
     InvoiceObservation,
     InvoiceOperation,
 )
-from .payloads import SQLITE_EXACT_DIGITS, MappedInvoice
-from .tables import claim, insert, upsert
+from .observations import (
+    begin_writing,
+    claim_observations,
+    forget,
+    lock_known,
+    lock_texts,
+    see_again,
+)
+from .payloads import SQLITE_EXACT_DIGITS, MappedInvoice, content_hash
+from .tables import insert, upsert
 from .verdicts import (
     ABSENT,
     NO_ID,
@@ -81,7 +88,8 @@ class WriteResult:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-_KNOWN = ("started_at", "ended_at", "content_hash", "raw_digest", "version", "run_id")
+# None: nothing was written, because it takes more than that.
+Written = TypeVar("Written", "WriteResult", "WriteResult | None")
 
 
 def database_alias() -> str:
@@ -95,19 +103,6 @@ def versions(invoice_ids: Sequence[str], *, using: str) -> dict[str, int]:
     return dict(rows.values_list("pk", "version"))
 
 
-def claim_observations(invoice_ids: Sequence[str], *, using: str) -> None:
-    """Make sure that there is something to lock, and to note things at."""
-    empty = {"content_hash": "", "raw_digest": "", "version": 0}
-    rows = [{"invoice": pk, **empty} for pk in invoice_ids]
-    claim(InvoiceObservation, rows, using=using)
-
-
-def forget(invoice_ids: Sequence[str], *, using: str) -> None:
-    """Have these invoices written anew when next seen, although nothing changed."""
-    rows = InvoiceObservation.objects.using(using).filter(pk__in=invoice_ids)
-    rows.update(content_hash="", raw_digest="", started_at=None, ended_at=None)
-
-
 def write(
     observations: Sequence[Observation],
     *,
@@ -115,32 +110,39 @@ def write(
     run_id: int | None = None,
     origin: Origin = FETCHED,
     also: Callable[[WriteResult], None] | None = None,
+    ascertain: Callable[[], Sequence[Observation]] | None = None,
 ) -> WriteResult:
     """
     Bring what was observed into the mirror, in one transaction.
 
     `also` runs inside it with the result; when it raises, nothing is written.
+    Unless all of it is text that came before, what `ascertain` gives counts instead.
     One invoice that cannot be stored fails alone and is recorded. Ids in
     `doubtful` were not written: fetch them again (see Note [Never stale]).
     """
-    is_sqlite = connections[using].vendor == "sqlite"
-    digits = SQLITE_EXACT_DIGITS if is_sqlite else None
-    incoming = {seen.invoice_id: Incoming(seen, digits) for seen in observations}
-    page = _Page(incoming, using=using, run_id=run_id, origin=origin)
+    page = _Page(observations, using=using, run_id=run_id, origin=origin)
+
+    def completed(write: Callable[[], Written]) -> Callable[[], Written]:
+        def body() -> Written:
+            result = write()
+            if also is not None and result is not None:
+                also(result)
+            return result
+
+        return body
+
+    unchanged = run_in_transaction(completed(page.see_again), using=using)
+    if unchanged is None and ascertain is not None and not page.adopt(ascertain()):
+        unchanged = run_in_transaction(completed(page.see_again), using=using)
+    if unchanged is not None:
+        return unchanged
     page.prepare()
-
-    def body() -> WriteResult:
-        result = page.write()
-        if also is not None:
-            also(result)
-        return result
-
     try:
-        result = run_in_transaction(body, using=using)
+        result = run_in_transaction(completed(page.write), using=using)
     except (DataError, IntegrityError):
         page.distrust()
-        result = run_in_transaction(body, using=using)
-    changed = [*result.created, *result.updated, *result.missing]
+        result = run_in_transaction(completed(page.write), using=using)
+    changed = result.created + result.updated + result.missing
     changes.announce_on_commit(changed, using=using)
     return result
 
@@ -150,30 +152,52 @@ class _Page:
 
     def __init__(
         self,
-        incoming: dict[str, Incoming],
+        observations: Sequence[Observation],
         *,
         using: str,
         run_id: int | None,
-        origin: Origin,
+        origin: Origin = FETCHED,
     ) -> None:
-        self._incoming = incoming
         self._using = using
         self._run_id = run_id
         self._origin = origin
+        self._incoming: dict[str, Incoming] = {}
         self._known: dict[str, Known] = {}
         self._failures: dict[str, str] = {}
         self._trusts_claims = True
+        self.adopt(observations)
+
+    def adopt(self, observations: Sequence[Observation]) -> bool:
+        """Be about these from now on; whether they are of the same invoices."""
+        before = self._incoming.keys()
+        is_sqlite = connections[self._using].vendor == "sqlite"
+        digits = SQLITE_EXACT_DIGITS if is_sqlite else None
+        self._incoming = {
+            seen.invoice_id: Incoming(seen, digits) for seen in observations
+        }
+        return self._incoming.keys() == before
+
+    def see_again(self) -> WriteResult | None:
+        """Move on a page of texts that all came before; None if it is no such page."""
+        ids = sorted(self._incoming)
+        if not ids:
+            return None
+        if connections[self._using].vendor == "sqlite":
+            begin_writing(connections[self._using])
+        since = clock_of(self._using).latest() - 2 * LAG
+        before = time.monotonic()
+        self._known, epoch = lock_texts(ids, written_since=since, using=self._using)
+        if not self._is_as_before():
+            transaction.set_rollback(True, using=self._using)
+            return None
+        self._check_clock(before, epoch)
+        interval = self._incoming[ids[0]].interval
+        see_again(ids, interval, self._run_id, using=self._using)
+        return WriteResult(unchanged=ids)
 
     def prepare(self) -> None:
-        """Read and map what seems to be new, before anything is locked."""
-        ids = list(self._incoming)
-        failed_before = InvoiceFailure.objects.filter(pk=OuterRef("pk"))
-        written_to = self._operations().filter(invoice_id=OuterRef("pk"))
-        if ids:
-            rows = self._observations(ids).values_list(
-                "pk", *_KNOWN, Exists(failed_before), Exists(written_to)
-            )
-            self._known = {pk: Known(*values) for pk, *values in rows}
+        """Read and map what seems to be new, while nothing is locked."""
+        self._hash_stored(self._known)
         self._find_late()
         for invoice_id, one in self._incoming.items():
             known = self._known.get(invoice_id)
@@ -182,10 +206,41 @@ class _Page:
                 continue
             try:
                 if not one.seen.is_absent and not (known and one.is_stored_in(known)):
-                    one.mapped  # noqa: B018
-                    one.content_hash  # noqa: B018
+                    one.check()
             except OrbPayloadError as err:
                 self._failures[invoice_id] = str(err)
+
+    def _is_as_before(self) -> bool:
+        """Whether every text is the one that came last, all seen at one time."""
+        interval = next((one.interval for one in self._incoming.values()), None)
+        for pk, one in self._incoming.items():
+            known = self._known.get(pk)
+            if (
+                known is None
+                or not one.raw_digest
+                or one.raw_digest != known.raw_digest
+                or one.interval is not interval
+                or known.has_failed
+                or known.was_written_to
+                or one.seen.refusal
+            ):
+                return False
+        return interval is not None
+
+    def _hash_stored(self, known: dict[str, Known]) -> None:
+        """Hash what is stored where another text came; see Note [Hashed when needed]."""
+        other_text = []
+        for pk, stored in known.items():
+            if stored.lacks_hash and stored.raw_digest != self._incoming[pk].raw_digest:
+                before = self._known.get(pk)
+                if before and before.content_hash and before.version == stored.version:
+                    stored.content_hash = before.content_hash
+                else:
+                    other_text.append(pk)
+        if other_text:
+            invoices = Invoice.objects.using(self._using).filter(pk__in=other_text)
+            for pk, payload in invoices.values_list("pk", "payload"):
+                known[pk].content_hash = content_hash(payload)
 
     def _operations(self) -> models.QuerySet[InvoiceOperation]:
         """What we did in Orb so short ago that its answers may not show it."""
@@ -235,7 +290,6 @@ class _Page:
         now = clock_of(self._using).latest()
         taken: list[MappedInvoice] = []
         touched: list[dict[str, Any]] = []
-        is_plain = len({one.interval for one in self._incoming.values()}) == 1
         for invoice_id, known in stored.items():
             one = self._incoming[invoice_id]
             verdict = judge(known, one, now)
@@ -244,7 +298,6 @@ class _Page:
                 continue
             if verdict != "take":
                 result.unchanged.append(invoice_id)
-                is_plain &= verdict == "same" and one.raw_digest == known.raw_digest
             elif not one.seen.is_absent:
                 taken.append(one.mapped)
                 (result.updated if known.was_there else result.created).append(
@@ -253,52 +306,40 @@ class _Page:
             elif known.was_there:
                 result.missing.append(invoice_id)
             touched.append(touch(invoice_id, known, one, verdict, self._run_id))
-        before = changes.read_before(
-            [*result.updated, *result.missing], using=self._using
-        )
+        existing = result.updated + result.missing
+        before = changes.read_before(existing, using=self._using)
         self._store(taken, result.updated)
         if result.missing:
             Invoice.objects.using(self._using).filter(pk__in=result.missing).update(
                 missing_since=now, mirrored_at=timezone.now()
             )
-        self._record_changes(before, taken, result.missing)
-        if is_plain and len(touched) == len(result.unchanged):
-            self._see_again(result.unchanged)
-        else:
-            upsert(InvoiceObservation, touched, key=["invoice"], using=self._using)
+        values = {pk: self._incoming[pk].value for pk in result.updated}
+        gone, origin = result.missing, self._origin
+        changes.record(before, taken, values, gone, origin=origin, using=self._using)
+        upsert(InvoiceObservation, touched, key=["invoice"], using=self._using)
 
     def _lock(self, ids: list[str]) -> dict[str, Known]:
-        """
-        Claim the unknown and lock all, in the order of their ids.
-
-        On SQLite the first statement must write: a transaction that began with a
-        read cannot go on to write while another does.
-        """
-        manager = InvoiceObservation.objects.using(self._using)
+        """Claim the unknown and lock all, in the order of their ids."""
         unknown = [pk for pk in ids if pk not in self._known]
         if unknown:
             claim_observations(unknown, using=self._using)
         elif connections[self._using].vendor == "sqlite":
-            manager.filter(pk="").update(version=0)
-        rows = self._observations(ids).order_by("pk").select_for_update()
-        epoch = epoch_column(connections[self._using])
+            begin_writing(connections[self._using])
         before = time.monotonic()
-        found = list(rows.values_list("pk", epoch, *_KNOWN))
-        self._check_clock(before, found[0][1])
-        return {pk: Known(*values) for pk, _, *values in found}
+        stored, epoch = lock_known(ids, using=self._using)
+        self._check_clock(before, epoch)
+        self._hash_stored(stored)
+        return stored
 
-    def _check_clock(self, before: float, epoch: Any) -> None:
+    def _check_clock(self, before: float, epoch: float | None) -> None:
         """Bound what was seen by all that is known of the clock by now."""
         clock = clock_of(self._using)
         if epoch is None:
             clock.check()
         else:
-            clock.compare(before, float(epoch), time.monotonic())
+            clock.compare(before, epoch, time.monotonic())
         for one in self._incoming.values():
             one.interval = clock.corrected(one.interval)
-
-    def _observations(self, ids: Sequence[str]) -> Any:
-        return InvoiceObservation.objects.using(self._using).filter(pk__in=ids)
 
     def _store(self, taken: Sequence[MappedInvoice], existing: Sequence[str]) -> None:
         """Write changed invoices and their lines; lines are replaced as a set."""
@@ -318,18 +359,6 @@ class _Page:
         self._remove_lines([mapped.id for mapped in taken], lines)
         upsert(InvoiceLineItem, lines, key=["invoice", "orb_id"], using=self._using)
 
-    def _record_changes(
-        self,
-        before: dict[str, changes.Before],
-        taken: Sequence[MappedInvoice],
-        missing: Sequence[str],
-    ) -> None:
-        after = {
-            one.id: After(one.columns["status"], self._incoming[one.id].value)
-            for one in taken
-        }
-        changes.record(before, after, missing, origin=self._origin, using=self._using)
-
     def _remove_lines(
         self, invoice_ids: Sequence[str], lines: Sequence[dict[str, Any]]
     ) -> None:
@@ -344,19 +373,6 @@ class _Page:
         ]
         if removed:
             manager.filter(pk__in=removed).delete()
-
-    def _see_again(self, ids: Sequence[str]) -> None:
-        """Advance the bounds of what is just as it was; all share one interval."""
-        if not ids:
-            return
-        interval = self._incoming[ids[0]].interval
-        bounds = {
-            "started_at": _at_least("started_at", interval.started_at),
-            "ended_at": _at_least("ended_at", interval.ended_at),
-        }
-        if self._run_id:
-            bounds["run_id"] = _at_least("run_id", self._run_id)
-        self._observations(ids).update(version=F("version") + 1, **bounds)
 
     def _record_failures(self, ids: Sequence[str], result: WriteResult) -> None:
         recovered = [
@@ -380,14 +396,3 @@ class _Page:
         # By its observation the next writer knows that it failed.
         unknown = [pk for row in rows if (pk := row["invoice_id"]) not in self._known]
         claim_observations(unknown, using=self._using)
-
-
-def _at_least(column: str, value: Any) -> Case:
-    """The column, raised to the value; GREATEST differs between databases."""
-    kind = models.BigIntegerField() if column == "run_id" else models.DateTimeField()
-    given = Value(value, output_field=kind)
-    return Case(
-        When(**{f"{column}__lt": value}, then=given),
-        When(**{f"{column}__isnull": True}, then=given),
-        default=F(column),
-    )

@@ -41,8 +41,8 @@ from .exceptions import (
     OrbTooLargeError,
     OrbTransactionError,
 )
-from .mirror import claim_observations
 from .models import InvoiceOperation
+from .observations import claim_observations
 
 # Longer than the client's time-outs and retries together.
 LEASE_SECONDS = 300

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from dateutil.parser import isoparse
@@ -22,6 +22,7 @@ from . import exact_json
 from .exceptions import OrbPayloadError
 from .fields import search_key
 from .models import Invoice, InvoiceLineItem
+from .raw import Shape
 
 # Part of every content hash: a new number makes every row be written once more.
 MAPPER_VERSION = 1
@@ -55,7 +56,6 @@ _MONEY = Context(prec=38, rounding=ROUND_HALF_EVEN)
 _CENT = Decimal(1).scaleb(-18)
 _MAX_MONEY = Decimal(10) ** 20
 SQLITE_EXACT_DIGITS = 15
-_SHORT = SQLITE_EXACT_DIGITS
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class MappedInvoice:
 
 @dataclass(frozen=True)
 class _Column:
-    name: str
-    path: tuple[str, ...]
-    convert: Callable[[Any], Any]
+    label: str
     required: bool
     default: Any
-    max_length: int | None
-    is_money: bool
+
+
+# A column's name, its key in the object that holds it, how to read it, and the rest.
+_Columns = tuple[tuple[str, str, Callable[[Any], Any], bool, _Column], ...]
 
 
 def map_invoice(
@@ -100,6 +100,12 @@ def map_invoice(
         columns=columns,
         lines=_map_lines(payload, exact_digits),
     )
+
+
+@cache
+def invoice_keys() -> Shape:
+    """All that `map_invoice` reads."""
+    return replace(_shape(Invoice), lists={"line_items": _shape(InvoiceLineItem)})
 
 
 def invoice_id_of(payload: Any) -> str:
@@ -150,63 +156,64 @@ def map_columns(
     payload: Mapping[str, Any],
     *,
     exact_digits: int | None = None,
-    paths: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, Any]:
     """
     Read the model's columns, and `rounded_fields`, from one JSON object.
-
-    `paths` overrides where single columns are read.
 
     Raises:
         OrbPayloadError: a required value is absent or a value has no such form.
     """
     values: dict[str, Any] = {}
     rounded: list[str] = []
-    for column in _columns(model):
-        path = column.path if paths is None else paths.get(column.name, column.path)
-        raw = payload.get(path[0]) if len(path) == 1 else _dig(payload, path)
-        if raw is None:
-            if column.required:
-                raise OrbPayloadError(f"{'.'.join(path)} is missing.")
-            values[column.name] = column.default
-            continue
-        try:
-            value = column.convert(raw)
-        except (ValueError, TypeError, ArithmeticError) as err:
-            raise OrbPayloadError(
-                f"{'.'.join(path)} is {_quote(raw)}, which is not understood."
-            ) from err
-        if column.is_money:
-            # So few digits fit everywhere; an exponent makes more of them.
-            if raw.__class__ is not str or len(raw) > _SHORT or not _is_plain(raw):
-                value = _fit(column, path, value, exact_digits, rounded)
-        elif column.max_length and len(value) > column.max_length:
-            raise OrbPayloadError(
-                f"{'.'.join(path)} has {len(value)} characters, "
-                f"more than the {column.max_length} that fit."
-            )
-        values[column.name] = value
+    for path, columns in _columns(model):
+        source = _dig(payload, path)
+        for name, key, read, is_money, column in columns:
+            raw = source.get(key)
+            if raw is None:
+                if column.required:
+                    raise OrbPayloadError(f"{column.label} is missing.")
+                values[name] = column.default
+                continue
+            try:
+                if not is_money:
+                    values[name] = read(raw)
+                elif (
+                    raw.__class__ is str and (amount := _short_amount(raw)) is not None
+                ):
+                    values[name] = amount
+                else:
+                    values[name], is_exact = _amount(raw, exact_digits)
+                    if not is_exact:
+                        rounded.append(name)
+            except _TooMuchError as err:
+                raise OrbPayloadError(f"{column.label} {err}") from None
+            except (ValueError, TypeError, ArithmeticError) as err:
+                raise OrbPayloadError(
+                    f"{column.label} is {_quote(raw)}, which is not understood."
+                ) from err
     values["rounded_fields"] = rounded
     return values
 
 
-def _is_plain(digits: str) -> bool:
-    return "e" not in digits and "E" not in digits
+class _TooMuchError(Exception):
+    """A value is of the right kind and does not fit; the message says how."""
 
 
-def _fit(
-    column: _Column,
-    path: tuple[str, ...],
-    value: Decimal,
-    exact_digits: int | None,
-    rounded: list[str],
-) -> Decimal:
+# Amounts and times come again and again, on the lines of one invoice above all.
+@lru_cache(maxsize=4096)
+def _short_amount(raw: str) -> Decimal | None:
+    """An amount that fits every column, because there is not more of it."""
+    is_short = len(raw) <= SQLITE_EXACT_DIGITS and "e" not in raw.lower()
+    return parse_decimal(raw) if is_short else None
+
+
+def _amount(raw: Any, exact_digits: int | None) -> tuple[Decimal, bool]:
+    """An amount as its column holds it, and whether exactly."""
+    value = parse_decimal(raw)
     fitted, is_exact = fit_decimal(value, exact_digits)
     if fitted is None:
-        raise OrbPayloadError(f"{'.'.join(path)} is too large: {_quote(str(value))}.")
-    if not is_exact:
-        rounded.append(column.name)
-    return fitted
+        raise _TooMuchError(f"is too large: {_quote(str(value))}.")
+    return fitted, is_exact
 
 
 def fit_decimal(
@@ -259,6 +266,9 @@ def parse_decimal(value: Any) -> Decimal:
     return number
 
 
+_time = lru_cache(maxsize=4096)(parse_datetime)
+
+
 def _map_lines(
     payload: Mapping[str, Any], exact_digits: int | None
 ) -> list[dict[str, Any]]:
@@ -283,19 +293,38 @@ def _map_lines(
 
 
 @cache
-def _columns(model: type[models.Model]) -> tuple[_Column, ...]:
-    return tuple(
-        _Column(
-            name=field.name,
-            path=_PATHS.get(field.name, (field.name,)),
-            convert=_converter(field),
+def _columns(model: type[models.Model]) -> tuple[tuple[tuple[str, ...], _Columns], ...]:
+    """The columns by the path of the object that holds their values."""
+    found: dict[tuple[str, ...], list[Any]] = {}
+    for field in model._meta.concrete_fields:
+        if field.name in _OURS[model]:
+            continue
+        *path, key = _PATHS.get(field.name, (field.name,))
+        column = _Column(
+            label=".".join([*path, key]),
             required=not field.null and not field.blank and not field.has_default(),
             default=_default(field),
-            max_length=field.max_length,
-            is_money=isinstance(field, models.DecimalField),
         )
-        for field in model._meta.concrete_fields
-        if field.name not in _OURS[model]
+        is_money = isinstance(field, models.DecimalField)
+        found.setdefault(tuple(path), []).append(
+            (field.name, key, _reader(field), is_money, column)
+        )
+    return tuple((path, tuple(columns)) for path, columns in found.items())
+
+
+def _shape(model: type[models.Model], below: tuple[str, ...] = ()) -> Shape:
+    """The keys of the model's columns in the object at this path."""
+    depth = len(below)
+    paths = [path for path, _ in _columns(model) if path[:depth] == below]
+    deeper = {path[depth] for path in paths if len(path) > depth}
+    return Shape(
+        plain=[
+            key
+            for path, columns in _columns(model)
+            if path == below
+            for _, key, *_ in columns
+        ],
+        objects={key: _shape(model, (*below, key)) for key in sorted(deeper)},
     )
 
 
@@ -306,14 +335,24 @@ def _default(field: models.Field[Any, Any]) -> Any:
     return "" if is_text and field.blank else None
 
 
-def _converter(field: models.Field[Any, Any]) -> Callable[[Any], Any]:
+def _reader(field: models.Field[Any, Any]) -> Callable[[Any], Any]:
     if isinstance(field, models.DateTimeField):
-        return parse_datetime
-    if isinstance(field, models.DecimalField):
-        return parse_decimal
+        return _time
     if isinstance(field, models.BooleanField):
         return _to_bool
-    return _to_text
+    return _text_up_to(field.max_length) if field.max_length else _to_text
+
+
+def _text_up_to(length: int) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        text = _to_text(value)
+        if len(text) > length:
+            raise _TooMuchError(
+                f"has {len(text)} characters, more than the {length} that fit."
+            )
+        return text
+
+    return read
 
 
 def _to_bool(value: Any) -> bool:
@@ -328,12 +367,13 @@ def _to_text(value: Any) -> str:
     return value
 
 
-def _dig(payload: Any, path: tuple[str, ...]) -> Any:
+def _dig(payload: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    """The object at this path; an empty one where there is none."""
     for key in path:
-        if not isinstance(payload, dict):
-            return None
         payload = payload.get(key)
-    return payload
+        if not isinstance(payload, dict):
+            return {}
+    return payload  # type: ignore[no-any-return]
 
 
 def _quote(value: Any) -> str:

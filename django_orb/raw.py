@@ -1,16 +1,20 @@
 """
-Orb's answers as text: pages cut into invoices without losing a digit.
+Invoices as Orb's text, without losing a digit.
 
-An invoice whose text is the same as last time needs no reading at all; one that
-is new is stored as the text that came.
+One whose text is the same as last time needs no reading at all; one that is new is
+stored as the text that came.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from functools import cache, cached_property
+from typing import Any, TypedDict
 
 from . import exact_json
 
@@ -22,26 +26,26 @@ else:
     HAS_FAST = True
 
 # Orb signs these links anew; their query says nothing about the invoice.
-_QUERY = re.compile(r'\s*:\s*"[^"?]*(\?[^"]*)"')
-_LINKS = ('"hosted_invoice_url"', '"invoice_pdf"')
-_SPACE = re.compile(r"[ \t\r\n]*")
-_decoder = exact_json.ExactJSONDecoder()
+_QUERY = re.compile(rb'\s*:\s*"[^"?]*(\?[^"]*)"')
+_LINKS = (b'"hosted_invoice_url"', b'"invoice_pdf"')
+# NUL and halves of surrogate pairs: databases differ in whether they store them.
+_DELICATE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 if HAS_FAST:
-
-    class _Head(msgspec.Struct):
-        id: str
-
-    class _Page(msgspec.Struct):
-        data: list[msgspec.Raw]
-        pagination_metadata: Any = None
+    _NOT_READ_FAST = (
+        msgspec.MsgspecError,
+        InvalidOperation,
+        RecursionError,
+        UnicodeError,
+    )
+    _fast_decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
 class RawInvoice:
-    """One invoice as Orb's text, read when somebody asks for its value."""
+    """One invoice as Orb's text, in UTF-8, read when somebody asks for its value."""
 
-    def __init__(self, text: str, value: Any = None, id: str | None = None) -> None:
-        self.text = text
+    def __init__(self, data: bytes, value: Any = None, id: str | None = None) -> None:
+        self.data = data
         self._id = id
         if value is not None:
             self.value = value
@@ -61,11 +65,44 @@ class RawInvoice:
         Raises:
             ValueError: it cannot be written as JSON.
         """
-        return cls(exact_json.dumps(value), value)
+        return cls(exact_json.dumps(value).encode(), value)
+
+    @property
+    def text(self) -> str:
+        """
+        The JSON as it came.
+
+        Raises:
+            ValueError: it is not in UTF-8.
+        """
+        return self.data.decode()
 
     @cached_property
     def value(self) -> Any:
-        return exact_json.loads(self.text)
+        """
+        What the JSON says, numbers exact.
+
+        Raises:
+            ValueError: it is none.
+        """
+        return _read_fast(self.data) if HAS_FAST else exact_json.loads(self.data)
+
+    def read_only(self, shape: Shape) -> Any:
+        """
+        What the JSON says under these keys; it may give more than that.
+
+        Raises:
+            ValueError: it is no JSON.
+        """
+        if HAS_FAST and "value" not in self.__dict__:
+            with suppress(*_NOT_READ_FAST):
+                return _decoder_of(shape).decode(self.data)
+        return self.value
+
+    @property
+    def is_delicate(self) -> bool:
+        """Whether there may be characters in it that not every database stores."""
+        return _DELICATE.search(self.data) is not None
 
     @cached_property
     def digest(self) -> str:
@@ -75,127 +112,55 @@ class RawInvoice:
         Signatures of links are left out where it is certain that they are links of
         the invoice, and not, say, of its metadata.
         """
-        text = self.text
-        if all(_is_once(link, text) for link in _LINKS):
-            for link in _LINKS:
-                text = _without_query(link, text)
-        data = text.encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(data, digest_size=16).hexdigest()
+        data = self.data
+        digest = hashlib.sha256()
+        begin = 0
+        for start, end in _queries(data):
+            digest.update(data[begin:start])
+            begin = end
+        digest.update(data[begin:])
+        return digest.hexdigest()[:32]
 
 
-def _is_once(link: str, text: str) -> bool:
-    first = text.find(link)
-    return first >= 0 and text.find(link, first + 1) < 0
+def _queries(data: bytes) -> list[tuple[int, int]]:
+    """Where the signatures of the links are; nowhere if that is uncertain."""
+    found = []
+    for link in _LINKS:
+        position = data.rfind(link)
+        if position < 0 or data.find(link, 0, position) >= 0:
+            return []
+        match = _QUERY.match(data, position + len(link))
+        if match is not None:
+            found.append(match.span(1))
+    return sorted(found)
 
 
-def _without_query(link: str, text: str) -> str:
-    after = text.find(link) + len(link)
-    match = _QUERY.match(text, after)
-    if match is None:
-        return text
-    return text[: match.start(1)] + text[match.end(1) :]
+def _read_fast(data: bytes) -> Any:
+    with suppress(*_NOT_READ_FAST):
+        return _fast_decoder.decode(data)
+    return exact_json.loads(data)  # it takes a little more, or says what is wrong
 
 
-class RawPage:
-    """A page of the list: its invoices as text, and the rest of it as JSON."""
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """Keys of an object: plain ones, those with objects, those with lists of them."""
 
-    def __init__(self, invoices: list[RawInvoice], envelope: dict[str, Any]) -> None:
-        self.invoices = invoices
-        self.envelope = envelope
-
-
-def split_page(body: bytes) -> RawPage:
-    """
-    Cut a page at the borders of its invoices.
-
-    `envelope` is the page without its `data`, which are `invoices`; with the extra
-    `[fast]` it has just the `pagination_metadata`, and no invoice is read.
-
-    Raises:
-        ValueError: it is not JSON, or no object with a list `data`.
-    """
-    return _split_fast(body) if HAS_FAST else _split(body)
+    plain: Sequence[str] = ()
+    objects: Mapping[str, Shape] = field(default_factory=dict)
+    lists: Mapping[str, Shape] = field(default_factory=dict)
 
 
-def _split_fast(body: bytes) -> RawPage:
-    try:
-        page = msgspec.json.decode(body, type=_Page)
-    except RecursionError as err:
-        raise ValueError("The JSON is nested too deeply.") from err
-    envelope = {"pagination_metadata": page.pagination_metadata}
-    return RawPage([_cut(bytes(raw)) for raw in page.data], envelope)
+@cache
+def _decoder_of(shape: Shape) -> Any:
+    return msgspec.json.Decoder(_typed(shape), float_hook=Decimal)
 
 
-def _cut(data: bytes) -> RawInvoice:
-    try:
-        head = msgspec.json.decode(data, type=_Head)
-    except msgspec.MsgspecError:
-        return RawInvoice(data.decode("utf-8"))
-    return RawInvoice(data.decode("utf-8"), id=head.id)
-
-
-def _split(body: bytes) -> RawPage:
-    text = body.decode("utf-8")
-    envelope: dict[str, Any] = {}
-    invoices: list[RawInvoice] | None = None
-    position = _expect(text, 0, "{")
-    while not text.startswith("}", position):
-        name, position = _read(text, position)
-        if not isinstance(name, str):
-            raise ValueError(f"A key is no text before {position}.")
-        position = _expect(text, position, ":")
-        if name == "data" and text.startswith("[", position):
-            invoices, position = _split_list(text, position)
-        else:
-            envelope[name], position = _read(text, position)
-        position = _pass_comma(text, position, "}")
-    if _skip(text, position + 1) != len(text):
-        raise ValueError(f"Extra text at {position + 1}.")
-    if invoices is None:
-        raise ValueError("There is no list of invoices.")
-    return RawPage(invoices, envelope)
-
-
-def _split_list(text: str, position: int) -> tuple[list[RawInvoice], int]:
-    invoices: list[RawInvoice] = []
-    position = _expect(text, position, "[")
-    while not text.startswith("]", position):
-        value, end = _decode(text, position)
-        invoices.append(RawInvoice(text[position:end], value))
-        position = _pass_comma(text, _skip(text, end), "]")
-    return invoices, _skip(text, position + 1)
-
-
-def _pass_comma(text: str, position: int, end: str) -> int:
-    """To the next element, or to the end of the list or object."""
-    if text.startswith(end, position):
-        return position
-    position = _expect(text, position, ",")
-    if text.startswith(end, position):
-        raise ValueError(f"Nothing after the comma before {position}.")
-    return position
-
-
-def _read(text: str, position: int) -> tuple[Any, int]:
-    value, end = _decode(text, position)
-    return value, _skip(text, end)
-
-
-def _decode(text: str, position: int) -> tuple[Any, int]:
-    try:
-        return _decoder.raw_decode(text, position)
-    except RecursionError as err:
-        raise ValueError("The JSON is nested too deeply.") from err
-
-
-def _expect(text: str, position: int, mark: str) -> int:
-    position = _skip(text, position)
-    if not text.startswith(mark, position):
-        raise ValueError(f"Expected {mark} at {position}.")
-    return _skip(text, position + 1)
-
-
-def _skip(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    assert match is not None  # noqa: S101
-    return match.end()
+def _typed(shape: Shape) -> Any:
+    """A type that has msgspec pass over all other keys."""
+    keys: dict[str, Any] = dict.fromkeys(shape.plain, Any)
+    keys |= {key: _typed(inner) | None for key, inner in shape.objects.items()}
+    keys |= {
+        key: list[_typed(inner)] | None  # type: ignore[misc]
+        for key, inner in shape.lists.items()
+    }
+    return TypedDict("Keys", keys, total=False)  # type: ignore[operator]

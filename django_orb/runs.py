@@ -363,7 +363,9 @@ def _finish(run: SyncRun, *, using: str) -> None:
 
 def _mark(absences: Iterable[SyncAbsence], run: SyncRun, using: str) -> None:
     observations = [
-        Observation.absent(one.invoice_id, Interval(one.started_at, one.ended_at))
+        Observation.absent(
+            one.invoice_id, Interval(one.started_at, one.ended_at), one.supersedes
+        )
         for one in absences
     ]
     for start in range(0, len(observations), MARK_BATCH):

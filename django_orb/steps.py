@@ -16,8 +16,9 @@ from .clock import Timed, clock_of, timed
 from .exceptions import OrbBadRequestError, OrbError
 from .mirror import Observation
 from .models import Invoice, InvoiceFailure, SyncRun, SyncWindow
+from .pages import RawPage
 from .payloads import parse_datetime
-from .raw import RawInvoice, RawPage
+from .raw import RawInvoice
 from .refresh import observe_invoices
 
 FETCHES_PER_STEP = 20
@@ -41,10 +42,29 @@ class Step:
     is_last: bool = False
     absent: list[Observation] = field(default_factory=list)
     changes: dict[str, Any] = field(default_factory=dict)
+    page: RawPage | None = None
+
+    def ascertain(self) -> Sequence[Observation]:
+        """What was found for certain, where a page was cut by guess."""
+        if self.page is not None and not self.page.is_certain:
+            self.page.ascertain()
+            interval = self.observations[0].interval
+            self.observations = mirror.read_page(self.page.invoices, interval)
+        return self.observations
+
+    def last_invoice_date(self) -> datetime | None:
+        """The one at the end of a page; None where there is no readable one."""
+        return _last_date(self.page.invoices) if self.page else None
 
 
 class PageReader:
-    """Reads pages of the list, one ahead: the network while the database works."""
+    """
+    Reads pages of the list, one ahead: the network while the database works.
+
+    `may_guess` has it cut pages by guess, which is worth it while nothing changed.
+    """
+
+    may_guess = True
 
     def __init__(
         self, client: OrbClient, page_size: int, executor: ThreadPoolExecutor
@@ -65,8 +85,14 @@ class PageReader:
             answer = self._fetch(window, cursor)
         following = next_cursor(answer.value.envelope)
         if following and following != cursor:
-            future = self._executor.submit(self._fetch, window, following)
+            future = self._executor.submit(self._fetch_ahead, window, following)
             self._ahead = following, future
+        return answer
+
+    def _fetch_ahead(self, window: SyncWindow, cursor: str) -> Timed[RawPage]:
+        answer = self._fetch(window, cursor)
+        for invoice in answer.value.invoices:
+            invoice.digest  # noqa: B018
         return answer
 
     def _fetch(
@@ -79,6 +105,7 @@ class PageReader:
                 invoice_date_lt=window.invoice_date_lt,
                 limit=limit or self.page_size,
                 cursor=cursor or None,
+                may_guess=self.may_guess and not limit,
             )
         )
 
@@ -114,6 +141,8 @@ def _read_page(window: SyncWindow, reader: PageReader, using: str) -> Step:
     if following and following == window.cursor:
         return _reopen(window, "Orb repeated a cursor.")
     interval = clock_of(using).interval(answer.started, answer.ended)
+    if is_deadly:
+        page.ascertain()
     seen = mirror.read_page(page.invoices, interval)
     if is_deadly:
         reason = f"Reading it ended {window.attempts - 1} workers. {window.error}"
@@ -125,8 +154,8 @@ def _read_page(window: SyncWindow, reader: PageReader, using: str) -> Step:
         changes={
             "cursor": following or "",
             "singles_left": max(0, window.singles_left - 1),
-            "last_invoice_date": _last_date(page.invoices) or window.last_invoice_date,
         },
+        page=page,
     )
 
 

@@ -22,6 +22,7 @@ Row = Mapping[str, Any]
 
 # Of one statement, to keep it well below what servers take at once.
 _MAX_PARAMETERS = 60_000
+_COPY_ROWS = 1000
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
@@ -129,6 +130,21 @@ def _copy(
     connection: BaseDatabaseWrapper, model: type[models.Model], rows: Sequence[Row]
 ) -> None:
     names = tuple(rows[0])
+    sql = f"COPY {_target(connection, model, names)} FROM STDIN"
+    with (
+        connection.wrap_database_errors,
+        connection.cursor() as cursor,
+        cursor.copy(sql) as copy,
+    ):
+        # Piece by piece, so that the server works while the next one is made.
+        for start in range(0, len(rows), _COPY_ROWS):
+            copy.write(_copy_text(model, names, rows[start : start + _COPY_ROWS]))
+
+
+def _copy_text(
+    model: type[models.Model], names: tuple[str, ...], rows: Sequence[Row]
+) -> str:
+    """Rows in PostgreSQL's COPY text format."""
     writers = _copy_writers(model, names)
     lines = []
     for row in rows:
@@ -138,13 +154,7 @@ def _copy(
             values.append(r"\N" if value is None else write(value))
         lines.append("\t".join(values))
     lines.append("")
-    sql = f"COPY {_target(connection, model, names)} FROM STDIN"
-    with (
-        connection.wrap_database_errors,
-        connection.cursor() as cursor,
-        cursor.copy(sql) as copy,
-    ):
-        copy.write("\n".join(lines))
+    return "\n".join(lines)
 
 
 def _target(
@@ -219,7 +229,12 @@ def _copy_writer(field: models.Field[Any, Any]) -> Callable[[Any], str]:
         return lambda value: "t" if value else "f"
     if isinstance(field, (models.DecimalField, models.IntegerField)):
         return str
-    return lambda value: value.translate(_COPY_ESCAPES)
+    return _escaped
+
+
+def _escaped(value: str) -> str:
+    is_plain = value.isprintable() and "\\" not in value
+    return value if is_plain else value.translate(_COPY_ESCAPES)
 
 
 def _json_text(field: models.JSONField[Any, Any]) -> Callable[[Any], str]:

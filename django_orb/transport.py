@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -106,6 +107,24 @@ class BearerAuth(AuthBase):
         return text.replace(self._api_key, "[API key]")
 
 
+@dataclass(frozen=True)
+class Answer:
+    response: requests.Response
+    body: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, response: requests.Response) -> Answer:
+        """
+        Read the body, a success in as few pieces as it comes in.
+
+        `response.content` would take pages in pieces of 10 KB. It is left to
+        errors, whose response the caller may want to look at.
+        """
+        if response.ok:
+            return cls(response, b"".join(response.iter_content(None)))
+        return cls(response, response.content)
+
+
 class Transport:
     """Send requests to one Orb account and raise what is not a success."""
 
@@ -177,8 +196,8 @@ class Transport:
             time.sleep(seconds)
         if isinstance(answer, Exception):
             raise answer
-        if not 200 <= answer.status_code < 300:
-            raise self._error(name, answer)
+        if not 200 <= answer.response.status_code < 300:
+            raise self._error(name, answer.response)
         return self._read(name, answer, read)
 
     def _try(
@@ -188,7 +207,7 @@ class Transport:
         path: str,
         content: dict[str, Any],
         headers: dict[str, str],
-    ) -> requests.Response | OrbConnectionError | OrbResponseError:
+    ) -> Answer | OrbConnectionError | OrbResponseError:
         self.before_request(method)
         try:
             return self._send(method, self.base_url + path, content, headers)
@@ -211,7 +230,7 @@ class Transport:
 
     def _send(
         self, method: str, url: str, content: dict[str, Any], headers: dict[str, str]
-    ) -> requests.Response:
+    ) -> Answer:
         # A proxy is for the network outside, also where no_proxy does not say so.
         proxies = {"http": "", "https": ""} if is_loopback(url) else None
         for _ in range(MAX_REDIRECTS + 1):
@@ -227,27 +246,28 @@ class Transport:
                 timeout=self._timeout,
                 allow_redirects=False,
                 proxies=proxies,
+                stream=True,
                 **content,
             )
+            answer = Answer.of(response)
             # Whoever logs or pickles the response does not get the key with it.
             response.request.headers.pop("Authorization", None)
             target = urljoin(url, self.session.get_redirect_target(response) or "")
             if method != "GET" or target == url or _origin(target) != _origin(url):
                 break
             url, content = target, {}
-        return response
+        return answer
 
-    def _read(
-        self, name: str, response: requests.Response, read: Callable[[bytes], Any]
-    ) -> Any:
-        if not response.content:
+    def _read(self, name: str, answer: Answer, read: Callable[[bytes], Any]) -> Any:
+        if not answer.body:
             return None
         try:
-            return read(response.content)
+            return read(answer.body)
         except ValueError as err:
-            kind = response.headers.get("Content-Type", "no content type")
+            headers = answer.response.headers
+            kind = headers.get("Content-Type", "no content type")
             raise OrbResponseError(
-                f"Orb answered {response.status_code} to {name} with {kind} "
+                f"Orb answered {answer.response.status_code} to {name} with {kind} "
                 f"that cannot be read as JSON: {err}"
             ) from err
 
@@ -294,7 +314,7 @@ def retry_after_seconds(response: requests.Response) -> float | None:
 
 
 def _seconds_to_wait(
-    policy: Retry, method: str, answer: requests.Response | Exception
+    policy: Retry, method: str, answer: Answer | Exception
 ) -> float | None:
     """None where another try would be useless, forbidden or one too many."""
     if not policy.total:
@@ -302,17 +322,17 @@ def _seconds_to_wait(
     if isinstance(answer, Exception):
         is_transient = isinstance(answer, OrbConnectionError)
         return policy.get_backoff_time() if is_transient else None
-    if not policy.is_retry(method, answer.status_code):
+    if not policy.is_retry(method, answer.response.status_code):
         return None
-    advised = retry_after_seconds(answer) or policy.get_backoff_time()
+    advised = retry_after_seconds(answer.response) or policy.get_backoff_time()
     # A longer wait is left to the caller, who has better things to do meanwhile.
     return advised if advised <= MAX_RETRY_AFTER_SECONDS else None
 
 
-def _outline(answer: requests.Response | Exception) -> str:
+def _outline(answer: Answer | Exception) -> str:
     if isinstance(answer, Exception):
         return str(answer)
-    return f"Orb answered {answer.status_code}"
+    return f"Orb answered {answer.response.status_code}"
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

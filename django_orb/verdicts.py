@@ -11,6 +11,11 @@ bounds up, never down, so that an older state cannot slip in behind it.
 
 Orb's answers may lag behind our own writes. For a while after a write, only an
 answer that shows it counts at all.
+
+# Note [Hashed when needed]
+Hashing content takes as long as reading and mapping it together, and a text that
+comes again as it was needs no hash. So what came as text is stored with the digest
+of the text alone; what is stored is hashed when another text comes.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ from .payloads import (
     MappedInvoice,
     content_hash,
     invoice_id_of,
+    invoice_keys,
     map_invoice,
     usable_id,
 )
@@ -40,6 +46,8 @@ from .raw import RawInvoice
 # answered so for and that never was in the mirror.
 ABSENT = "absent"
 NEVER_THERE = "never there"
+
+_DIGEST_PREFIX = f"{MAPPER_VERSION}-"
 
 # Where the ids of failures begin that have none of Orb's.
 NO_ID = "(no id"
@@ -76,14 +84,19 @@ class Observation:
 class Known:
     """What is stored of an invoice's last observation."""
 
-    started_at: datetime | None
-    ended_at: datetime | None
-    content_hash: str
-    raw_digest: str
-    version: int
-    run_id: int | None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    content_hash: str = ""
+    raw_digest: str = ""
+    version: int = 0
+    run_id: int | None = None
     has_failed: bool = False
     was_written_to: bool = False
+
+    @property
+    def lacks_hash(self) -> bool:
+        """See Note [Hashed when needed]; what an older mapper stored is never equal."""
+        return not self.content_hash and self.raw_digest.startswith(_DIGEST_PREFIX)
 
     @property
     def was_there(self) -> bool:
@@ -107,7 +120,7 @@ class Incoming:
 
     @cached_property
     def raw_digest(self) -> str:
-        return f"{MAPPER_VERSION}-{self._raw.digest}" if self._raw else ""
+        return f"{_DIGEST_PREFIX}{self._raw.digest}" if self._raw else ""
 
     @cached_property
     def value(self) -> Any:
@@ -123,18 +136,44 @@ class Incoming:
         try:
             return json.dumps(self.value, default=str)
         except OrbPayloadError:
-            text = self._raw.text if self._raw else ""
-            return text.encode("ascii", "backslashreplace").decode()
+            data = self._raw.data if self._raw else b""
+            return data.decode("ascii", "backslashreplace")
 
     @cached_property
     def content_hash(self) -> str:
         return ABSENT if self.seen.is_absent else content_hash(self.value)
 
+    @property
+    def hash_if_known(self) -> str:
+        """Empty where nobody needed it; see Note [Hashed when needed]."""
+        return "" if self.raw_digest and not self._is_hashed else self.content_hash
+
+    @property
+    def _is_hashed(self) -> bool:
+        return "content_hash" in self.__dict__
+
+    def check(self) -> None:
+        """
+        Make sure that it can be stored, before anything is.
+
+        Raises:
+            OrbPayloadError: it cannot.
+        """
+        if self.mapped.id != self.seen.invoice_id:
+            raise OrbPayloadError("It has more than one id.")
+        if self._raw is None or self._raw.is_delicate:
+            self.content_hash  # noqa: B018
+
     @cached_property
     def mapped(self) -> MappedInvoice:
-        mapped = map_invoice(self.value, exact_digits=self._exact_digits)
-        if self._raw:
-            mapped.columns["payload"] = JSONText(self._raw.text)
+        if self._raw is None:
+            return map_invoice(self.value, exact_digits=self._exact_digits)
+        try:
+            value, text = self._raw.read_only(invoice_keys()), self._raw.text
+        except ValueError as err:
+            raise OrbPayloadError(f"It cannot be read: {err}") from err
+        mapped = map_invoice(value, exact_digits=self._exact_digits)
+        mapped.columns["payload"] = JSONText(text)
         return mapped
 
     def shows(self, operation: InvoiceOperation) -> bool:
@@ -207,7 +246,7 @@ def touch(
     interval = one.interval
     if verdict == "take":
         is_unknown = one.seen.is_absent and not known.was_there
-        row["content_hash"] = NEVER_THERE if is_unknown else one.content_hash
+        row["content_hash"] = NEVER_THERE if is_unknown else one.hash_if_known
         row["started_at"], row["ended_at"] = interval.started_at, interval.ended_at
     elif verdict == "same" and known.started_at and known.ended_at:
         row["started_at"] = max(known.started_at, interval.started_at)

@@ -114,7 +114,8 @@ def work(
                     step = take_step(window, reader, client, using)
                 except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
                     return Progress(wait_seconds=_defer(window, err, using=using))
-                _commit_step(window, step, using=using)
+                result = _commit_step(window, step, using=using)
+                reader.may_guess = len(result.unchanged) == len(step.observations)
                 on_step()
                 if window.state == SyncWindow.State.DONE:
                     return Progress(is_done=True)
@@ -148,7 +149,7 @@ def _sign_of_life(using: str) -> dict[str, datetime]:
     return {"heartbeat_at": now, "lease_expires_at": expires_at}
 
 
-def _commit_step(window: SyncWindow, step: Step, *, using: str) -> None:
+def _commit_step(window: SyncWindow, step: Step, *, using: str) -> WriteResult:
     """
     Store what the step found and move the window on, the row and the object.
 
@@ -159,29 +160,37 @@ def _commit_step(window: SyncWindow, step: Step, *, using: str) -> None:
     counts: dict[str, int] = {}
 
     def move_on(result: WriteResult) -> None:
-        changes.update(_changes(window, step, result), **_sign_of_life(using))
+        moved_on = {**_changes(window, step, result), **_sign_of_life(using)}
+        changes.update(
+            (name, value)
+            for name, value in moved_on.items()
+            if value != getattr(window, name)
+        )
         counts.update(_counts(step, result))
         mine = SyncWindow.objects.using(using).filter(
             pk=window.pk, lease=window.lease, step=window.step
         )
         moved = mine.update(
-            **changes, **{name: F(name) + count for name, count in counts.items()}
+            **changes,
+            **{name: F(name) + count for name, count in counts.items() if count},
         )
         if not moved:
             raise LeaseLostError
         _record_absences(window.run, step.absent, using)
 
-    mirror.write(
+    result = mirror.write(
         step.observations,
         using=using,
         run_id=window.run_id,
         origin=Origin.of_run(window.run),
         also=move_on,
+        ascertain=step.ascertain,
     )
     for name, value in changes.items():
         setattr(window, name, value)
     for name, count in counts.items():
         setattr(window, name, getattr(window, name) + count)
+    return result
 
 
 def _changes(window: SyncWindow, step: Step, result: WriteResult) -> dict[str, Any]:
@@ -191,6 +200,7 @@ def _changes(window: SyncWindow, step: Step, result: WriteResult) -> dict[str, A
     is_done = is_exhausted and not doubtful
     return {
         **step.changes,
+        "last_invoice_date": step.last_invoice_date() or window.last_invoice_date,
         "doubtful_ids": doubtful,
         "is_exhausted": is_exhausted,
         "state": SyncWindow.State.DONE if is_done else SyncWindow.State.PENDING,
@@ -221,6 +231,7 @@ def _record_absences(run: SyncRun, absent: Sequence[Observation], using: str) ->
                 invoice_id=one.invoice_id,
                 started_at=one.interval.started_at,
                 ended_at=one.interval.ended_at,
+                supersedes=one.supersedes,
             )
             for one in absent
         ],

@@ -106,7 +106,7 @@ def sandbox(invoices: int) -> Iterator[str]:
         process.wait()
 
 
-def pages(base_url: str) -> Iterator[bytes]:
+def pages(base_url: str) -> Iterator[list[dict[str, Any]]]:
     """The whole account, as the floor reads it."""
     session = requests.Session()
     session.headers["Authorization"] = f"Bearer {KEY}"
@@ -116,17 +116,18 @@ def pages(base_url: str) -> Iterator[bytes]:
             f"{base_url}/invoices",
             params={"status[]": STATUSES, "limit": 100, "cursor": cursor},
         )
-        yield response.content
-        cursor = response.json()["pagination_metadata"]["next_cursor"]
+        page = json.loads(response.content)
+        yield page["data"]
+        cursor = page["pagination_metadata"]["next_cursor"]
         if cursor is None:
             return
 
 
-def rows_of(body: bytes) -> tuple[list[list[Any]], list[list[Any]]]:
+def rows_of(page: list[dict[str, Any]]) -> tuple[list[list[Any]], list[list[Any]]]:
     """Rows by hand: what the floor does instead of mapping."""
     now = "2026-01-01 00:00:00"
     invoices, lines = [], []
-    for one in json.loads(body)["data"]:
+    for one in page:
         number = one["invoice_number"]
         external = one["customer"]["external_customer_id"] or ""
         extra = {
@@ -171,8 +172,8 @@ def floor(base_url: str, alias: str) -> None:
         ("django_orb_invoicelineitem", LINE, "invoice_id, orb_id"),
     )
     write = _copy if wrapper.vendor == "postgresql" else _executemany
-    for body in pages(base_url):
-        write(wrapper.connection, tables, rows_of(body))
+    for page in pages(base_url):
+        write(wrapper.connection, tables, rows_of(page))
 
 
 def _copy(connection: Any, tables: Any, rows: Any) -> None:
@@ -254,7 +255,7 @@ def change(base_url: str, share: float) -> None:
     session = requests.Session()
     session.headers["Authorization"] = f"Bearer {KEY}"
     step = round(1 / share)
-    ids = [one["id"] for body in pages(base_url) for one in json.loads(body)["data"]]
+    ids = [one["id"] for page in pages(base_url) for one in page]
     for invoice_id in ids[::step]:
         body = {"metadata": {"changed": str(time.time())}}
         session.put(f"{base_url}/invoices/{invoice_id}", json=body).raise_for_status()

@@ -23,7 +23,7 @@ from django_orb.models import (
     SyncRun,
     SyncWindow,
 )
-from django_orb.raw import RawPage
+from django_orb.pages import RawPage
 from django_orb.steps import take_step
 
 if TYPE_CHECKING:
@@ -280,11 +280,11 @@ def test_run_goes_on_where_its_worker_died(
     commit = windows._commit_step
     commits = []
 
-    def die_once(*args: Any, **options: Any) -> None:
+    def die_once(*args: Any, **options: Any) -> mirror.WriteResult:
         commits.append(args)
         if len(commits) == 2:
             raise KeyboardInterrupt
-        commit(*args, **options)
+        return commit(*args, **options)
 
     monkeypatch.setattr(windows, "_commit_step", die_once)
     start_of_time = database_now(any_committed_database) - timedelta(days=9999)

@@ -32,17 +32,21 @@ ALLOWED = {
     # HTTP, which knows no database
     "transport": "conf exact_json exceptions",
     "raw": "exact_json",
+    "pages": "exact_json raw",
     "filters": "exceptions",
-    "client": "conf exceptions filters raw transport",
+    "client": "conf exceptions filters pages transport",
     "webhooks": "conf exact_json exceptions",
     # the mirror
-    "payloads": "exact_json exceptions fields models",
+    "payloads": "exact_json exceptions fields models raw",
     "upcoming": "exceptions models payloads",
     "comparison": "payloads",
     "tables": "exact_json",
     "changes": "database models payloads receivers signals tables",
     "verdicts": "clock exact_json exceptions models payloads raw",
-    "mirror": "verdicts changes clock database exceptions models payloads tables",
+    "observations": "clock models tables verdicts",
+    "mirror": (
+        "verdicts changes clock database exceptions models observations payloads tables"
+    ),
     "pacing": "client clock conf models",
     "account": "client exceptions models pacing tables",
     "refresh": "client clock exceptions mirror",
@@ -53,13 +57,13 @@ ALLOWED = {
         "webhooks"
     ),
     "feed": ("client clock conf events exact_json exceptions inbox models webhooks"),
-    "steps": "feed client clock exceptions mirror models payloads raw refresh",
+    "steps": "feed client clock exceptions mirror models pages payloads raw refresh",
     "windows": "changes client clock conf exceptions mirror models pacing steps",
     "runs": (
         "changes client clock conf exceptions feed mirror models signals steps windows"
     ),
     "verification": "account client comparison conf exceptions inputs mirror models runs",
-    "operations": "client clock conf exceptions mirror models",
+    "operations": "client clock conf exceptions models observations",
     "services": (
         "account changes client clock conf events exceptions inputs mirror models "
         "operations payloads refresh runs upcoming verification"

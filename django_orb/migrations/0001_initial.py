@@ -170,6 +170,7 @@ class Migration(migrations.Migration):
                 ('invoice_id', django_orb.fields.OrbIdField(max_length=128)),
                 ('started_at', models.DateTimeField()),
                 ('ended_at', models.DateTimeField()),
+                ('supersedes', models.BigIntegerField(blank=True, help_text='The version of the observation that was there before.', null=True)),
             ],
             options={
                 'default_permissions': ('view',),

@@ -161,6 +161,11 @@ class SyncAbsence(models.Model):
     invoice_id = OrbIdField()
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField()
+    supersedes = models.BigIntegerField(
+        null=True,
+        blank=True,
+        help_text="The version of the observation that was there before.",
+    )
 
     class Meta:
         default_permissions = ("view",)
