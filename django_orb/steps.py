@@ -42,7 +42,6 @@ class Step:
     is_last: bool = False
     absent: list[Observation] = field(default_factory=list)
     changes: dict[str, Any] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
     page: RawPage | None = None
 
     def ascertain(self) -> Sequence[Observation]:
@@ -200,7 +199,6 @@ def _read_events(window: SyncWindow, client: OrbClient, using: str) -> Step:
         requests=found.requests,
         is_last=found.following is None,
         changes={"cursor": found.following or ""},
-        counts={"created": found.created, "updated": found.updated},
     )
 
 

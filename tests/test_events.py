@@ -66,6 +66,7 @@ def test_whole_invoice_is_mirrored_without_asking_orb(
     assert (done.state, done.error) == (State.PROCESSED, "")
     invoice = Invoice.objects.get()
     assert invoice.payload == PAID
+    assert invoice.last_seen_at == done.received_at  # and nothing is known of later
     change = InvoiceChange.objects.get(kind="updated")
     assert (change.origin, change.origin_id) == ("webhook", done.pk)
     assert (change.previous_status, change.status) == ("issued", "paid")
@@ -155,6 +156,21 @@ def test_several_events_of_an_invoice_cost_one_fetch(
     assert set(WebhookEvent.objects.values_list("state", "attempts")) == {
         (State.PROCESSED, 1)
     }
+
+
+def test_of_two_states_that_come_together_the_later_one_stays(
+    any_database: str, orb: OrbSandbox
+) -> None:
+    """They came in the wrong order, and happened within a second."""
+    invoice_id = orb.invoice_ids("issued")[0]
+    before = orb.invoice(invoice_id)
+    orb.mark_paid(invoice_id)
+    store(event_of(orb.invoice(invoice_id)))
+    last = store(event_of(before))
+
+    events.process_event(last, using=any_database)
+
+    assert Invoice.objects.get().status == "paid"
 
 
 def test_what_was_fetched_since_it_came_is_not_fetched_again(

@@ -73,6 +73,7 @@ def test_events_without_an_invoice_have_nothing_to_do_with_each_other(
     first, second = store(event("customer.created")), store(event("customer.edited"))
 
     assert take(first) == [first]
+    assert take(first) == []
     assert take(second) == [second]
 
 

@@ -100,24 +100,20 @@ def test_many_at_once_store_one(any_committed_database: str, sent: list[Any]) ->
 
 def test_event_survives_what_comes_after_it_in_the_request(
     any_committed_database: str,
-    sent: list[Any],
     atomic_requests: None,
     settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_views.FailingMiddleware"]
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "WEBHOOK_IN_PROCESS": True}
+
+    def fail(*args: Any, **named: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("django_orb.events.process_event", fail)
 
     assert deliver(event(), Client(raise_request_exception=False)).status_code == 500
 
     assert WebhookEvent.objects.count() == 1
-
-
-class FailingMiddleware:
-    def __init__(self, get_response: Callable[[Any], Any]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: Any) -> Any:
-        self.get_response(request)
-        raise RuntimeError
 
 
 REFUSED: list[tuple[bytes, dict[str, str]]] = [
