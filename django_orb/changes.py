@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from .database import run_in_transaction
 from .models import Invoice, InvoiceChange, SyncRun
-from .payloads import MappedInvoice, content_hash
+from .payloads import content_hash
 from .receivers import call_receivers
 from .signals import invoice_created, invoice_status_changed, invoice_updated
 from .tables import insert
@@ -78,18 +78,13 @@ def read_before(invoice_ids: Sequence[str], *, using: str) -> dict[str, Before]:
 
 def record(
     before: Mapping[str, Before],
-    written: Sequence[MappedInvoice],
-    values: Mapping[str, Mapping[str, Any]],
+    after: Mapping[str, After],
     missing: Sequence[str],
     *,
     origin: Origin,
     using: str,
 ) -> None:
-    """
-    Note what changed, in the transaction that changed it; one statement, or none.
-
-    `values` are the payloads of those invoices that were there before.
-    """
+    """Note what changed, in the transaction that changed it; one statement, or none."""
     now = timezone.now()
     common = {
         "origin": origin.kind,
@@ -98,9 +93,8 @@ def record(
         "announced_at": None if _has_listeners() else now,
     }
     rows = []
-    for mapped in written:
-        new = After(mapped.columns["status"], values.get(mapped.id, {}))
-        row = _row(mapped.id, before.get(mapped.id), new)
+    for invoice_id, new in after.items():
+        row = _row(invoice_id, before.get(invoice_id), new)
         is_new = row["kind"] == InvoiceChange.Kind.CREATED
         if origin.tells_new if is_new else row["changed_fields"]:
             rows.append({**row, **common})

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote
 
 import requests
 
 from .conf import DEFAULT_BASE_URL, api_key_problem, base_url_problem, get_settings
-from .exceptions import OrbConfigurationError, OrbInputError, OrbResponseError
+from .exceptions import OrbConfigurationError, OrbResponseError
 from .filters import InvoiceFilters, list_query
 from .pages import RawPage, guess_page, split_page
 from .transport import BearerAuth, Transport
+from .writes import InvoiceWrites, as_object, segment
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-MAX_IDEMPOTENCY_KEY_LENGTH = 64
 
-_HEADER_TEXT = re.compile(r"[!-~](?:[ -~]*[!-~])?")
-
-
-class OrbClient:
+class OrbClient(InvoiceWrites):
     """
     Call Orb with one API key.
 
@@ -116,7 +110,7 @@ class OrbClient:
 
     def ping(self) -> dict[str, Any]:
         """Check that the address and the key are right."""
-        return _object("GET /ping", self._transport.get("/ping"))
+        return as_object("GET /ping", self._transport.get("/ping"))
 
     def fetch_invoice(self, invoice_id: str) -> dict[str, Any]:
         """
@@ -127,8 +121,8 @@ class OrbClient:
 
         Source: https://docs.withorb.com/api-reference/invoice/fetch-invoice
         """
-        path = f"/invoices/{_segment(invoice_id)}"
-        return _object(f"GET {path}", self._transport.get(path))
+        path = f"/invoices/{segment(invoice_id)}"
+        return as_object(f"GET {path}", self._transport.get(path))
 
     def fetch_upcoming_invoice(self, subscription_id: str) -> dict[str, Any]:
         """
@@ -140,7 +134,7 @@ class OrbClient:
         """
         path = "/invoices/upcoming"
         answer = self._transport.get(path, [("subscription_id", subscription_id)])
-        return _object(f"GET {path}", answer)
+        return as_object(f"GET {path}", answer)
 
     def fetch_invoices_page(
         self,
@@ -229,7 +223,7 @@ class OrbClient:
         if cursor is not None:
             query = [*query, ("cursor", cursor)]
         name = f"GET {path}"
-        page = _object(name, self._transport.get(path, query))
+        page = as_object(name, self._transport.get(path, query))
         if not isinstance(page.get("data"), list):
             what = path[1:].replace("_", " ")
             raise OrbResponseError(f"Orb's answer to {name} has no list of {what}.")
@@ -259,65 +253,6 @@ class OrbClient:
         ]
         return self._page(query, cursor or None, path="/webhook_events")
 
-    def create_invoice_line_item(
-        self,
-        *,
-        invoice_id: str,
-        amount: str,
-        quantity: Decimal | int,
-        start_date: date | str,
-        end_date: date | str,
-        name: str | None = None,
-        item_id: str | None = None,
-        idempotency_key: str | None = None,
-    ) -> dict[str, Any]:
-        """
-        Add a one-off charge to a draft invoice; returns the line item.
-
-        `amount` is the line's total in the invoice's currency. The days are those
-        of the customer's time zone, as "2026-01-31". One of `name` and `item_id`
-        is needed; a name that Orb does not know makes a new item.
-
-        Raises:
-            OrbBadRequestError: the invoice is not a draft, or a value is wrong.
-            OrbNotFoundError: there is no such invoice or item.
-
-        Source: https://docs.withorb.com/api-reference/invoice/create-invoice-line-item
-        """
-        body = {
-            "invoice_id": invoice_id,
-            "amount": amount,
-            "quantity": quantity,
-            "start_date": _day(start_date, "start_date"),
-            "end_date": _day(end_date, "end_date"),
-            "name": name,
-            "item_id": item_id,
-        }
-        path = "/invoice_line_items"
-        answer = self._transport.post(
-            path,
-            {key: value for key, value in body.items() if value is not None},
-            idempotency_key=_idempotency_key(idempotency_key),
-        )
-        return _object(f"POST {path}", answer)
-
-    def void_invoice(
-        self, invoice_id: str, *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
-        """
-        Void an issued invoice for good; returns it, or {} where Orb sent no body.
-
-        Raises:
-            OrbBadRequestError: the invoice is not in status issued.
-            OrbNotFoundError: there is no such invoice.
-
-        Source: https://docs.withorb.com/api-reference/invoice/void-invoice
-        """
-        path = f"/invoices/{_segment(invoice_id)}/void"
-        key = _idempotency_key(idempotency_key)
-        answer = self._transport.post(path, idempotency_key=key)
-        return {} if answer is None else _object(f"POST {path}", answer)
-
 
 def next_cursor(page: dict[str, Any]) -> str | None:
     """
@@ -334,41 +269,3 @@ def next_cursor(page: dict[str, Any]) -> str | None:
     if has_more and not cursor:
         raise OrbResponseError("Orb's list has more, but does not say where.")
     return cursor if has_more else None
-
-
-def _object(name: str, answer: Any) -> dict[str, Any]:
-    if not isinstance(answer, dict):
-        found = "nothing" if answer is None else type(answer).__name__
-        raise OrbResponseError(
-            f"Orb's answer to {name} should be a JSON object and is {found}."
-        )
-    return answer
-
-
-def _segment(invoice_id: str) -> str:
-    """Encode an id for a path as Orb's own SDK does."""
-    # The dots would climb out of /invoices.
-    if invoice_id in ("", ".", ".."):
-        raise OrbInputError(
-            f"{invoice_id!r} is not the id of an invoice.", field="invoice_id"
-        )
-    return quote(invoice_id, safe="!$&'()*+,;=:@")
-
-
-def _day(value: date | str, field: str) -> str:
-    if isinstance(value, datetime):
-        raise OrbInputError(f"{field} is a day, without a time.", field=field)
-    return value if isinstance(value, str) else value.isoformat()
-
-
-def _idempotency_key(key: str | None) -> str | None:
-    # The limit: https://docs.withorb.com/api-reference/idempotency
-    if key is not None and (
-        len(key) > MAX_IDEMPOTENCY_KEY_LENGTH or not _HEADER_TEXT.fullmatch(key)
-    ):
-        raise OrbInputError(
-            "An idempotency key has 1 to 64 ASCII characters, "
-            "none of them a line break, and no space at its ends.",
-            field="idempotency_key",
-        )
-    return key

@@ -36,19 +36,23 @@ PATIENCE_SECONDS = 5.0
 State = WebhookEvent.State
 
 
-def process_event(
-    event_id: str, *, using: str, client: OrbClient | None = None
-) -> None:
+def process_event(event_id: str, *, using: str, client: OrbClient | None = None) -> int:
     """
     Process an event, and with it what else waits for its invoice.
 
-    Harmless at any time: an event that is settled or in other hands is left alone.
+    Returns how often Orb was asked for the invoice. Harmless at any time: an event that is settled or in other hands is left alone.
     What goes wrong is written into the event, and tried again later.
     """
+    fetches = 0
     events = inbox.take(event_id, using=using)
-    while events and _process(events, using=using, client=client):
+    while events:
+        asked = _process(events, using=using, client=client)
+        if asked is None:
+            break
+        fetches += asked
         invoice_id = events[0].invoice_id
         events = inbox.take_arrived(invoice_id, using=using) if invoice_id else []
+    return fetches
 
 
 def process_due(*, using: str) -> None:
@@ -59,12 +63,13 @@ def process_due(*, using: str) -> None:
 
 def _process(
     events: Sequence[WebhookEvent], *, using: str, client: OrbClient | None
-) -> bool:
+) -> int | None:
+    """Settle events; how often Orb was asked, None where that went wrong."""
     if not events[0].invoice_id:
         inbox.finish(events, State.IGNORED.value, using=using)
-        return True
+        return 0
     try:
-        _mirror(events, using=using, client=client)
+        fetches = _mirror(events, using=using, client=client)
     except Exception as err:
         logger.warning("%s was not processed.", events[-1], exc_info=True)
         if isinstance(err, OrbRateLimitError):
@@ -72,14 +77,14 @@ def _process(
             hold_back(READS, min(seconds, 60.0), using=using)
         trace = traceback.format_exc().replace("\0", "")
         inbox.fail(events, err, trace, using=using)
-        return False
+        return None
     inbox.finish(events, State.PROCESSED.value, using=using)
-    return True
+    return fetches
 
 
 def _mirror(
     events: Sequence[WebhookEvent], *, using: str, client: OrbClient | None
-) -> None:
+) -> int:
     """Bring the invoice to the state that it had when the events came, or later."""
     newest = events[-1]
     origin = Origin(InvoiceChange.Origin.WEBHOOK.value, newest.pk)
@@ -91,14 +96,13 @@ def _mirror(
     if seen is not None:
         result = write([seen])
         if not result.doubtful and not result.failed:
-            return
+            return 0
     if _was_seen_after(events, using=using):
-        return
+        return 0
     if client is not None:
-        _fetch(newest.invoice_id, write, client, using=using)
-        return
+        return _fetch(newest.invoice_id, write, client, using=using)
     with open_account(using=using, retries=0) as own_client:
-        _fetch(newest.invoice_id, write, own_client, using=using)
+        return _fetch(newest.invoice_id, write, own_client, using=using)
 
 
 def _observation(event: WebhookEvent) -> Observation | None:
@@ -125,8 +129,9 @@ def _fetch(
     client: OrbClient,
     *,
     using: str,
-) -> None:
+) -> int:
     result = write(observe_invoices(client, [invoice_id], using=using))
     if result.failed:
         raise OrbPayloadError(result.failed[invoice_id])
     settle_doubts(client, result.doubtful, using=using, write=write)
+    return 1 + len(result.doubtful)

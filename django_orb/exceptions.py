@@ -65,6 +65,8 @@ class OrbAPIError(OrbError):
 
     `type` is the last part of Orb's problem type, such as
     "404-resource-not-found", or "" where the body was not Orb's JSON.
+    `follows_doubt` says that the client had sent the same request before and got no
+    answer that told whether it was done.
 
     Source: https://docs.withorb.com/api-reference/error-responses
     """
@@ -89,6 +91,7 @@ class OrbAPIError(OrbError):
         self.validation_errors = validation_errors or []
         self.request_id = request_id
         self.response = response
+        self.follows_doubt = False
 
 
 class OrbBadRequestError(OrbAPIError):
@@ -213,13 +216,15 @@ class OrbOutcomeUnknownError(OrbError):
     No answer told whether a write happened.
 
     Do not call again: `operation` stays pending, and `django_orb.tasks.recover`
-    finds out, with the same idempotency key.
+    finds out, with the same idempotency key. Where it cannot, a person must.
     """
 
     def __init__(self, operation: Any) -> None:
+        end = "It is recorded and will be settled by django_orb.tasks.recover"
+        if getattr(operation, "state", "") == "needs_attention":
+            end = f"It needs a person: {operation.detail.rstrip('.')}"
         super().__init__(
-            f"Orb did not confirm operation {operation.pk} ({operation}). It is "
-            "recorded and will be settled by django_orb.tasks.recover; "
+            f"Orb did not confirm operation {operation.pk} ({operation}). {end}; "
             "do not send it again."
         )
         self.operation = operation

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from .exceptions import (
     OrbPermissionError,
     OrbRateLimitError,
 )
-from .models import SyncRun, SyncWindow, WebhookEvent, WebhookFeed
+from .models import InvoiceChange, SyncRun, SyncWindow, WebhookEvent, WebhookFeed
 from .webhooks import OrbEvent, parse_event
 
 logger = logging.getLogger(__name__)
@@ -83,9 +84,18 @@ def _was_swept(now: datetime, using: str) -> bool:
     return swept.exists()
 
 
-def read(window: SyncWindow, client: OrbClient, *, using: str) -> str | None:
+class Found(NamedTuple):
+    """What a page of events brought, and where the next begins, if there is one."""
+
+    following: str | None = None
+    requests: int = 1
+    created: int = 0
+    updated: int = 0
+
+
+def read(window: SyncWindow, client: OrbClient, *, using: str) -> Found:
     """
-    Read a page and process what is new in it; where the next page begins, if any.
+    Read a page and process what is new in it.
 
     Raises:
         OrbError: Orb did not answer; try again later.
@@ -106,12 +116,12 @@ def read(window: SyncWindow, client: OrbClient, *, using: str) -> str | None:
             err,
         )
         _note(using, is_offered=False, asked_at=clock_of(using).latest())
-        return None
+        return Found()
     found = [one for item in page["data"] if (one := _read_item(item)) is not None]
     newest = _newest(found, feed.newest_at)
     source = WebhookEvent.Source.FEED.value
     inbox.store_all(found, using=using, source=source)
-    _process([event.id for event, _ in found], client, using=using)
+    brought = _process([event.id for event, _ in found], client, using=using)
     following = next_cursor(page)
     if following == window.cursor:
         following = None
@@ -125,18 +135,32 @@ def read(window: SyncWindow, client: OrbClient, *, using: str) -> str | None:
         read_until=feed.read_until,
         newest_at=newest,
     )
-    return following
+    return brought._replace(following=following)
 
 
-def _process(event_ids: list[str], client: OrbClient, *, using: str) -> None:
+def _process(event_ids: list[str], client: OrbClient, *, using: str) -> Found:
     deadline = time.monotonic() + PROCESS_SECONDS
     waiting = WebhookEvent.objects.using(using).filter(
         pk__in=event_ids, state=WebhookEvent.State.RECEIVED
     )
-    for event_id in waiting.order_by("created_at").values_list("pk", flat=True):
+    processed: dict[str, str] = {}
+    requests = 1
+    for event in waiting.order_by("created_at").only("pk", "invoice_id"):
         if time.monotonic() > deadline:
-            return
-        events.process_event(event_id, using=using, client=client)
+            break
+        requests += events.process_event(event.pk, using=using, client=client)
+        processed[event.pk] = event.invoice_id
+    changes = InvoiceChange.objects.using(using).filter(
+        invoice_id__in=processed.values(),
+        origin=InvoiceChange.Origin.WEBHOOK,
+        origin_id__in=processed,
+    )
+    kinds = Counter(changes.values_list("kind", flat=True))
+    return Found(
+        requests=requests,
+        created=kinds[InvoiceChange.Kind.CREATED],
+        updated=kinds[InvoiceChange.Kind.UPDATED],
+    )
 
 
 def _read_item(item: Any) -> tuple[OrbEvent, str] | None:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from enum import Enum
+from typing import Any, Final
 
 from .exceptions import OrbInputError
+
+
+class Unchanged(Enum):
+    """The type of `UNCHANGED`."""
+
+    UNCHANGED = "unchanged"
+
+
+# For arguments in which None means something to Orb.
+UNCHANGED: Final = Unchanged.UNCHANGED
 
 
 def line_item_body(
@@ -43,6 +55,81 @@ def line_item_body(
     if item_id:
         body["item_id"] = item_id
     return body
+
+
+def payment_body(
+    *, payment_received_date: date, external_id: str | None, notes: str | None
+) -> dict[str, Any]:
+    """
+    Check what is said of a payment and write it as Orb's request has it.
+
+    Raises:
+        OrbInputError: an argument cannot be right; `field` names it.
+    """
+    _require_date(payment_received_date, "payment_received_date")
+    body: dict[str, Any] = {"payment_received_date": payment_received_date.isoformat()}
+    for field, value in (("external_id", external_id), ("notes", notes)):
+        if value is not None and not isinstance(value, str):
+            raise OrbInputError(f"{field} is a text.", field=field)
+        if value and value.strip():
+            body[field] = value.strip()
+    return body
+
+
+def update_body(
+    *,
+    metadata: Mapping[str, str | None] | Unchanged | None,
+    net_terms: int | Unchanged | None,
+    due_date: date | Unchanged | None,
+) -> dict[str, Any]:
+    """
+    Check what is to be edited and write it as Orb's request has it.
+
+    Raises:
+        OrbInputError: an argument cannot be right; `field` names it.
+    """
+    body: dict[str, Any] = {}
+    if metadata is not UNCHANGED:
+        body["metadata"] = None if metadata is None else _metadata(metadata)
+    if net_terms is not UNCHANGED:
+        _require_terms(net_terms)
+        body["net_terms"] = net_terms
+    if due_date is not UNCHANGED:
+        if due_date is not None:
+            _require_date(due_date, "due_date")
+        body["due_date"] = None if due_date is None else due_date.isoformat()
+    if not body or body.get("metadata", True) == {}:
+        raise OrbInputError("There is nothing to change.")
+    if body.get("net_terms") is not None and body.get("due_date") is not None:
+        raise OrbInputError(
+            "Give net terms or a due date: the one follows from the other.",
+            field="due_date",
+        )
+    return body
+
+
+def _metadata(metadata: object) -> dict[str, str | None]:
+    if not isinstance(metadata, Mapping):
+        raise OrbInputError("metadata maps texts to texts.", field="metadata")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not key:
+            raise OrbInputError("A key of metadata is a text.", field="metadata")
+        if value is not None and not isinstance(value, str):
+            raise OrbInputError(
+                f"metadata[{key!r}] is a {type(value).__name__}; give a text, or None "
+                "to remove it.",
+                field="metadata",
+            )
+    return dict(metadata)
+
+
+def _require_terms(value: object) -> None:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if value is not None and not is_count:
+        raise OrbInputError(
+            "net_terms is a whole number of days, 0 for due on issue.",
+            field="net_terms",
+        )
 
 
 def _require_date(value: object, field: str) -> None:

@@ -179,9 +179,3 @@ def _parameters(connection: BaseDatabaseWrapper, values: Sequence[str]) -> list[
     if connection.vendor == "sqlite":
         return [json.dumps(list(values))]
     return list(values)
-
-
-def forget(invoice_ids: Sequence[str], *, using: str) -> None:
-    """Have these invoices written anew when next seen, although nothing changed."""
-    rows = InvoiceObservation.objects.using(using).filter(pk__in=invoice_ids)
-    rows.update(content_hash="", raw_digest="", started_at=None, ended_at=None)

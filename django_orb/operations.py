@@ -13,51 +13,31 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.db import IntegrityError, models, transaction
-from django.db.models import F
+from django.db import IntegrityError, transaction
 
 from .client import OrbClient
 from .clock import clock_of
 from .conf import get_settings
 from .exceptions import (
-    OrbAPIError,
-    OrbAuthenticationError,
-    OrbBadRequestError,
-    OrbConnectionError,
-    OrbError,
     OrbInputError,
-    OrbNotFoundError,
     OrbOutcomeUnknownError,
-    OrbPermissionError,
-    OrbRateLimitError,
     OrbReadOnlyError,
     OrbRefusedError,
-    OrbResponseError,
-    OrbTooLargeError,
     OrbTransactionError,
 )
 from .models import InvoiceOperation
 from .observations import claim_observations
+from .sending import lease_of, send
 
-# Longer than the client's time-outs and retries together.
-LEASE_SECONDS = 300
-# Orb keeps a key for 48 hours; after that sending again would do it again.
-RESEND_HOURS = 47
 WAIT_SECONDS = 10
 
-_OUTCOMES = (
-    OrbBadRequestError,
-    OrbAuthenticationError,
-    OrbPermissionError,
-    OrbNotFoundError,
-    OrbTooLargeError,
-    OrbRateLimitError,
-)
+_STATE = InvoiceOperation.State
 
 
 @dataclass(frozen=True)
@@ -67,6 +47,7 @@ class Request:
     kind: str
     invoice_id: str
     body: dict[str, Any] = field(default_factory=dict)
+    before: dict[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     actor: AbstractBaseUser | None = None
     origin: str = InvoiceOperation.Origin.SERVICE.value
@@ -92,101 +73,64 @@ def perform(
         OrbRefusedError: Orb said no; nothing happened.
         OrbOutcomeUnknownError: it may have happened; `recover` will find out.
     """
-    if get_settings().READ_ONLY:
-        raise OrbReadOnlyError(
-            'This installation only reads from Orb (DJANGO_ORB["READ_ONLY"] is on); '
-            "nothing was sent."
-        )
-    operation, is_new = _record(request, using=using)
+    require_writable()
+    operation, is_new = _record(request, client=client, using=using)
     if is_new:
         send(operation, client=client, using=using)
     return operation, _outcome(operation)
 
 
-def stuck_operations(*, using: str) -> models.QuerySet[InvoiceOperation]:
-    """Those whose sender has been silent for longer than sending takes."""
-    return InvoiceOperation.objects.using(using).filter(
-        state=InvoiceOperation.State.PENDING,
-        lease_expires_at__lt=clock_of(using).latest(),
+def queue(requests: Sequence[Request], *, batch: str, using: str) -> None:
+    """
+    Record operations that `recovery` sends as soon as somebody wakes it.
+
+    Each needs a key; one that is recorded already is left as it is.
+
+    Raises:
+        OrbReadOnlyError: `READ_ONLY` is on.
+        OrbTransactionError: called inside a transaction.
+    """
+    require_writable()
+    require_no_transaction(using)
+    now = clock_of(using).latest()
+    manager = InvoiceOperation.objects.using(using)
+    rows = [_row(one, now, batch=batch, lease_expires_at=now) for one in requests]
+    with transaction.atomic(using=using, durable=True):
+        manager.bulk_create(rows, ignore_conflicts=True, batch_size=100)
+        claim_observations([one.invoice_id for one in requests], using=using)
+
+
+def cancel(batch: str, *, detail: str, using: str) -> int:
+    """End those of a batch that nobody has begun to send; how many that were."""
+    waiting = InvoiceOperation.objects.using(using).filter(
+        batch=batch, state=_STATE.PENDING, first_sent_at=None
+    )
+    return waiting.update(
+        state=_STATE.CANCELLED, detail=detail, finished_at=clock_of(using).latest()
     )
 
 
-def recover_operations(*, client: OrbClient, using: str) -> list[InvoiceOperation]:
-    """Settle operations whose sender died or got no answer; those that were tried."""
-    now = clock_of(using).latest()
-    tried = []
-    for operation in stuck_operations(using=using).order_by("pk"):
-        if _take_lease(operation, now, using=using):
-            if _is_resendable(operation, now):
-                send(operation, client=client, using=using)
-            else:
-                _settle(
-                    operation,
-                    InvoiceOperation.State.NEEDS_ATTENTION,
-                    "No answer for two days. Look in Orb whether it happened.",
-                    using=using,
-                )
-            tried.append(operation)
-    return tried
+def require_writable() -> None:
+    """
+    Make sure that this installation may change something in Orb.
 
-
-def send(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
-    """Send a recorded operation under its key, and record what Orb answered."""
-    now = clock_of(using).latest()
-    mine = InvoiceOperation.objects.using(using).filter(pk=operation.pk)
-    mine.update(attempts=F("attempts") + 1)
-    if operation.first_sent_at is None:
-        mine.update(first_sent_at=now)
-    state = InvoiceOperation.State
-    try:
-        answer = _call(operation, client)
-    except _OUTCOMES as err:
-        _settle(operation, state.REFUSED, in_words(err), using=using)
-    except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
-        _note(operation, in_words(err), using=using)
-    else:
-        _settle(operation, state.SUCCEEDED, "", using=using, result=answer)
-
-
-def in_words(err: OrbError) -> str:
-    """What Orb said, for a person: its own detail where it gave one."""
-    if isinstance(err, OrbRateLimitError):
-        return (
-            "Orb is receiving too many requests and did not do it. "
-            "Try again in a minute."
+    Raises:
+        OrbReadOnlyError: it may not.
+    """
+    if get_settings().READ_ONLY:
+        raise OrbReadOnlyError(
+            'This installation only reads from Orb (DJANGO_ORB["READ_ONLY"] is on); '
+            "nothing was sent."
         )
-    detail = getattr(err, "detail", "") or getattr(err, "title", "")
-    errors = getattr(err, "validation_errors", [])
-    return " ".join([detail, *map(str, errors)]).strip() or str(err)
 
 
-def _record(request: Request, *, using: str) -> tuple[InvoiceOperation, bool]:
-    _require_no_transaction(using)
-    now = clock_of(using).latest()
-    key = request.idempotency_key or new_idempotency_key()
-    try:
-        with transaction.atomic(using=using, durable=True):
-            operation = InvoiceOperation.objects.using(using).create(
-                kind=request.kind,
-                invoice_id=request.invoice_id,
-                body=request.body,
-                idempotency_key=key,
-                actor_id=request.actor.pk if request.actor else None,
-                origin=request.origin,
-                created_at=now,
-                lease_expires_at=now + timedelta(seconds=LEASE_SECONDS),
-            )
-            # By it the mirror knows, also of an invoice that it does not have yet.
-            claim_observations([request.invoice_id], using=using)
-    except IntegrityError:
-        existing = InvoiceOperation.objects.using(using).get(idempotency_key=key)
-        _require_same(existing, request)
-        _wait_for(existing, using=using)
-        return existing, False
-    return operation, True
+def require_no_transaction(using: str) -> None:
+    """
+    Make sure that what is recorded now is committed at once.
 
-
-def _require_no_transaction(using: str) -> None:
+    Raises:
+        OrbTransactionError: it would not be.
+    """
     try:
         with transaction.atomic(using=using, durable=True):
             pass
@@ -196,6 +140,41 @@ def _require_no_transaction(using: str) -> None:
             "transaction: their record must be committed before the request leaves. "
             "Call it after the block, from transaction.on_commit or a Celery task."
         ) from err
+
+
+def _record(
+    request: Request, *, client: OrbClient, using: str
+) -> tuple[InvoiceOperation, bool]:
+    require_no_transaction(using)
+    now = clock_of(using).latest()
+    operation = _row(request, now, lease_expires_at=now + lease_of(client))
+    try:
+        with transaction.atomic(using=using, durable=True):
+            operation.save(using=using, force_insert=True)
+            # By it the mirror knows, also of an invoice that it does not have yet.
+            claim_observations([request.invoice_id], using=using)
+    except IntegrityError:
+        existing = InvoiceOperation.objects.using(using).get(
+            idempotency_key=operation.idempotency_key
+        )
+        _require_same(existing, request)
+        _wait_for(existing, using=using)
+        return existing, False
+    return operation, True
+
+
+def _row(request: Request, now: datetime, **more: Any) -> InvoiceOperation:
+    return InvoiceOperation(
+        kind=request.kind,
+        invoice_id=request.invoice_id,
+        body=request.body,
+        before=request.before,
+        idempotency_key=request.idempotency_key or new_idempotency_key(),
+        actor_id=request.actor.pk if request.actor else None,
+        origin=request.origin,
+        created_at=now,
+        **more,
+    )
 
 
 def _require_same(existing: InvoiceOperation, request: Request) -> None:
@@ -215,73 +194,17 @@ def _require_same(existing: InvoiceOperation, request: Request) -> None:
 def _wait_for(operation: InvoiceOperation, *, using: str) -> None:
     """The first of two clicks is on its way: give it a moment to end."""
     deadline = time.monotonic() + WAIT_SECONDS
-    while operation.state == InvoiceOperation.State.PENDING:
+    while operation.state == _STATE.PENDING:
         if time.monotonic() > deadline:
             return
         time.sleep(0.1)
         operation.refresh_from_db(using=using)
 
 
-def _call(operation: InvoiceOperation, client: OrbClient) -> dict[str, Any]:
-    key = operation.idempotency_key
-    if operation.kind == InvoiceOperation.Kind.VOID:
-        return client.void_invoice(operation.invoice_id, idempotency_key=key)
-    return client.create_invoice_line_item(
-        invoice_id=operation.invoice_id, idempotency_key=key, **operation.body
-    )
-
-
 def _outcome(operation: InvoiceOperation) -> dict[str, Any]:
-    state = InvoiceOperation.State
-    if operation.state == state.SUCCEEDED:
+    if operation.state == _STATE.SUCCEEDED:
         answer: dict[str, Any] = operation.result
         return answer
-    if operation.state == state.REFUSED:
+    if operation.state in (_STATE.REFUSED, _STATE.CANCELLED):
         raise OrbRefusedError(operation, operation.detail)
     raise OrbOutcomeUnknownError(operation)
-
-
-def _take_lease(operation: InvoiceOperation, now: datetime, *, using: str) -> bool:
-    expected = operation.lease_expires_at
-    operation.lease_expires_at = now + timedelta(seconds=LEASE_SECONDS)
-    mine = InvoiceOperation.objects.using(using).filter(
-        pk=operation.pk, lease_expires_at=expected
-    )
-    return bool(mine.update(lease_expires_at=operation.lease_expires_at))
-
-
-def _is_resendable(operation: InvoiceOperation, now: datetime) -> bool:
-    first = operation.first_sent_at
-    return first is None or now - first < timedelta(hours=RESEND_HOURS)
-
-
-def _settle(
-    operation: InvoiceOperation,
-    state: str,
-    detail: str,
-    *,
-    using: str,
-    result: dict[str, Any] | None = None,
-) -> None:
-    _change(
-        operation,
-        using=using,
-        state=state,
-        detail=detail,
-        result=result or {},
-        finished_at=clock_of(using).latest(),
-    )
-
-
-def _note(operation: InvoiceOperation, detail: str, *, using: str) -> None:
-    """Leave it pending, with why; `recover` sends it again under the same key."""
-    _change(operation, using=using, detail=detail)
-
-
-def _change(operation: InvoiceOperation, *, using: str, **changes: Any) -> None:
-    """Write only while it is pending: an outcome never changes again."""
-    pending = InvoiceOperation.objects.using(using).filter(
-        pk=operation.pk, state=InvoiceOperation.State.PENDING
-    )
-    pending.update(**changes)
-    operation.refresh_from_db(using=using)

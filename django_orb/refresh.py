@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from . import mirror
+from .changes import FETCHED, Origin
 from .client import OrbClient
 from .clock import clock_of, timed
 from .exceptions import OrbNotFoundError, OrbURLNotFoundError
@@ -69,6 +70,23 @@ def observe_invoices(
         known = versions.get(invoice_id)
         seen.append(observe_invoice(client, invoice_id, using=using, supersedes=known))
     return seen
+
+
+def store(
+    client: OrbClient,
+    seen: Sequence[Observation],
+    *,
+    using: str,
+    origin: Origin = FETCHED,
+) -> WriteResult:
+    """Write what was seen, and fetch again what the writer could not order."""
+
+    def write(observations: Sequence[Observation]) -> WriteResult:
+        return mirror.write(observations, using=using, origin=origin)
+
+    result = write(seen)
+    settle_doubts(client, result.doubtful, using=using, write=write)
+    return result
 
 
 def settle_doubts(

@@ -7,32 +7,33 @@ What a project calls.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any, Literal
 
-from django.contrib.auth.base_user import AbstractBaseUser
-
-from . import changes, events, mirror, operations, runs
+from . import changes, events, mirror, runs
 from .account import open_account
-from .changes import FETCHED, Origin
 from .client import OrbClient
 from .clock import clock_of, timed
+from .deeds import (
+    create_invoice_line_item,
+    delete_invoice_line_item,
+    issue_invoice,
+    mark_invoice_paid,
+    pay_invoice,
+    regenerate_invoice_pdf,
+    update_invoice,
+    void_invoice,
+)
 from .exceptions import (
-    OrbError,
     OrbInputError,
     OrbPayloadError,
+    OrbResponseError,
     OrbSyncFailedError,
 )
-from .inputs import line_item_body, require_text
-from .mirror import Observation, WriteResult
-from .models import Invoice, InvoiceChange, InvoiceLineItem, InvoiceOperation, SyncRun
-from .operations import Request
-from .payloads import map_columns
-from .refresh import observe_invoice, settle_doubts
+from .inputs import require_text
+from .models import Invoice, SyncRun
+from .refresh import observe_invoice, store
 from .runs import STATUSES
 from .upcoming import UpcomingInvoice, UpcomingLineItem, read_upcoming
 from .verification import verify_invoices
@@ -41,18 +42,19 @@ __all__ = [
     "UpcomingInvoice",
     "UpcomingLineItem",
     "create_invoice_line_item",
+    "delete_invoice_line_item",
     "fetch_invoice",
     "fetch_upcoming_invoice",
+    "issue_invoice",
     "list_invoices",
+    "mark_invoice_paid",
+    "pay_invoice",
+    "regenerate_invoice_pdf",
     "sync_invoices",
+    "update_invoice",
     "verify_invoices",
     "void_invoice",
 ]
-
-logger = logging.getLogger(__name__)
-
-# Orb's reads may lag behind its writes: how long to wait before each look.
-LOOK_AFTER_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0)
 
 
 def list_invoices(
@@ -92,7 +94,7 @@ def list_invoices(
                 return
             interval = clock.interval(answer.started, answer.ended)
             seen = mirror.read_page(answer.value["data"], interval)
-            _write(client, seen, using=using)
+            store(client, seen, using=using)
             stored = Invoice.objects.using(using).in_bulk([s.invoice_id for s in seen])
             for one in seen:
                 if one.invoice_id in stored:
@@ -106,6 +108,8 @@ def fetch_invoice(invoice_id: str) -> Invoice:
     Raises:
         OrbNotFoundError: the account has no such invoice.
         OrbPayloadError: Orb's answer could not be stored; it is recorded with why.
+        OrbResponseError: the answer lags behind what was just done from here, and
+            the mirror has no such invoice yet.
         OrbError: Orb did not answer.
     """
     require_text(invoice_id, "invoice_id")
@@ -125,99 +129,6 @@ def fetch_upcoming_invoice(subscription_id: str) -> UpcomingInvoice:
     require_text(subscription_id, "subscription_id")
     with open_account(using=mirror.database_alias()) as client:
         return read_upcoming(client.fetch_upcoming_invoice(subscription_id))
-
-
-def create_invoice_line_item(
-    invoice: Invoice | str,
-    *,
-    name: str | None = None,
-    item_id: str | None = None,
-    quantity: Decimal | int | str,
-    amount: Decimal | int | str,
-    start_date: date,
-    end_date: date,
-    idempotency_key: str | None = None,
-    actor: AbstractBaseUser | None = None,
-    origin: str = InvoiceOperation.Origin.SERVICE.value,
-) -> InvoiceLineItem:
-    """
-    Add a one-off line to a draft invoice, once.
-
-    `amount` is the line's total in the invoice's currency, not a unit price, and
-    may be negative. The dates are read in the customer's time zone. `name` alone
-    finds or creates an item of that name; `item_id` alone takes the item's name.
-    The same `idempotency_key` again adds nothing and returns the same line.
-
-    Should Orb's reads lag for long, the line returned has no `pk` yet.
-
-    Raises:
-        OrbInputError: an argument cannot be right; `field` names it.
-        OrbRefusedError: Orb said no, for instance because it is no draft.
-        OrbOutcomeUnknownError: no answer; it is recorded and will be settled.
-        OrbTransactionError: called inside a transaction.
-        OrbReadOnlyError: `READ_ONLY` is on.
-    """
-    body = line_item_body(
-        name=name,
-        item_id=item_id,
-        quantity=quantity,
-        amount=amount,
-        start_date=start_date,
-        end_date=end_date,
-    )
-    request = Request(
-        kind=InvoiceOperation.Kind.CREATE_LINE_ITEM.value,
-        invoice_id=_id_of(invoice),
-        body=body,
-        idempotency_key=idempotency_key,
-        actor=actor,
-        origin=origin,
-    )
-    using = mirror.database_alias()
-    with open_account(using=using) as client:
-        operation, line = operations.perform(request, client=client, using=using)
-        _look(client, operation, using=using)
-    lines = InvoiceLineItem.objects.using(using)
-    stored = lines.filter(invoice_id=request.invoice_id, orb_id=line["id"]).first()
-    return stored or InvoiceLineItem(
-        invoice_id=request.invoice_id, position=0, **map_columns(InvoiceLineItem, line)
-    )
-
-
-def void_invoice(
-    invoice: Invoice | str,
-    *,
-    idempotency_key: str | None = None,
-    actor: AbstractBaseUser | None = None,
-    origin: str = InvoiceOperation.Origin.SERVICE.value,
-) -> Invoice:
-    """
-    Void an issued invoice, once, and return the stored row.
-
-    Customer balance that it used goes back to the customer; a credit block that it
-    sold and that is not paid is voided. There is no way back.
-
-    Source: https://docs.withorb.com/api-reference/invoice/void-invoice
-
-    Raises:
-        OrbRefusedError: Orb said no, for instance because it is paid.
-        OrbOutcomeUnknownError: no answer; it is recorded and will be settled.
-        OrbTransactionError: called inside a transaction.
-        OrbReadOnlyError: `READ_ONLY` is on.
-        OrbError: it is void, but could not be read back; the next sync shows it.
-    """
-    request = Request(
-        kind=InvoiceOperation.Kind.VOID.value,
-        invoice_id=_id_of(invoice),
-        idempotency_key=idempotency_key,
-        actor=actor,
-        origin=origin,
-    )
-    using = mirror.database_alias()
-    with open_account(using=using) as client:
-        operation, _ = operations.perform(request, client=client, using=using)
-        _look(client, operation, using=using)
-    return Invoice.objects.using(using).get(pk=request.invoice_id)
 
 
 def sync_invoices(
@@ -296,50 +207,13 @@ def _fetch(client: OrbClient, invoice_id: str, *, using: str) -> Invoice:
     seen = observe_invoice(client, invoice_id, using=using)
     if seen.is_absent:
         client.fetch_invoice(invoice_id)  # once more, for the error in Orb's words
-    result = _write(client, [seen], using=using)
+    result = store(client, [seen], using=using)
     if result.failed:
         raise OrbPayloadError(result.failed[invoice_id])
-    return Invoice.objects.using(using).get(pk=invoice_id)
-
-
-def _write(
-    client: OrbClient,
-    seen: Sequence[Observation],
-    *,
-    using: str,
-    origin: Origin = FETCHED,
-) -> WriteResult:
-    def write(observations: Sequence[Observation]) -> WriteResult:
-        return mirror.write(observations, using=using, origin=origin)
-
-    result = write(seen)
-    settle_doubts(client, result.doubtful, using=using, write=write)
-    return result
-
-
-def _look(client: OrbClient, operation: InvoiceOperation, *, using: str) -> None:
-    """
-    Bring what was just written to Orb into the mirror, once Orb shows it.
-
-    What happened has happened: trouble here is logged, and left to the next sync.
-    """
-    invoice_id = operation.invoice_id
-    for seconds in LOOK_AFTER_SECONDS:
-        time.sleep(seconds)
-        try:
-            seen = observe_invoice(client, invoice_id, using=using)
-        except OrbError as err:
-            logger.warning("Invoice %s was not read back: %s", invoice_id, err)
-            continue
-        if not seen.is_absent and operation.is_shown_in(seen.payload):
-            kind = InvoiceChange.Origin.OPERATION.value
-            origin = Origin(kind, str(operation.pk))
-            _write(client, [seen], using=using, origin=origin)
-            return
-    logger.warning("Orb does not show the change of invoice %s yet.", invoice_id)
-
-
-def _id_of(invoice: Invoice | str) -> str:
-    invoice_id = invoice.pk if isinstance(invoice, Invoice) else invoice
-    require_text(invoice_id, "invoice")
-    return str(invoice_id)
+    found = Invoice.objects.using(using).filter(pk=invoice_id).first()
+    if found is None:
+        raise OrbResponseError(
+            "Orb's answer lags behind what was done from here to invoice "
+            f"{invoice_id}, which is not in the mirror yet; try again in a minute."
+        )
+    return found

@@ -42,6 +42,7 @@ class Step:
     is_last: bool = False
     absent: list[Observation] = field(default_factory=list)
     changes: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     page: RawPage | None = None
 
     def ascertain(self) -> Sequence[Observation]:
@@ -120,9 +121,7 @@ def take_step(
     if window.kind == SyncWindow.Kind.FETCH:
         return _fetch_chosen(window, client, using)
     if window.kind == SyncWindow.Kind.FEED:
-        following = feed.read(window, client, using=using)
-        changes = {"cursor": following or ""}
-        return Step([], is_last=following is None, changes=changes)
+        return _read_events(window, client, using)
     return _check_unseen(window, client, using)
 
 
@@ -192,6 +191,17 @@ def _check_unseen(window: SyncWindow, client: OrbClient, using: str) -> Step:
     is_last = len(seen) == len(ids) < FETCHES_PER_STEP
     cursor = seen[-1].invoice_id if seen else window.cursor
     return _fetched(seen, is_last=is_last, changes={"cursor": cursor})
+
+
+def _read_events(window: SyncWindow, client: OrbClient, using: str) -> Step:
+    found = feed.read(window, client, using=using)
+    return Step(
+        [],
+        requests=found.requests,
+        is_last=found.following is None,
+        changes={"cursor": found.following or ""},
+        counts={"created": found.created, "updated": found.updated},
+    )
 
 
 def _observe(

@@ -7,13 +7,24 @@ comes twice finds its lease gone or its step done, and ends.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from datetime import datetime, timedelta
 from typing import Any
 
 from celery import Task, shared_task
 
-from . import changes, events, inbox, mirror, operations, runs, services, windows
+from . import (
+    changes,
+    events,
+    inbox,
+    mirror,
+    readback,
+    recovery,
+    runs,
+    services,
+    windows,
+)
 from .account import open_account
 from .broker import broker
 from .clock import clock_of
@@ -21,14 +32,16 @@ from .conf import get_settings
 from .exceptions import (
     OrbAccountError,
     OrbConfigurationError,
+    OrbError,
     OrbSyncRunningError,
 )
-from .models import SyncRun
+from .models import InvoiceOperation, SyncRun
 
 logger = logging.getLogger(__name__)
 
 # How long a task keeps a worker before the host's own tasks get their turn.
 TURN_SECONDS = 20
+READ_BACKS = 20
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
@@ -94,7 +107,7 @@ def recover() -> None:
 
     Webhook events that nobody processed, changes that were not announced, windows
     whose worker went silent, runs that were not finished, operations whose outcome
-    nobody recorded.
+    nobody recorded, and those that the mirror does not show yet.
     """
     using = mirror.database_alias()
     for event_id in inbox.due_events(using=using):
@@ -103,11 +116,44 @@ def recover() -> None:
     for run in SyncRun.objects.using(using).filter(state=SyncRun.State.RUNNING):
         runs.advance(run, using=using)
         publish_due(run, using=using)
-    if not operations.stuck_operations(using=using).exists():
-        return
-    with open_account(using=using) as client:
-        for operation in operations.recover_operations(client=client, using=using):
-            publish(sync_invoice, operation.invoice_id)
+    send_operations()
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+def send_operations() -> None:
+    """Send what is queued for a while, then hand it on."""
+    goes_on = settle_operations(seconds=TURN_SECONDS)
+    # Where Orb gives no answer the rest waits for `recover`.
+    if goes_on and recovery.stuck_operations(using=mirror.database_alias()).exists():
+        publish(send_operations)
+
+
+def settle_operations(*, seconds: float = float("inf")) -> bool:
+    """
+    Send what is queued, settle what is stuck, and read back what is not mirrored.
+
+    Ends after `seconds`, and once Orb gives no answer; whether it gave one always.
+    """
+    using, has_answered = mirror.database_alias(), True
+    stuck = recovery.stuck_operations(using=using)
+    if stuck.exists():
+        with open_account(using=using) as client:
+            for operation in recovery.recover_operations(
+                client=client, using=using, seconds=seconds
+            ):
+                has_answered = operation.state != InvoiceOperation.State.PENDING
+                if operation.state == InvoiceOperation.State.SUCCEEDED:
+                    readback.read_back(client, operation, using=using, waits=(0.0,))
+                elif operation.state == InvoiceOperation.State.REFUSED:
+                    # The mirror was behind, or it would not have been asked for.
+                    with contextlib.suppress(OrbError):
+                        services.fetch_invoice(operation.invoice_id)
+    unmirrored = readback.unmirrored_operations(using=using)
+    if unmirrored.exists():
+        with open_account(using=using) as client:
+            for operation in unmirrored[:READ_BACKS]:
+                readback.read_back(client, operation, using=using, waits=(0.0,))
+    return has_answered
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)

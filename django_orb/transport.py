@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.auth import AuthBase
-from urllib3.exceptions import InvalidHeader, ReadTimeoutError
+from urllib3.exceptions import ReadTimeoutError
 from urllib3.util import Retry
 
 from . import __version__, exact_json
@@ -37,12 +36,11 @@ from .exceptions import (
     OrbTooLargeError,
     OrbURLNotFoundError,
 )
+from .retries import MAX_RETRY_AFTER_SECONDS, RetryPolicy, retry_after_seconds
 
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
-MAX_BACKOFF_SECONDS = 8.0
-MAX_RETRY_AFTER_SECONDS = 60.0
 MAX_REDIRECTS = 5
 
 # Source: https://docs.withorb.com/api-reference/error-responses
@@ -66,27 +64,6 @@ _BY_STATUS: dict[int, type[OrbAPIError]] = {
     413: OrbTooLargeError,
     429: OrbRateLimitError,
 }
-
-
-class RetryPolicy(Retry):
-    """
-    Orb's own SDK waits this long: 0.5 s, doubled each time, less up to a quarter.
-
-    Source: https://github.com/orbcorp/orb-python (`src/orb/_base_client.py`)
-    """
-
-    def get_backoff_time(self) -> float:
-        seconds = min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** len(self.history))
-        return seconds * random.uniform(0.75, 1)  # noqa: S311  no secret
-
-    @classmethod
-    def of(cls, retries: int) -> RetryPolicy:
-        """Retry a request of any method so many times."""
-        return cls(
-            total=retries,
-            allowed_methods=None,
-            status_forcelist=[408, 409, 429, *range(500, 600)],
-        )
 
 
 class BearerAuth(AuthBase):
@@ -166,14 +143,33 @@ class Transport:
     def post(
         self, path: str, body: Any = None, *, idempotency_key: str | None = None
     ) -> Any:
+        # Without a key, a second try might be a second charge.
+        retries = self._retries if idempotency_key else 0
+        return self._change("POST", path, body, idempotency_key, {}, retries)
+
+    def put(self, path: str, body: Any, *, idempotency_key: str | None = None) -> Any:
+        return self._change("PUT", path, body, idempotency_key)
+
+    def delete(self, path: str, *, idempotency_key: str | None = None) -> Any:
+        # Orb's own SDK asks for no JSON here: there is no content to come.
+        headers = {"Accept": "*/*"}
+        return self._change("DELETE", path, None, idempotency_key, headers)
+
+    def _change(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        idempotency_key: str | None,
+        more_headers: dict[str, str] | None = None,
+        retries: int = 0,
+    ) -> Any:
         # Also without a body, as Orb's own SDK does.
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **(more_headers or {})}
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
         data = None if body is None else exact_json.dumps(body)
-        # Without a key, a second try might be a second charge.
-        retries = self._retries if idempotency_key else 0
-        return self._request("POST", path, {"data": data}, headers, retries)
+        return self._request(method, path, {"data": data}, headers, retries)
 
     def _request(
         self,
@@ -186,18 +182,22 @@ class Transport:
     ) -> Any:
         name = f"{method} {path}"
         policy = RetryPolicy.of(retries)
+        is_in_doubt = False
         while True:
             answer = self._try(name, method, path, content, headers)
             seconds = _seconds_to_wait(policy, method, answer)
             if seconds is None:
                 break
+            is_in_doubt |= _may_have_been_done(answer)
             logger.info("%s: %s; again in %.1f s", name, _outline(answer), seconds)
             policy = policy.increment(method, path)
             time.sleep(seconds)
         if isinstance(answer, Exception):
             raise answer
         if not 200 <= answer.response.status_code < 300:
-            raise self._error(name, answer.response)
+            error = self._error(name, answer.response)
+            error.follows_doubt = is_in_doubt
+            raise error
         return self._read(name, answer, read)
 
     def _try(
@@ -302,17 +302,6 @@ class Transport:
         return kind(f"Orb answered {status} to {name}: {explanation}", **values)
 
 
-def retry_after_seconds(response: requests.Response) -> float | None:
-    """How long Orb asks to wait, from a number or an HTTP date."""
-    value = response.headers.get("Retry-After")
-    if value is None:
-        return None
-    try:
-        return float(Retry().parse_retry_after(value))
-    except (InvalidHeader, ValueError, OverflowError):
-        return None
-
-
 def _seconds_to_wait(
     policy: Retry, method: str, answer: Answer | Exception
 ) -> float | None:
@@ -327,6 +316,11 @@ def _seconds_to_wait(
     advised = retry_after_seconds(answer.response) or policy.get_backoff_time()
     # A longer wait is left to the caller, who has better things to do meanwhile.
     return advised if advised <= MAX_RETRY_AFTER_SECONDS else None
+
+
+def _may_have_been_done(answer: Answer | Exception) -> bool:
+    """Whether Orb may have done what it gave no proper answer to; 429 says not."""
+    return isinstance(answer, Exception) or answer.response.status_code != 429
 
 
 def _outline(answer: Answer | Exception) -> str:

@@ -27,6 +27,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 
+from .changes import Before
 from .clock import Interval
 from .exact_json import JSONText
 from .exceptions import OrbPayloadError
@@ -92,6 +93,7 @@ class Known:
     run_id: int | None = None
     has_failed: bool = False
     was_written_to: bool = False
+    before: Before | None = None
 
     @property
     def lacks_hash(self) -> bool:

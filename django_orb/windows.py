@@ -220,6 +220,7 @@ def _counts(step: Step, result: WriteResult) -> dict[str, int]:
         "updated": len(result.updated),
         "unchanged": len(result.unchanged),
         "failed": len(result.failed),
+        **step.counts,
     }
 
 

@@ -133,6 +133,7 @@ def _postgresql() -> tuple[dict[str, Any], str | None]:
     database = {
         "ENGINE": "django.db.backends.postgresql",
         **where,
+        # Django would have it wait for "default", which a test may do without.
         "TEST": {"NAME": f"test_django_orb{slot()}", "DEPENDENCIES": []},
     }
     return database, absence(where["HOST"], where["PORT"], log_in)

@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission
 
 from django_orb import mirror
 from django_orb.clock import Interval
-from django_orb.models import Invoice
+from django_orb.models import Invoice, InvoiceOperation
 
 from . import payloads
 
@@ -40,6 +40,19 @@ def make_invoices(count: int, sample: str = "issued", **changes: Any) -> list[In
         )
         for number in range(count)
     ]
+
+
+def operate(invoice: Invoice, **values: Any) -> InvoiceOperation:
+    """Record that somebody asked for something, by default a line, with success."""
+    defaults = {
+        "kind": InvoiceOperation.Kind.CREATE_LINE_ITEM,
+        "state": InvoiceOperation.State.SUCCEEDED,
+        "invoice_id": invoice.pk,
+        "body": {"name": "Support", "amount": "12.00"},
+        "idempotency_key": f"key-{InvoiceOperation.objects.count()}",
+        "created_at": datetime.now(timezone.utc),
+    }
+    return InvoiceOperation.objects.create(**{**defaults, **values})
 
 
 def make_overdue(days: int, **changes: Any) -> Invoice:

@@ -88,7 +88,7 @@ def loopback() -> Iterator[Loopback]:
             if answer.missing_bytes:
                 self.close_connection = True
 
-        do_GET = do_POST = answer  # noqa: N815  http.server's names
+        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815  http.server's names
 
         def log_message(self, *args: Any) -> None:
             pass

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import connections
 
-from django_orb import services
+from django_orb import services, tasks
 from django_orb.models import Invoice, InvoiceOperation
 
 from . import databases
+from .factories import operate
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, ViewportSize
@@ -244,3 +247,142 @@ def test_a_line_item_is_added_to_a_draft(orb: OrbSandbox, drive: Drive) -> None:
     assert len(orb.invoice(invoice_id)["line_items"]) == before + 1
     stored = Invoice.objects.get(pk=invoice_id)
     assert stored.line_items.filter(name__startswith="Extra support").count() == 1
+
+
+def test_a_draft_is_edited_and_issued_and_paid(orb: OrbSandbox, drive: Drive) -> None:
+    metadata = {"po_number": "PO-20504", "cost_center": "R&D"}
+    made = orb.add_invoice(status="draft", days_ago=1, metadata=metadata)
+    invoice_id = made["id"]
+    services.fetch_invoice(invoice_id)
+    services.create_invoice_line_item(
+        invoice_id,
+        name="Agreed by mistake",
+        quantity=1,
+        amount="80.00",
+        start_date=date(2026, 1, 1),
+        end_date=date(2026, 1, 31),
+    )
+
+    def steps(page: Page) -> None:
+        page.goto(page_of(invoice_id))
+        photograph(page, "draft-buttons")
+        page.click("text=Delete Agreed by mistake")
+        page.wait_for_selector("text=is deleted from the draft")
+        photograph(page, "line-deletion")
+        page.click("text=Yes, delete this line")
+        page.wait_for_selector("text=Deleted “Agreed by mistake” in Orb")
+        page.click("a:text-is('Edit')")
+        page.wait_for_selector("#id_metadata")
+        photograph(page, "edit-form")
+        page.fill("#id_metadata", "po_number = PO-20505\nnonsense")
+        page.click("text=Look at the changes")
+        page.wait_for_selector("text=is not of the form")
+        photograph(page, "edit-error")
+        page.fill("#id_metadata", "po_number = PO-20505")
+        page.fill("#id_net_terms", "14")
+        page.click("text=Look at the changes")
+        page.wait_for_selector("text=This is what changes in Orb")
+        photograph(page, "edit-confirmation")
+        page.click("text=Yes, change it")
+        page.wait_for_selector("text=Edited in Orb")
+        page.click("a:text-is('Issue')")
+        page.wait_for_selector("text=no way back to a draft")
+        photograph(page, "issue-confirmation")
+        page.click("text=Yes, issue this invoice")
+        page.wait_for_selector("text=Issued in Orb")
+        photograph(page, "issued-buttons")
+        page.click("a:text-is('Collect payment')")
+        page.wait_for_selector("text=default payment method")
+        photograph(page, "pay-confirmation")
+        page.click("text=No, take me back")
+        page.click("a:text-is('New PDF')")
+        page.wait_for_selector("text=nothing is sent to the customer")
+        photograph(page, "pdf-confirmation")
+        page.click("text=Yes, make a new PDF")
+        page.wait_for_selector("text=Orb makes the PDF anew")
+        page.click("a:text-is('Mark as paid')")
+        page.wait_for_selector("#id_payment_received_date")
+        page.fill("#id_external_id", "Wire 2026-017")
+        photograph(page, "mark-paid-confirmation")
+        page.click("text=Yes, mark as paid")
+        page.wait_for_selector("text=Marked as paid in Orb")
+        photograph(page, "paid-result")
+
+    drive(steps)
+    invoice = orb.invoice(invoice_id)
+    assert (invoice["status"], invoice["metadata"]) == (
+        "paid",
+        {"po_number": "PO-20505"},
+    )
+    assert Invoice.objects.get(pk=invoice_id).status == "paid"
+
+
+def test_many_are_queued_watched_and_stopped(orb: OrbSandbox, drive: Drive) -> None:
+    issued = [orb.add_invoice(days_ago=1)["id"] for _ in range(8)]
+    services.sync_invoices(mode="full")
+    orb.mark_paid(issued[0])  # after which Orb refuses to void it
+
+    def work() -> None:
+        """As a Celery worker would, which finds Orb busy after a while."""
+        orb.fail_next(3, status=429, skip=4, route="void_invoice")
+        tasks.send_operations()
+        connections.close_all()
+
+    def steps(page: Page) -> None:
+        page.goto("/admin/django_orb/invoice/?status__exact=issued")
+        for invoice_id in issued:
+            page.check(f"input[name=_selected_action][value='{invoice_id}']")
+        page.select_option("select[name=action]", "void_selected")
+        page.click("button[name=index]")
+        page.wait_for_selector("text=queued and done in the background")
+        photograph(page, "void-many-confirmation")
+        page.click("text=Yes, void 8 invoices")
+        page.wait_for_selector("text=0 of 8 ended")
+        photograph(page, "batch-begun")
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            pool.submit(work).result()
+        page.wait_for_selector("text=4 of 8 ended")  # by itself
+        photograph(page, "batch-under-way")
+        page.click("text=Stop the 3 that wait")
+        page.wait_for_selector("text=3 were stopped before they were sent")
+        photograph(page, "batch-stopped")
+        page.click("td a:has-text('Refused')")
+        page.wait_for_selector("text=Idempotency key")
+        photograph(page, "operation-refused")
+
+    drive(steps)
+    states = InvoiceOperation.objects.values_list("state", flat=True)
+    assert sorted(states) == sorted(
+        ["succeeded"] * 3 + ["refused", "pending"] + ["cancelled"] * 3
+    )
+
+
+def test_an_operation_that_needs_a_person_is_settled(
+    orb: OrbSandbox, drive: Drive
+) -> None:
+    invoice = services.fetch_invoice(orb.invoice_ids("issued")[0])
+    operation = operate(
+        invoice,
+        kind="void_invoice",
+        state="needs_attention",
+        body={},
+        detail="No answer for two days, and the invoice does not show it. Look in Orb "
+        "whether it happened.",
+        finished_at=invoice.mirrored_at,
+    )
+
+    def steps(page: Page) -> None:
+        page.goto("/admin/django_orb/invoiceoperation/")
+        photograph(page, "operations")
+        page.goto(f"/admin/django_orb/invoiceoperation/{operation.pk}/change/")
+        photograph(page, "operation-needs-a-person")
+        page.click("button:text-is('Look again in Orb')")
+        page.wait_for_selector("text=Looked in Orb")
+        photograph(page, "operation-looked-again")
+        page.click("button:text-is('It was not done')")
+        page.wait_for_selector("text=it was not done")
+        photograph(page, "operation-settled")
+
+    drive(steps)
+    operation.refresh_from_db()
+    assert operation.state == "refused"

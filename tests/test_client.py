@@ -12,9 +12,11 @@ from orb import Orb
 from django_orb import __version__
 from django_orb.client import OrbClient, next_cursor
 from django_orb.exceptions import (
+    OrbAuthenticationError,
     OrbConfigurationError,
     OrbInputError,
     OrbResponseError,
+    OrbServerError,
 )
 from django_orb.filters import InvoiceFilters
 
@@ -143,6 +145,89 @@ SAME_CALLS = {
         ),
         lambda orb: orb.invoice_line_items.create(
             **LINE, quantity=3, item_id="item1", idempotency_key="key-3"
+        ),
+    ),
+    "delete a line": (
+        lambda ours: ours.delete_invoice_line_item(
+            "inv 1/..x", "li 1/é", idempotency_key="key-4"
+        ),
+        lambda orb: orb.invoices.delete_line_item(
+            invoice_id="inv 1/..x", line_item_id="li 1/é", idempotency_key="key-4"
+        ),
+    ),
+    "issue": (
+        lambda ours: ours.issue_invoice("inv1", idempotency_key="key-5"),
+        lambda orb: orb.invoices.issue("inv1", idempotency_key="key-5"),
+    ),
+    "issue and wait": (
+        lambda ours: ours.issue_invoice(
+            "inv1", synchronous=True, idempotency_key="key-5"
+        ),
+        lambda orb: orb.invoices.issue(
+            "inv1", synchronous=True, idempotency_key="key-5"
+        ),
+    ),
+    "mark as paid": (
+        lambda ours: ours.mark_invoice_paid(
+            "inv1",
+            payment_received_date=date(2026, 1, 31),
+            external_id="wire é",
+            notes="by wire",
+            idempotency_key="key-6",
+        ),
+        lambda orb: orb.invoices.mark_paid(
+            "inv1",
+            payment_received_date=date(2026, 1, 31),
+            external_id="wire é",
+            notes="by wire",
+            idempotency_key="key-6",
+        ),
+    ),
+    "mark as paid on a day": (
+        lambda ours: ours.mark_invoice_paid(
+            "inv1", payment_received_date="2026-01-31", idempotency_key="key-6"
+        ),
+        lambda orb: orb.invoices.mark_paid(
+            "inv1", payment_received_date="2026-01-31", idempotency_key="key-6"
+        ),
+    ),
+    "pay": (
+        lambda ours: ours.pay_invoice("inv1", idempotency_key="key-7"),
+        lambda orb: orb.invoices.pay("inv1", idempotency_key="key-7"),
+    ),
+    "pay with a token": (
+        lambda ours: ours.pay_invoice(
+            "inv1", shared_payment_token_id="token", idempotency_key="key-7"
+        ),
+        lambda orb: orb.invoices.pay(
+            "inv1", shared_payment_token_id="token", idempotency_key="key-7"
+        ),
+    ),
+    "update": (
+        lambda ours: ours.update_invoice(
+            "inv1",
+            {"metadata": {"a": "é", "b": None}, "due_date": "2026-02-01"},
+            idempotency_key="key-8",
+        ),
+        lambda orb: orb.invoices.update(
+            "inv1",
+            metadata={"a": "é", "b": None},
+            due_date=date(2026, 2, 1),
+            idempotency_key="key-8",
+        ),
+    ),
+    "update to nothing": (
+        lambda ours: ours.update_invoice(
+            "inv1", {"metadata": None, "net_terms": 0}, idempotency_key="key-8"
+        ),
+        lambda orb: orb.invoices.update(
+            "inv1", metadata=None, net_terms=0, idempotency_key="key-8"
+        ),
+    ),
+    "regenerate the PDF": (
+        lambda ours: ours.regenerate_invoice_pdf("inv1", idempotency_key="key-9"),
+        lambda orb: orb.invoices.regenerate_invoice_pdf(
+            "inv1", idempotency_key="key-9"
         ),
     ),
     "ping": (lambda ours: ours.ping(), lambda orb: orb.top_level.ping()),
@@ -501,3 +586,36 @@ def test_the_worst_case_counts_every_try_and_pause():
     client = OrbClient("test-key", timeout_seconds=30, retries=2)
 
     assert client.worst_case_seconds == 3 * (5 + 30) + 2 * 60
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.update_invoice("inv1", {}, idempotency_key="key"),
+        lambda client: client.delete_invoice_line_item("inv1", "li1"),
+        lambda client: client.issue_invoice("inv1"),
+    ],
+    ids=["put", "delete", "post without a key"],
+)
+def test_what_no_key_protects_is_sent_once(server, client, call):
+    server.answers = [Answer(b"", status=503)]
+
+    with pytest.raises(OrbServerError):
+        call(client)
+
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "follows_doubt"), [(503, True), (409, True), (429, False)]
+)
+def test_an_error_says_if_an_earlier_try_may_have_been_done(
+    server, client, monkeypatch, status, follows_doubt
+):
+    monkeypatch.setattr("django_orb.transport.time.sleep", lambda seconds: None)
+    server.answers = [Answer(b"", status=status), Answer(b"", status=401)]
+
+    with pytest.raises(OrbAuthenticationError) as caught:
+        client.void_invoice("inv1", idempotency_key="key")
+
+    assert caught.value.follows_doubt is follows_doubt

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from django_orb import clock, mirror, verdicts
+from django_orb import clock, verdicts, writer
 from django_orb.clock import DatabaseClock, Interval
 from django_orb.verdicts import Incoming, Known, Verdict
 
@@ -59,6 +59,7 @@ HISTORIES = {
 
 
 LONG_HISTORIES = {
+    "undone, as pages saw it": History("ABA", is_known=False, pages=2, fetches=1),
     "every event later": History("AB", pages=1, fetches=1, is_every_event_later=True),
     "webhooks, undone": History("ABA", pages=1, hooks=1),
     "three readers of what is unknown": History(
@@ -396,7 +397,7 @@ WRONG_RULES: dict[str, tuple[Callable[[Judge], Judge], History]] = {
 @pytest.mark.parametrize("name", WRONG_RULES)
 def test_wrong_rule_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant, history = WRONG_RULES[name]
-    monkeypatch.setattr(mirror, "judge", mutant(verdicts.judge))
+    monkeypatch.setattr(writer, "judge", mutant(verdicts.judge))
 
     with pytest.raises((Stale, Unsettled)):
         Player(history, "default").play_all()
@@ -406,20 +407,17 @@ def test_wrong_rule_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_forgetting_how_long_a_state_held_is_found_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Seen again in a narrow interval, which then stands for all of the time."""
+    """Seen again, and only the first time stands for all of it."""
 
-    def narrow(
+    def forgetful(
         invoice_id: str, known: Known, one: Incoming, verdict: Verdict, run_id: Any
     ) -> dict[str, Any]:
         row = verdicts.touch(invoice_id, known, one, verdict, run_id)
         if verdict == "same":
-            row["started_at"] = one.interval.started_at
-            row["ended_at"] = one.interval.ended_at
+            row["started_at"], row["ended_at"] = known.started_at, known.ended_at
         return row
 
-    monkeypatch.setattr(mirror, "touch", narrow)
-    # The statement that only moves intervals up would hide it.
-    monkeypatch.setattr(mirror._Page, "_see_again", lambda page, ids: None)
+    monkeypatch.setattr(writer, "touch", forgetful)
 
     with pytest.raises(Stale):
         Player(ABA, "default").play_all()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import connections
 
-from django_orb import operations, services
+from django_orb import operations, readback, recovery, sending, services
 from django_orb.client import OrbClient
 from django_orb.clock import database_now
 from django_orb.exceptions import OrbOutcomeUnknownError, OrbRefusedError
@@ -28,7 +28,7 @@ LINE: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """One try for each request, no waiting."""
-    monkeypatch.setattr(services, "LOOK_AFTER_SECONDS", (0.0,))
+    monkeypatch.setattr(readback, "LOOK_AFTER_SECONDS", (0.0,))
     make = OrbClient.from_settings
     monkeypatch.setattr(OrbClient, "from_settings", lambda **options: make(retries=0))
 
@@ -46,7 +46,7 @@ def expire_leases() -> None:
 
 def recover(using: str) -> list[InvoiceOperation]:
     with OrbClient.from_settings() as client:
-        return operations.recover_operations(client=client, using=using)
+        return list(recovery.recover_operations(client=client, using=using))
 
 
 def added_lines(orb: OrbSandbox, invoice_id: str) -> int:
@@ -125,7 +125,7 @@ def test_process_that_dies_before_noting_the_answer_is_recovered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(operations, "_settle", _die)
+        patch.setattr(sending, "settle", _die)
         with pytest.raises(SystemExit):
             services.create_invoice_line_item(draft, **LINE)
     assert added_lines(orb, draft) == 1
@@ -139,26 +139,6 @@ def test_process_that_dies_before_noting_the_answer_is_recovered(
 
 def _die(*args: Any, **options: Any) -> None:
     raise SystemExit
-
-
-def test_operation_that_outlives_orbs_memory_needs_a_person(
-    any_committed_database: str, orb: OrbSandbox, draft: str
-) -> None:
-    orb.cut_next(1, when="after", route="create_invoice_line_item")
-    with pytest.raises(OrbOutcomeUnknownError):
-        services.create_invoice_line_item(draft, **LINE)
-    expire_leases()
-    two_days_ago = database_now(any_committed_database) - timedelta(hours=48)
-    InvoiceOperation.objects.update(first_sent_at=two_days_ago)
-    orb.clear_requests()
-
-    recover(any_committed_database)
-
-    operation = InvoiceOperation.objects.get()
-    assert operation.state == "needs_attention"
-    assert "Look in Orb" in operation.detail
-    assert not orb.requests
-    assert added_lines(orb, draft) == 1
 
 
 def test_two_clicks_at_once_are_one_line(
@@ -211,6 +191,6 @@ def test_outcome_never_changes_again(
 
     with OrbClient.from_settings() as client:
         orb.fail_next(1, status=400, route="void_invoice")
-        operations.send(operation, client=client, using=any_committed_database)
+        sending.send(operation, client=client, using=any_committed_database)
 
     assert InvoiceOperation.objects.get().state == "succeeded"

@@ -83,3 +83,14 @@ def test_without_werkzeug_it_names_the_pip_command():
     assert result.stderr == (
         'CommandError: The sandbox needs werkzeug: pip install "django-orb[testing]"\n'
     )
+
+
+def test_write_that_does_not_lag_outlives_one_that_did(orb):
+    invoice_id = orb.invoice_ids("draft")[0]
+    orb.lag_reads(1)
+    orb.update_invoice(invoice_id, memo="first")
+    orb.lag_reads(0)
+
+    orb.update_invoice(invoice_id, memo="second")
+
+    assert [orb.invoice(invoice_id)["memo"] for _ in range(3)] == ["second"] * 3

@@ -42,7 +42,7 @@ LINE: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_orb.services.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("django_orb.readback.time.sleep", lambda seconds: None)
 
 
 def test_fetch_mirrors_and_returns_the_stored_invoice(

@@ -30,11 +30,13 @@ ALLOWED = {
     "fields": "exact_json",
     "models": "exact_json exceptions fields",
     # HTTP, which knows no database
-    "transport": "conf exact_json exceptions",
+    "retries": "",
+    "transport": "conf exact_json exceptions retries",
     "raw": "exact_json",
     "pages": "exact_json raw",
     "filters": "exceptions",
-    "client": "conf exceptions filters pages transport",
+    "writes": "exceptions transport",
+    "client": "conf exceptions filters pages transport writes",
     "webhooks": "conf exact_json exceptions",
     # the mirror
     "payloads": "exact_json exceptions fields models raw",
@@ -42,14 +44,13 @@ ALLOWED = {
     "comparison": "payloads",
     "tables": "exact_json",
     "changes": "database models payloads receivers signals tables",
-    "verdicts": "clock exact_json exceptions models payloads raw",
+    "verdicts": "changes clock exact_json exceptions models payloads raw",
     "observations": "clock models tables verdicts",
-    "mirror": (
-        "verdicts changes clock database exceptions models observations payloads tables"
-    ),
+    "writer": "changes clock exceptions models observations payloads tables verdicts",
+    "mirror": "changes database models verdicts writer",
     "pacing": "client clock conf models",
     "account": "client exceptions models pacing tables",
-    "refresh": "client clock exceptions mirror",
+    "refresh": "changes client clock exceptions mirror",
     # what runs over it
     "inbox": "clock database models receivers signals tables webhooks",
     "events": (
@@ -63,21 +64,28 @@ ALLOWED = {
         "changes client clock conf exceptions feed mirror models signals steps windows"
     ),
     "verification": "account client comparison conf exceptions inputs mirror models runs",
-    "operations": "client clock conf exceptions models observations",
+    "sending": "client clock exceptions models",
+    "operations": "client clock conf exceptions models observations sending",
+    "recovery": "client clock conf exceptions models payloads sending",
+    "readback": "changes client clock exceptions mirror models refresh",
+    "deeds": (
+        "account client exceptions inputs mirror models operations payloads readback "
+        "refresh"
+    ),
     "services": (
-        "account changes client clock conf events exceptions inputs mirror models "
-        "operations payloads refresh runs upcoming verification"
+        "account changes client clock conf deeds events exceptions inputs mirror models "
+        "refresh runs upcoming verification"
     ),
     "tasks": (
         "account broker changes client clock conf events exceptions inbox mirror models "
-        "operations runs services windows"
+        "readback recovery runs services windows"
     ),
     # how people and Orb reach it
     "views": "conf events exceptions inbox mirror tasks webhooks",
     "urls": "views",
     "admin": (
-        "conf exact_json exceptions fields inbox inputs mirror models operations "
-        "payloads runs services tasks upcoming"
+        "account conf exact_json exceptions fields inbox inputs mirror models "
+        "operations payloads recovery runs sending services tasks upcoming"
     ),
     "management": (
         "comparison conf exact_json exceptions mirror models payloads runs services "
@@ -86,7 +94,14 @@ ALLOWED = {
     "checks": "conf exceptions",
     "apps": "checks",
 }
-WITHOUT_DATABASE = ["exact_json", "exceptions", "transport", "client", "webhooks"]
+WITHOUT_DATABASE = [
+    "exact_json",
+    "exceptions",
+    "transport",
+    "writes",
+    "client",
+    "webhooks",
+]
 # The one command that runs the sandbox.
 MAY_IMPORT_TESTING = ["management.commands.orb_sandbox"]
 # Django allows some imports only there.

@@ -4,8 +4,10 @@ import random
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from celery.exceptions import OperationalError
 from django.core.management import call_command
 from kombu import Connection
 
-from django_orb import services, tasks
+from django_orb import operations, services, tasks
 from django_orb.clock import database_now
 from django_orb.exceptions import OrbOutcomeUnknownError
 from django_orb.models import Invoice, InvoiceOperation, SyncRun, SyncWindow
+from django_orb.operations import Request
 from django_orb.testing import OrbSandbox
 
 from .test_runs import assert_mirrors
@@ -258,8 +261,7 @@ def test_recover_settles_operations_and_refreshes_their_invoices(
     tasks.recover()
 
     assert InvoiceOperation.objects.get().state == "succeeded"
-    assert sent == [("sync_invoice", (issued,))]
-    tasks.sync_invoice(issued)
+    assert sent == []
     assert Invoice.objects.get().status == "void"
 
 
@@ -380,3 +382,47 @@ class Changes(threading.Thread):
     def stop(self) -> None:
         self._ended.set()
         self.join()
+
+
+@pytest.mark.django_db(databases=["postgresql"], transaction=True)
+def test_queue_outlives_workers_that_are_killed(
+    broker_url: str, orb: OrbSandbox, make_workers: Callable[..., Workers]
+) -> None:
+    """However often, each invoice is voided once, and the mirror shows it."""
+    ids = [orb.add_invoice(days_ago=1)["id"] for _ in range(12)]
+    requests = [Request("void_invoice", one, idempotency_key=one) for one in ids]
+    operations.queue(requests, batch="batch", using="postgresql")
+    orb.latency_ms = 30
+    workers = make_workers(broker_url)
+    for done in (3, 7):
+        workers.start()
+        send(workers, tasks.send_operations)
+        assert wait_for(partial(has_ended, done), seconds=RUN_SECONDS), (
+            workers.log_text()
+        )
+        workers.kill()
+        InvoiceOperation.objects.filter(state="pending").update(
+            lease_expires_at=database_now("postgresql") - timedelta(seconds=1)
+        )
+    workers.start()
+    send(workers, tasks.recover)
+    assert wait_for(partial(has_ended, 12), seconds=RUN_SECONDS), workers.log_text()
+    workers.stop()
+    InvoiceOperation.objects.update(
+        finished_at=database_now("postgresql") - timedelta(minutes=2)
+    )
+    tasks.recover()
+
+    states = InvoiceOperation.objects.values_list("state", flat=True)
+    assert [*states] == ["succeeded"] * 12
+    voids = Counter(
+        event["invoice"]["id"]
+        for event in orb.webhook_events()
+        if event["type"] == "invoice.manually_marked_as_void"
+    )
+    assert {one: voids[one] for one in ids} == dict.fromkeys(ids, 1)
+    assert Invoice.objects.filter(pk__in=ids, status="void").count() == 12
+
+
+def has_ended(count: int) -> bool:
+    return InvoiceOperation.objects.exclude(state="pending").count() >= count

@@ -35,6 +35,7 @@ OPERATION_LOOKS = {
     InvoiceOperation.State.SUCCEEDED.value: Look("good", "✓"),
     InvoiceOperation.State.REFUSED.value: Look("bad", "✕"),
     InvoiceOperation.State.NEEDS_ATTENTION.value: Look("bad", "!"),
+    InvoiceOperation.State.CANCELLED.value: Look("muted", "■"),
 }
 RUN_LOOKS = {
     SyncRun.State.RUNNING.value: Look("info", "…"),

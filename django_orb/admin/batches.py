@@ -13,6 +13,10 @@ from django_orb.operations import new_idempotency_key
 
 # What one request does; each is a call to Orb and a look at the result.
 MAX_INVOICES = 25
+# What one form may queue: Django takes 1,000 fields of a form.
+MAX_QUEUED = 500
+# More than that is not done while somebody waits, but queued.
+HANDFUL = 5
 
 _TOKEN = re.compile(r"[A-Za-z0-9-]{20,64}")
 
@@ -49,6 +53,54 @@ def why_not_void(invoice: Invoice) -> str:
         status.VOID.value: "It is void already.",
     }
     return reasons.get(invoice.status, f"Its status is {invoice.status}.")
+
+
+def why_not_issue(invoice: Invoice) -> str:
+    """Why a draft cannot be issued; "" when it can, as far as the mirror knows."""
+    if reason := _why_not_in(invoice, {Invoice.Status.DRAFT}, "drafts can be issued"):
+        return reason
+    payload = invoice.payload if isinstance(invoice.payload, dict) else {}
+    if payload.get("will_auto_issue"):
+        return "Orb issues it by itself."
+    return ""
+
+
+def why_not_paid(invoice: Invoice) -> str:
+    """Why an invoice cannot be marked as paid; "" when it can."""
+    statuses = {Invoice.Status.ISSUED, Invoice.Status.SYNCED}
+    return _why_not_in(
+        invoice, statuses, "issued and synced invoices can be marked as paid"
+    )
+
+
+def why_not_collect(invoice: Invoice) -> str:
+    """Why an invoice cannot be collected; "" when it can."""
+    return _why_not_in(
+        invoice, {Invoice.Status.ISSUED}, "issued invoices can be collected"
+    )
+
+
+def why_no_pdf(invoice: Invoice) -> str:
+    """Why a PDF cannot be made anew; "" when it can."""
+    if invoice.missing_since is not None:
+        return "Orb no longer knows it."
+    if invoice.status == Invoice.Status.DRAFT:
+        return "It is a draft, and drafts have no PDF."
+    return ""
+
+
+def why_no_edit(invoice: Invoice) -> str:
+    """Why an invoice cannot be edited; "" when it can."""
+    return "Orb no longer knows it." if invoice.missing_since is not None else ""
+
+
+def _why_not_in(invoice: Invoice, statuses: Collection[str], what: str) -> str:
+    if invoice.missing_since is not None:
+        return "Orb no longer knows it."
+    if invoice.status in statuses:
+        return ""
+    label = str(invoice.get_status_display()).lower()
+    return f"Its status is {label}, and only {what}."
 
 
 def why_no_line_item(invoice: Invoice) -> str:
@@ -97,6 +149,11 @@ class FormToken:
         parts = [self.value, self.user_id, self.kind, invoice_id]
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         return f"django-orb-{digest[:40]}"
+
+    @property
+    def batch(self) -> str:
+        """What the operations have in common that this form queues."""
+        return self.key_for("")
 
     def begun(self, invoice_ids: Iterable[str]) -> set[str]:
         """The invoices for which this very form was sent before."""

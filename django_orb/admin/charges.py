@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.contrib import messages
 from django.http import HttpResponse
 from django.template.response import TemplateResponse
 
@@ -14,7 +13,6 @@ from django_orb.models import Invoice, InvoiceOperation
 from .batches import Batch, FormToken, sort_out, why_no_line_item
 from .formats import day, joined, money, quantity, short, to_decimal
 from .forms import LineItemForm
-from .history import operations_of
 from .outcomes import Outcome, attempt_all, attempt_write
 from .pages import Call
 
@@ -48,7 +46,8 @@ def respond(call: Call) -> HttpResponse | None:
     form = LineItemForm(given, currencies=read_currencies(batch))
     if not form.is_bound or not form.is_valid() or "edit" in post:
         return ask(call, batch, token, form)
-    if not call.is_confirmed or tell_of_others(call, batch, token):
+    told = "Meanwhile a line item was added by somebody else"
+    if not call.is_confirmed or call.tells_of_others(batch.chosen, token, KIND, told):
         return confirm(call, batch, token, form)
     call.report(add_all(call, batch, token, form), logged=begun)
     call.report_skipped(batch.skipped)
@@ -115,30 +114,6 @@ def read_previews(batch: Batch, form: LineItemForm | None) -> list[Preview]:
 
 def read_currencies(batch: Batch) -> list[str]:
     return sorted({invoice.currency for invoice in batch.chosen})
-
-
-def tell_of_others(call: Call, batch: Batch, token: FormToken) -> bool:
-    """Warn of lines that others added after this confirmation was shown."""
-    seen = call.request.POST.get("newest_operation", "")
-    if not seen.isdecimal():
-        return False
-    ids = [invoice.pk for invoice in batch.chosen]
-    mine = {token.key_for(invoice_id) for invoice_id in ids}
-    others = [
-        operation
-        for operation in operations_of(ids, recent=True)
-        if operation.pk > int(seen)
-        and operation.kind == KIND
-        and operation.state != InvoiceOperation.State.REFUSED
-        and operation.idempotency_key not in mine
-    ]
-    if others:
-        call.say(
-            messages.WARNING,
-            "Meanwhile a line item was added by somebody else; see below. "
-            "Nothing was sent: confirm once more if yours is still wanted.",
-        )
-    return bool(others)
 
 
 def add_all(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django import forms
@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.text import capfirst
 
 from django_orb.exceptions import OrbInputError
-from django_orb.inputs import line_item_body
+from django_orb.inputs import UNCHANGED, line_item_body, update_body
 
 
 class NumberInput(AdminTextInputWidget):
@@ -77,3 +77,108 @@ class LineItemForm(forms.Form):
         """The keyword arguments of the service."""
         given = self.cleaned_data if values is None else values
         return {name: given[name] for name in self.fields}
+
+
+class PaymentForm(forms.Form):
+    """What `services.mark_invoice_paid` wants to know of a payment."""
+
+    required_css_class = "required"
+
+    payment_received_date = forms.DateField(
+        label="Received on", widget=AdminDateWidget, initial=timezone.localdate
+    )
+    external_id = forms.CharField(
+        required=False,
+        label="Reference",
+        widget=AdminTextInputWidget,
+        help_text="The payment's number in the other system, such as the bank's.",
+    )
+    notes = forms.CharField(
+        required=False, widget=forms.Textarea(attrs={"rows": 3, "class": "orb-text"})
+    )
+
+
+class EditForm(forms.Form):
+    """
+    Metadata as lines of "key = value"; terms and due date while it is a draft.
+
+    What was shown travels along, so that only what was changed here is changed.
+    """
+
+    metadata = forms.CharField(
+        required=False,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 8, "class": "orb-text"}),
+        help_text="One line for each: key = value. A line that is taken away removes "
+        "its key.",
+    )
+    net_terms = forms.IntegerField(
+        required=False,
+        min_value=0,
+        label="Net terms in days",
+        help_text="0 for due on issue. Empty leaves it as it is.",
+    )
+    due_date = forms.DateField(
+        required=False,
+        label="Due date",
+        widget=AdminDateWidget,
+        help_text="A day in the customer's time zone, instead of net terms. Empty "
+        "leaves it as it is.",
+    )
+
+    def __init__(self, data: Any, *, shown: Mapping[str, str], is_draft: bool) -> None:
+        super().__init__(data, initial={"metadata": as_lines(shown)})
+        self.shown = shown
+        if not is_draft:
+            del self.fields["net_terms"], self.fields["due_date"]
+
+    def clean_metadata(self) -> dict[str, str | None]:
+        """What changes: a value of None takes its key away."""
+        given: dict[str, str] = {}
+        for line in self.cleaned_data["metadata"].splitlines():
+            key, equals, value = line.partition("=")
+            key = key.strip()
+            if not line.strip():
+                continue
+            if not equals or not key:
+                raise forms.ValidationError(f"“{line}” is not of the form key = value.")
+            if key in given:
+                raise forms.ValidationError(f"“{key}” is there twice.")
+            given[key] = value.strip()
+        changed = {k: v for k, v in given.items() if self.shown.get(k) != v}
+        removed = [key for key in editable(self.shown) if key not in given]
+        return {**changed, **dict.fromkeys(removed)}
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        if not self.errors:
+            try:
+                self.body = update_body(**self.arguments(values))
+            except OrbInputError as err:
+                field = err.field if err.field in self.fields else None
+                self.add_error(field, capfirst(str(err)))
+        return values
+
+    def arguments(self, values: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The keyword arguments of the service: what changes."""
+        given = self.cleaned_data if values is None else values
+        return {
+            name: UNCHANGED if value in (None, {}) else value
+            for name, value in given.items()
+        }
+
+
+def as_lines(metadata: Mapping[str, str]) -> str:
+    return "\n".join(f"{key} = {value}" for key, value in editable(metadata).items())
+
+
+def editable(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Those that fit on a line; others stay as they are."""
+    return {
+        key: value
+        for key, value in metadata.items()
+        if "=" not in key
+        and key == key.strip()
+        and value == value.strip()
+        and len(f"{key}={value}.".splitlines()) == 1
+    }

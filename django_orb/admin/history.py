@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.utils import timezone
 from django.utils.safestring import SafeString
@@ -14,6 +15,22 @@ from django_orb.models import InvoiceOperation
 from .badges import operation_badge
 from .formats import ago, as_map, as_text, local_moment, money, short, to_decimal
 
+DONE_AND_ASKED = {
+    InvoiceOperation.Kind.VOID.value: ("voided it", "asked to void it"),
+    InvoiceOperation.Kind.ISSUE.value: ("issued it", "asked to issue it"),
+    InvoiceOperation.Kind.MARK_PAID.value: (
+        "marked it as paid",
+        "asked to mark it as paid",
+    ),
+    InvoiceOperation.Kind.PAY.value: (
+        "had its payment collected",
+        "asked to collect its payment",
+    ),
+    InvoiceOperation.Kind.REGENERATE_PDF.value: (
+        "had its PDF made anew",
+        "asked for a new PDF",
+    ),
+}
 RECENT = timedelta(days=1)
 SHOWN = 50
 
@@ -40,8 +57,20 @@ def who(operation: InvoiceOperation) -> str:
     return short(full_name or actor.get_username())
 
 
-def line_in_words(operation: InvoiceOperation, currency: str = "") -> str:
-    body = as_map(operation.body)
+def edited_in_words(body: Any) -> str:
+    """For instance: metadata (po_number), net terms."""
+    given = as_map(body)
+    keys = ", ".join(as_map(given.get("metadata")))
+    words = {
+        "metadata": f"metadata ({short(keys)})" if keys else "metadata",
+        "net_terms": "net terms",
+        "due_date": "due date",
+    }
+    return ", ".join(words[name] for name in words if name in given) or "details"
+
+
+def line_in_words(line: Any, currency: str = "") -> str:
+    body = as_map(line)
     name = as_text(body.get("name")) or f"item {as_text(body.get('item_id'))}"
     return f"“{short(name)}” {money(to_decimal(body.get('amount')), currency)}".strip()
 
@@ -49,11 +78,19 @@ def line_in_words(operation: InvoiceOperation, currency: str = "") -> str:
 def tell(operation: InvoiceOperation, currency: str = "") -> str:
     """For instance: Ada added “Support” 12.00 USD."""
     is_done = operation.state == InvoiceOperation.State.SUCCEEDED
-    if operation.kind == InvoiceOperation.Kind.VOID:
-        return f"{who(operation)} {'voided it' if is_done else 'asked to void it'}"
-    if operation.kind == InvoiceOperation.Kind.CREATE_LINE_ITEM:
+    kind = operation.kind
+    if kind == InvoiceOperation.Kind.CREATE_LINE_ITEM:
         verb = "added" if is_done else "asked to add"
-        return f"{who(operation)} {verb} {line_in_words(operation, currency)}"
+        return f"{who(operation)} {verb} {line_in_words(operation.body, currency)}"
+    if kind == InvoiceOperation.Kind.DELETE_LINE_ITEM:
+        verb = "deleted" if is_done else "asked to delete"
+        line = operation.before or {"item_id": operation.line_item_id}
+        return f"{who(operation)} {verb} {line_in_words(line, currency)}"
+    if kind == InvoiceOperation.Kind.UPDATE:
+        verb = "edited" if is_done else "asked to edit"
+        return f"{who(operation)} {verb} its {edited_in_words(operation.body)}"
+    if kind in DONE_AND_ASKED:
+        return f"{who(operation)} {DONE_AND_ASKED[kind][not is_done]}"
     return f"{who(operation)}: {operation.get_kind_display()}"
 
 

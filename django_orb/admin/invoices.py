@@ -21,9 +21,9 @@ from django.urls import URLPattern, path, reverse
 from django_orb.fields import search_key
 from django_orb.models import Invoice
 
-from . import charges, forecasts, refreshes, voids
+from . import acts, charges, edits, forecasts, procedures, refreshes, removals
 from .badges import invoice_badge, overdue_badge
-from .batches import why_no_line_item, why_not_void
+from .batches import why_no_edit, why_no_line_item
 from .changes import read_chapters
 from .columns import InvoiceColumns
 from .filters import CurrencyFilter, InvoiceDateFilter, MissingFilter, OverdueFilter
@@ -35,6 +35,15 @@ from .readonly import ReadOnlyAdmin, outside_transactions
 from .sheet import read_sheet
 
 Respond = Callable[[Call], "HttpResponse | None"]
+
+# By the name of their page.
+PROCEDURES = {
+    "void": acts.VOID,
+    "issue": acts.ISSUE,
+    "mark_paid": acts.MARK_PAID,
+    "pay": acts.PAY,
+    "regenerate_pdf": acts.REGENERATE_PDF,
+}
 
 # What the list does not show and what may be large.
 HEAVY = ("payload", "memo", "hosted_invoice_url", "invoice_pdf", "rounded_fields")
@@ -72,7 +81,15 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     search_help_text = (
         "The beginning of a number or of your customer's id, or an id of Orb's."
     )
-    actions = ("void_selected", "add_line_item", "refresh_from_orb")
+    actions = (
+        "void_selected",
+        "issue_selected",
+        "mark_selected_paid",
+        "pay_selected",
+        "regenerate_selected_pdfs",
+        "add_line_item",
+        "refresh_from_orb",
+    )
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return InvoiceChangeList
@@ -112,12 +129,16 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
 
     def page_context(self, request: HttpRequest, invoice: Invoice) -> dict[str, Any]:
         """What the invoice's own page shows, and which buttons it has."""
+        views = ("line_item", "delete_line", "edit", "refresh", "upcoming")
         links = {
-            view: invoice_url(self, view, invoice.pk)
-            for view in ("void", "line_item", "refresh", "upcoming")
+            view: invoice_url(self, view, invoice.pk) for view in (*PROCEDURES, *views)
         }
-        may_void = self.has_void_permission(request) and not why_not_void(invoice)
-        may_add = self.has_line_item_permission(request)
+        takes_lines = not why_no_line_item(invoice)
+        may_edit = self.has_edit_permission(request) and not why_no_edit(invoice)
+        may_do = {
+            name: self.may(request, name) and not procedure.why_not(invoice)
+            for name, procedure in PROCEDURES.items()
+        }
         return {
             "title": f"Invoice {short(str(invoice))}",
             "subtitle": None,
@@ -131,8 +152,10 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
             ],
             "chapters": read_chapters(invoice),
             "links": links,
-            "may_void": may_void,
-            "may_add_line_item": may_add and not why_no_line_item(invoice),
+            "may_do": may_do,
+            "may_edit": may_edit,
+            "may_add_line_item": takes_lines and self.has_line_item_permission(request),
+            "may_delete_line": takes_lines and self.has_delete_line_permission(request),
             "may_refresh": self.has_sync_permission(request),
         }
 
@@ -140,6 +163,35 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
 
     def has_void_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_orb.void_invoice")
+
+    def has_issue_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.issue_invoice")
+
+    def has_mark_paid_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.mark_paid_invoice")
+
+    def has_pay_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.pay_invoice")
+
+    def has_regenerate_pdf_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.regenerate_pdf_invoice")
+
+    def has_edit_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.update_invoice")
+
+    def has_delete_line_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.delete_invoicelineitem")
+
+    def may(self, request: HttpRequest, name: str) -> bool:
+        """Whether somebody may do what a page of `PROCEDURES` does."""
+        allowed: dict[str, Callable[[HttpRequest], bool]] = {
+            "void": self.has_void_permission,
+            "issue": self.has_issue_permission,
+            "mark_paid": self.has_mark_paid_permission,
+            "pay": self.has_pay_permission,
+            "regenerate_pdf": self.has_regenerate_pdf_permission,
+        }
+        return allowed[name](request)
 
     def has_line_item_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_orb.create_invoicelineitem")
@@ -151,7 +203,35 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
 
     @admin.action(permissions=["void"], description="Void selected invoices")
     def void_selected(self, request: HttpRequest, queryset: Any) -> Any:
-        return voids.respond(self.call_for(request, queryset, "void_selected"))
+        call = self.call_for(request, queryset, "void_selected")
+        return procedures.respond(call, acts.VOID)
+
+    @admin.action(permissions=["issue"], description="Issue selected drafts")
+    def issue_selected(self, request: HttpRequest, queryset: Any) -> Any:
+        call = self.call_for(request, queryset, "issue_selected")
+        return procedures.respond(call, acts.ISSUE)
+
+    @admin.action(
+        permissions=["mark_paid"], description="Mark selected invoices as paid"
+    )
+    def mark_selected_paid(self, request: HttpRequest, queryset: Any) -> Any:
+        call = self.call_for(request, queryset, "mark_selected_paid")
+        return procedures.respond(call, acts.MARK_PAID)
+
+    @admin.action(
+        permissions=["pay"], description="Collect payment of selected invoices"
+    )
+    def pay_selected(self, request: HttpRequest, queryset: Any) -> Any:
+        call = self.call_for(request, queryset, "pay_selected")
+        return procedures.respond(call, acts.PAY)
+
+    @admin.action(
+        permissions=["regenerate_pdf"],
+        description="Make PDFs of selected invoices anew",
+    )
+    def regenerate_selected_pdfs(self, request: HttpRequest, queryset: Any) -> Any:
+        call = self.call_for(request, queryset, "regenerate_selected_pdfs")
+        return procedures.respond(call, acts.REGENERATE_PDF)
 
     @admin.action(
         permissions=["line_item"], description="Add line item to selected drafts"
@@ -184,31 +264,41 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         opts, wrap = self.opts, self.admin_site.admin_view
         name = f"{opts.app_label}_{opts.model_name}"
-        own = [
-            path("sync/", wrap(self.sync_view), name=f"{name}_sync"),
-            path("<path:object_id>/void/", wrap(self.void_view), name=f"{name}_void"),
-            path(
-                "<path:object_id>/line-item/",
-                wrap(self.line_item_view),
-                name=f"{name}_line_item",
-            ),
-            path(
-                "<path:object_id>/refresh/",
-                wrap(self.refresh_view),
-                name=f"{name}_refresh",
-            ),
-            path(
-                "<path:object_id>/upcoming/",
-                wrap(self.upcoming_view),
-                name=f"{name}_upcoming",
-            ),
-        ]
+        views: dict[str, Callable[..., HttpResponse]] = {
+            "line_item": self.line_item_view,
+            "delete_line": self.delete_line_view,
+            "edit": self.edit_view,
+            "refresh": self.refresh_view,
+            "upcoming": self.upcoming_view,
+        }
+        own = [path("sync/", wrap(self.sync_view), name=f"{name}_sync")]
+        for view, function in views.items():
+            route = f"<path:object_id>/{view.replace('_', '-')}/"
+            own.append(path(route, wrap(function), name=f"{name}_{view}"))
+        for view in PROCEDURES:
+            route = f"<path:object_id>/{view.replace('_', '-')}/"
+            function = wrap(self.procedure_view)
+            own.append(path(route, function, {"name": view}, name=f"{name}_{view}"))
         return own + super().get_urls()
 
     @outside_transactions
-    def void_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        is_allowed = self.has_void_permission(request)
-        return self.act(request, object_id, voids.respond, is_allowed)
+    def procedure_view(
+        self, request: HttpRequest, object_id: str, name: str
+    ) -> HttpResponse:
+        def respond(call: Call) -> HttpResponse | None:
+            return procedures.respond(call, PROCEDURES[name])
+
+        return self.act(request, object_id, respond, self.may(request, name))
+
+    @outside_transactions
+    def edit_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        is_allowed = self.has_edit_permission(request)
+        return self.act(request, object_id, edits.respond, is_allowed)
+
+    @outside_transactions
+    def delete_line_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        is_allowed = self.has_delete_line_permission(request)
+        return self.act(request, object_id, removals.respond, is_allowed)
 
     @outside_transactions
     def line_item_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -36,8 +36,10 @@ class Part:
 
 @dataclass(frozen=True)
 class LineView:
-    """A line as the page shows it; every value is text."""
+    """A line as the page shows it; every other value is text."""
 
+    orb_id: str
+    is_one_off: bool
     name: str
     grouping: str
     period: str
@@ -69,6 +71,8 @@ def read_line(line: Mapping[str, Any], currency: str) -> LineView:
     parts = as_maps(line.get("sub_line_items"))
     start, end = to_moment(line.get("start_date")), to_moment(line.get("end_date"))
     return LineView(
+        orb_id=as_text(line.get("id")),
+        is_one_off=as_map(line.get("price")).get("cadence") == "one_time",
         name=as_text(line.get("name")) or "(without a name)",
         grouping=read_grouping(line.get("grouping")),
         period=joined(" to ", utc_short(start), utc_short(end)),

@@ -1,21 +1,33 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.utils import quote
+from django.contrib.admin.utils import quote, unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from django_orb.models import InvoiceOperation
+from django_orb.models import Invoice, InvoiceOperation
 
+from . import settlements
 from .badges import operation_badge
+from .formats import local_moment, short
 from .history import tell, who
-from .readonly import ReadOnlyAdmin
-from .sheet import pretty
+from .progress import read_progress
+from .readonly import ReadOnlyAdmin, outside_transactions
+from .sheet import Fact, pretty
 
 
 def invoice_link(invoice_id: str) -> SafeString:
@@ -32,17 +44,7 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
     list_select_related = ("actor",)
     search_fields = ("invoice_id",)
     search_help_text = "An invoice's id, or an idempotency key."
-    fields = (
-        ("what", "badge"),
-        ("person", "origin"),
-        "invoice",
-        "detail",
-        ("created_at", "first_sent_at", "finished_at"),
-        ("attempts", "idempotency_key"),
-        "sent",
-        "answered",
-    )
-    readonly_fields = ("what", "badge", "person", "invoice", "sent", "answered")
+    fields = ("kind",)
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str
@@ -56,10 +58,6 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
     def what(self, operation: InvoiceOperation) -> str:
         return tell(operation)
 
-    @admin.display(description="who")
-    def person(self, operation: InvoiceOperation) -> str:
-        return who(operation)
-
     @admin.display(description="outcome", ordering="state")
     def badge(self, operation: InvoiceOperation) -> SafeString:
         return operation_badge(operation)
@@ -68,13 +66,137 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
     def invoice(self, operation: InvoiceOperation) -> SafeString:
         return invoice_link(operation.invoice_id)
 
-    @admin.display(description="what was sent")
-    def sent(self, operation: InvoiceOperation) -> SafeString:
-        return code_block(pretty(operation.body or {}))
+    def has_settle_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.settle_invoiceoperation")
 
-    @admin.display(description="what Orb answered")
-    def answered(self, operation: InvoiceOperation) -> SafeString:
-        return code_block(pretty(operation.result or {}))
+    # Page
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        context.update(self.page_context(request, kwargs["obj"]))
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def page_context(
+        self, request: HttpRequest, operation: InvoiceOperation
+    ) -> dict[str, Any]:
+        needs_person = operation.state == InvoiceOperation.State.NEEDS_ATTENTION
+        invoice = Invoice.objects.filter(pk=operation.invoice_id).first()
+        return {
+            "title": f"{operation.get_kind_display()}: "
+            f"{short(str(invoice or operation.invoice_id))}",
+            "subtitle": None,
+            "operation": operation,
+            "what": tell(operation, invoice.currency if invoice else ""),
+            "state": operation_badge(operation),
+            "invoice": invoice,
+            "facts_by_column": [read_circumstances(operation), read_times(operation)],
+            "sent": pretty(operation.body) if operation.body else "",
+            "before": pretty(operation.before) if operation.before else "",
+            "answered": pretty(operation.result) if operation.result else "",
+            "batch_url": batch_url(self, operation.batch) if operation.batch else "",
+            "needs_person": needs_person,
+            "may_settle": needs_person and self.has_settle_permission(request),
+            "settle_url": operation_url(self, "settle", operation.pk),
+        }
+
+    # What a person does about one that needs one, and about a queue
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap, name = self.admin_site.admin_view, "django_orb_invoiceoperation"
+        own = [
+            path("batch/<str:batch>/", wrap(self.batch_view), name=f"{name}_batch"),
+            path("batch/<str:batch>/stop/", wrap(self.stop_view), name=f"{name}_stop"),
+            path(
+                "<path:object_id>/settle/",
+                wrap(self.settle_view),
+                name=f"{name}_settle",
+            ),
+        ]
+        return own + super().get_urls()
+
+    def batch_view(self, request: HttpRequest, batch: str) -> HttpResponse:
+        """How the operations come along that were queued together."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        progress = read_progress(batch)
+        if not progress.total:
+            raise Http404("There is no such batch.")
+        request.current_app = self.admin_site.name
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "media": self.media,
+            "subtitle": None,
+            "title": progress.title,
+            "progress": progress,
+            "may_stop": progress.waiting and self.has_settle_permission(request),
+            "stop_url": operation_url(self, "stop", batch),
+        }
+        template = "admin/django_orb/invoiceoperation/batch.html"
+        return TemplateResponse(request, template, context)
+
+    @outside_transactions
+    def stop_view(self, request: HttpRequest, batch: str) -> HttpResponse:
+        self.require_settler(request)
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        settlements.stop(self, request, batch)
+        return HttpResponseRedirect(batch_url(self, batch))
+
+    @outside_transactions
+    def settle_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        self.require_settler(request)
+        operation = self.get_object(request, unquote(object_id))
+        if operation is None:
+            raise Http404("There is no such operation.")
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        settlements.settle(self, request, operation)
+        return HttpResponseRedirect(operation_url(self, "change", operation.pk))
+
+    def require_settler(self, request: HttpRequest) -> None:
+        checks: list[Callable[[HttpRequest], bool]] = [
+            self.has_view_permission,
+            self.has_settle_permission,
+        ]
+        if not all(check(request) for check in checks):
+            raise PermissionDenied
+
+
+def batch_url(model_admin: Any, batch: str) -> str:
+    return operation_url(model_admin, "batch", batch)
+
+
+def operation_url(model_admin: Any, view: str, argument: Any) -> str:
+    return reverse(
+        f"admin:django_orb_invoiceoperation_{view}",
+        args=[argument],
+        current_app=model_admin.admin_site.name,
+    )
+
+
+def read_circumstances(operation: InvoiceOperation) -> list[Fact]:
+    return [
+        Fact("Asked by", who(operation)),
+        Fact("From", operation.get_origin_display()),
+        Fact("Sent", times(operation.attempts)),
+        Fact("Idempotency key", operation.idempotency_key),
+    ]
+
+
+def times(count: int) -> str:
+    return {0: "not yet", 1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def read_times(operation: InvoiceOperation) -> list[Fact]:
+    rows = [
+        ("Asked", operation.created_at),
+        ("First sent", operation.first_sent_at),
+        ("Ended", operation.finished_at),
+        ("Shown by Orb", operation.mirrored_at),
+    ]
+    return [Fact(label, local_moment(moment)) for label, moment in rows if moment]
 
 
 def code_block(text: str) -> SafeString:

@@ -25,7 +25,7 @@ from django_orb.exceptions import (
     OrbURLNotFoundError,
 )
 from django_orb.models import Invoice, InvoiceOperation
-from django_orb.operations import in_words
+from django_orb.sending import in_words
 
 # Troubles of one invoice; after any other the next one would fare no better, and
 # cost another time-out.
@@ -72,17 +72,24 @@ def attempt_all(
 
 
 def attempt_write(
-    invoice: Invoice, call: Callable[[], bool], *, key: str, done: str, asked: str
+    invoice: Invoice,
+    call: Callable[[], bool],
+    *,
+    key: str,
+    done: str,
+    asked: str,
+    not_yet: str = "",
 ) -> Outcome:
     """
     Make one call that changes something in Orb, and says if the mirror shows it.
 
-    `done` says what has happened then, `asked` what was wanted, for the history.
+    `done` says what has happened then, `asked` what was wanted, for the history, and
+    `not_yet` what is said instead of `done` where Orb may take its time.
     """
     try:
         is_shown = call()
     except OrbRefusedError as err:
-        text = f"Orb refused: {err.detail}"
+        text = f"Orb refused: {err.detail}{_news(invoice)}"
         return Outcome(invoice, messages.ERROR, text, f"{asked} {text}")
     except OrbOutcomeUnknownError as err:
         return _unknown(invoice, err, asked)
@@ -92,6 +99,8 @@ def attempt_write(
         if _is_done(operation, err):
             return Outcome(invoice, messages.WARNING, f"{done} {NOT_YET}", done)
         return _trouble(invoice, err, "" if operation else NOTHING_SENT)
+    if not_yet and not is_shown:
+        return Outcome(invoice, messages.WARNING, not_yet, asked)
     text = done if is_shown else f"{done} {NOT_YET}"
     return Outcome(invoice, messages.SUCCESS, text, done)
 
@@ -135,6 +144,15 @@ def _explain_input(err: OrbInputError) -> str:
         "This form was sent before, with other values, and its first outcome stands. "
         "Open the form anew to ask for something else."
     )
+
+
+def _news(invoice: Invoice) -> str:
+    """What somebody else did to it meanwhile: a refusal is followed by a look."""
+    stored = Invoice.objects.using(mirror.database_alias()).filter(pk=invoice.pk)
+    now = stored.only("status").first()
+    if now is None or now.status == invoice.status:
+        return ""
+    return f" In Orb it is {str(now.get_status_display()).lower()} by now."
 
 
 def _unknown(invoice: Invoice, err: OrbOutcomeUnknownError, asked: str) -> Outcome:

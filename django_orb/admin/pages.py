@@ -16,7 +16,7 @@ from django.utils.html import format_html
 
 from django_orb.conf import get_settings
 from django_orb.exceptions import OrbConfigurationError
-from django_orb.models import Invoice, SyncRun
+from django_orb.models import Invoice, InvoiceOperation, SyncRun
 
 from .batches import MAX_INVOICES, FormToken, Skipped, new_token, read_token
 from .formats import short
@@ -96,12 +96,34 @@ class Call:
         for one in skipped:
             self.say(messages.WARNING, f"Skipped. {one.reason}", one.invoice)
 
-    def is_too_many(self) -> bool:
-        if len(self.invoices) <= MAX_INVOICES:
+    def is_too_many(self, most: int = MAX_INVOICES) -> bool:
+        if len(self.invoices) <= most:
             return False
-        text = f"Choose {MAX_INVOICES} invoices at most; nothing was done."
+        text = f"Choose {most} invoices at most; nothing was done."
         self.say(messages.ERROR, text)
         return True
+
+    def tells_of_others(
+        self, invoices: Iterable[Invoice], token: FormToken, kind: str, text: str
+    ) -> bool:
+        """Warn of what others asked for after this confirmation was shown."""
+        seen = self.request.POST.get("newest_operation", "")
+        if not seen.isdecimal():
+            return False
+        ids = [invoice.pk for invoice in invoices]
+        mine = {token.key_for(invoice_id) for invoice_id in ids}
+        others = [
+            operation
+            for operation in operations_of(ids, recent=True)
+            if operation.pk > int(seen)
+            and operation.kind == kind
+            and operation.state != InvoiceOperation.State.REFUSED
+            and operation.idempotency_key not in mine
+        ]
+        if others:
+            told = "Nothing was sent: confirm once more if yours is still wanted."
+            self.say(messages.WARNING, f"{text}; see below. {told}")
+        return bool(others)
 
     def recent(self) -> dict[str, Any]:
         """What was done lately to these invoices, for those who decide now."""

@@ -147,6 +147,11 @@ class Invoice(models.Model):
         ordering = ["-invoice_date", "-id"]
         permissions = [
             ("void_invoice", "Can void an issued invoice in Orb"),
+            ("issue_invoice", "Can issue a draft in Orb"),
+            ("mark_paid_invoice", "Can mark an invoice as paid in Orb"),
+            ("pay_invoice", "Can collect the payment of an invoice in Orb"),
+            ("update_invoice", "Can edit metadata and terms of an invoice in Orb"),
+            ("regenerate_pdf_invoice", "Can have an invoice's PDF made anew in Orb"),
             ("sync_invoice", "Can refresh invoices from Orb"),
         ]
         indexes = [
@@ -231,7 +236,8 @@ class InvoiceLineItem(models.Model):
             )
         ]
         permissions = [
-            ("create_invoicelineitem", "Can add a line item to a draft in Orb")
+            ("create_invoicelineitem", "Can add a line item to a draft in Orb"),
+            ("delete_invoicelineitem", "Can delete a line item of a draft in Orb"),
         ]
 
     def __str__(self) -> str:

@@ -23,12 +23,19 @@ class InvoiceOperation(models.Model):
     class Kind(models.TextChoices):
         VOID = "void_invoice", "Void"
         CREATE_LINE_ITEM = "create_invoice_line_item", "Add line item"
+        DELETE_LINE_ITEM = "delete_invoice_line_item", "Delete line item"
+        ISSUE = "issue_invoice", "Issue"
+        MARK_PAID = "mark_invoice_paid", "Mark as paid"
+        PAY = "pay_invoice", "Collect payment"
+        UPDATE = "update_invoice", "Edit"
+        REGENERATE_PDF = "regenerate_invoice_pdf", "Make PDF anew"
 
     class State(models.TextChoices):
         PENDING = "pending", "Pending"
         SUCCEEDED = "succeeded", "Succeeded"
         REFUSED = "refused", "Refused"
         NEEDS_ATTENTION = "needs_attention", "Needs a person"
+        CANCELLED = "cancelled", "Cancelled"
 
     class Origin(models.TextChoices):
         SERVICE = "service", "Code"
@@ -52,21 +59,41 @@ class InvoiceOperation(models.Model):
     origin = models.CharField(
         max_length=16, choices=Origin.choices, default=Origin.SERVICE
     )
+    batch = models.CharField(
+        max_length=64,
+        blank=True,
+        db_index=True,
+        help_text="What those have in common that were queued together.",
+    )
+    before = PayloadField(
+        default=dict,
+        blank=True,
+        help_text="What an edit found, so that it does not undo somebody else's.",
+    )
     created_at = models.DateTimeField()
     first_sent_at = models.DateTimeField(null=True, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveIntegerField(default=0)
     finished_at = models.DateTimeField(null=True, blank=True)
+    mirrored_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="When Orb had shown what was done, and the mirror had it.",
+    )
     detail = models.TextField(blank=True)
     result = PayloadField(default=dict, blank=True)
 
     class Meta:
         default_permissions = ("view",)
+        permissions = [("settle_invoiceoperation", "Can settle operations")]
         ordering = ["-created_at", "-pk"]
         indexes = [
             models.Index(
                 fields=["state", "lease_expires_at"], name="orb_operation_recover"
-            )
+            ),
+            models.Index(
+                fields=["state", "mirrored_at"], name="orb_operation_read_back"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -74,15 +101,66 @@ class InvoiceOperation(models.Model):
 
     def is_shown_in(self, payload: Mapping[str, Any]) -> bool:
         """Whether the invoice, as Orb shows it, has what this operation did."""
-        if self.kind == self.Kind.VOID:
-            return payload.get("status") == Invoice.Status.VOID
-        lines = payload.get("line_items") or []
-        return any(line.get("id") == self.line_item_id for line in lines)
+        kind, status = self.Kind, payload.get("status")
+        if self.kind == kind.VOID:
+            return status == Invoice.Status.VOID
+        if self.kind in (kind.CREATE_LINE_ITEM, kind.DELETE_LINE_ITEM):
+            lines = payload.get("line_items") or []
+            is_there = any(line.get("id") == self.line_item_id for line in lines)
+            return is_there == (self.kind == kind.CREATE_LINE_ITEM)
+        if self.kind == kind.ISSUE:
+            # Orb may have answered before it issued.
+            is_to_come = self.result.get("status") == Invoice.Status.DRAFT
+            return status != Invoice.Status.DRAFT or is_to_come
+        if self.kind == kind.MARK_PAID:
+            return status not in _UNPAID
+        if self.kind == kind.PAY:
+            return self._shows_payment(payload)
+        if self.kind == kind.UPDATE:
+            return self._shows_metadata(payload)
+        return True
+
+    def _shows_payment(self, payload: Mapping[str, Any]) -> bool:
+        """Whether it shows as much as Orb's answer did, which may come before it."""
+        answered, attempts = self.result, payload.get("payment_attempts") or []
+        if len(attempts) < len(answered.get("payment_attempts") or []):
+            return False
+        is_to_come = bool(answered) and answered.get("status") in _UNPAID
+        return is_to_come or payload.get("status") not in _UNPAID
+
+    def _shows_metadata(self, payload: Mapping[str, Any]) -> bool:
+        """Of what can be edited, invoices show the metadata alone for sure."""
+        if "metadata" not in self.body:
+            return True
+        shown, wanted = payload.get("metadata") or {}, self.body["metadata"]
+        if wanted is None:
+            return not shown
+        return all(shown.get(key) == value for key, value in wanted.items())
+
+    @property
+    def subject(self) -> str:
+        """What of an invoice it is about: a later one of the same hides it."""
+        kind = self.Kind
+        if self.kind in (kind.CREATE_LINE_ITEM, kind.DELETE_LINE_ITEM):
+            return f"line {self.line_item_id}"
+        if self.kind in (kind.UPDATE, kind.REGENERATE_PDF):
+            return self.kind
+        return "status"
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether sending it again does nothing twice while Orb knows its key."""
+        return self.kind != self.Kind.UPDATE
 
     @property
     def line_item_id(self) -> str:
-        """Orb's id of the line that was created, once it was."""
+        """Orb's id of the line that was deleted, or created, once it was."""
+        if self.kind == self.Kind.DELETE_LINE_ITEM:
+            return str(self.body.get("line_item_id", ""))
         if self.kind != self.Kind.CREATE_LINE_ITEM:
             return ""
         result: dict[str, Any] = self.result
         return str(result.get("id", ""))
+
+
+_UNPAID = (Invoice.Status.DRAFT, Invoice.Status.ISSUED, Invoice.Status.SYNCED)

@@ -218,6 +218,7 @@ class Account:
         if self.lag:
             self.lagging[row.id] = Lagging(body, self.lag)
         else:
+            self.lagging.pop(row.id, None)
             self._publish(row, body)
         return payload
 

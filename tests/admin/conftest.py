@@ -12,9 +12,16 @@ EVERYTHING = (
     "view_invoice",
     "void_invoice",
     "sync_invoice",
+    "issue_invoice",
+    "mark_paid_invoice",
+    "pay_invoice",
+    "update_invoice",
+    "regenerate_pdf_invoice",
     "create_invoicelineitem",
+    "delete_invoicelineitem",
     "view_invoicelineitem",
     "view_invoiceoperation",
+    "settle_invoiceoperation",
     "view_invoicefailure",
     "view_syncrun",
     "view_invoicechange",
@@ -25,7 +32,7 @@ EVERYTHING = (
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_orb.services.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("django_orb.readback.time.sleep", lambda seconds: None)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from django.contrib.messages import get_messages
 from django.test import Client
 
 LIST = "/admin/django_orb/invoice/"
+OPERATIONS = "/admin/django_orb/invoiceoperation/"
 
 
 def page_of(invoice_id: str, view: str = "change") -> str:

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from django_orb.admin.batches import new_token
-from django_orb.models import InvoiceOperation, SyncRun
-from tests.factories import make_invoice
+from django_orb.admin.invoices import InvoiceAdmin
+from django_orb.models import Invoice, InvoiceOperation, SyncRun
+from tests.factories import make_invoice, operate
+from tests.test_deeds import DEEDS
 
-from .pages import LIST, choose, page_of
+from .pages import LIST, OPERATIONS, choose, page_of
 
 pytestmark = pytest.mark.django_db
 
@@ -26,10 +29,18 @@ LINE = {
 # Action, the page of one invoice that does the same, and the permission for both.
 WAYS = [
     ("void_selected", "void", "void_invoice"),
+    ("issue_selected", "issue", "issue_invoice"),
+    ("mark_selected_paid", "mark-paid", "mark_paid_invoice"),
+    ("pay_selected", "pay", "pay_invoice"),
+    ("regenerate_selected_pdfs", "regenerate-pdf", "regenerate_pdf_invoice"),
     ("add_line_item", "line-item", "create_invoicelineitem"),
     ("refresh_from_orb", "refresh", "sync_invoice"),
+    (None, "edit", "update_invoice"),
+    (None, "delete-line", "delete_invoicelineitem"),
 ]
-ALL = ["void_invoice", "create_invoicelineitem", "sync_invoice"]
+ACTIONS = [way for way in WAYS if way[0]]
+VIEWS = [view for _, view, _ in WAYS]
+ALL = [permission for _, _, permission in WAYS]
 LogIn = Callable[..., Client]
 
 
@@ -38,16 +49,26 @@ def nothing_reaches_orb(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         pytest.fail("Somebody without permission reached a service.")
 
-    for name in ("void_invoice", "create_invoice_line_item", "fetch_invoice"):
+    for name in (*DEEDS, "fetch_invoice"):
         monkeypatch.setattr(f"django_orb.services.{name}", refuse)
     monkeypatch.setattr("django_orb.tasks.sync_invoices", refuse)
     monkeypatch.setattr("django_orb.runs.start_run", refuse)
+    monkeypatch.setattr("django_orb.operations.queue", refuse)
 
 
 def forged(user_id: object) -> dict[str, Any]:
     """Everything a confirmed form could carry."""
     token = new_token(user_id=user_id, kind="any").value
-    return {**LINE, "post": "yes", "token": token, "newest_operation": "0"}
+    return {
+        **LINE,
+        "post": "yes",
+        "token": token,
+        "newest_operation": "0",
+        "line": "liE3rT5yU7iO9pAs",
+        "payment_received_date": "2026-01-31",
+        "metadata": "a = b",
+        "shown": "{}",
+    }
 
 
 def nothing_happened() -> bool:
@@ -58,7 +79,7 @@ def nothing_happened() -> bool:
     )
 
 
-@pytest.mark.parametrize(("action", "view", "permission"), WAYS)
+@pytest.mark.parametrize(("action", "view", "permission"), ACTIONS)
 @pytest.mark.parametrize("confirmed", [False, True])
 def test_an_action_needs_its_own_permission(
     log_in: LogIn, action: str, view: str, permission: str, confirmed: bool
@@ -79,7 +100,7 @@ def test_an_action_needs_its_own_permission(
     assert nothing_happened()
 
 
-@pytest.mark.parametrize(("action", "view", "permission"), WAYS)
+@pytest.mark.parametrize(("action", "view", "permission"), ACTIONS)
 def test_a_page_of_an_action_needs_its_own_permission(
     log_in: LogIn, action: str, view: str, permission: str
 ) -> None:
@@ -104,7 +125,7 @@ def test_an_action_without_the_view_permission_is_not_enough(
     invoice = make_invoice()
 
     assert client.get(LIST).status_code == 403
-    assert client.post(LIST, choose(action, invoice.pk)).status_code == 403
+    assert client.post(LIST, choose(action or "", invoice.pk)).status_code == 403
     assert client.get(page_of(invoice.pk)).status_code == 403
     assert client.get(page_of(invoice.pk, view)).status_code == 403
     assert client.post(page_of(invoice.pk, view), forged(1)).status_code == 403
@@ -112,7 +133,7 @@ def test_an_action_without_the_view_permission_is_not_enough(
 
 
 def test_sync_now_needs_its_own_permission(log_in: LogIn) -> None:
-    client = log_in("view_invoice", "void_invoice", "create_invoicelineitem")
+    client = log_in("view_invoice", *[one for one in ALL if one != "sync_invoice"])
 
     assert "Sync now" not in client.get(LIST).content.decode()
     assert client.get(f"{LIST}sync/").status_code == 403
@@ -131,7 +152,7 @@ def test_reading_anew_takes_a_post(log_in: LogIn, view: str) -> None:
     assert nothing_happened()
 
 
-@pytest.mark.parametrize("view", ["void", "line-item", "refresh"])
+@pytest.mark.parametrize("view", VIEWS)
 def test_strangers_are_sent_to_the_login(client: Client, view: str) -> None:
     invoice = make_invoice()
 
@@ -145,7 +166,7 @@ def test_strangers_are_sent_to_the_login(client: Client, view: str) -> None:
     assert nothing_happened()
 
 
-@pytest.mark.parametrize("view", ["void", "line-item", "refresh"])
+@pytest.mark.parametrize("view", VIEWS)
 def test_a_post_from_another_site_is_refused(log_in: LogIn, view: str) -> None:
     invoice = make_invoice()
     victim = log_in("view_invoice", *ALL)
@@ -169,3 +190,50 @@ def test_each_list_needs_its_own_view_permission(log_in: LogIn, model: str) -> N
     assert allowed.get(url).status_code == 200
     assert allowed.get(f"{url}add/").status_code == 403
     assert log_in(name="nobody").get(url).status_code == 403
+
+
+def test_every_action_and_page_that_writes_is_tried_here() -> None:
+    actions = {action for action, _, _ in WAYS if action}
+    views = {
+        str(pattern.pattern).split("/")[1]
+        for pattern in site.get_model_admin(Invoice).get_urls()
+        if str(pattern.pattern).startswith("<path:object_id>/")
+    }
+
+    assert actions == {*InvoiceAdmin.actions}
+    # Django's own, of which a read-only admin answers what only shows.
+    django = {"", "change", "delete", "history"}
+    assert views == {*VIEWS, "upcoming", *django}
+
+
+@pytest.mark.parametrize("verdict", ["look", "done", "not_done"])
+def test_settling_an_operation_needs_its_own_permission(
+    log_in: LogIn, verdict: str
+) -> None:
+    invoice = make_invoice()
+    operation = operate(invoice, state="needs_attention")
+    url = f"{OPERATIONS}{operation.pk}/"
+    data = {"verdict": verdict}
+
+    viewer = log_in("view_invoice", "view_invoiceoperation", *ALL)
+    assert "It was done" not in viewer.get(f"{url}change/").content.decode()
+    assert viewer.get(f"{url}settle/").status_code == 403
+    assert viewer.post(f"{url}settle/", data).status_code == 403
+    blind = log_in("settle_invoiceoperation", name="blind")
+    assert blind.post(f"{url}settle/", data).status_code == 403
+    operation.refresh_from_db()
+    assert operation.state == "needs_attention"
+
+
+def test_stopping_a_queue_needs_its_own_permission(log_in: LogIn) -> None:
+    operation = operate(make_invoice(), state="pending", batch="batch")
+    url = f"{OPERATIONS}batch/batch/"
+
+    viewer = log_in("view_invoice", "view_invoiceoperation", *ALL)
+    assert "Stop the 1" not in viewer.get(url).content.decode()
+    assert viewer.post(f"{url}stop/").status_code == 403
+    blind = log_in("settle_invoiceoperation", name="blind")
+    assert blind.get(url).status_code == 403
+    assert blind.post(f"{url}stop/").status_code == 403
+    operation.refresh_from_db()
+    assert operation.state == "pending"

@@ -107,6 +107,8 @@ class Command(BaseCommand):
                 signal.signal(number, handler)
         printer.close()
         self.stdout.write(_summary(run))
+        # Where no workers run, nobody else does it.
+        tasks.settle_operations()
         if run.failed:
             raise CommandError(run.error)
 

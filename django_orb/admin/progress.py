@@ -1,0 +1,99 @@
+"""How operations come along that were queued together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from django.utils.safestring import SafeString
+
+from django_orb.models import Invoice, InvoiceOperation
+
+from .badges import operation_badge
+from .formats import money
+
+SHOWN = 500
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation of a batch, as its page shows it."""
+
+    pk: int
+    invoice_id: str
+    number: str
+    customer: str
+    total: str
+    badge: SafeString
+    detail: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    title: str
+    total: int
+    ended: int
+    waiting: int
+    """Those that nobody has begun to send."""
+
+    words: str
+    steps: list[Step]
+
+    @property
+    def is_over(self) -> bool:
+        return self.ended == self.total
+
+
+def read_progress(batch: str) -> Progress:
+    """Two queries, and the oldest first, which is the order of sending."""
+    found = InvoiceOperation.objects.filter(batch=batch).order_by("pk")
+    operations = list(found.defer("result")[:SHOWN]) if batch else []
+    ids = {one.invoice_id for one in operations}
+    invoices = Invoice.objects.only(
+        "invoice_number", "customer_id", "external_customer_id", "total", "currency"
+    ).in_bulk(ids)
+    states = Counter(one.state for one in operations)
+    pending = states[InvoiceOperation.State.PENDING.value]
+    return Progress(
+        title=read_title(operations),
+        total=len(operations),
+        ended=len(operations) - pending,
+        waiting=sum(is_waiting(one) for one in operations),
+        words=read_words(states),
+        steps=[read_step(one, invoices.get(one.invoice_id)) for one in operations],
+    )
+
+
+def read_step(operation: InvoiceOperation, invoice: Invoice | None) -> Step:
+    customer = invoice and (invoice.external_customer_id or invoice.customer_id)
+    return Step(
+        pk=operation.pk,
+        invoice_id=operation.invoice_id,
+        number=str(invoice or operation.invoice_id),
+        customer=customer or "",
+        total=money(invoice.total, invoice.currency) if invoice else "",
+        badge=operation_badge(operation),
+        detail=operation.detail,
+    )
+
+
+def is_waiting(operation: InvoiceOperation) -> bool:
+    is_pending = operation.state == InvoiceOperation.State.PENDING
+    return is_pending and operation.first_sent_at is None
+
+
+def read_title(operations: list[InvoiceOperation]) -> str:
+    if not operations:
+        return ""
+    return f"{operations[0].get_kind_display()}: {len(operations)} invoices"
+
+
+def read_words(states: Counter[str]) -> str:
+    """For instance: 12 succeeded, 1 refused, 7 pending."""
+    labels = dict(InvoiceOperation.State.choices)
+    parts = [
+        f"{states[state]} {str(label).lower()}"
+        for state, label in labels.items()
+        if states[state]
+    ]
+    return ", ".join(parts)

@@ -1,0 +1,80 @@
+"""What a person does about operations that need one, or that should stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest
+
+from django_orb import mirror, operations, recovery
+from django_orb.account import open_account
+from django_orb.exceptions import OrbConfigurationError, OrbError
+from django_orb.models import InvoiceOperation
+
+from .formats import short
+from .outcomes import explain
+
+VERDICTS = {"done": "it was done", "not_done": "it was not done"}
+
+
+def settle(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) -> None:
+    """Look again, or end it by what the person found in Orb."""
+    if operation.state != InvoiceOperation.State.NEEDS_ATTENTION:
+        text = "It needs nobody any more; nothing was changed."
+        model_admin.message_user(request, text, messages.WARNING)
+        return
+    verdict = request.POST.get("verdict", "")
+    if verdict == "look":
+        look(model_admin, request, operation)
+    elif verdict in VERDICTS:
+        close(model_admin, request, operation, verdict)
+
+
+def look(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) -> None:
+    using = mirror.database_alias()
+    try:
+        with open_account(using=using) as client:
+            recovery.look_again(operation, client=client, using=using)
+    except (OrbError, OrbConfigurationError) as err:
+        model_admin.message_user(request, explain(err), messages.ERROR)
+        return
+    is_settled = operation.state == InvoiceOperation.State.SUCCEEDED
+    level = messages.SUCCESS if is_settled else messages.WARNING
+    text = f"Looked in Orb. {operation.detail}"
+    model_admin.message_user(request, text, level)
+    model_admin.log_change(request, operation, text)
+
+
+def close(
+    model_admin: Any, request: HttpRequest, operation: InvoiceOperation, verdict: str
+) -> None:
+    was_done = verdict == "done"
+    text = f"{name_of(request)} looked in Orb: {VERDICTS[verdict]}."
+    using = mirror.database_alias()
+    if recovery.close(operation, was_done=was_done, detail=text, using=using):
+        model_admin.message_user(request, text, messages.SUCCESS)
+        model_admin.log_change(request, operation, text)
+
+
+def stop(model_admin: Any, request: HttpRequest, batch: str) -> None:
+    """Cancel what nobody has begun to send."""
+    using = mirror.database_alias()
+    waiting = InvoiceOperation.objects.filter(
+        batch=batch, state=InvoiceOperation.State.PENDING, first_sent_at=None
+    )
+    stopped = list(waiting)
+    text = f"{name_of(request)} stopped it before it was sent."
+    count = operations.cancel(batch, detail=text, using=using)
+    for operation in stopped:
+        operation.refresh_from_db()
+        if operation.state == InvoiceOperation.State.CANCELLED:
+            model_admin.log_change(request, operation, "Stopped before it was sent.")
+    told = f"{count} were stopped before they were sent."
+    level = messages.SUCCESS if count else messages.WARNING
+    model_admin.message_user(request, told, level)
+
+
+def name_of(request: HttpRequest) -> str:
+    user: Any = request.user
+    return short(user.get_full_name() or user.get_username())

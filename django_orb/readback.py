@@ -1,0 +1,82 @@
+"""Bring what was written to Orb into the mirror, once Orb shows it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+from django.db import models
+
+from . import mirror
+from .changes import Origin
+from .client import OrbClient
+from .clock import clock_of
+from .exceptions import OrbError
+from .models import InvoiceChange, InvoiceOperation
+from .refresh import observe_invoice, store
+
+logger = logging.getLogger(__name__)
+
+# Orb's reads may lag behind its writes: how long to wait before each look.
+LOOK_AFTER_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0)
+# Whoever wrote looks by itself for so long; later nobody looks any more.
+OWN_LOOK = timedelta(minutes=1)
+LAST_LOOK = timedelta(hours=6)
+
+
+def read_back(
+    client: OrbClient,
+    operation: InvoiceOperation,
+    *,
+    using: str,
+    waits: Sequence[float] | None = None,
+) -> bool:
+    """
+    Look at the invoice until it shows the operation; whether it did.
+
+    What happened has happened: trouble here is logged, and left to `recover`.
+    """
+    invoice_id = operation.invoice_id
+    if operation.kind == InvoiceOperation.Kind.REGENERATE_PDF:
+        # A link that differs is no change by itself, but this one is new.
+        mirror.forget([invoice_id], using=using)
+    for seconds in LOOK_AFTER_SECONDS if waits is None else waits:
+        time.sleep(seconds)
+        try:
+            seen = observe_invoice(client, invoice_id, using=using)
+        except OrbError as err:
+            logger.warning("Invoice %s was not read back: %s", invoice_id, err)
+            continue
+        if seen.is_absent:
+            continue
+        if operation.is_shown_in(seen.payload) or _is_hidden(operation, using=using):
+            origin = Origin(InvoiceChange.Origin.OPERATION.value, str(operation.pk))
+            store(client, [seen], using=using, origin=origin)
+            mine = InvoiceOperation.objects.using(using).filter(pk=operation.pk)
+            mine.update(mirrored_at=clock_of(using).latest())
+            return True
+    logger.warning("Orb does not show the change of invoice %s yet.", invoice_id)
+    return False
+
+
+def _is_hidden(operation: InvoiceOperation, *, using: str) -> bool:
+    """Whether a later operation has undone what this one did, so that none shows it."""
+    later = InvoiceOperation.objects.using(using).filter(
+        invoice_id=operation.invoice_id,
+        state=InvoiceOperation.State.SUCCEEDED,
+        pk__gt=operation.pk,
+    )
+    return any(one.subject == operation.subject for one in later)
+
+
+def unmirrored_operations(*, using: str) -> models.QuerySet[InvoiceOperation]:
+    """Those that were done, and that the mirror has not been seen to show."""
+    now = clock_of(using).latest()
+    return InvoiceOperation.objects.using(using).filter(
+        state=InvoiceOperation.State.SUCCEEDED,
+        mirrored_at=None,
+        finished_at__lt=now - OWN_LOOK,
+        finished_at__gt=now - LAST_LOOK,
+    )

@@ -1,0 +1,44 @@
+"""How often and how long after a failure a request is sent again."""
+
+from __future__ import annotations
+
+import random
+
+import requests
+from urllib3.exceptions import InvalidHeader
+from urllib3.util import Retry
+
+MAX_BACKOFF_SECONDS = 8.0
+MAX_RETRY_AFTER_SECONDS = 60.0
+
+
+class RetryPolicy(Retry):
+    """
+    Orb's own SDK waits this long: 0.5 s, doubled each time, less up to a quarter.
+
+    Source: https://github.com/orbcorp/orb-python (`src/orb/_base_client.py`)
+    """
+
+    def get_backoff_time(self) -> float:
+        seconds = min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** len(self.history))
+        return seconds * random.uniform(0.75, 1)  # noqa: S311  no secret
+
+    @classmethod
+    def of(cls, retries: int) -> RetryPolicy:
+        """Retry a request of any method so many times."""
+        return cls(
+            total=retries,
+            allowed_methods=None,
+            status_forcelist=[408, 409, 429, *range(500, 600)],
+        )
+
+
+def retry_after_seconds(response: requests.Response) -> float | None:
+    """How long Orb asks to wait, from a number or an HTTP date."""
+    value = response.headers.get("Retry-After")
+    if value is None:
+        return None
+    try:
+        return float(Retry().parse_retry_after(value))
+    except (InvalidHeader, ValueError, OverflowError):
+        return None

@@ -1,0 +1,219 @@
+"""
+Send what is recorded, once, and record what came of it.
+
+# Note [Once without a key]
+Orb reads idempotency keys on POST only. A DELETE names a line whose id is never
+used again, so sending it again is harmless, and "no such line" then means that it
+is gone. A PUT sent again could undo what somebody else edited meanwhile: before
+it is repeated, the invoice is looked at (`recovery`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import F, Value
+from django.db.models.functions import Coalesce
+
+from .client import OrbClient
+from .clock import clock_of
+from .exceptions import (
+    OrbAPIError,
+    OrbAuthenticationError,
+    OrbBadRequestError,
+    OrbConflictError,
+    OrbConnectionError,
+    OrbError,
+    OrbInputError,
+    OrbNotFoundError,
+    OrbPermissionError,
+    OrbRateLimitError,
+    OrbResponseError,
+    OrbTooLargeError,
+    OrbURLNotFoundError,
+)
+from .models import InvoiceOperation
+
+# At least; always longer than the client's time-outs and retries together.
+LEASE_SECONDS = 300
+# Orb's advice to come back comes without a time.
+BUSY_SECONDS = 60
+# No request takes that long: the key must be in use for something else.
+CONFLICT_HOURS = 1
+
+_STATE = InvoiceOperation.State
+_KIND = InvoiceOperation.Kind
+
+# What Orb says before it looks at the request itself: after an earlier try without
+# an answer these tell nothing about that one.
+_AT_THE_DOOR = (
+    OrbAuthenticationError,
+    OrbPermissionError,
+    OrbURLNotFoundError,
+    OrbTooLargeError,
+    OrbRateLimitError,
+)
+_REFUSALS = (OrbBadRequestError, OrbNotFoundError, OrbInputError)
+
+
+def send(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
+    """Send a recorded operation under its key, and record what Orb answered."""
+    was_sent = operation.first_sent_at is not None
+    if not _begin(operation, client, using=using):
+        return
+    try:
+        answer = _call(operation, client)
+    except _AT_THE_DOOR as err:
+        is_in_doubt = was_sent or getattr(err, "follows_doubt", False)
+        is_busy = isinstance(err, OrbRateLimitError) and bool(operation.batch)
+        if is_busy:
+            _wait(operation, using=using)
+        elif is_in_doubt:
+            note(operation, in_words(err), using=using)
+        else:
+            settle(operation, _STATE.REFUSED, in_words(err), using=using)
+    except _REFUSALS as err:
+        _refuse(operation, err, was_sent=was_sent, client=client, using=using)
+    except OrbConflictError as err:
+        _note_conflict(operation, err, using=using)
+    except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
+        note(operation, in_words(err), using=using)
+    else:
+        settle(operation, _STATE.SUCCEEDED, "", using=using, result=answer)
+
+
+def lease_of(client: OrbClient) -> timedelta:
+    """How long a sender may be silent before somebody else takes over."""
+    return timedelta(seconds=max(LEASE_SECONDS, client.worst_case_seconds + 60))
+
+
+def in_words(err: OrbError) -> str:
+    """What Orb said, for a person: its own detail where it gave one."""
+    if isinstance(err, OrbRateLimitError):
+        return (
+            "Orb is receiving too many requests and did not do it. "
+            "Try again in a minute."
+        )
+    detail = getattr(err, "detail", "") or getattr(err, "title", "")
+    errors = getattr(err, "validation_errors", [])
+    return " ".join([detail, *map(str, errors)]).strip() or str(err)
+
+
+def settle(
+    operation: InvoiceOperation,
+    state: str,
+    detail: str,
+    *,
+    using: str,
+    result: dict[str, Any] | None = None,
+) -> None:
+    _change(
+        operation,
+        using=using,
+        state=state,
+        detail=detail,
+        result=result or {},
+        finished_at=clock_of(using).latest(),
+    )
+
+
+def note(operation: InvoiceOperation, detail: str, *, using: str) -> None:
+    """Leave it pending, with why; `recovery` takes it up again."""
+    _change(operation, using=using, detail=detail)
+
+
+def _begin(operation: InvoiceOperation, client: OrbClient, *, using: str) -> bool:
+    """Note that it is on its way; not if it ended or was cancelled meanwhile."""
+    now = clock_of(using).latest()
+    pending = InvoiceOperation.objects.using(using).filter(
+        pk=operation.pk, state=_STATE.PENDING
+    )
+    begun = pending.update(
+        attempts=F("attempts") + 1,
+        first_sent_at=Coalesce("first_sent_at", Value(now)),
+        lease_expires_at=now + lease_of(client),
+    )
+    operation.refresh_from_db(using=using)
+    return bool(begun)
+
+
+def _call(operation: InvoiceOperation, client: OrbClient) -> dict[str, Any]:
+    invoice_id, body = operation.invoice_id, operation.body
+    key: dict[str, Any] = {"idempotency_key": operation.idempotency_key}
+    if operation.kind == _KIND.CREATE_LINE_ITEM:
+        return client.create_invoice_line_item(invoice_id=invoice_id, **body, **key)
+    if operation.kind == _KIND.DELETE_LINE_ITEM:
+        client.delete_invoice_line_item(invoice_id, operation.line_item_id, **key)
+        return {}
+    if operation.kind == _KIND.UPDATE:
+        return client.update_invoice(invoice_id, body, **key)
+    calls: dict[str, Callable[..., dict[str, Any]]] = {
+        _KIND.ISSUE.value: client.issue_invoice,
+        _KIND.MARK_PAID.value: client.mark_invoice_paid,
+        _KIND.PAY.value: client.pay_invoice,
+        _KIND.REGENERATE_PDF.value: client.regenerate_invoice_pdf,
+        _KIND.VOID.value: client.void_invoice,
+    }
+    return calls[operation.kind](invoice_id, **body, **key)
+
+
+def _refuse(
+    operation: InvoiceOperation,
+    err: OrbError,
+    *,
+    was_sent: bool,
+    client: OrbClient,
+    using: str,
+) -> None:
+    """Orb said no; of a deletion that may mean that it is done."""
+    is_missing = isinstance(err, OrbNotFoundError)
+    if operation.kind != _KIND.DELETE_LINE_ITEM or not (was_sent or is_missing):
+        settle(operation, _STATE.REFUSED, in_words(err), using=using)
+        return
+    try:
+        payload = client.fetch_invoice(operation.invoice_id)
+    except OrbNotFoundError:
+        settle(operation, _STATE.REFUSED, in_words(err), using=using)
+    except OrbError as trouble:
+        note(operation, in_words(trouble), using=using)
+    else:
+        if operation.is_shown_in(payload):
+            detail = "" if was_sent else "The line was gone already."
+            settle(operation, _STATE.SUCCEEDED, detail, using=using)
+        elif is_missing:
+            note(operation, f"{in_words(err)} Yet Orb still shows it.", using=using)
+        else:
+            settle(operation, _STATE.REFUSED, in_words(err), using=using)
+
+
+def _note_conflict(
+    operation: InvoiceOperation, err: OrbConflictError, *, using: str
+) -> None:
+    first: datetime = operation.first_sent_at or clock_of(using).latest()
+    age = clock_of(using).latest() - first
+    if age < timedelta(hours=CONFLICT_HOURS):
+        note(operation, in_words(err), using=using)
+        return
+    detail = (
+        "Orb says that this idempotency key belongs to another request. Look in Orb "
+        f"whether it happened. ({in_words(err)})"
+    )
+    settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
+
+
+def _wait(operation: InvoiceOperation, *, using: str) -> None:
+    """What was queued is not in a hurry, and Orb did not do it."""
+    again = clock_of(using).latest() + timedelta(seconds=BUSY_SECONDS)
+    detail = "Orb is receiving too many requests; it is tried again by itself."
+    _change(operation, using=using, detail=detail, lease_expires_at=again)
+
+
+def _change(operation: InvoiceOperation, *, using: str, **changes: Any) -> None:
+    """Write only while it is pending: an outcome never changes again."""
+    pending = InvoiceOperation.objects.using(using).filter(
+        pk=operation.pk, state=_STATE.PENDING
+    )
+    pending.update(**changes)
+    operation.refresh_from_db(using=using)

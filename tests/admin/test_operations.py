@@ -1,0 +1,153 @@
+"""Operations that need a person, and what a person does about them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+
+from django_orb import services
+from django_orb.models import InvoiceOperation
+from tests.factories import make_invoice, operate
+
+from .pages import OPERATIONS, told
+
+if TYPE_CHECKING:
+    from django_orb.testing import OrbSandbox
+
+pytestmark = pytest.mark.django_db
+
+
+def page_of(operation: InvoiceOperation, view: str = "change") -> str:
+    return f"{OPERATIONS}{operation.pk}/{view}/"
+
+
+@pytest.fixture
+def lost(orb: OrbSandbox) -> InvoiceOperation:
+    """A void of which nobody knows whether it happened."""
+    invoice = services.fetch_invoice(orb.invoice_ids("issued")[0])
+    return operate(
+        invoice,
+        kind="void_invoice",
+        state="needs_attention",
+        body={},
+        finished_at=datetime.now(timezone.utc) - timedelta(hours=1),
+    )
+
+
+def test_one_that_needs_a_person_says_so(
+    finance: Client, lost: InvoiceOperation
+) -> None:
+    text = finance.get(page_of(lost)).text
+
+    assert "Nobody knows whether it happened" in text
+    assert "It was not done" in text
+    lost.state = InvoiceOperation.State.SUCCEEDED
+    lost.save()
+    text = finance.get(page_of(lost)).text
+    assert "Nobody knows" not in text
+    assert "It was not done" not in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state", "words"),
+    [("done", "succeeded", "was done"), ("not_done", "refused", "was not done")],
+)
+def test_a_person_ends_it(
+    finance: Client, lost: InvoiceOperation, verdict: str, state: str, words: str
+) -> None:
+    first = told(finance.post(page_of(lost, "settle"), {"verdict": verdict}))[-1]
+    again = told(finance.post(page_of(lost, "settle"), {"verdict": "done"}))[-1]
+
+    lost.refresh_from_db()
+    assert lost.state == state
+    assert lost.detail == f"finance looked in Orb: it {words}."
+    assert first == f"success: {lost.detail}"
+    assert "needs nobody any more" in again
+    (entry,) = LogEntry.objects.all()
+    assert entry.get_change_message() == lost.detail
+
+
+def test_looking_again_finds_it(
+    orb: OrbSandbox, finance: Client, lost: InvoiceOperation
+) -> None:
+    orb.clear_requests()
+    message = told(finance.post(page_of(lost, "settle"), {"verdict": "look"}))[-1]
+    assert message.startswith("warning: Looked in Orb.")
+    lost.refresh_from_db()
+    assert lost.state == "needs_attention"
+    orb.void(lost.invoice_id)
+
+    message = told(finance.post(page_of(lost, "settle"), {"verdict": "look"}))[-1]
+
+    assert message.startswith("success: Looked in Orb.")
+    lost.refresh_from_db()
+    assert lost.state == "succeeded"
+    assert "void_invoice" not in orb.request_counts()
+
+
+def test_looking_again_without_a_key_is_told(
+    finance: Client, lost: InvoiceOperation, settings: object
+) -> None:
+    settings.DJANGO_ORB = {"API_KEY": ""}  # type: ignore[attr-defined]
+
+    message = told(finance.post(page_of(lost, "settle"), {"verdict": "look"}))[-1]
+
+    assert message.startswith("error: The connection to Orb is not set up")
+    lost.refresh_from_db()
+    assert lost.state == "needs_attention"
+
+
+def test_nothing_else_settles_it(finance: Client, lost: InvoiceOperation) -> None:
+    assert finance.get(page_of(lost, "settle")).status_code == 405
+    finance.post(page_of(lost, "settle"), {"verdict": "whatever"})
+    assert finance.post(f"{OPERATIONS}4711/settle/").status_code == 404
+
+    lost.refresh_from_db()
+    assert lost.state == "needs_attention"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"kind": "issue_invoice"}, "issued it"),
+        ({"kind": "issue_invoice", "state": "refused"}, "asked to issue it"),
+        (
+            {"kind": "update_invoice", "body": {"metadata": None, "net_terms": 1}},
+            "edited its metadata, net terms",
+        ),
+        (
+            {"kind": "update_invoice", "body": {}},
+            "edited its details",
+        ),
+        (
+            {
+                "kind": "delete_invoice_line_item",
+                "before": {"name": "Support", "amount": "12.00"},
+            },
+            "deleted “Support” 12.00",
+        ),
+        (
+            {"kind": "delete_invoice_line_item", "body": {"line_item_id": "li1"}},
+            "deleted “item li1”",
+        ),
+    ],
+)
+def test_operations_are_told_in_words(
+    finance: Client, values: dict[str, object], words: str
+) -> None:
+    operation = operate(make_invoice(), **values)
+
+    assert f"A program {words}" in finance.get(page_of(operation)).text
+
+
+def test_queued_ones_lead_to_their_batch(finance: Client) -> None:
+    operation = operate(make_invoice(), batch="batch")
+
+    text = finance.get(page_of(operation)).text
+
+    assert f"{OPERATIONS}batch/batch/" in text
+    assert "1 of 1 ended" in finance.get(f"{OPERATIONS}batch/batch/").text
