@@ -145,6 +145,25 @@ def test_feed_that_went_quiet_is_not_trusted_to_tell_all(filled: OrbSandbox) -> 
     assert SyncWindow.Kind.LIST in kinds(services.sync_invoices())
 
 
+@pytest.mark.parametrize("has_events", [True, False])
+def test_late_payment_of_an_old_invoice_is_found(
+    any_database: str, orb: OrbSandbox, *, has_events: bool
+) -> None:
+    """By its event, or by the next full run: no list of what is open shows it."""
+    orb.has_webhook_events = has_events
+    old = orb.add_invoice(days_ago=400)["id"]
+    orb.update_invoice(old, status="synced")
+    services.sync_invoices(mode="full")
+    orb.mark_paid(old)
+
+    services.sync_invoices()
+    found = Invoice.objects.get(pk=old).status
+    services.sync_invoices(mode="full")
+
+    assert found == ("paid" if has_events else "synced")
+    assert Invoice.objects.get(pk=old).status == "paid"
+
+
 @pytest.mark.parametrize("fault", ["feature", "gone", "forbidden"])
 def test_account_without_a_list_is_swept_each_time(
     any_database: str,
