@@ -145,12 +145,14 @@ def _verify_timestamp(timestamp: str, now: datetime) -> None:
 
 def _moment(text: object) -> datetime | None:
     """A time of our days; naive is UTC."""
+    if not isinstance(text, str):
+        return None
     try:
-        moment = isoparse(text)  # type: ignore[arg-type]
+        moment = isoparse(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=timezone.utc)
         moment = moment.astimezone(timezone.utc)
-    except (ValueError, TypeError, OverflowError, AttributeError):
+    except (ValueError, OverflowError):
         return None
     return moment if 2000 <= moment.year < 2200 else None
 

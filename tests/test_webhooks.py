@@ -258,7 +258,9 @@ def test_what_names_no_invoice_is_about_none(payload):
     assert (found.invoice_id, found.invoice) == ("", None)
 
 
-@pytest.mark.parametrize("created_at", [None, 7, "", "soon", "0001-01-01", "9999"])
+@pytest.mark.parametrize(
+    "created_at", [None, 7, "", "soon", "0001-01-01", "9999", {"a": 1}, [1, 2, 3, 4]]
+)
 def test_a_creation_that_cannot_be_is_none(created_at):
     assert parse_event(as_bytes(event(created_at=created_at))).created_at is None
 
