@@ -32,6 +32,7 @@ URLS = Map(
         Rule("/faults", methods=["DELETE"], endpoint="clear_faults"),
         Rule("/options", methods=["PUT"], endpoint="set_options"),
         Rule("/clock", methods=["POST"], endpoint="move_clock"),
+        Rule("/endpoints", methods=["POST"], endpoint="add_endpoint"),
         Rule("/requests", methods=["GET"], endpoint="requests"),
         Rule("/requests", methods=["DELETE"], endpoint="clear_requests"),
         Rule("/invoices", methods=["POST"], endpoint="add_invoice"),
@@ -120,6 +121,10 @@ class ControlApp:
         if "advance_seconds" in body:
             self._sandbox.advance(timedelta(seconds=body["advance_seconds"]))
         return {"now": self._sandbox.clock.now().isoformat()}
+
+    def _add_endpoint(self, body: dict[str, Any]) -> Any:
+        self._sandbox.webhooks.deliver_to(**body)
+        return {"delivers_to": body["url"]}
 
     def _requests(self, _: Any) -> Any:
         return [request._asdict() for request in self._sandbox.requests]

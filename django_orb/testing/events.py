@@ -2,14 +2,14 @@
 What happened to invoices, as Orb's webhooks tell it and GET /webhook_events lists it.
 
 Own choices, as the documents are silent: events are kept from the sandbox's start on,
-10,000 at most, newest first; nothing is delivered anywhere.
+10,000 at most, newest first.
 """
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Any
@@ -20,6 +20,58 @@ from .query import Args, Bound, Reader, encode_cursor, within
 
 KEPT = 10_000
 
+# What webhooks in the reduced styles leave out, what they are left with, and what
+# lines looked like before 2025.
+_NOT_STANDARD = {
+    "discount",
+    "discounts",
+    "hidden_line_item_count",
+    "line_items",
+    "maximum",
+    "maximum_amount",
+    "minimum",
+    "minimum_amount",
+    "subtotal",
+}
+_IDENTITY = ("customer", "id", "invoice_number", "status", "subscription")
+_NEW_LINE_KEYS = {
+    "adjusted_subtotal",
+    "adjustments",
+    "credits_applied",
+    "partially_invoiced_amount",
+}
+_OLD_LINE = dict.fromkeys(
+    ("discount", "maximum", "maximum_amount", "minimum", "minimum_amount")
+)
+
+
+def _expanded(invoice: dict[str, Any]) -> dict[str, Any]:
+    return invoice
+
+
+def _standard(invoice: dict[str, Any]) -> dict[str, Any]:
+    return {key: v for key, v in invoice.items() if key not in _NOT_STANDARD}
+
+
+def _identity(invoice: dict[str, Any]) -> dict[str, Any]:
+    return {key: invoice[key] for key in _IDENTITY}
+
+
+def _old(invoice: dict[str, Any]) -> dict[str, Any]:
+    lines = [
+        {**{k: v for k, v in line.items() if k not in _NEW_LINE_KEYS}, **_OLD_LINE}
+        for line in invoice["line_items"]
+    ]
+    return {**invoice, "line_items": lines}
+
+
+STYLES = {
+    "expanded": _expanded,
+    "standard": _standard,
+    "id": _identity,
+    "old": _old,
+}
+
 
 @dataclass(frozen=True)
 class Event:
@@ -29,15 +81,23 @@ class Event:
     type: str
     properties: dict[str, Any]
     body: bytes = field(repr=False)
+    attempts: list[dict[str, Any]] = field(default_factory=list, compare=False)
 
-    def payload(self) -> dict[str, Any]:
+    def payload(self, style: str = "expanded") -> dict[str, Any]:
         """The body of the webhook."""
-        return {
+        payload = {
             **self.summary(),
-            "payload_style": "expanded",
+            "payload_style": "expanded" if style == "expanded" else "standard",
             "properties": self.properties,
-            "invoice": json.loads(self.body),
+            "invoice": STYLES[style](json.loads(self.body)),
         }
+        if style == "old":
+            del payload["payload_style"]
+        return payload
+
+    @property
+    def is_delivered(self) -> bool:
+        return any(attempt["is_success"] for attempt in self.attempts)
 
     def summary(self) -> dict[str, Any]:
         return {"id": self.id, "created_at": shown(self.moment), "type": self.type}
@@ -46,9 +106,9 @@ class Event:
         """A member of the list of events."""
         return {
             **self.summary(),
-            "is_delivered": False,
+            "is_delivered": self.is_delivered,
             "payload": self.payload() if include_payload else self.summary(),
-            "delivery_attempts": [],
+            "delivery_attempts": [*self.attempts],
         }
 
 
@@ -59,6 +119,7 @@ class Events:
         self._seed = seed
         self._serials = count(1)
         self._kept: deque[Event] = deque(maxlen=KEPT)
+        self.listener: Callable[[Event], None] = lambda event: None
 
     def add(
         self, type: str, body: bytes, moment: int, properties: dict[str, Any]
@@ -66,7 +127,9 @@ class Events:
         """Something happened to the invoice whose JSON is `body`."""
         serial = next(self._serials)
         event_id = make_id(self._seed, "event", serial)
-        self._kept.append(Event(serial, event_id, moment, type, properties, body))
+        event = Event(serial, event_id, moment, type, properties, body)
+        self._kept.append(event)
+        self.listener(event)
 
     def newest_first(self) -> Iterator[Event]:
         return reversed(self._kept)
@@ -114,6 +177,6 @@ class EventQuery:
         return (
             (self.before is None or event.serial < self.before)
             and self.type in {None, event.type}
-            and self.delivered is not True
+            and self.delivered in {None, event.is_delivered}
             and within(event.moment, self.created_at)
         )

@@ -14,6 +14,7 @@ from .app import Options, OrbApp
 from .clock import Clock
 from .control import ControlApp, Switch
 from .customer_records import CustomerRecords
+from .deliveries import Deliveries
 from .faults import Fault, Faults
 from .idempotency import IdempotencyKeys
 from .journal import Journal, LoggedRequest
@@ -66,6 +67,8 @@ class OrbSandbox:
         self._faults = Faults()
         self._limits = RateLimits()
         self._journal = Journal()
+        #: Sends what happens to endpoints: `sandbox.webhooks.deliver_to(url, ...)`.
+        self.webhooks = Deliveries(account.events, account.seed)
         self._server: Server | None = None
 
     # Life
@@ -93,6 +96,7 @@ class OrbSandbox:
         self._account.warm()
 
     def stop(self) -> None:
+        self.webhooks.stop()
         if self._server is not None:
             self._server.stop()
             self._server = None
