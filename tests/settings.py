@@ -59,7 +59,7 @@ DJANGO_ORB = {
     "API_KEY": os.environ.get("DJANGO_ORB_TEST_API_KEY", "test-key"),
     "BASE_URL": os.environ.get("DJANGO_ORB_TEST_BASE_URL", "http://127.0.0.1:9/v1"),
     "WEBHOOK_SECRETS": ["test-secret"],
-    "SWEEP_MINUTES": 0,  # every run
+    "SWEEP_MINUTES": int(os.environ.get("DJANGO_ORB_TEST_SWEEP_MINUTES", "0")),
     "READS_PER_SECOND": 2000,
     "WRITES_PER_SECOND": 2000,
     "PAGE_SIZE": int(os.environ.get("DJANGO_ORB_TEST_PAGE_SIZE", "100")),

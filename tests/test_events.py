@@ -24,8 +24,9 @@ from django_orb.signals import webhook_received
 from django_orb.testing import OrbSandbox
 
 from . import databases, payloads
-from .deliveries import event, event_of, now
+from .deliveries import SECRET, event, event_of, now
 from .test_inbox import store
+from .test_runs import assert_mirrors
 
 State = WebhookEvent.State
 INVOICE = payloads.load("invoice_issued")
@@ -339,3 +340,31 @@ def test_what_waits_is_taken_up(any_database: str) -> None:
     events.process_due(using=any_database)
 
     assert WebhookEvent.objects.get().state == State.PROCESSED
+
+
+@pytest.mark.parametrize("style", ["expanded", "standard", "id", "old"])
+def test_what_the_sandbox_delivers_keeps_the_mirror_right(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    settings: Any,
+    live_server: Any,
+    style: str,
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "WEBHOOK_IN_PROCESS": True}
+    services.sync_invoices(mode="full")
+    orb.webhooks.deliver_to(
+        f"{live_server.url}/orb/webhook/",
+        secret=SECRET,
+        duplicates=0.5,
+        shuffle_seconds=0.2,
+        payload_style=style,
+    )
+
+    for invoice_id in orb.invoice_ids("issued")[:3]:
+        orb.void(invoice_id)
+    orb.mark_paid(orb.invoice_ids("issued")[0])
+
+    assert orb.webhooks.wait(30)
+    events.process_due(using=any_committed_database)
+    assert_mirrors(orb)
+    assert set(WebhookEvent.objects.values_list("state", flat=True)) == {"processed"}
