@@ -54,6 +54,7 @@ class Deliveries:
 
     def __init__(self, events: Events, seed: int) -> None:
         events.listener = self._take
+        self._events = events
         self._seed = seed
         self._endpoints: list[Endpoint] = []
         self._serials = count()
@@ -89,6 +90,11 @@ class Deliveries:
             return self._has_changed.wait_for(
                 lambda: not self._waiting and not self._under_way, seconds
             )
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """All that were made, in the form in which the list of events shows them."""
+        kept = self._events.oldest_first()
+        return [attempt for event in kept for attempt in event.attempts]
 
     def stop(self) -> None:
         """Give up what waits, and let what is under way end."""
