@@ -30,7 +30,7 @@ OPEN_SHARE = 0.01
 SAMPLE_SECONDS = 0.2
 #: What a worker imports for its first page counts as its beginning.
 WARM_UP_SECONDS = 5.0
-IDLE_GROWTH_MB = 5.0
+IDLE_GROWTH_MB = 15.0
 #: `open + recent` are listed by pages of 100; the rest is asked for one by one.
 PER_PAGE = 100
 SPARE_REQUESTS = 5
@@ -333,7 +333,9 @@ def incremental(runs: Runs, report: Report) -> None:
 
     runs.sandbox.ask("/options", "PUT", {"has_webhook_events": True})
     WebhookFeed.objects.all().delete()
-    runs.start("incremental")  # reads what the account's making left in the list
+    run = runs.start("incremental")  # reads what the account's making left in the list
+    # As if that had been long ago, and not within what is read again each time.
+    WebhookFeed.objects.update(read_until=run.started_at)
     _, _, changed = incremental_run(runs, report, "events")
     report_requests(runs, report, changed + SPARE_REQUESTS)
 
