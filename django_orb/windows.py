@@ -108,6 +108,8 @@ def work(
         reader = PageReader(client, page_size, executor)
         try:
             window = _begin(window_id, lease, using=using)
+            # In a mirror that was never full, nothing is known to guess by.
+            reader.may_guess = window.run.announces_new
             while True:
                 try:
                     top_up(client)

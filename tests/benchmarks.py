@@ -242,6 +242,10 @@ def clear() -> None:
     from django_orb import models
 
     for model in (
+        models.SyncAbsence,
+        models.SyncWindow,
+        models.SyncRun,
+        models.InvoiceChange,
         models.InvoiceLineItem,
         models.InvoiceObservation,
         models.Invoice,

@@ -30,7 +30,8 @@ OPEN_SHARE = 0.01
 SAMPLE_SECONDS = 0.2
 #: What a worker imports for its first page counts as its beginning.
 WARM_UP_SECONDS = 5.0
-IDLE_GROWTH_MB = 15.0
+#: More than a process takes that has done no page yet.
+IDLE_CPU_SECONDS = 1.5
 #: `open + recent` are listed by pages of 100; the rest is asked for one by one.
 PER_PAGE = 100
 SPARE_REQUESTS = 5
@@ -38,20 +39,18 @@ SPARE_REQUESTS = 5
 
 @dataclass
 class Memory:
-    """The resident memory of processes, in MB, over time."""
+    """The resident memory of processes, in MB, over time, and when each was at work."""
 
     samples: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
+    began: dict[int, float] = field(default_factory=dict)
 
     def sample(self, pids: list[int], moment: float) -> None:
         for pid in pids:
             megabytes = resident_mb(pid)
             if megabytes is not None:
                 self.samples.setdefault(pid, []).append((moment, megabytes))
-
-    def began(self, pid: int) -> float:
-        """When the process got its first work, which made it import what it needs."""
-        idle = self.samples[pid][0][1] + IDLE_GROWTH_MB
-        return next((moment for moment, mb in self.samples[pid] if mb > idle), 0.0)
+                if cpu_seconds(pid) > IDLE_CPU_SECONDS:
+                    self.began.setdefault(pid, moment)
 
     def peak(self, pid: int, begin: float, end: float) -> float:
         found = [mb for moment, mb in self.samples[pid] if begin <= moment <= end]
@@ -88,6 +87,15 @@ def resident_mb(pid: int) -> float | None:
         return None
     private = [line.split() for line in lines if line.startswith("Private_")]
     return sum(int(words[1]) for words in private) / 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of processors so far; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def children_of(pid: int) -> list[int]:
@@ -274,7 +282,7 @@ def full(runs: Runs, report: Report) -> None:
     report.add("requests", str(run.requests))
     tenth = seconds / 10
     for number, pid in enumerate(sorted(runs.memory.samples), start=1):
-        began = max(begin, runs.memory.began(pid))
+        began = runs.memory.began.get(pid, end)
         first = runs.memory.peak(pid, begin, began + max(tenth, WARM_UP_SECONDS))
         last = runs.memory.peak(pid, end - tenth, end)
         report.add(
