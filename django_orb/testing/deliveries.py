@@ -14,6 +14,7 @@ import json
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from heapq import heappop, heappush
@@ -47,6 +48,8 @@ class Endpoint:
             raise ValueError(f"{self.payload_style!r} is not one of {sorted(STYLES)}")
         if not 0 <= self.duplicates <= 1:
             raise ValueError("duplicates is a share, from 0 to 1")
+        if min(self.delay_seconds, self.shuffle_seconds, *self.retry_seconds, 0) < 0:
+            raise ValueError("seconds are not negative")
 
 
 class Deliveries:
@@ -132,10 +135,12 @@ class Deliveries:
             session.trust_env = False
             while (next_one := self._next()) is not None:
                 endpoint, event, attempt = next_one
-                is_success = _send(session, endpoint, event)
+                outcome = _send(session, endpoint, event)
                 with self._has_changed:
+                    number = len(event.attempts) + 1
+                    event.attempts.append({"id": f"{event.id}{number:04}", **outcome})
                     self._under_way -= 1
-                    if not is_success and not self._is_stopped:
+                    if not outcome["is_success"] and not self._is_stopped:
                         self._try_again(endpoint, event, attempt)
                     self._has_changed.notify_all()
 
@@ -153,35 +158,29 @@ class Deliveries:
             return None
 
 
-def _send(session: requests.Session, endpoint: Endpoint, event: Event) -> bool:
-    payload = event.payload(endpoint.payload_style)
+def _send(
+    session: requests.Session, endpoint: Endpoint, event: Event
+) -> dict[str, Any]:
+    """Make an attempt; what came of it, as the list of events shows it."""
     # With spaces after its marks, as Orb writes it.
-    body = json.dumps(payload).encode()
+    body = json.dumps(event.payload(endpoint.payload_style)).encode()
     started = time.monotonic()
     status = None
-    try:
-        response = session.post(
+    with suppress(requests.RequestException):
+        status = session.post(
             endpoint.url,
             data=body,
             headers=_headers(body, endpoint.secret),
             timeout=endpoint.timeout_seconds,
             allow_redirects=False,
-        )
-        status = response.status_code
-    except requests.RequestException:
-        pass
-    is_success = status is not None and 200 <= status < 300
-    event.attempts.append(
-        {
-            "id": f"{event.id}{len(event.attempts) + 1:04}",
-            "endpoint_url": endpoint.url,
-            "is_success": is_success,
-            "response_status_code": status,
-            "elapsed_ms": round((time.monotonic() - started) * 1000),
-            "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
-    )
-    return is_success
+        ).status_code
+    return {
+        "endpoint_url": endpoint.url,
+        "is_success": status is not None and 200 <= status < 300,
+        "response_status_code": status,
+        "elapsed_ms": round((time.monotonic() - started) * 1000),
+        "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
 
 
 def _headers(body: bytes, secret: str) -> dict[str, str]:

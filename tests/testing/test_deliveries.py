@@ -95,6 +95,8 @@ def test_an_answer_that_takes_too_long_is_none(endpoint, deliver):
 def test_duplicates(orb, deliver):
     payloads = deliver(5, duplicates=1.0)
 
+    assert len({attempt["id"] for attempt in orb.webhooks.attempts()}) == 10
+
     assert len(payloads) == 10
     assert sorted(ids(payloads)) == sorted(ids(orb.webhook_events()) * 2)
 
@@ -130,6 +132,8 @@ def test_options_that_make_no_sense_are_refused(orb):
         orb.webhooks.deliver_to("http://x/", secret=SECRET, payload_style="full")
     with pytest.raises(ValueError, match="a share"):
         orb.webhooks.deliver_to("http://x/", secret=SECRET, duplicates=2)
+    with pytest.raises(ValueError, match="not negative"):
+        orb.webhooks.deliver_to("http://x/", secret=SECRET, retry_seconds=[1, -1])
 
 
 def test_from_another_process(orb, endpoint):
