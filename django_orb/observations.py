@@ -3,7 +3,7 @@ The statements about observations that every page needs, in SQL of our own.
 
 A page in which nothing changed costs little else, and the ORM would take longer
 to put these together than the database takes to run them. Their text is the same
-for any page. See `mirror` for what they are for.
+for any page. See `writer` for what they are for.
 """
 
 from __future__ import annotations
