@@ -23,6 +23,7 @@ from django_orb.webhooks import OrbEvent
 from . import databases, deliveries, payloads
 from .deliveries import as_bytes, deliver, event, event_of, headers, post
 from .test_tasks import catch_messages
+from .workers import wait_for
 
 INVOICE = payloads.load("invoice_issued")
 
@@ -240,11 +241,17 @@ def test_silent_broker_holds_a_limited_number_of_threads(
     monkeypatch.setattr(broker, "PAUSE_SECONDS", 0.0)
     hangs = threading.Event()
     ours = broker.Broker()
-    before = threading.active_count()
+    asking: list[threading.Thread] = []
+
+    def hang() -> bool:
+        asking.append(threading.current_thread())
+        return hangs.wait()
+
     try:
         for _ in range(5):
-            assert not ours.ask(hangs.wait)
-        assert threading.active_count() == before + 2
+            assert not ours.ask(hang)
+        assert wait_for(lambda: len(asking) == 2, seconds=10)
+        assert all(thread.is_alive() for thread in asking)
     finally:
         hangs.set()
 
