@@ -13,7 +13,7 @@ from django.db.models import Exists, OuterRef, Q
 from . import feed, mirror
 from .client import OrbClient, next_cursor
 from .clock import Timed, clock_of, timed
-from .exceptions import OrbBadRequestError, OrbError
+from .exceptions import OrbBadRequestError, OrbError, OrbResponseError
 from .mirror import Observation
 from .models import Invoice, InvoiceFailure, SyncRun, SyncWindow
 from .pages import RawPage
@@ -45,9 +45,19 @@ class Step:
     page: RawPage | None = None
 
     def ascertain(self) -> Sequence[Observation]:
-        """What was found for certain, where a page was cut by guess."""
+        """
+        What was found for certain, where a page was cut by guess.
+
+        Raises:
+            OrbResponseError: the page cannot be read after all.
+        """
         if self.page is not None and not self.page.is_certain:
-            self.page.ascertain()
+            try:
+                self.page.ascertain()
+            except ValueError as err:
+                raise OrbResponseError(
+                    f"Orb's answer to GET /invoices cannot be read as JSON: {err}"
+                ) from err
             interval = self.observations[0].interval
             self.observations = mirror.read_page(self.page.invoices, interval)
         return self.observations
@@ -139,10 +149,8 @@ def _read_page(window: SyncWindow, reader: PageReader, using: str) -> Step:
     if following and following == window.cursor:
         return _reopen(window, "Orb repeated a cursor.")
     interval = clock_of(using).interval(answer.started, answer.ended)
-    if is_deadly:
-        page.ascertain()
     seen = mirror.read_page(page.invoices, interval)
-    if is_deadly:
+    if is_deadly:  # single invoices are never guessed
         reason = f"Reading it ended {window.attempts - 1} workers. {window.error}"
         seen = [replace(one, refusal=reason.strip()) for one in seen]
     return Step(

@@ -114,9 +114,9 @@ def work(
                 try:
                     top_up(client)
                     step = take_step(window, reader, client, using)
+                    result = _commit_step(window, step, using=using)
                 except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
                     return Progress(wait_seconds=_defer(window, err, using=using))
-                result = _commit_step(window, step, using=using)
                 reader.may_guess = len(result.unchanged) == len(step.observations)
                 on_step()
                 if window.state == SyncWindow.State.DONE:
