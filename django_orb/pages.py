@@ -67,13 +67,12 @@ def guess_page(body: bytes) -> RawPage:
     """
     Cut a page where its invoices seem to begin, without reading them.
 
-    A guess is right where every text is one that was an invoice's before. With the
-    extra `[fast]` there is no need to guess.
+    A guess is right where every text is one that was an invoice's before.
 
     Raises:
         ValueError: see `split_page`.
     """
-    return (None if HAS_FAST else _guess(body)) or split_page(body)
+    return _guess(body) or split_page(body)
 
 
 def _guess(body: bytes) -> RawPage | None:
@@ -96,20 +95,27 @@ def _guess_list(body: bytes, position: int, end: int) -> list[RawInvoice]:
     if keys is None:
         return []
     opening, following = keys.groups()
-    head = re.compile(re.escape(opening) + rb'([^"\\]*)' + re.escape(following))
     begins: list[int] = []
     ends: list[int] = []
     ids: list[str] = []
-    while position >= 0:
-        here = head.match(body, position, end)
-        start = max(0, position - _BETWEEN_LENGTH)
-        between = _BETWEEN.search(body, start, position) if begins else None
-        if here is not None and (between is not None or not begins):
+    # The second key is much rarer than the first, which prices and items have too.
+    mark = body.find(following, position, end)
+    while mark >= 0:
+        id_begin = body.rfind(b'"', 0, mark) + 1
+        begin, id = id_begin - len(opening), body[id_begin:mark]
+        start = max(0, begin - _BETWEEN_LENGTH)
+        between = _BETWEEN.search(body, start, begin) if begins else None
+        is_first = begin == position
+        if (
+            body.startswith(opening, begin)
+            and b"\\" not in id
+            and (is_first or between)
+        ):
             if between is not None:
                 ends.append(between.start() + 1)
-            begins.append(position)
-            ids.append(here.group(1).decode())
-        position = body.find(opening, position + len(opening), end)
+            begins.append(begin)
+            ids.append(id.decode())
+        mark = body.find(following, mark + len(following), end)
     ends.append(len(body[:end].rstrip()))
     if len(set(ids)) < len(ids):
         return []  # the texts of one could not all be known

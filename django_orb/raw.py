@@ -28,6 +28,8 @@ else:
 # Orb signs these links anew; their query says nothing about the invoice.
 _QUERY = re.compile(rb'\s*:\s*"[^"?]*(\?[^"]*)"')
 _LINKS = (b'"hosted_invoice_url"', b'"invoice_pdf"')
+# What can follow a key of the invoice itself, if no list or object does.
+_OUTERMOST = re.compile(rb"[^{}\[\]]*\}\s*\Z")
 # NUL and halves of surrogate pairs: databases differ in whether they store them.
 _DELICATE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
@@ -127,7 +129,9 @@ def _queries(data: bytes) -> list[tuple[int, int]]:
     found = []
     for link in _LINKS:
         position = data.rfind(link)
-        if position < 0 or data.find(link, 0, position) >= 0:
+        if position < 0:
+            return []
+        if not _OUTERMOST.match(data, position) and data.find(link, 0, position) >= 0:
             return []
         match = _QUERY.match(data, position + len(link))
         if match is not None:

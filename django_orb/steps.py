@@ -18,7 +18,7 @@ from .mirror import Observation
 from .models import Invoice, InvoiceFailure, SyncRun, SyncWindow
 from .pages import RawPage
 from .payloads import parse_datetime
-from .raw import RawInvoice
+from .raw import RawInvoice, Shape
 from .refresh import observe_invoices
 
 FETCHES_PER_STEP = 20
@@ -26,6 +26,8 @@ STEP_SECONDS = 60.0
 # A page that ended so many workers is read invoice by invoice; the invoice that
 # does so by itself is passed over.
 MAX_DEATHS = 3
+
+_DATED = Shape(plain=("invoice_date",))
 
 
 class WindowFailedError(OrbError):
@@ -260,7 +262,7 @@ def _last_date(invoices: Sequence[RawInvoice]) -> datetime | None:
     """The invoice date at the end of a page, where the page has a readable one."""
     for invoice in reversed(invoices):
         try:
-            return parse_datetime(invoice.value["invoice_date"])
+            return parse_datetime(invoice.read_only(_DATED)["invoice_date"])
         except (KeyError, TypeError, ValueError):
             continue
     return None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import F, Q
+from django.db.models import Q
 
 from . import mirror
 from .changes import Origin
@@ -159,24 +159,21 @@ def _commit_step(window: SyncWindow, step: Step, *, using: str) -> WriteResult:
         LeaseLostError: somebody else has the window now; nothing was stored.
     """
     changes: dict[str, Any] = {}
-    counts: dict[str, int] = {}
 
     def move_on(result: WriteResult) -> None:
         moved_on = {**_changes(window, step, result), **_sign_of_life(using)}
+        for name, count in _counts(step, result).items():
+            moved_on[name] = getattr(window, name) + count  # the row's, by its step
+        changes.clear()  # of an attempt that was undone
         changes.update(
             (name, value)
             for name, value in moved_on.items()
             if value != getattr(window, name)
         )
-        counts.update(_counts(step, result))
         mine = SyncWindow.objects.using(using).filter(
             pk=window.pk, lease=window.lease, step=window.step
         )
-        moved = mine.update(
-            **changes,
-            **{name: F(name) + count for name, count in counts.items() if count},
-        )
-        if not moved:
+        if not mine.update(**changes):
             raise LeaseLostError
         _record_absences(window.run, step.absent, using)
 
@@ -190,8 +187,6 @@ def _commit_step(window: SyncWindow, step: Step, *, using: str) -> WriteResult:
     )
     for name, value in changes.items():
         setattr(window, name, value)
-    for name, count in counts.items():
-        setattr(window, name, getattr(window, name) + count)
     return result
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from django.conf import settings as django_settings
 from django.db import connections
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
 
 __all__ = ["celery_app"]  # so that a task sent without care goes to memory://
+
+# No test is about time, and a busy machine is no failure.
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tests")
 
 ALIASES = {"sqlite": "default", "postgresql": "postgresql", "mariadb": "mariadb"}
 

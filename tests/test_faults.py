@@ -316,7 +316,6 @@ def quietly(examples: int) -> Callable[[Test], Test]:
         max_examples=examples,
         derandomize=True,
         database=None,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate],
     )

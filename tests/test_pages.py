@@ -76,9 +76,10 @@ def test_what_is_no_page_is_refused(split: Any, body: bytes) -> None:
         split(body)
 
 
-@pytest.fixture
-def without_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "HAS_FAST", False)
+@pytest.fixture(params=[True, False], ids=["fast", "core"])
+def any_reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the extra [fast], and without."""
+    monkeypatch.setattr(pages, "HAS_FAST", request.param)
 
 
 def page_of(*invoices: Any, **dump: Any) -> bytes:
@@ -91,7 +92,7 @@ def texts(page: RawPage) -> list[tuple[str, bytes]]:
     return [(invoice.id, invoice.data) for invoice in page.invoices]
 
 
-@pytest.mark.usefixtures("without_fast")
+@pytest.mark.usefixtures("any_reader")
 @pytest.mark.parametrize("dump", [{}, {"indent": 2}, {"separators": (",", ":")}])
 def test_guess_finds_the_invoices_of_a_page_like_orbs(dump: dict[str, Any]) -> None:
     invoices = [{**load("invoice_issued"), "id": f"inv{number}"} for number in range(3)]
@@ -108,7 +109,7 @@ def test_guess_finds_the_invoices_of_a_page_like_orbs(dump: dict[str, Any]) -> N
     assert texts(guessed) == texts(pages.split_page(body))
 
 
-@pytest.mark.usefixtures("without_fast")
+@pytest.mark.usefixtures("any_reader")
 @pytest.mark.parametrize(
     "body",
     [
@@ -129,7 +130,7 @@ def test_where_there_is_nothing_to_guess_by_it_is_read(body: bytes) -> None:
     assert texts(page) == texts(pages.split_page(body))
 
 
-@pytest.mark.usefixtures("without_fast")
+@pytest.mark.usefixtures("any_reader")
 def test_what_is_no_text_is_not_guessed_at() -> None:
     body = page_of({"id": "x", "number": 1}).replace(b"x", b"\x80")
 
@@ -137,11 +138,6 @@ def test_what_is_no_text_is_not_guessed_at() -> None:
         guess_page(body)
 
 
-def test_with_fast_nothing_is_guessed() -> None:
-    assert guess_page(page_of(load("invoice_issued"))).is_certain
-
-
-@pytest.mark.usefixtures("without_fast")
 @given(invoices=st.lists(st.dictionaries(st.sampled_from("ab") | st.just("id"), JSON)))
 def test_guess_leaves_nothing_of_the_list_out(invoices: list[Any]) -> None:
     """So where each text is an invoice that was known, there is nothing else."""

@@ -45,5 +45,18 @@ def test_every_other_difference_changes_the_digest(
     assert invoice(**one).digest != invoice(**other).digest
 
 
+@pytest.mark.parametrize("last", ["metadata", "memo", "line_items"])
+def test_links_are_the_invoices_own_wherever_they_stand(last: str) -> None:
+    def digest(signature: int, metadata: dict[str, Any]) -> str:
+        link = f"https://orb.test/i?sig={signature}"
+        whole = load("invoice_issued")
+        whole |= {"metadata": metadata, "invoice_pdf": link}
+        whole[last] = whole.pop(last)
+        return RawInvoice.of(whole).digest
+
+    assert digest(1, {}) == digest(2, {})
+    assert digest(1, {"invoice_pdf": "a?1"}) != digest(1, {"invoice_pdf": "a?2"})
+
+
 def test_value_is_exact() -> None:
     assert RawInvoice(b'{"quantity": 1.10}').value == {"quantity": Decimal("1.1")}

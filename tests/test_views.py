@@ -317,7 +317,6 @@ Test = TypeVar("Test", bound=Callable[..., None])
 def _quietly(examples: int) -> Callable[[Test], Test]:
     decorate: Callable[[Test], Test] = hypothesis_settings(
         max_examples=examples,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )
