@@ -18,6 +18,7 @@ from .bills import item_id
 from .calendars import DAY, month_start
 from .catalog import item_names
 from .clock import Clock
+from .customers import plain_customer
 from .events import Events
 from .ids import digest, letters, make_id
 from .index import Index, position
@@ -71,6 +72,7 @@ class Account:
             "".join(letter for letter in prefix if letter.isalpha())[:6],
         )
         self.customers = {customer.id: customer for customer in seeder.customers}
+        self.let_in_later: dict[str, dict[str, Any]] = {}
         rows = seeder.rows()
         self.index = Index(rows)
         self.events = Events(seed)
@@ -169,6 +171,11 @@ class Account:
     def amount(self, row: Row) -> Decimal:
         # Own choice: the documents do not say which amount the filters mean.
         return self.renderer.bill(row.bill).total if row.total is None else row.total
+
+    def let_in(self, customer_id: str, **facts: Any) -> None:
+        """Know one more customer, by what `plain_customer` takes."""
+        self.customers[customer_id] = plain_customer(customer_id, **facts)
+        self.let_in_later[customer_id] = facts
 
     def upcoming(self, subscription_id: str) -> Payload:
         """

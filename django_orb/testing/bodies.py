@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, tzinfo
 from decimal import Decimal
-from typing import Any
-
-from werkzeug.wrappers import Request
+from typing import TYPE_CHECKING, Any
 
 from .calendars import parse_day, parse_moment
 from .money import decimal
 from .problems import Problem, invalid
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request
 
 MAX_BODY = 1_000_000
 

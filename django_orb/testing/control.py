@@ -35,6 +35,7 @@ URLS = Map(
         Rule("/endpoints", methods=["POST"], endpoint="add_endpoint"),
         Rule("/requests", methods=["GET"], endpoint="requests"),
         Rule("/requests", methods=["DELETE"], endpoint="clear_requests"),
+        Rule("/customers", methods=["POST"], endpoint="add_customer"),
         Rule("/invoices", methods=["POST"], endpoint="add_invoice"),
         Rule("/invoices/<invoice_id>", methods=["PATCH"], endpoint="update_invoice"),
         Rule("/invoices/<invoice_id>", methods=["DELETE"], endpoint="delete_draft"),
@@ -132,6 +133,9 @@ class ControlApp:
     def _clear_requests(self, _: Any) -> Any:
         self._sandbox.clear_requests()
         return []
+
+    def _add_customer(self, body: dict[str, Any]) -> Any:
+        return self._sandbox.add_customer(**body)
 
     def _add_invoice(self, body: dict[str, Any]) -> Any:
         return self._sandbox.add_invoice(**body)

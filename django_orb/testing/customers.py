@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from .catalog import PLAN_WEIGHTS
 from .ids import make_id
+from .lines import Tax
 from .regions import REGIONS, Region
 from .templates import dumps, quoted
 
@@ -111,6 +113,44 @@ class Customer:
     @property
     def currency(self) -> str:
         return self.region.currency
+
+
+def plain_customer(
+    customer_id: str,
+    *,
+    name: str,
+    external_customer_id: str | None,
+    currency: str,
+    time_zone: str,
+    tax_percentage: str,
+    net_terms: int,
+) -> Customer:
+    """Someone without address, subscription or card, for tests to bill."""
+    percentage = Decimal(tax_percentage)
+    taxes = (Tax("Tax", percentage),) if percentage else ()
+    identity = {"id": customer_id, "external_customer_id": external_customer_id}
+    return Customer(
+        id=customer_id,
+        name=name,
+        external_id=external_customer_id,
+        region=Region("", "", currency, time_zone, None, (), (), taxes),
+        plan=None,
+        subscription_id=None,
+        discount="",
+        net_terms=net_terms,
+        collection="manual",
+        late=False,
+        billing_day=1,
+        first_month=1,
+        last_month=1,
+        usage=0,
+        growth=0,
+        minified=dumps(identity),
+        subscription=b"null",
+        address=b"null",
+        tax_id=b"null",
+        metadata=b"{}",
+    )
 
 
 def make_customers(seed: int, count: int, months: int) -> list[Customer]:

@@ -170,7 +170,10 @@ def _send(
         status = session.post(
             endpoint.url,
             data=body,
-            headers=_headers(body, endpoint.secret),
+            headers={
+                "Content-Type": "application/json",
+                **signed_headers(body, endpoint.secret),
+            },
             timeout=endpoint.timeout_seconds,
             allow_redirects=False,
         ).status_code
@@ -183,13 +186,13 @@ def _send(
     }
 
 
-def _headers(body: bytes, secret: str) -> dict[str, str]:
+def signed_headers(body: bytes, secret: str) -> dict[str, str]:
+    """What shows that a body comes from Orb, and when."""
     now = datetime.now(timezone.utc).replace(tzinfo=None)
     timestamp = now.isoformat(timespec="milliseconds")
     message = f"v1:{timestamp}:".encode() + body
     digest = hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
     return {
-        "Content-Type": "application/json",
         "X-Orb-Timestamp": timestamp,
         "X-Orb-Signature": f"v1={digest}",
     }

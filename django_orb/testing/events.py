@@ -125,11 +125,17 @@ class Events:
         self, type: str, body: bytes, moment: int, properties: dict[str, Any]
     ) -> None:
         """Something happened to the invoice whose JSON is `body`."""
-        serial = next(self._serials)
-        event_id = make_id(self._seed, "event", serial)
-        event = Event(serial, event_id, moment, type, properties, body)
+        event = self.made_up(type, body, moment, properties)
         self._kept.append(event)
         self.listener(event)
+
+    def made_up(
+        self, type: str, body: bytes, moment: int, properties: dict[str, Any]
+    ) -> Event:
+        """One that is sent by hand: the list does not show it."""
+        serial = next(self._serials)
+        event_id = make_id(self._seed, "event", serial)
+        return Event(serial, event_id, moment, type, properties, body)
 
     def newest_first(self) -> Iterator[Event]:
         return reversed(self._kept)

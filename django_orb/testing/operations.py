@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from decimal import Decimal
 
 from . import lifecycle
 from .account import Account, Payload
 from .bills import BillKey, item_id
 from .bodies import reading
-from .calendars import DAY, parsed
+from .calendars import parsed
 from .customers import Customer
 from .invoice_bodies import DraftChange, NewInvoice, metadata_change
 from .new_line import NewLine, parse_line_item
@@ -30,7 +29,7 @@ class Operations:
         invoice_id, new = parse_line_item(fields)
         with self._account.opened():
             row, payload = self._demand(invoice_id, "draft", to="get another line item")
-            line = self._line(new, row)
+            line = self.line(new, row)
             self._edit(row, payload, {"line_items": [*payload["line_items"], line]})
             return line
 
@@ -51,7 +50,7 @@ class Operations:
         edited = lifecycle.with_totals(payload | changes)
         return self._account.write(row, edited, "edited", previous_attributes=previous)
 
-    def _line(self, new: NewLine, row: Row) -> Payload:
+    def line(self, new: NewLine, row: Row) -> Payload:
         account = self._account
         item = self._item(new)
         return new.payload(row.customer, item, account.new_id("line"), account.moment())
@@ -171,8 +170,8 @@ class Operations:
             new = NewInvoice(body, account)
             if body.errors:
                 return {}
-            row = self._blank(new.customer, new.date)
-            lines = [self._line(line, row) for line in new.lines]
+            row = self.blank(new.customer, new.date)
+            lines = [self.line(line, row) for line in new.lines]
             payload = account.read(row) | new.changes | {"line_items": lines}
             account.terms[row.id] = new.terms
             return self._begin(row, lifecycle.with_totals(payload))
@@ -220,52 +219,7 @@ class Operations:
         with self._account.opened():
             self._account.remove(self._account.row(invoice_id))
 
-    def add(
-        self,
-        *,
-        status: str,
-        customer_id: str | None,
-        amount: str,
-        name: str,
-        days_ago: float,
-        changes: Payload,
-    ) -> Payload:
-        """A one-off with a single line, brought to a status by the usual steps."""
-        account = self._account
-        with account.opened():
-            row = self._blank(
-                self._customer(customer_id), account.moment() - int(days_ago * DAY)
-            )
-            today = account.clock.now().date()
-            new = NewLine(Decimal(amount), Decimal(1), today, today, name)
-            payload = account.read(row) | {"line_items": [self._line(new, row)]}
-            payload = lifecycle.with_totals(payload)
-            row.become(payload, dumps(payload))
-            account.add(row)
-            self._bring_to(status, row.id)
-            return self.update_anyhow(row.id, changes) if changes else self._now(row)
-
-    def _now(self, row: Row) -> Payload:
-        return self._account.current(row)
-
-    def _bring_to(self, status: str, invoice_id: str) -> None:
-        if status == "draft":
-            return
-        issued = self.issue_anyway(invoice_id)
-        if issued["status"] == "paid":
-            return
-        steps = {"paid": self.mark_paid_today, "synced": self.sync, "void": self.void}
-        if status in steps:
-            steps[status](invoice_id)
-
-    def _customer(self, customer_id: str | None) -> Customer:
-        customers = self._account.customers
-        customer_id = customer_id or next(iter(customers), "")
-        if customer_id not in customers:
-            raise unknown("Customer", customer_id)
-        return customers[customer_id]
-
-    def _blank(self, customer: Customer, date: int) -> Row:
+    def blank(self, customer: Customer, date: int) -> Row:
         return Row(
             id=self._account.new_id("invoice"),
             number=self._account.new_number(),

@@ -11,16 +11,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 from dateutil.relativedelta import relativedelta
-from werkzeug.datastructures import MultiDict
 
 from .calendars import parse_day, parse_moment
 from .money import decimal
 from .problems import Problem, invalid
 from .rows import STATUSES, Row
 
-Args = MultiDict[str, str]
+if TYPE_CHECKING:
+    from werkzeug.datastructures import MultiDict
+
+    Args = MultiDict[str, str]
+else:
+    Args = Any  # what builds payloads needs no werkzeug
+
 Bound = tuple[str, float]
 
 DEFAULT_LIMIT = 20

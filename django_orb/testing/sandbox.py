@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,24 +10,26 @@ from types import TracebackType
 from typing import Any
 
 from .account import Account
+from .additions import Additions
 from .app import Options, OrbApp
 from .clock import Clock
 from .control import ControlApp, Switch
 from .customer_records import CustomerRecords
 from .deliveries import Deliveries
-from .faults import Fault, Faults
+from .faults import Faults
 from .idempotency import IdempotencyKeys
 from .journal import Journal, LoggedRequest
 from .limits import RateLimits
+from .misbehaviour import Misbehaviour
 from .operations import Operations
-from .routes import ROUTES, Routes
+from .routes import Routes
 from .rows import STATUSES
 from .server import Server
 from .snapshots import dump, load
 from .templates import dumps
 
 
-class OrbSandbox:
+class OrbSandbox(Misbehaviour):
     """
     An Orb with a made-up account, on loopback.
 
@@ -61,6 +63,7 @@ class OrbSandbox:
     def _set_up(self, account: Account) -> None:
         self._account = account
         self._operations = Operations(account)
+        self._additions = Additions(account, self._operations)
         self._customers = CustomerRecords(account)
         self._routes = Routes(account, self._operations, self._customers)
         self._keys = IdempotencyKeys(account.clock)
@@ -223,31 +226,51 @@ class OrbSandbox:
         """Set fields of the payload to anything, whatever Orb's rules say."""
         return self._operations.update_anyhow(invoice_id, changes)
 
+    def add_customer(
+        self, external_customer_id: str | None = None, **facts: Any
+    ) -> dict[str, Any]:
+        """
+        A customer without address or card; `facts` as in Orb, with these defaults:
+        name="Customer", currency="USD", time_zone="UTC", tax_percentage="0",
+        net_terms=30.
+        """
+        customer_id = self._additions.add_customer(external_customer_id, **facts)
+        return self.customer(customer_id)
+
     def add_invoice(
         self,
         *,
         status: str = "issued",
         customer_id: str | None = None,
+        external_customer_id: str | None = None,
         amount: str = "100.00",
         name: str = "Consulting",
+        lines: Sequence[Mapping[str, Any]] | None = None,
         days_ago: float = 0,
         **changes: Any,
     ) -> dict[str, Any]:
         """
-        A new one-off invoice with one line, dated `days_ago` (negative: ahead).
+        A new one-off invoice, dated `days_ago` (negative: ahead).
 
-        `changes` are set on its payload at last, as by `update_invoice`.
+        It is for the customer of that id; one with a new `external_customer_id` is
+        added. `lines` have a name, an amount (the line's total), and may have a
+        quantity, start_date and end_date; without any there is one of `amount` and
+        `name`. `changes` are set on its payload at last, as by `update_invoice`.
         """
-        if status not in STATUSES:
-            raise ValueError(f"{status!r} is not one of {STATUSES}")
-        return self._operations.add(
+        return self._additions.add_invoice(
             status=status,
             customer_id=customer_id,
+            external_customer_id=external_customer_id,
             amount=amount,
             name=name,
+            lines=lines,
             days_ago=days_ago,
-            changes=changes,
+            **changes,
         )
+
+    def add_line(self, invoice_id: str, **line: Any) -> dict[str, Any]:
+        """One more line, as in `add_invoice`; the invoice's sums follow."""
+        return self._additions.add_line(invoice_id, **line)
 
     def set_balance(self, customer_id: str, amount: str) -> None:
         """What the customer has to their credit; it is used up at the next issue."""
@@ -262,6 +285,20 @@ class OrbSandbox:
         with self._account.opened():
             return [e.payload() for e in self._account.events.oldest_first()]
 
+    def webhook_payload(
+        self,
+        type: str,
+        invoice_id: str,
+        payload_style: str = "expanded",
+        **properties: Any,
+    ) -> dict[str, Any]:
+        """A webhook of now about an invoice, whether or not Orb would send one."""
+        body = dumps(self.invoice(invoice_id))
+        events, moment = self._account.events, self._account.moment()
+        with self._account.opened():
+            event = events.made_up(type, body, moment, properties)
+        return event.payload(payload_style)
+
     @property
     def has_webhook_events(self) -> bool:
         """Whether GET /webhook_events is there, or a feature the account lacks."""
@@ -270,120 +307,6 @@ class OrbSandbox:
     @has_webhook_events.setter
     def has_webhook_events(self, wanted: bool) -> None:
         self._routes.has_webhook_events = wanted
-
-    # Misbehaviour
-
-    def fail_next(
-        self,
-        count: int = 1,
-        *,
-        route: str | None = None,
-        status: int = 500,
-        headers: Mapping[str, str] | None = None,
-        html: bool = False,
-        when: str = "before",
-        skip: int = 0,
-    ) -> None:
-        """
-        Answer the next requests with an error, without (or "after") executing them.
-
-        `html` answers as a proxy before Orb would; `skip` lets that many pass first.
-        """
-        fault = Fault("fail", count, route, skip, when, status, headers or {}, html)
-        self._add_fault(fault)
-
-    def cut_next(
-        self,
-        count: int = 1,
-        *,
-        when: str = "before",
-        route: str | None = None,
-        skip: int = 0,
-    ) -> None:
-        """
-        Cut the connection: "before" the request is executed, "after" that without
-        an answer, or "during" the answer's body.
-        """
-        self._add_fault(Fault("cut", count, route, skip, when))
-
-    def delay_next(
-        self, count: int, seconds: float, *, route: str | None = None, skip: int = 0
-    ) -> None:
-        """Wait before executing; meanwhile an idempotency key is in flight."""
-        self._add_fault(Fault("delay", count, route, skip, seconds=seconds))
-
-    def slow_next(
-        self, count: int, seconds: float, *, route: str | None = None, skip: int = 0
-    ) -> None:
-        """Send the answer in pieces that take this long altogether."""
-        self._add_fault(Fault("slow", count, route, skip, seconds=seconds))
-
-    def repeat_next(self, count: int = 1, *, skip: int = 0) -> None:
-        """Give the cursor that a list was asked with as its next one, again."""
-        self._add_fault(Fault("repeat", count, "list_invoices", skip))
-
-    def then(
-        self,
-        action: Callable[[], object],
-        *,
-        count: int = 1,
-        route: str | None = "list_invoices",
-        skip: int = 0,
-    ) -> None:
-        """
-        Call `action` after each of the next successful answers, before the next.
-
-        So an account changes between two pages: `orb.then(lambda: orb.void(some_id))`.
-        """
-        self._add_fault(Fault("then", count, route, skip, action=action))
-
-    def shift_pages(self, count: int = 1, *, skip: int = 0) -> None:
-        """After each of the next lists, a newer invoice moves all others down by one."""
-        self.then(lambda: self.add_invoice(days_ago=-400), count=count, skip=skip)
-
-    def _add_fault(self, fault: Fault) -> None:
-        if fault.route is not None and fault.route not in ROUTES:
-            raise ValueError(f"{fault.route!r} is not one of {sorted(ROUTES)}")
-        self._faults.add(fault)
-
-    def clear_faults(self) -> None:
-        self._faults.clear()
-
-    @property
-    def waiting_faults(self) -> int:
-        """How many are still to happen: 0 when all that was asked for has."""
-        return self._faults.waiting()
-
-    def lag_reads(self, count: int) -> None:
-        """After each write from now on, show the next `count` reads the state before."""
-        self._account.lag = count
-
-    @property
-    def sign_links(self) -> bool:
-        """Whether hosted_invoice_url and invoice_pdf differ on every read."""
-        return self._account.renderer.signs_links
-
-    @sign_links.setter
-    def sign_links(self, wanted: bool) -> None:
-        self._account.renderer.signs_links = wanted
-
-    @property
-    def latency_ms(self) -> float:
-        """How long every request waits before it is looked at."""
-        return self._options.latency_ms
-
-    @latency_ms.setter
-    def latency_ms(self, milliseconds: float) -> None:
-        self._options.latency_ms = milliseconds
-
-    @property
-    def rate_limits(self) -> str | None:
-        """Whose budget requests have: "live", "test", "trial", or None for all."""
-        return self._limits.mode
-
-    @rate_limits.setter
-    def rate_limits(self, mode: str | None) -> None:
-        self._limits.mode = mode
 
     # What was asked
 

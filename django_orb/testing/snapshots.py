@@ -32,6 +32,7 @@ def dump(account: Account) -> dict[str, Any]:
             "numbers": account.numbers,
             "serial": account.serial,
             "lag": account.lag,
+            "customers": account.let_in_later,
             "balances": {k: str(v) for k, v in account.balances.items()},
             "adjustments": account.adjustments,
             "terms": {k: [t.net_terms, t.due] for k, t in account.terms.items()},
@@ -82,6 +83,8 @@ def load(dumped: dict[str, Any]) -> Account:
     started = datetime.fromisoformat(dumped["started"]).astimezone(timezone.utc)
     account = Account(dumped["invoices"], dumped["seed"], clock, started)
     with account.lock:
+        for customer_id, facts in dumped["customers"].items():
+            account.let_in(customer_id, **facts)
         _restore_invoices(account, dumped)
         _restore_rest(account, dumped)
     return account

@@ -114,9 +114,16 @@ def test_a_deleted_draft_is_not_issued(orb):
     assert draft not in orb.invoice_ids()
 
 
-def test_nobody_to_bill():
-    with OrbSandbox(invoices=0) as orb, pytest.raises(Exception, match="Customer"):
-        orb.add_invoice()
+def test_an_empty_account_gets_somebody_to_bill():
+    with OrbSandbox(invoices=0) as orb:
+        first, second = orb.add_invoice(), orb.add_invoice()
+        assert first["customer"] == second["customer"]
+        assert orb.customer_ids() == [first["customer"]["id"]]
+
+
+def test_nobody_of_that_id_to_bill(orb):
+    with pytest.raises(Exception, match="Customer"):
+        orb.add_invoice(customer_id="nobody")
 
 
 def test_an_unknown_name():

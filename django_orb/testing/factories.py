@@ -1,0 +1,83 @@
+"""Invoices as rows of the mirror, without a sync."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from django_orb import mirror
+from django_orb.changes import Origin
+from django_orb.clock import clock_of
+from django_orb.mirror import Observation
+from django_orb.models import Invoice, InvoiceChange, InvoiceLineItem
+
+from .account import Account
+from .additions import Additions
+from .clock import Clock
+from .operations import Operations
+
+if TYPE_CHECKING:
+    from .sandbox import OrbSandbox
+
+# What a factory makes has always been there: nobody is told.
+_ORIGIN = Origin(InvoiceChange.Origin.FETCH.value, tells_new=False)
+
+
+class InvoiceFactory:
+    """
+    Makes invoices that add up, and brings them into the mirror.
+
+        make_invoice = InvoiceFactory()
+        invoice = make_invoice(status="paid", external_customer_id="crm-17")
+
+    Takes what `OrbSandbox.add_invoice` takes: `status`, `amount` and `name`, or
+    `lines`, `days_ago`, a customer, and anything of the payload to set at last. With
+    a sandbox they are in its account too, so that they can be fetched, voided and
+    synced. Without one, they are the same each time for the same `seed`.
+    """
+
+    def __init__(self, orb: OrbSandbox | None = None, *, seed: int = 1) -> None:
+        self._orb = orb or _account_of_nobody(seed)
+
+    def payload(self, **facts: Any) -> dict[str, Any]:
+        """The JSON that Orb would answer, as a dict; the mirror is left alone."""
+        return self._orb.add_invoice(**facts)
+
+    def __call__(self, **facts: Any) -> Invoice:
+        """A stored invoice, of any status."""
+        return _mirrored(self.payload(**facts))
+
+    def line_item(
+        self, invoice: Invoice | str | None = None, **facts: Any
+    ) -> InvoiceLineItem:
+        """
+        One more line of an invoice that this factory made, or of a new draft.
+
+        `facts` are name, amount (the line's total), quantity, start_date and
+        end_date. The invoice's sums follow, in the mirror; read it anew.
+        """
+        if invoice is None:
+            invoice = self.payload(status="draft", lines=[])["id"]
+        invoice_id = invoice if isinstance(invoice, str) else invoice.pk
+        line = self._orb.add_line(invoice_id, **facts)
+        stored = _mirrored(self._orb.invoice(invoice_id))
+        return stored.line_items.get(orb_id=line["id"])
+
+
+def _account_of_nobody(seed: int) -> Additions:
+    clock = Clock()
+    account = Account(0, seed, clock, clock.now())
+    return Additions(account, Operations(account))
+
+
+def _mirrored(payload: dict[str, Any]) -> Invoice:
+    """Written over whatever is there of this invoice."""
+    using = mirror.database_alias()
+    invoice_id, now = payload["id"], time.monotonic()
+    known = mirror.versions([invoice_id], using=using).get(invoice_id)
+    interval = clock_of(using).interval(now, now)
+    seen = Observation(invoice_id, payload, interval, supersedes=known)
+    result = mirror.write([seen], using=using, origin=_ORIGIN)
+    for reason in result.failed.values():
+        raise ValueError(f"The mirror takes no such invoice: {reason}")
+    return Invoice.objects.get(pk=invoice_id)
