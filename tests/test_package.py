@@ -242,6 +242,24 @@ def test_the_example_of_asking_orb_runs(orb, capsys):
 
 
 def test_the_example_of_the_sandbox_runs(capsys):
-    exec(python_block("OrbSandbox"), {})
+    exec(python_block("with OrbSandbox("), {})
 
     assert "'issued': " in capsys.readouterr().out
+
+
+def test_the_example_of_a_test_is_one_that_runs():
+    code = ROOT / "example_project" / "example" / "tests" / "test_billing.py"
+
+    assert code.read_text() in section("Testing your project")
+
+
+def test_the_fixtures_of_the_readme_are_those_of_the_plugin():
+    module = ast.parse((ROOT / "django_orb/testing/plugin.py").read_text())
+    fixtures = {
+        node.name
+        for node in module.body
+        if isinstance(node, ast.FunctionDef) and node.decorator_list
+    }
+    table = tables(section("Testing your project"))[0]
+
+    assert {cells[0] for cells in first_cells(table)} == fixtures

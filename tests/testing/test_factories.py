@@ -79,7 +79,8 @@ def test_a_line_item_alone_is_on_a_draft():
 
     assert line.invoice.status == "draft"
     assert line.invoice.line_items.get() == line
-    assert line.start_date and line.start_date.date() == date(2026, 1, 1)
+    assert line.start_date is not None
+    assert line.start_date.date() == date(2026, 1, 1)
 
 
 @pytest.mark.django_db

@@ -7,7 +7,7 @@ import pytest
 
 from django_orb.testing import OrbSandbox
 
-from .conftest import NOW, Api
+from .conftest import NOW
 from .exact import assert_exact, assert_sums
 from .test_operations import add_line, kind
 
@@ -415,55 +415,3 @@ def test_summaries(account):
     assert [summary.id for summary in summaries] == account.invoice_ids("paid")
     for summary in summaries:
         assert_exact(summary)
-
-
-def test_everything_asynchronously(orb):
-    async def run():
-        async with orb_sdk.AsyncOrb(
-            api_key=orb.api_key,
-            base_url=orb.base_url,
-            max_retries=0,
-            _strict_response_validation=True,
-        ) as sdk:
-            listed = [i async for i in sdk.invoices.list(status=["draft", "issued"])]
-            subscription_id = orb.subscription_ids(with_upcoming=True)[0]
-            upcoming = await sdk.invoices.fetch_upcoming(
-                subscription_id=subscription_id
-            )
-            issued = await sdk.invoices.fetch(orb.invoice_ids("issued")[0])
-            line = await sdk.invoice_line_items.create(
-                invoice_id=orb.invoice_ids("draft")[0],
-                amount="1.00",
-                quantity=1,
-                start_date=date(2026, 1, 1),
-                end_date=date(2026, 1, 31),
-                name="Support",
-            )
-            voided = await sdk.invoices.void(issued.id)
-            return [*listed, upcoming, issued, line, voided]
-
-    import asyncio
-
-    for answer in asyncio.run(run()):
-        assert_exact(answer)
-
-
-# The calling style of the first SDK: no idempotency key, bare repeated status, 201
-
-
-def test_the_older_style(orb):
-    with Api(orb) as api:
-        listed = api.get("/invoices?status=issued&status=draft").json()["data"]
-        assert {invoice["status"] for invoice in listed} == {"issued", "draft"}
-        body = {
-            "invoice_id": orb.invoice_ids("draft")[0],
-            "name": "Support",
-            "quantity": 1.5,
-            "amount": "12.00",
-            "start_date": "2026-01-01",
-            "end_date": "2026-01-31",
-        }
-        assert api.post("/invoice_line_items", json=body).status_code == 201
-        voided = api.post(f"/invoices/{orb.invoice_ids('issued')[0]}/void")
-        assert voided.status_code == 201
-        assert "Idempotency-Key" not in voided.headers
