@@ -19,6 +19,7 @@ from .conf import (
     get_settings,
     is_loopback,
 )
+from .customers import host_function
 from .exceptions import OrbConfigurationError
 
 
@@ -72,7 +73,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 @register("django_orb")
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """E001 to E004, W002 and W007: `settings.DJANGO_ORB`."""
+    """E001 to E004, W002, W007 and E008: `settings.DJANGO_ORB`."""
     try:
         conf = get_settings()
     except OrbConfigurationError as err:
@@ -83,6 +84,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         *_check_base_url(conf),
         *_check_webhook_secrets(conf),
         *_check_values(conf),
+        *_check_host_functions(),
     ]
 
 
@@ -154,6 +156,17 @@ def _has_endpoint() -> bool:
     except (NoReverseMatch, ImproperlyConfigured):
         return False
     return True
+
+
+def _check_host_functions() -> list[CheckMessage]:
+    messages: list[CheckMessage] = []
+    for name in ("CUSTOMER_LABELS", "CUSTOMER_SEARCH"):
+        try:
+            host_function(name)
+        except ImproperlyConfigured as err:
+            hint = "Give the dotted path of a function, or leave it out."
+            messages.append(Error(str(err), hint=hint, id="django_orb.E008"))
+    return messages
 
 
 def _check_values(conf: OrbSettings) -> list[CheckMessage]:

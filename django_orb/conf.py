@@ -66,6 +66,15 @@ class OrbSettings:
     CELERY_QUEUE: str | None = None
     """The queue of our tasks; None leaves it to the project's own routing."""
 
+    CUSTOMER_LABELS: str | None = None
+    """Dotted path to a function that the admin calls once a page with a list of
+    `(customer_id, external_customer_id)`; it returns a dict from either id to a name,
+    or to a name and the URL of your page about the customer."""
+
+    CUSTOMER_SEARCH: str | None = None
+    """Dotted path to a function that the admin's search calls with what was typed; it
+    returns ids of customers, Orb's or yours, 500 at most."""
+
 
 def get_settings() -> OrbSettings:
     """

@@ -155,7 +155,14 @@ def test_w007_is_silent_with_a_secret_in_the_environment(ids, monkeypatch):
 def test_e004_has_a_rule_for_every_setting():
     names = {field.name for field in fields(OrbSettings)}
 
-    assert {*_RULES, "API_KEY", "BASE_URL", "WEBHOOK_SECRETS"} == names
+    own = {
+        "API_KEY",
+        "BASE_URL",
+        "WEBHOOK_SECRETS",
+        "CUSTOMER_LABELS",
+        "CUSTOMER_SEARCH",
+    }
+    assert {*_RULES, *own} == names
 
 
 def test_an_error_stops_the_commands(settings):

@@ -182,8 +182,8 @@ def test_the_readme_names_only_tasks_that_exist():
 def test_the_readme_links_to_what_exists():
     targets = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
     anchors = {
-        heading.lower().replace(" ", "-")
-        for heading in re.findall(r"^## (.+)$", README, re.MULTILINE)
+        heading.lower().replace(" ", "-").replace("'", "")
+        for heading in re.findall(r"^###? (.+)$", README, re.MULTILINE)
     }
 
     for target in targets:

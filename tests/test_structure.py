@@ -41,6 +41,7 @@ ALLOWED = {
     # the mirror
     "payloads": "exact_json exceptions fields models raw",
     "upcoming": "exceptions models payloads",
+    "customers": "conf models",
     "comparison": "payloads",
     "tables": "exact_json",
     "changes": "database models payloads receivers signals tables",
@@ -84,14 +85,14 @@ ALLOWED = {
     "views": "conf events exceptions inbox mirror tasks webhooks",
     "urls": "views",
     "admin": (
-        "account conf exact_json exceptions fields inbox inputs mirror models "
+        "account conf customers exact_json exceptions fields inbox inputs mirror models "
         "operations payloads recovery runs sending services tasks upcoming"
     ),
     "management": (
         "comparison conf exact_json exceptions mirror models payloads runs services "
         "tasks verification webhooks"
     ),
-    "checks": "conf exceptions",
+    "checks": "conf customers exceptions",
     "apps": "checks",
 }
 WITHOUT_DATABASE = [

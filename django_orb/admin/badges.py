@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from django.utils.html import format_html
@@ -55,6 +56,7 @@ EVENT_LOOKS = {
 UNKNOWN = Look("warn", "?")
 
 
+@lru_cache(maxsize=256)
 def badge(look: Look, label: str) -> SafeString:
     return format_html(
         '<span class="orb-badge orb-{}"><span aria-hidden="true">{}</span> {}</span>',

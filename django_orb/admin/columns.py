@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from django_orb.customers import label_of
 from django_orb.models import Invoice
 
 from .badges import invoice_badge, missing_badge, overdue_badge
@@ -24,14 +25,15 @@ class InvoiceColumns:
 
     @admin.display(description="customer", ordering="external_customer_key")
     def customer(self, invoice: Invoice) -> SafeString:
-        name = invoice.external_customer_id or invoice.customer_id
-        return format_html(
+        name, url = label_of(invoice)
+        shown = format_html(
             '<span class="orb-clip" title="{}">{}</span>',
-            name[:TOOLTIP_CHARACTERS],
+            (invoice.external_customer_id or invoice.customer_id)[:TOOLTIP_CHARACTERS],
             short(name),
         )
+        return format_html('<a href="{}">{}</a>', url, shown) if url else shown
 
-    @admin.display(description="status", ordering="status")
+    @admin.display(description="status")
     def state(self, invoice: Invoice) -> SafeString:
         if invoice.missing_since is None:
             return invoice_badge(invoice)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime, timezone
+import re
+from calendar import monthrange
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db import connections
+from django.db.models import Max, Min, QuerySet
 from django.http import HttpRequest
+from django.utils import dateformat
 
+from django_orb import mirror
 from django_orb.models import Invoice, InvoiceLineItem
 
 Invoices = QuerySet[Invoice, Invoice]
@@ -21,11 +26,34 @@ class CurrencyFilter(admin.SimpleListFilter):
     parameter_name = "currency"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        found = Invoice.objects.order_by().values_list("currency", flat=True)
-        return [(currency, currency) for currency in sorted(set(found.distinct()))]
+        return [(currency, currency) for currency in read_currencies()]
 
     def queryset(self, request: HttpRequest, queryset: Invoices) -> Invoices:
         return queryset.filter(currency=self.value()) if self.value() else queryset
+
+
+def read_currencies() -> list[str]:
+    """
+    All that there are, from one to the next in the index.
+
+    `SELECT DISTINCT` would look at every invoice.
+    """
+    connection = connections[mirror.database_alias()]
+    table = connection.ops.quote_name(Invoice._meta.db_table)
+    with connection.cursor() as cursor:
+        cursor.execute(_CURRENCIES.format(table=table))
+        return [currency for (currency,) in cursor.fetchall()]
+
+
+_CURRENCIES = """
+    WITH RECURSIVE known (currency) AS (
+        SELECT MIN(currency) FROM {table}
+        UNION ALL
+        SELECT (SELECT MIN(currency) FROM {table} WHERE currency > known.currency)
+        FROM known WHERE known.currency IS NOT NULL
+    )
+    SELECT currency FROM known WHERE currency IS NOT NULL
+"""
 
 
 class YesNoFilter(admin.SimpleListFilter):
@@ -62,42 +90,121 @@ class MissingFilter(YesNoFilter):
         return queryset
 
 
-def _month(now: datetime, offset: int) -> datetime:
-    months = now.year * 12 + now.month - 1 + offset
-    return datetime(months // 12, months % 12 + 1, 1, tzinfo=timezone.utc)
-
-
-def _year(now: datetime, offset: int) -> datetime:
-    return datetime(now.year + offset, 1, 1, tzinfo=timezone.utc)
-
-
-Bounds = Callable[[datetime], tuple[datetime, datetime | None]]
+Span = tuple[datetime, "datetime | None"]
+_SPANS = {
+    "this_month": "This month",
+    "last_month": "Last month",
+    "this_year": "This year",
+    "last_year": "Last year",
+    "future": "In the future",
+}
+_DATED = re.compile(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?")
 
 
 class InvoiceDateFilter(admin.SimpleListFilter):
-    """Fixed spans, because `date_hierarchy` reads every row to offer its own."""
+    """
+    Fixed spans, and years, their months and their days.
+
+    As `date_hierarchy`, which would look at every row for what it offers.
+    """
 
     title = "date (UTC)"
     parameter_name = "dated"
 
-    spans: dict[str, tuple[str, Bounds]] = {
-        "this_month": ("This month", lambda now: (_month(now, 0), _month(now, 1))),
-        "last_month": ("Last month", lambda now: (_month(now, -1), _month(now, 0))),
-        "this_year": ("This year", lambda now: (_year(now, 0), _year(now, 1))),
-        "last_year": ("Last year", lambda now: (_year(now, -1), _year(now, 0))),
-        "future": ("In the future", lambda now: (now, None)),
-    }
-
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, title) for name, (title, _) in self.spans.items()]
+        return list(_SPANS.items())
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        yield from super().choices(changelist)
+        chosen = self.value() or ""
+        for value in [*_above(chosen), *self._below(chosen)]:
+            yield {
+                "selected": value == chosen,
+                "query_string": changelist.get_query_string(
+                    {self.parameter_name: value}
+                ),
+                "display": _name_of(value),
+            }
+
+    def _below(self, chosen: str) -> list[str]:
+        """What a click leads to next: years, or the months or days of the chosen."""
+        span = _span_of(chosen)
+        if span is None:
+            ends = Invoice.objects.aggregate(
+                first=Min("invoice_date"), last=Max("invoice_date")
+            )
+            if ends["first"] is None:
+                return []
+            years = range(_utc(ends["first"]).year, _utc(ends["last"]).year + 1)
+            return [f"{year:04}" for year in reversed(years)]
+        if len(chosen) == len("2026"):
+            return [f"{chosen}-{month:02}" for month in range(1, 13)]
+        if len(chosen) == len("2026-01"):
+            days = monthrange(span[0].year, span[0].month)[1]
+            return [f"{chosen}-{day:02}" for day in range(1, days + 1)]
+        return []
 
     def queryset(self, request: HttpRequest, queryset: Invoices) -> Invoices:
-        span = self.spans.get(self.value() or "")
+        chosen = self.value() or ""
+        span = _named_span(chosen, datetime.now(timezone.utc)) or _span_of(chosen)
         if span is None:
             return queryset
-        start, end = span[1](datetime.now(timezone.utc))
+        start, end = span
         queryset = queryset.filter(invoice_date__gte=start)
         return queryset.filter(invoice_date__lt=end) if end else queryset
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(timezone.utc)
+
+
+def _month(year: int, month: int) -> datetime:
+    """The beginning of a month; months are counted on beyond December."""
+    months = year * 12 + month - 1
+    return datetime(months // 12, months % 12 + 1, 1, tzinfo=timezone.utc)
+
+
+def _named_span(name: str, now: datetime) -> Span | None:
+    year, month = now.year, now.month
+    spans: dict[str, Span] = {
+        "this_month": (_month(year, month), _month(year, month + 1)),
+        "last_month": (_month(year, month - 1), _month(year, month)),
+        "this_year": (_month(year, 1), _month(year + 1, 1)),
+        "last_year": (_month(year - 1, 1), _month(year, 1)),
+        "future": (now, None),
+    }
+    return spans.get(name)
+
+
+def _span_of(value: str) -> Span | None:
+    """From when to when "2026", "2026-01" or "2026-01-31" is; None if it is none."""
+    match = _DATED.fullmatch(value)
+    if match is None:
+        return None
+    year, month, day = (int(part) if part else 0 for part in match.groups())
+    try:
+        start = datetime(year, month or 1, day or 1, tzinfo=timezone.utc)
+        if day:
+            return start, start + timedelta(days=1)
+        end = _month(year, month + 1) if month else _month(year + 1, 1)
+    except (ValueError, OverflowError):
+        return None
+    return start, end
+
+
+def _above(chosen: str) -> list[str]:
+    """What was clicked on the way there, the year first."""
+    if _span_of(chosen) is None:
+        return []
+    return [chosen[:length] for length in (4, 7, 10) if length <= len(chosen)]
+
+
+def _name_of(value: str) -> str:
+    span = _span_of(value)
+    if span is None or len(value) == len("2026"):
+        return value
+    pattern = "F Y" if len(value) == len("2026-01") else "j M Y"
+    return dateformat.format(span[0], pattern)
 
 
 class PriceTypeFilter(admin.SimpleListFilter):

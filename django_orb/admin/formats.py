@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta, timezone
 from decimal import MAX_PREC, Context, Decimal
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from django.utils import dateformat, formats
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
 from django.utils.timezone import localtime, now
+from django.utils.translation import get_language
 
 from django_orb.payloads import parse_datetime, parse_decimal
 
@@ -58,7 +60,15 @@ def to_moment(raw: Any) -> datetime | None:
 
 
 def day(value: date | None) -> str:
-    return "" if value is None else dateformat.format(value, DAY)
+    if value is None:
+        return ""
+    return _written(date(value.year, value.month, value.day), DAY, get_language())
+
+
+@lru_cache(maxsize=4096)
+def _written(value: date, pattern: str, language: str | None) -> str:
+    """Lists show the same few days again and again."""
+    return dateformat.format(value, pattern)
 
 
 def utc_day(value: datetime | None) -> str:
@@ -83,7 +93,8 @@ def utc_short(value: datetime | None) -> str:
 def utc_moment(value: datetime | None) -> str:
     if value is None:
         return ""
-    return f"{dateformat.format(value.astimezone(timezone.utc), MOMENT)} UTC"
+    at = value.astimezone(timezone.utc)
+    return f"{_written(at, MOMENT, get_language())} UTC"
 
 
 def local_moment(value: datetime | None) -> str:
@@ -101,7 +112,8 @@ def ago(moment: datetime) -> str:
 
 def short(text: str) -> str:
     """As much of a text as a list has room for."""
-    return Truncator(text).chars(LIST_CHARACTERS)
+    fits = len(text) <= LIST_CHARACTERS
+    return text if fits else Truncator(text).chars(LIST_CHARACTERS)
 
 
 def safe_link(url: Any) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
-from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import (
@@ -18,6 +17,7 @@ from django.http import (
 )
 from django.urls import URLPattern, path, reverse
 
+from django_orb.customers import find_customers, label_customers
 from django_orb.fields import search_key
 from django_orb.models import Invoice
 
@@ -45,14 +45,6 @@ PROCEDURES = {
     "regenerate_pdf": acts.REGENERATE_PDF,
 }
 
-# What the list does not show and what may be large.
-HEAVY = ("payload", "memo", "hosted_invoice_url", "invoice_pdf", "rounded_fields")
-
-
-class InvoiceChangeList(ChangeList):
-    def get_queryset(self, *args: Any, **kwargs: Any) -> Any:
-        return super().get_queryset(*args, **kwargs).defer(*HEAVY)
-
 
 @admin.register(Invoice)
 class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
@@ -75,6 +67,9 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         "invoice_source",
         MissingFilter,
     )
+    heavy = ("payload", "memo", "hosted_invoice_url", "invoice_pdf", "rounded_fields")
+    amounts = ("amount_due", "total")
+    most_at_once = refreshes.MAX_INVOICES
     fields = ("id",)
     ordering = ("-invoice_date", "-id")
     search_fields = ("id",)
@@ -91,8 +86,8 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         "refresh_from_orb",
     )
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return InvoiceChangeList
+    def prepare(self, rows: Any) -> None:
+        label_customers(rows)
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str
@@ -108,6 +103,9 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
             | Q(invoice_number_key__startswith=key)
             | Q(external_customer_key__startswith=key)
         )
+        if customers := find_customers(term):
+            keys = [search_key(one) for one in customers]
+            found |= Q(customer_id__in=customers) | Q(external_customer_key__in=keys)
         return queryset.filter(found), False
 
     @outside_transactions

@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from django_orb.conf import get_settings
+from django_orb.customers import label_customers
 from django_orb.exceptions import OrbConfigurationError
 from django_orb.models import Invoice, InvoiceOperation, SyncRun
 
@@ -49,6 +50,7 @@ class Call:
         return token or new_token(user_id=self.user_id, kind=kind), bool(token)
 
     def render(self, template: str, context: dict[str, Any]) -> TemplateResponse:
+        label_customers(self.invoices)
         request, site = self.request, self.model_admin.admin_site
         request.current_app = site.name
         common = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from django.utils.safestring import SafeString
 
+from django_orb.customers import label_customers
 from django_orb.models import Invoice, InvoiceOperation
 
 from .badges import operation_badge
@@ -52,6 +53,7 @@ def read_progress(batch: str) -> Progress:
     invoices = Invoice.objects.only(
         "invoice_number", "customer_id", "external_customer_id", "total", "currency"
     ).in_bulk(ids)
+    label_customers(invoices.values())
     states = Counter(one.state for one in operations)
     pending = states[InvoiceOperation.State.PENDING.value]
     return Progress(
@@ -65,12 +67,11 @@ def read_progress(batch: str) -> Progress:
 
 
 def read_step(operation: InvoiceOperation, invoice: Invoice | None) -> Step:
-    customer = invoice and (invoice.external_customer_id or invoice.customer_id)
     return Step(
         pk=operation.pk,
         invoice_id=operation.invoice_id,
         number=str(invoice or operation.invoice_id),
-        customer=customer or "",
+        customer=invoice.customer_label.name if invoice else "",
         total=money(invoice.total, invoice.currency) if invoice else "",
         badge=operation_badge(operation),
         detail=operation.detail,

@@ -6,8 +6,25 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.views.main import (
+    ERROR_FLAG,
+    ORDER_VAR,
+    PAGE_VAR,
+    SEARCH_VAR,
+    ChangeList,
+)
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+
+from .changelist import QuickChangeList
+from .paginator import CappedPaginator
+
+# Before Django 6.1 the box that checks all is this column's title.
+CHECKBOX_TITLE = getattr(admin.ModelAdmin.action_checkbox, "short_description", None)
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -22,17 +39,49 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
     list_per_page = 50
+    list_max_show_all = 200
+    paginator = CappedPaginator
+    #: Columns that a list does not show and that may be large.
+    heavy: tuple[str, ...] = ()
+    #: Columns that only compare within a currency.
+    amounts: tuple[str, ...] = ()
+    #: How many rows of a list actions take.
+    most_at_once = 1000
 
     class Media:
         css = {"all": ["django_orb/admin.css"]}
+
+    @admin.display(description=CHECKBOX_TITLE)
+    def action_checkbox(self, obj: Any) -> SafeString:
+        """As Django's, whose form widget takes a third of the whole list's time."""
+        label = gettext("Select this object for an action - {}").format(obj)
+        return format_html(
+            '<input type="checkbox" name="{}" value="{}" class="action-select" '
+            'aria-label="{}">',
+            ACTION_CHECKBOX_NAME,
+            obj.pk,
+            label,
+        )
+
+    def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        paginator: Any = super().get_paginator(request, *args, **kwargs)
+        chosen = request.GET.keys() - {ORDER_VAR, PAGE_VAR, ERROR_FLAG}
+        if SEARCH_VAR not in chosen and len(chosen) <= 1:
+            paginator.count_by = self.get_ordering(request)
+        return paginator
+
+    def prepare(self, rows: Any) -> None:
+        """Add what the columns of these rows need, for all of them at once."""
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return QuickChangeList
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         title = str(self.opts.verbose_name_plural).capitalize()
-        return super().changelist_view(
-            request, {"title": title, **(extra_context or {})}
-        )
+        context = {"title": title, "most_at_once": self.most_at_once}
+        return super().changelist_view(request, {**context, **(extra_context or {})})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

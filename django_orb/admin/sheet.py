@@ -15,6 +15,7 @@ from typing import Any
 
 from django.utils.safestring import SafeString
 
+from django_orb.customers import label_of
 from django_orb.exact_json import ExactJSONEncoder
 from django_orb.models import Invoice
 
@@ -52,6 +53,7 @@ class Fact:
     label: str
     value: str
     note: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,13 +183,16 @@ def read_dates(invoice: Invoice, payload: Mapping[str, Any]) -> list[Fact]:
 
 
 def read_references(invoice: Invoice) -> list[Fact]:
+    name, url = label_of(invoice)
+    is_named = name not in (invoice.external_customer_id, invoice.customer_id)
+    named = [Fact("Customer", name, url=url)] if is_named or url else []
     rows = [
-        ("Customer", invoice.external_customer_id),
+        ("Customer's id" if named else "Customer", invoice.external_customer_id),
         ("Customer in Orb", invoice.customer_id),
         ("Subscription", invoice.subscription_id),
         ("Source", invoice.get_invoice_source_display()),
     ]
-    return [Fact(label, value) for label, value in rows if value]
+    return [*named, *(Fact(label, value) for label, value in rows if value)]
 
 
 def read_provenance(invoice: Invoice) -> str:

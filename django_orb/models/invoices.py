@@ -101,7 +101,7 @@ class Invoice(models.Model):
 
     id = OrbIdField(primary_key=True)
     invoice_number = models.TextField(blank=True)
-    invoice_number_key = SearchKeyField(db_index=True, blank=True)
+    invoice_number_key = SearchKeyField(blank=True)
     invoice_source = models.CharField(max_length=64, choices=Source.choices, blank=True)
     status = models.CharField(max_length=64, choices=Status.choices)
     currency = models.CharField(max_length=64)
@@ -110,7 +110,7 @@ class Invoice(models.Model):
     amount_due = MoneyField()
     customer_id = OrbIdField()
     external_customer_id = ExactTextField(blank=True)
-    external_customer_key = SearchKeyField(db_index=True, blank=True)
+    external_customer_key = SearchKeyField(blank=True)
     subscription_id = OrbIdField(blank=True, db_index=True)
     invoice_date = models.DateTimeField()
     due_date = models.DateTimeField(null=True, blank=True)
@@ -142,6 +142,9 @@ class Invoice(models.Model):
 
     objects = InvoiceQuerySet.as_manager()
 
+    #: What the host calls the customer; set by `customers.label_customers`.
+    customer_label: Any
+
     class Meta:
         default_permissions = ("view",)
         ordering = ["-invoice_date", "-id"]
@@ -164,6 +167,26 @@ class Invoice(models.Model):
                 fields=["customer_id", "-invoice_date"], name="orb_invoice_customer"
             ),
             models.Index(fields=["status", "due_date"], name="orb_invoice_status_due"),
+            # What the admin's list is filtered and sorted by.
+            models.Index(
+                fields=["currency", "-invoice_date", "-id"], name="orb_invoice_currency"
+            ),
+            models.Index(
+                fields=["invoice_source", "-invoice_date", "-id"],
+                name="orb_invoice_source",
+            ),
+            models.Index(
+                fields=["external_customer_key", "id"], name="orb_invoice_external"
+            ),
+            models.Index(
+                fields=["invoice_number_key", "id"], name="orb_invoice_number"
+            ),
+            models.Index(
+                fields=["currency", "amount_due", "id"], name="orb_invoice_amount_due"
+            ),
+            models.Index(fields=["currency", "total", "id"], name="orb_invoice_total"),
+            models.Index(fields=["due_date", "id"], name="orb_invoice_due"),
+            models.Index(fields=["missing_since"], name="orb_invoice_missing"),
         ]
 
     def __str__(self) -> str:

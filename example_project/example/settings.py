@@ -18,6 +18,9 @@ DJANGO_ORB = {
     "BASE_URL": os.environ.get("ORB_BASE_URL", ""),
     # Orb shows it where the endpoint is set up; nobody knows the one in its place.
     "WEBHOOK_SECRETS": [os.environ.get("ORB_WEBHOOK_SECRET") or secrets.token_hex()],
+    # Invoices have ids; people have names for them.
+    "CUSTOMER_LABELS": "example.customers.customer_labels",
+    "CUSTOMER_SEARCH": "example.customers.find_customers",
 }
 
 # The made-up account and a real one never share a file.

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
+from html import unescape
 from typing import Any
 
 import pytest
+from django.contrib.admin.templatetags.admin_list import result_headers
 from django.test import Client
 
+from django_orb.admin import InvoiceAdmin, paginator
 from django_orb.models import Invoice, SyncRun
 from tests.factories import make_invoice, make_invoices, make_overdue
 
@@ -183,6 +187,116 @@ def test_filter_by_date(finance: Client) -> None:
     assert "last-year" in found(finance, dated="last_year")
     assert "ancient" not in found(finance, dated="last_year")
     assert len(found(finance, dated="nonsense")) == len(dates)
+
+
+def choices_of_dates(client: Client, **query: str) -> list[tuple[str, bool]]:
+    """What the filter by date offers after its named spans, and what is chosen."""
+    changelist = client.get(LIST, query).context["cl"]
+    spec = next(s for s in changelist.filter_specs if s.title == "date (UTC)")
+    offered = [
+        (str(one["display"]), one["selected"]) for one in spec.choices(changelist)
+    ]
+    return offered[6:]
+
+
+def test_dates_lead_from_years_to_months_and_days(finance: Client) -> None:
+    for date in ("2024-12-31T23:00:00", "2026-02-28T23:59:59", "2026-03-01T00:00:00"):
+        make_invoice(id=date[:10], invoice_date=f"{date}+00:00")
+
+    assert choices_of_dates(finance) == [
+        ("2026", False),
+        ("2025", False),
+        ("2024", False),
+    ]
+    months = choices_of_dates(finance, dated="2026")
+    days = choices_of_dates(finance, dated="2026-02")
+    deepest = choices_of_dates(finance, dated="2026-02-28")
+
+    assert months[:3] == [
+        ("2026", True),
+        ("January 2026", False),
+        ("February 2026", False),
+    ]
+    assert (len(months), len(days)) == (1 + 12, 2 + 28)
+    assert days[:3] == [("2026", False), ("February 2026", True), ("1 Feb 2026", False)]
+    assert deepest == [("2026", False), ("February 2026", False), ("28 Feb 2026", True)]
+    assert found(finance, dated="2026") == ["2026-02-28", "2026-03-01"]
+    assert found(finance, dated="2026-02") == ["2026-02-28"]
+    assert found(finance, dated="2026-03-01") == ["2026-03-01"]
+    assert found(finance, dated="2024-12", status__exact="issued") == ["2024-12-31"]
+
+
+@pytest.mark.parametrize("dated", ["2026-13", "2026-02-30", "0000", "9999", "20260"])
+def test_a_date_that_is_none_is_no_error(finance: Client, dated: str) -> None:
+    make_invoice()
+
+    assert finance.get(LIST, {"dated": dated}).status_code == 200
+
+
+def test_without_invoices_no_years_are_offered(finance: Client) -> None:
+    assert choices_of_dates(finance) == []
+
+
+def test_amounts_are_sorted_within_their_currency(finance: Client) -> None:
+    for name, currency, due in (
+        ("a", "USD", "2"),
+        ("b", "JPY", "900"),
+        ("c", "USD", "10"),
+        ("d", "JPY", "900"),
+    ):
+        make_invoice(id=name, currency=currency, amount_due=due)
+    titles = [str(h["text"]) for h in result_headers(finance.get(LIST).context["cl"])]
+    column = titles.index("amount due")
+
+    up, down = (
+        [
+            row.pk
+            for row in finance.get(LIST, {"o": f"{s}{column}"})
+            .context["cl"]
+            .result_list
+        ]
+        for s in ("", "-")
+    )
+
+    assert up == ["b", "d", "a", "c"]
+    assert down == up[::-1]
+
+
+def test_a_long_list_is_not_counted_to_its_end(
+    finance: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paginator, "MOST", 60)
+    make_invoices(63)
+
+    text = text_of(finance)
+    last = finance.get(LIST, {"p": "2"})
+    exact = text_of(finance, status__exact="issued", q="TEST-0000")
+
+    assert "more than 60 invoices" in text
+    assert len(last.context["cl"].result_list) == 10
+    assert "10 invoices" in exact
+    assert "more than" not in exact
+
+
+def test_no_more_are_chosen_than_an_action_takes(
+    finance: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_invoices(51)
+    assert "Select all 51 invoices" in text_of(finance)
+
+    monkeypatch.setattr(InvoiceAdmin, "most_at_once", 50)
+
+    assert "Select all 51" not in text_of(finance)
+    assert "0 of 50 selected" in text_of(finance)
+
+
+def test_a_row_leads_to_its_page_whatever_its_id(finance: Client) -> None:
+    for name in ("a/b?c#d", "ä ö", "plain_1"):
+        make_invoice(id=name)
+        link = re.search(r'<a href="([^"]+/change/[^"]*)"', text_of(finance, q=name))
+        assert link is not None
+        page = finance.get(unescape(link[1]))
+        assert page.context["invoice"].pk == name
 
 
 @pytest.mark.parametrize(

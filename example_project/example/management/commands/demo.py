@@ -31,6 +31,7 @@ from django_orb.management.progress import ProgressPrinter
 from django_orb.models import Invoice, InvoiceLineItem, SyncRun
 from django_orb.services import sync_invoices
 from django_orb.testing import OrbSandbox
+from example.models import Account
 
 HOST = "127.0.0.1"
 
@@ -96,6 +97,7 @@ class Command(BaseCommand):
             if self.counts() != orb.status_counts():
                 sync_invoices()  # its clock runs: a draft was issued meanwhile
             self.compare(orb.status_counts())
+            create_accounts(orb)
             self.serve(port, {"demo": "demo", "viewer": "viewer"})
 
     def show_account(self, port: int | None) -> None:
@@ -161,6 +163,16 @@ class Command(BaseCommand):
                     self.stdout.write(f"\nPort {wanted}: {err.strerror}.")
         except KeyboardInterrupt:
             self.stdout.write("\nStopped.")
+
+
+def create_accounts(orb: OrbSandbox) -> None:
+    """What this product knows about the made-up account's customers: their names."""
+    customers = [orb.customer(customer_id) for customer_id in orb.customer_ids()]
+    Account.objects.bulk_create(
+        Account(external_customer_id=one["external_customer_id"], name=one["name"])
+        for one in customers
+        if one["external_customer_id"]
+    )
 
 
 def create_users(passwords: dict[str, str]) -> None:

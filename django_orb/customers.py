@@ -1,0 +1,126 @@
+"""The host's own names for Orb's customers: invoices carry none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from .conf import get_settings
+from .models import Invoice
+
+logger = logging.getLogger(__name__)
+
+#: How many customers a search may find.
+MAX_FOUND = 500
+
+
+class Customer(NamedTuple):
+    """Whom an invoice is for; `external_customer_id` is empty where Orb has none."""
+
+    customer_id: str
+    external_customer_id: str
+
+
+class CustomerLabel(NamedTuple):
+    """What people call a customer, and the host's page about it; "" is no page."""
+
+    name: str
+    url: str = ""
+
+
+def label_customers(invoices: Iterable[Invoice]) -> None:
+    """Set `customer_label` on each; the host's function is called once for all."""
+    invoices = list(invoices)
+    labels = read_labels({customer_of(invoice) for invoice in invoices})
+    for invoice in invoices:
+        customer = customer_of(invoice)
+        invoice.customer_label = labels.get(customer) or _fallback(customer)
+
+
+def label_of(invoice: Invoice) -> CustomerLabel:
+    if not hasattr(invoice, "customer_label"):
+        label_customers([invoice])
+    label: CustomerLabel = invoice.customer_label
+    return label
+
+
+def customer_of(invoice: Invoice) -> Customer:
+    return Customer(invoice.customer_id, invoice.external_customer_id)
+
+
+def read_labels(customers: Iterable[Customer]) -> dict[Customer, CustomerLabel]:
+    """
+    What `CUSTOMER_LABELS` calls them; a function that fails is logged and calls none.
+    """
+    wanted = sorted(customers)
+    try:
+        function = host_function("CUSTOMER_LABELS")
+        if function is None or not wanted:
+            return {}
+        given: Mapping[str, Any] = function(wanted)
+        named = {
+            one: next(filter(None, map(given.get, filter(None, reversed(one)))), None)
+            for one in wanted
+        }
+        return {one: _label(value) for one, value in named.items() if value}
+    except Exception:
+        logger.exception("CUSTOMER_LABELS failed; customers are shown by their ids.")
+        return {}
+
+
+def find_customers(text: str) -> list[str]:
+    """The ids, Orb's or the host's, that `CUSTOMER_SEARCH` finds for a text."""
+    try:
+        function = host_function("CUSTOMER_SEARCH")
+        if function is None:
+            return []
+        found = [str(one) for one in islice(function(text), MAX_FOUND)]
+    except Exception:
+        logger.exception("CUSTOMER_SEARCH failed; invoices are found by ids alone.")
+        return []
+    return [one for one in found if one]
+
+
+def host_function(name: str) -> Callable[[Any], Any] | None:
+    """The function that a setting names by its dotted path; None where it names none."""
+    path = getattr(get_settings(), name)
+    if not path:
+        return None
+    try:
+        function = import_string(path)
+    except ImportError as err:
+        raise ImproperlyConfigured(
+            f'DJANGO_ORB["{name}"] names {path!r}, which cannot be imported: {err}'
+        ) from err
+    if not callable(function):
+        raise ImproperlyConfigured(
+            f'DJANGO_ORB["{name}"] names {path!r}, which is no function.'
+        )
+    found: Callable[[Any], Any] = function
+    return found
+
+
+def _label(value: Any) -> CustomerLabel:
+    if isinstance(value, str):
+        return CustomerLabel(value)
+    name, url = value
+    return CustomerLabel(str(name), _safe(url))
+
+
+def _safe(url: Any) -> str:
+    """Only what leads to a page: http, https, or a path of the same site."""
+    parts = urlsplit(str(url or ""))
+    if parts.scheme in {"http", "https"} and parts.netloc:
+        return str(url)
+    is_path = parts.path.startswith("/") and not (parts.scheme or parts.netloc)
+    return str(url) if is_path else ""
+
+
+def _fallback(customer: Customer) -> CustomerLabel:
+    return CustomerLabel(customer.external_customer_id or customer.customer_id)

@@ -1,0 +1,267 @@
+"""
+The admin at size: `python -m tests.admin_speed --invoices 1000000`.
+
+Fills a PostgreSQL database with invoices of three lines each, copies of a made-up
+account's with other ids, dates, customers and statuses, then asks for lists and pages
+as the admin's users do, in one process, and prints the server's time: the median of
+several, the worst, and the number of queries. Exit status 0 only if each median is
+below the limit, and no page makes more queries than it may.
+
+The first pass over all of them is not measured: it fills the database's cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+from .scale import own_database
+
+SAMPLE = 2000
+LINES = 3
+MAX_QUERIES = 12
+LISTS = "/admin/django_orb/"
+
+FILL = """
+    CREATE TEMP TABLE copies AS
+    SELECT id AS old, substr(md5(id || k), 1, 16) AS id, k,
+        ('x' || substr(md5(k || id), 1, 6))::bit(24)::int / 16777216.0 AS one,
+        ('x' || substr(md5(id || k), 20, 6))::bit(24)::int / 16777216.0 AS two
+    FROM django_orb_invoice, generate_series(1, %(copies)s) AS k;
+    INSERT INTO django_orb_invoice ({columns})
+    SELECT {values} FROM copies JOIN django_orb_invoice i ON i.id = copies.old
+    ORDER BY copies.two;
+    CREATE TEMP TABLE three AS
+    SELECT first.invoice_id AS old, place, COALESCE(own.id, first.id) AS line
+    FROM django_orb_invoicelineitem first
+    CROSS JOIN generate_series(0, %(lines)s - 1) AS place
+    LEFT JOIN django_orb_invoicelineitem own
+        ON own.invoice_id = first.invoice_id AND own.position = place
+    WHERE first.position = 0;
+    INSERT INTO django_orb_invoicelineitem ({line_columns})
+    SELECT {line_values}
+    FROM copies JOIN three ON three.old = copies.old
+    JOIN django_orb_invoicelineitem l ON l.id = three.line;
+    INSERT INTO django_orb_invoiceobservation
+        (invoice_id, started_at, ended_at, content_hash, raw_digest, version, run_id)
+    SELECT copies.id, o.started_at, o.ended_at, o.content_hash, o.raw_digest, 1, NULL
+    FROM copies JOIN django_orb_invoiceobservation o ON o.invoice_id = copies.old;
+"""
+STATUS = """CASE WHEN one < 0.80 THEN 'paid' WHEN one < 0.88 THEN 'issued'
+    WHEN one < 0.94 THEN 'synced' WHEN one < 0.98 THEN 'void' ELSE 'draft' END"""
+DATE = "date_trunc('day', now()) - floor(two * 1460) * interval '1 day'"
+VALUES = {
+    "id": "copies.id",
+    "status": STATUS,
+    "invoice_number": "'C' || k || '-' || i.invoice_number",
+    "invoice_number_key": "'c' || k || '-' || i.invoice_number_key",
+    "customer_id": "substr(md5(i.customer_id || k %% 100), 1, 16)",
+    "external_customer_id": "i.external_customer_id || '-' || k %% 100",
+    "external_customer_key": "i.external_customer_key || '-' || k %% 100",
+    "subscription_id": "substr(md5(i.subscription_id || k %% 100), 1, 16)",
+    "invoice_date": DATE,
+    "due_date": f"{DATE} + interval '30 days'",
+    "amount_due": "i.amount_due + k",
+    "missing_since": "CASE WHEN one > 0.999 THEN now() END",
+}
+
+
+def fill(invoices: int) -> None:
+    from django.db import connections
+
+    from django_orb import services
+    from django_orb.models import Invoice, InvoiceLineItem
+    from django_orb.testing.environment import use_sandbox
+
+    def columns(model: Any, but: str = "") -> list[str]:
+        return [f.column for f in model._meta.concrete_fields if f.column != but]
+
+    with use_sandbox(invoices=min(SAMPLE, invoices)):
+        services.sync_invoices(mode="full")
+    names, line_names = columns(Invoice), columns(InvoiceLineItem, but="id")
+    line = {
+        "invoice_id": "copies.id",
+        "position": "three.place",
+        "orb_id": "substr(md5(l.orb_id || three.place), 1, 16)",
+    }
+    sql = FILL.format(
+        columns=", ".join(names),
+        values=", ".join(VALUES.get(name, f"i.{name}") for name in names),
+        line_columns=", ".join(line_names),
+        line_values=", ".join(line.get(name, f"l.{name}") for name in line_names),
+    )
+    copies = max(0, -(-invoices // SAMPLE) - 1)
+    with connections["postgresql"].cursor() as cursor:
+        for statement in sql.split(";\n"):
+            if statement.strip():
+                cursor.execute(statement, {"copies": copies, "lines": LINES})
+        cursor.execute("VACUUM ANALYZE")
+
+
+def addresses() -> Iterator[tuple[str, str]]:
+    """What is asked for, by what it is called."""
+    from django_orb.models import Invoice
+
+    some = Invoice.objects.filter(status="issued").order_by("id")[500]
+    year = some.invoice_date.year
+    filters = {
+        **{f"status {s}": {"status__exact": s} for s in Invoice.Status.values},
+        "overdue": {"overdue": "yes"},
+        "not overdue": {"overdue": "no"},
+        "missing": {"missing": "yes"},
+        "not missing": {"missing": "no"},
+        "currency USD": {"currency": "USD"},
+        "currency JPY": {"currency": "JPY"},
+        "source one_off": {"invoice_source__exact": "one_off"},
+        "source partial": {"invoice_source__exact": "partial"},
+        "this month": {"dated": "this_month"},
+        "last year": {"dated": "last_year"},
+        "a year": {"dated": f"{year}"},
+        "a month": {"dated": f"{some.invoice_date:%Y-%m}"},
+        "a day": {"dated": f"{some.invoice_date:%Y-%m-%d}"},
+        "paid in JPY": {"status__exact": "paid", "currency": "JPY"},
+        "void in JPY": {"status__exact": "void", "currency": "JPY"},
+        "overdue in JPY": {"overdue": "yes", "currency": "JPY"},
+        "draft one-offs": {
+            "status__exact": "draft",
+            "invoice_source__exact": "one_off",
+        },
+        "synced of a month": {"status__exact": "synced", "dated": f"{year}-03"},
+        "missing in JPY": {"missing": "yes", "currency": "JPY"},
+    }
+    searches = {
+        "an id": some.pk,
+        "a number": some.invoice_number,
+        "a number's beginning": some.invoice_number[:6],
+        "a letter of numbers": some.invoice_number[:1],
+        "a customer in Orb": some.customer_id,
+        "your customer": some.external_customer_id,
+        "your customer's beginning": some.external_customer_id[:5],
+        "a subscription": some.subscription_id or "none",
+        "nothing that is there": "zzz-nothing",
+    }
+
+    def listed(**parameters: Any) -> str:
+        return f"{LISTS}invoice/?{urlencode(parameters)}"
+
+    yield "list", listed()
+    for number in (2, 10, 50, 100):
+        yield f"list, page {number}", listed(p=number)
+    for name, chosen in filters.items():
+        yield name, listed(**chosen)
+    for name in ("status paid", "currency USD", "overdue", "last year"):
+        yield f"{name}, page 100", listed(**filters[name], p=100)
+    for name, text in searches.items():
+        yield f"search {name}", listed(q=text)
+    yield (
+        "search in a filter",
+        listed(q=some.external_customer_id, status__exact="paid"),
+    )
+    for column, name in enumerate(
+        ("number", "customer", "", "amount due", "total", "dated", "due"), start=1
+    ):
+        for sign in ("", "-") if name else ():
+            way = f"by {name} {'down' if sign else 'up'}"
+            yield way, listed(o=f"{sign}{column}")
+            if "amount" in name or "total" in name:
+                yield f"{way}, page 100", listed(o=f"{sign}{column}", p=100)
+                yield (
+                    f"{way}, issued",
+                    listed(o=f"{sign}{column}", status__exact="issued"),
+                )
+                yield f"{way}, JPY", listed(o=f"{sign}{column}", currency="JPY")
+    yield "invoice page", f"{LISTS}invoice/{some.pk}/change/"
+    yield "line items", f"{LISTS}invoicelineitem/"
+    item = some.line_items.all()[0].item_id
+    yield "line items of an item", f"{LISTS}invoicelineitem/?q={item}"
+    yield "usage lines", f"{LISTS}invoicelineitem/?price_type=usage_price"
+
+
+def measure(rounds: int, limit_ms: float, only: str) -> bool:
+    from django.contrib.auth import get_user_model
+    from django.db import connections
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    users = get_user_model().objects
+    user = users.filter(username="speed").first() or users.create_superuser("speed")
+    client = Client(raise_request_exception=True)
+    client.force_login(user)
+    asked = [(name, path) for name, path in addresses() if only in name]
+    times: dict[str, list[float]] = {}
+    for number in range(rounds + 1):
+        for name, path in asked:
+            begin = time.perf_counter()
+            response = client.get(path)
+            took = (time.perf_counter() - begin) * 1000
+            assert response.status_code == 200, (path, response.status_code)
+            if number:
+                times.setdefault(name, []).append(took)
+    is_good = True
+    print(f"{'':<36}{'median ms':>10}{'worst':>8}{'queries':>9}")
+    for name, path in asked:
+        with CaptureQueriesContext(connections["postgresql"]) as queries:
+            client.get(path)
+        median, count = statistics.median(times[name]), len(queries)
+        is_ok = median < limit_ms and count <= MAX_QUERIES
+        is_good &= is_ok
+        worst, mark = max(times[name]), "" if is_ok else "  TOO MUCH"
+        print(f"{name:<36}{median:>10.0f}{worst:>8.0f}{count:>9}{mark}")
+        for query in queries if only and not is_ok else ():
+            print(f"    {query['time']} {query['sql'][:400]}")
+    return is_good
+
+
+@contextmanager
+def kept_database(name: str) -> Iterator[None]:
+    os.environ["DJANGO_ORB_POSTGRESQL_NAME"] = name
+    yield
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.admin_speed")
+    parser.add_argument("--invoices", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--limit-ms", type=float, default=100.0)
+    parser.add_argument("--only", default="", help="what has this in its name")
+    parser.add_argument(
+        "--database", help="one that is there, filled unless it is, and kept"
+    )
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        name = options.database
+        stack.enter_context(kept_database(name) if name else own_database())
+        os.environ.update(
+            DJANGO_SETTINGS_MODULE="tests.settings", DJANGO_ORB_TEST_ALIAS="postgresql"
+        )
+
+        import django
+
+        django.setup()
+        from django.core.management import call_command
+        from django.db import connections
+
+        from django_orb.models import Invoice
+
+        from .databases import use_alias
+
+        use_alias("postgresql")
+        stack.callback(connections.close_all)
+        call_command("migrate", database="postgresql", verbosity=0)
+        if not Invoice.objects.exists():
+            begin = time.monotonic()
+            fill(options.invoices)
+            print(f"filled in {time.monotonic() - begin:.0f} s")
+        is_good = measure(options.rounds, options.limit_ms, options.only)
+    return 0 if is_good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
