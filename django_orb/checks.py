@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
@@ -46,6 +47,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "SWEEP_MINUTES": (
         lambda value: _is_int(value) and value >= 0,
         "a whole number of minutes, at least 0",
+    ),
+    "REPORT_TIME_ZONE": (
+        lambda value: isinstance(value, str) and value in available_timezones(),
+        'the name of a time zone, such as "Europe/Berlin"',
     ),
     "PAGE_SIZE": (
         lambda value: _is_int(value) and 1 <= value <= 100,

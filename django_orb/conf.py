@@ -46,6 +46,10 @@ class OrbSettings:
     """How often incremental syncs read all that is open or recent, where Orb's feed
     of events tells what changed meanwhile."""
 
+    REPORT_TIME_ZONE: str = "UTC"
+    """Whose months the admin's overview counts by, such as "Europe/Berlin". Orb's dates
+    are the customer's midnight in UTC."""
+
     PAGE_SIZE: int = 100
     """Invoices per list request, 1 to 100 (Orb's maximum)."""
 

@@ -178,6 +178,29 @@ def test_the_list_and_the_pages_can_be_read(orb: OrbSandbox, drive: Drive) -> No
     drive(steps)
 
 
+def test_the_overview_can_be_read(orb: OrbSandbox, drive: Drive) -> None:
+    customers = [orb.add_customer(f"crm-{n}")["id"] for n in range(3)]
+    for place, days in enumerate((5, 20, 45, 75, 100, 130, 200)):
+        orb.add_invoice(
+            customer_id=customers[place % 3],
+            amount=f"{1000 * (place + 1)}.00",
+            days_ago=days,
+        )
+    failed = orb.add_invoice(customer_id=customers[0], amount="640.00", days_ago=40)
+    orb.attempt_payment(failed["id"], succeeds=False)
+    services.sync_invoices(mode="full")
+
+    def steps(page: Page) -> None:
+        page.goto("/admin/")
+        page.click("#content >> text=Overview")
+        page.wait_for_selector("text=Receivables by age")
+        photograph(page, "overview")
+        page.click("text=Payment failed")
+        page.wait_for_selector(f"text={failed['invoice_number']}")
+
+    drive(steps)
+
+
 def test_an_invoice_is_voided_from_its_page(orb: OrbSandbox, drive: Drive) -> None:
     invoice_id = richest(orb, "issued")
     orb.update_invoice(invoice_id, customer_balance_transactions=[BALANCE])

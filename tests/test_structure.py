@@ -42,6 +42,7 @@ ALLOWED = {
     "payloads": "exact_json exceptions fields models raw",
     "upcoming": "exceptions models payloads",
     "customers": "conf models",
+    "reports": "conf models",
     "comparison": "payloads",
     "tables": "exact_json",
     "changes": "database models payloads receivers signals tables",
@@ -86,7 +87,7 @@ ALLOWED = {
     "urls": "views",
     "admin": (
         "account conf customers exact_json exceptions fields inbox inputs mirror models "
-        "operations payloads recovery runs sending services tasks upcoming"
+        "operations payloads recovery reports runs sending services tasks upcoming"
     ),
     "management": (
         "comparison conf exact_json exceptions mirror models payloads runs services "

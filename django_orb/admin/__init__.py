@@ -7,6 +7,7 @@ from .failures import InvoiceFailureAdmin
 from .invoices import InvoiceAdmin
 from .line_items import InvoiceLineItemAdmin
 from .operations import InvoiceOperationAdmin
+from .overview import OverviewAdmin
 from .runs import SyncRunAdmin
 from .webhooks import WebhookEventAdmin
 
@@ -16,6 +17,7 @@ __all__ = [
     "InvoiceFailureAdmin",
     "InvoiceLineItemAdmin",
     "InvoiceOperationAdmin",
+    "OverviewAdmin",
     "SyncRunAdmin",
     "WebhookEventAdmin",
 ]

@@ -13,9 +13,13 @@ from django.db import connections
 from django.db.models import Max, Min, QuerySet
 from django.http import HttpRequest
 from django.utils import dateformat
+from django.utils.translation import gettext_lazy as _
 
 from django_orb import mirror
 from django_orb.models import Invoice, InvoiceLineItem
+from django_orb.reports import AGES, OWED
+
+from .attention import AGE_TITLES, INVOICES
 
 Invoices = QuerySet[Invoice, Invoice]
 Lines = QuerySet[InvoiceLineItem, InvoiceLineItem]
@@ -78,6 +82,37 @@ class OverdueFilter(YesNoFilter):
         if self.value() == "no":
             return queryset.exclude(**late)
         return queryset
+
+
+class AgeFilter(admin.SimpleListFilter):
+    """Open invoices by how late their payment is, as on the overview."""
+
+    title = _("days late")
+    parameter_name = "age"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(age.name, AGE_TITLES[age.name]) for age in AGES]
+
+    def queryset(self, request: HttpRequest, queryset: Invoices) -> Invoices:
+        age = next((one for one in AGES if one.name == self.value()), None)
+        if age is None:
+            return queryset
+        now = datetime.now(timezone.utc)
+        return queryset.filter(OWED, age.condition(now))
+
+
+class AttentionFilter(admin.SimpleListFilter):
+    """What a person has to look at, as on the overview."""
+
+    title = _("needs a person")
+    parameter_name = "needs"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(name, kind[0]) for name, kind in INVOICES.items() if name != "missing"]
+
+    def queryset(self, request: HttpRequest, queryset: Invoices) -> Invoices:
+        chosen = INVOICES.get(self.value() or "")
+        return queryset.filter(chosen[1]) if chosen else queryset
 
 
 class MissingFilter(YesNoFilter):

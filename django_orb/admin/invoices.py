@@ -26,7 +26,14 @@ from .badges import invoice_badge, overdue_badge
 from .batches import why_no_edit, why_no_line_item
 from .changes import read_chapters
 from .columns import InvoiceColumns
-from .filters import CurrencyFilter, InvoiceDateFilter, MissingFilter, OverdueFilter
+from .filters import (
+    AgeFilter,
+    AttentionFilter,
+    CurrencyFilter,
+    InvoiceDateFilter,
+    MissingFilter,
+    OverdueFilter,
+)
 from .formats import short
 from .freshness import read_freshness
 from .history import operations_of, read_deed
@@ -62,6 +69,8 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     list_filter = (
         "status",
         OverdueFilter,
+        AgeFilter,
+        AttentionFilter,
         InvoiceDateFilter,
         CurrencyFilter,
         "invoice_source",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from .accounts import MirroredAccount, RequestBudget
 from .changes import InvoiceChange
-from .invoices import Invoice, InvoiceLineItem, InvoiceQuerySet
+from .invoices import Invoice, InvoiceLineItem, InvoiceQuerySet, Overview
 from .observations import InvoiceFailure, InvoiceObservation
 from .operations import InvoiceOperation
 from .runs import SyncAbsence, SyncRun, SyncWindow
@@ -17,6 +17,7 @@ __all__ = [
     "InvoiceOperation",
     "InvoiceQuerySet",
     "MirroredAccount",
+    "Overview",
     "RequestBudget",
     "SyncAbsence",
     "SyncRun",

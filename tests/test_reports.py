@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from django_orb import reports
+from django_orb.models import Invoice
+from django_orb.reports import AGES, Amount
+
+from .factories import make_invoice
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def owe(name: str, days_late: float | None, amount: str, **changes: str) -> None:
+    due = None if days_late is None else (NOW - timedelta(days=days_late)).isoformat()
+    make_invoice(id=name, due_date=due, amount_due=amount, **changes)
+
+
+def test_receivables_are_those_that_are_open_by_age_and_currency(any_database):
+    owe("future", -10, "1.00")
+    owe("today", 0.5, "2.00")
+    owe("30", 29.9, "4.00")
+    owe("31", 30.1, "8.00")
+    owe("61", 61, "16.00")
+    owe("91", 90.5, "32.00")
+    owe("undated", None, "64.00")
+    owe("yen", 45, "900", currency="JPY")
+    owe("nothing", 45, "0.00")
+    make_invoice("paid", id="paid", amount_due="7.00")
+    make_invoice("void", id="void")
+    owe("missing", 45, "128.00")
+    Invoice.objects.filter(pk="missing").update(missing_since=NOW)
+
+    dollars, yen = reports.receivables(NOW)
+
+    assert (dollars.currency, yen.currency) == ("USD", "JPY")
+    assert dict(zip((age.name for age in AGES), dollars.by_age, strict=True)) == {
+        "not_due": Amount(1, Decimal(1)),
+        "30": Amount(2, Decimal(6)),
+        "60": Amount(1, Decimal(8)),
+        "90": Amount(1, Decimal(16)),
+        "older": Amount(1, Decimal(32)),
+        "undated": Amount(1, Decimal(64)),
+    }
+    assert dollars.all == Amount(7, Decimal(127))
+    assert yen.by_age[2] == Amount(1, Decimal(900))
+
+
+def test_months_are_those_of_the_zone():
+    bounds = reports.months(datetime(2026, 2, 28, 23, 30, tzinfo=timezone.utc), BERLIN)
+
+    assert len(bounds) == 13
+    assert bounds[0] == datetime(2025, 4, 1, tzinfo=BERLIN)
+    assert bounds[-2:] == [
+        datetime(2026, 3, 1, tzinfo=BERLIN),
+        datetime(2026, 4, 1, tzinfo=BERLIN),
+    ]
+
+
+def test_turnover_is_by_the_zones_months_and_never_across_currencies(any_database):
+    midnight_in_berlin = "2026-09-30T22:00:00+00:00"  # the first of October there
+    make_invoice(id="october", invoice_date=midnight_in_berlin, total="10.00")
+    make_invoice(id="september", invoice_date="2026-09-30T21:59:00+00:00", total="1.00")
+    make_invoice("draft", id="draft", invoice_date=midnight_in_berlin)
+    make_invoice("void", id="void", invoice_date=midnight_in_berlin)
+    make_invoice(id="old", invoice_date="2025-11-30T00:00:00+00:00")
+    make_invoice(id="next", invoice_date="2026-12-01T00:00:00+00:00")
+    make_invoice(
+        "paid",
+        id="paid",
+        invoice_date="2026-09-15T00:00:00+00:00",
+        paid_at="2026-10-31T23:30:00+00:00",
+        total="100.00",
+        amount_due="80.00",
+        currency="EUR",
+    )
+
+    dollars, euros = reports.turnover(reports.months(NOW, BERLIN))
+
+    assert (dollars.currency, euros.currency) == ("USD", "EUR")
+    assert dollars.invoiced[-3:] == [
+        Amount(1, Decimal(1)),
+        Amount(1, Decimal(10)),
+        Amount(),
+    ]
+    assert sum(one.count for one in dollars.invoiced) == 2
+    assert dollars.paid == [Amount()] * 12
+    assert euros.invoiced[-3] == Amount(1, Decimal(100))
+    assert euros.paid[-3:] == [Amount(), Amount(), Amount(1, Decimal(80))]
+
+
+@pytest.mark.django_db
+def test_without_invoices_there_is_nothing_to_report():
+    assert reports.receivables(NOW) == []
+    assert reports.turnover(reports.months(NOW, BERLIN)) == []
