@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from . import changes, events, mirror, runs
 from .account import open_account
@@ -31,6 +31,7 @@ from .exceptions import (
     OrbResponseError,
     OrbSyncFailedError,
 )
+from .formats import safe_link
 from .inputs import require_text
 from .models import Invoice, SyncRun
 from .refresh import observe_invoice, store
@@ -39,9 +40,11 @@ from .upcoming import UpcomingInvoice, UpcomingLineItem, read_upcoming
 from .verification import verify_invoices
 
 __all__ = [
+    "InvoiceLinks",
     "UpcomingInvoice",
     "UpcomingLineItem",
     "create_invoice_line_item",
+    "current_links",
     "delete_invoice_line_item",
     "fetch_invoice",
     "fetch_upcoming_invoice",
@@ -116,6 +119,36 @@ def fetch_invoice(invoice_id: str) -> Invoice:
     using = mirror.database_alias()
     with open_account(using=using) as client:
         return _fetch(client, invoice_id, using=using)
+
+
+class InvoiceLinks(NamedTuple):
+    """Where an invoice can be read and paid; "" where there is no such page."""
+
+    hosted_invoice_url: str
+    invoice_pdf: str
+
+
+def current_links(invoice: Invoice) -> InvoiceLinks:
+    """
+    Give links that work: the stored ones, or new ones of Orb if those may be old.
+
+    Whoever has them may see the invoice: give them only to its customer.
+
+    Raises:
+        OrbNotFoundError: Orb no longer knows the invoice.
+        OrbError: Orb did not answer.
+    """
+    if invoice.has_fresh_links:
+        return InvoiceLinks(
+            safe_link(invoice.hosted_invoice_url), safe_link(invoice.invoice_pdf)
+        )
+    using = mirror.database_alias()
+    with open_account(using=using) as client:
+        payload = client.fetch_invoice(invoice.pk)
+    return InvoiceLinks(
+        safe_link(payload.get("hosted_invoice_url")),
+        safe_link(payload.get("invoice_pdf")),
+    )
 
 
 def fetch_upcoming_invoice(subscription_id: str) -> UpcomingInvoice:

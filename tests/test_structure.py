@@ -41,6 +41,7 @@ ALLOWED = {
     # the mirror
     "payloads": "exact_json exceptions fields models raw",
     "upcoming": "exceptions models payloads",
+    "formats": "payloads",
     "customers": "conf models",
     "reports": "conf models",
     "comparison": "payloads",
@@ -75,8 +76,8 @@ ALLOWED = {
         "refresh"
     ),
     "services": (
-        "account changes client clock conf deeds events exceptions inputs mirror models "
-        "refresh runs upcoming verification"
+        "account changes client clock conf deeds events exceptions formats inputs mirror "
+        "models refresh runs upcoming verification"
     ),
     "tasks": (
         "account broker changes client clock conf events exceptions inbox mirror models "
@@ -85,8 +86,9 @@ ALLOWED = {
     # how people and Orb reach it
     "views": "conf events exceptions inbox mirror tasks webhooks",
     "urls": "views",
+    "templatetags": "conf formats models",
     "admin": (
-        "account conf customers exact_json exceptions fields inbox inputs mirror models "
+        "account conf customers exact_json exceptions fields formats inbox inputs mirror models "
         "operations payloads recovery reports runs sending services tasks upcoming"
     ),
     "management": (

@@ -13,9 +13,8 @@ from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
+from django_orb.formats import local_moment, money, short
 from django_orb.models import Invoice, InvoiceFailure, InvoiceOperation, WebhookEvent
-
-from .formats import local_moment, money, short
 
 SHOWN = 5
 MOST = 1000

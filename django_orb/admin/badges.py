@@ -8,6 +8,7 @@ from typing import NamedTuple
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from django_orb.formats import short
 from django_orb.models import (
     Invoice,
     InvoiceOperation,
@@ -15,8 +16,6 @@ from django_orb.models import (
     SyncWindow,
     WebhookEvent,
 )
-
-from .formats import short
 
 
 class Look(NamedTuple):

@@ -9,10 +9,10 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from django_orb.formats import ago, joined, local_moment, short
 from django_orb.models import Invoice, InvoiceChange
 
 from .badges import INVOICE_LOOKS, UNKNOWN, badge
-from .formats import ago, joined, local_moment, short
 from .operations import invoice_link
 from .readonly import ReadOnlyAdmin
 

@@ -8,10 +8,10 @@ from django.http import HttpResponse
 from django.template.response import TemplateResponse
 
 from django_orb import services
+from django_orb.formats import day, joined, money, quantity, short, to_decimal
 from django_orb.models import Invoice, InvoiceOperation
 
 from .batches import Batch, FormToken, sort_out, why_no_line_item
-from .formats import day, joined, money, quantity, short, to_decimal
 from .forms import LineItemForm
 from .outcomes import Outcome, attempt_all, attempt_write
 from .pages import Call

@@ -9,10 +9,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from django_orb.customers import label_of
+from django_orb.formats import money, short, utc_day, utc_moment
 from django_orb.models import Invoice
 
 from .badges import invoice_badge, missing_badge, overdue_badge
-from .formats import money, short, utc_day, utc_moment
 
 SETTLED = (Invoice.Status.PAID.value, Invoice.Status.VOID.value)
 TOOLTIP_CHARACTERS = 500

@@ -10,10 +10,10 @@ from django.http import HttpResponse
 from django.template.response import TemplateResponse
 
 from django_orb import services
+from django_orb.formats import as_map, as_text, day, short
 from django_orb.models import Invoice, InvoiceOperation
 
 from .batches import FormToken, sort_out, why_no_edit
-from .formats import as_map, as_text, day, short
 from .forms import EditForm
 from .history import edited_in_words
 from .outcomes import Outcome, attempt_write

@@ -5,9 +5,9 @@ import json
 from django.contrib import admin
 from django.utils.safestring import SafeString
 
+from django_orb.formats import short
 from django_orb.models import InvoiceFailure
 
-from .formats import short
 from .operations import code_block
 from .readonly import ReadOnlyAdmin
 

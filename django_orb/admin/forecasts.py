@@ -13,10 +13,10 @@ from django.utils import timezone
 from django_orb import services
 from django_orb.conf import get_settings
 from django_orb.exceptions import OrbConfigurationError, OrbError, OrbNotFoundError
+from django_orb.formats import local_moment, utc_short
 from django_orb.models import Invoice
 from django_orb.services import UpcomingInvoice
 
-from .formats import local_moment, utc_short
 from .lines import ZERO, LineView, read_lines
 from .outcomes import explain
 from .pages import Call

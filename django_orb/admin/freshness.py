@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django_orb.formats import ago, local_moment
 from django_orb.models import SyncRun
-
-from .formats import ago, local_moment
 
 
 @dataclass(frozen=True)

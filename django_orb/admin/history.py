@@ -10,10 +10,18 @@ from typing import Any
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
+from django_orb.formats import (
+    ago,
+    as_map,
+    as_text,
+    local_moment,
+    money,
+    short,
+    to_decimal,
+)
 from django_orb.models import InvoiceOperation
 
 from .badges import operation_badge
-from .formats import ago, as_map, as_text, local_moment, money, short, to_decimal
 
 DONE_AND_ASKED = {
     InvoiceOperation.Kind.VOID.value: ("voided it", "asked to void it"),

@@ -19,9 +19,19 @@ from django.urls import URLPattern, path, reverse
 
 from django_orb.customers import find_customers, label_customers
 from django_orb.fields import search_key
+from django_orb.formats import short
 from django_orb.models import Invoice
 
-from . import acts, charges, edits, forecasts, procedures, refreshes, removals
+from . import (
+    acts,
+    charges,
+    documents,
+    edits,
+    forecasts,
+    procedures,
+    refreshes,
+    removals,
+)
 from .badges import invoice_badge, overdue_badge
 from .batches import why_no_edit, why_no_line_item
 from .changes import read_chapters
@@ -34,7 +44,6 @@ from .filters import (
     MissingFilter,
     OverdueFilter,
 )
-from .formats import short
 from .freshness import read_freshness
 from .history import operations_of, read_deed
 from .pages import Call, change_url, invoice_url
@@ -136,7 +145,10 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
 
     def page_context(self, request: HttpRequest, invoice: Invoice) -> dict[str, Any]:
         """What the invoice's own page shows, and which buttons it has."""
-        views = ("line_item", "delete_line", "edit", "refresh", "upcoming")
+        views = (
+            *("line_item", "delete_line", "edit", "refresh", "upcoming"),
+            *documents.NAMES,
+        )
         links = {
             view: invoice_url(self, view, invoice.pk) for view in (*PROCEDURES, *views)
         }
@@ -282,6 +294,10 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         for view, function in views.items():
             route = f"<path:object_id>/{view.replace('_', '-')}/"
             own.append(path(route, wrap(function), name=f"{name}_{view}"))
+        for document in documents.NAMES:
+            route, function = f"<path:object_id>/{document}/", wrap(self.open_view)
+            kwargs = {"document": document}
+            own.append(path(route, function, kwargs, name=f"{name}_{document}"))
         for view in PROCEDURES:
             route = f"<path:object_id>/{view.replace('_', '-')}/"
             function = wrap(self.procedure_view)
@@ -319,6 +335,16 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         if request.method != "POST" and is_allowed and may_view:
             return HttpResponseNotAllowed(["POST"])
         return self.act(request, object_id, refreshes.respond, is_allowed)
+
+    def open_view(
+        self, request: HttpRequest, object_id: str, document: str
+    ) -> HttpResponse:
+        """Lead to the invoice's page at Orb or to its PDF, by a link that works."""
+
+        def respond(call: Call) -> HttpResponse | None:
+            return documents.respond(call, document)
+
+        return self.act(request, object_id, respond, is_allowed=True)
 
     def upcoming_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         is_allowed = self.has_sync_permission(request)

@@ -9,10 +9,10 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from django_orb.formats import joined, money, quantity, short, utc_day
 from django_orb.models import InvoiceLineItem
 
 from .filters import PriceTypeFilter
-from .formats import joined, money, quantity, short, utc_day
 from .readonly import ReadOnlyAdmin
 
 

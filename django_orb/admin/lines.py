@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from .formats import (
+from django_orb.formats import (
     as_map,
     as_maps,
     as_text,

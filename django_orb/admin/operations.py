@@ -19,11 +19,11 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from django_orb.formats import local_moment, short
 from django_orb.models import Invoice, InvoiceOperation
 
 from . import settlements
 from .badges import operation_badge
-from .formats import local_moment, short
 from .history import tell, who
 from .progress import read_progress
 from .readonly import ReadOnlyAdmin, outside_transactions

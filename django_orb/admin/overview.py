@@ -18,13 +18,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_orb import reports
+from django_orb.formats import ago, local_moment, money
 from django_orb.models import InvoiceOperation, Overview, SyncRun, WebhookEvent
 from django_orb.reports import AGES, Amount, Receivables, Turnover
 
 from .attention import AGE_TITLES, read_concerns
 from .badges import run_badge
 from .charts import Chart, bar_chart
-from .formats import ago, local_moment, money
 from .freshness import read_freshness
 from .readonly import ReadOnlyAdmin
 

@@ -17,10 +17,10 @@ from django.utils.html import format_html
 from django_orb.conf import get_settings
 from django_orb.customers import label_customers
 from django_orb.exceptions import OrbConfigurationError
+from django_orb.formats import short
 from django_orb.models import Invoice, InvoiceOperation, SyncRun
 
 from .batches import MAX_INVOICES, FormToken, Skipped, new_token, read_token
-from .formats import short
 from .history import newest, operations_of, read_deed
 from .outcomes import Outcome, explain
 

@@ -14,11 +14,11 @@ from django.urls import reverse
 
 from django_orb import mirror, operations, tasks
 from django_orb.exceptions import OrbConfigurationError, OrbError
+from django_orb.formats import as_map, money, short
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.operations import Request
 
 from .batches import HANDFUL, MAX_QUEUED, Batch, FormToken, WhyNot, sort_out
-from .formats import as_map, money, short
 from .outcomes import Outcome, attempt_all, attempt_write, explain
 from .pages import Call
 from .sheet import balance_applied

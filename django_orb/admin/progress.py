@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from django.utils.safestring import SafeString
 
 from django_orb.customers import label_customers
+from django_orb.formats import money
 from django_orb.models import Invoice, InvoiceOperation
 
 from .badges import operation_badge
-from .formats import money
 
 SHOWN = 500
 

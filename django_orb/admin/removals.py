@@ -7,10 +7,10 @@ from django.http import HttpResponse
 from django.template.response import TemplateResponse
 
 from django_orb import services
+from django_orb.formats import as_map, money, quantity, short
 from django_orb.models import Invoice, InvoiceLineItem, InvoiceOperation
 
 from .batches import FormToken, sort_out, why_no_line_item
-from .formats import as_map, money, quantity, short
 from .outcomes import Outcome, attempt_write
 from .pages import Call
 

@@ -10,11 +10,11 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
+from django_orb.formats import joined, local_moment, utc_day
 from django_orb.models import SyncRun, SyncWindow
 from django_orb.runs import STATUSES
 
 from .badges import run_badge
-from .formats import joined, local_moment, utc_day
 from .readonly import ReadOnlyAdmin
 from .sheet import Fact
 

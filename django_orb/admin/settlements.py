@@ -10,9 +10,9 @@ from django.http import HttpRequest
 from django_orb import mirror, operations, recovery
 from django_orb.account import open_account
 from django_orb.exceptions import OrbConfigurationError, OrbError
+from django_orb.formats import short
 from django_orb.models import InvoiceOperation
 
-from .formats import short
 from .outcomes import explain
 
 VERDICTS = {"done": "it was done", "not_done": "it was not done"}

@@ -17,10 +17,7 @@ from django.utils.safestring import SafeString
 
 from django_orb.customers import label_of
 from django_orb.exact_json import ExactJSONEncoder
-from django_orb.models import Invoice
-
-from .badges import payment_badge
-from .formats import (
+from django_orb.formats import (
     as_map,
     as_maps,
     as_text,
@@ -35,6 +32,9 @@ from .formats import (
     utc_moment,
     utc_short,
 )
+from django_orb.models import Invoice
+
+from .badges import payment_badge
 from .lines import (
     ZERO,
     LineView,

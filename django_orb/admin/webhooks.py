@@ -9,10 +9,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import ngettext
 
 from django_orb import exact_json, inbox, mirror, tasks
+from django_orb.formats import short
 from django_orb.models import WebhookEvent
 
 from .badges import event_badge
-from .formats import short
 from .operations import code_block, invoice_link
 from .readonly import ReadOnlyAdmin, outside_transactions
 from .sheet import pretty

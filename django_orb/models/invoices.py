@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypedDict
 
@@ -16,6 +16,9 @@ from django_orb.fields import (
     SearchKeyField,
     search_key,
 )
+
+# Half of what Orb promises: between making and mirroring them there may be days.
+LINKS_ARE_FRESH = timedelta(days=30)
 
 
 class CurrencyTotal(TypedDict):
@@ -197,6 +200,16 @@ class Invoice(models.Model):
         """When Orb last showed this invoice, changed or not; UTC."""
         observation: Any = getattr(self, "observation", None)
         return observation.ended_at if observation else None
+
+    @property
+    def has_fresh_links(self) -> bool:
+        """
+        Whether `hosted_invoice_url` and `invoice_pdf` still work for sure.
+
+        Orb's links hold for 60 days at least from when they were made.
+        Source: https://docs.withorb.com/guides/invoicing/invoice-portal
+        """
+        return timezone.now() - self.mirrored_at < LINKS_ARE_FRESH
 
     @property
     def is_open(self) -> bool:

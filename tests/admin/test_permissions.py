@@ -203,7 +203,7 @@ def test_every_action_and_page_that_writes_is_tried_here() -> None:
     assert actions == {*InvoiceAdmin.actions}
     # Django's own, of which a read-only admin answers what only shows.
     django = {"", "change", "delete", "history"}
-    assert views == {*VIEWS, "upcoming", *django}
+    assert views == {*VIEWS, "upcoming", "portal", "pdf", *django}
 
 
 @pytest.mark.parametrize("verdict", ["look", "done", "not_done"])

@@ -58,7 +58,7 @@ def test_pytest_finds_it_by_itself(tmp_path):
 
 
 def test_the_example_projects_own_tests_pass_side_by_side():
-    assert "8 passed" in run_pytest(EXAMPLE, "-n", "2")
+    assert "9 passed" in run_pytest(EXAMPLE, "-n", "2")
 
 
 def test_they_pass_with_djangos_runner():

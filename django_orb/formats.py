@@ -15,7 +15,7 @@ from django.utils.timesince import timesince
 from django.utils.timezone import localtime, now
 from django.utils.translation import get_language
 
-from django_orb.payloads import parse_datetime, parse_decimal
+from .payloads import parse_datetime, parse_decimal
 
 DAY = "j M Y"
 MOMENT = "j M Y, H:i"

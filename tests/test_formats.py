@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from django.utils import translation
 
-from django_orb.admin import formats
+from django_orb import formats
 from django_orb.payloads import parse_datetime
 
 

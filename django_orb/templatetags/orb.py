@@ -1,0 +1,72 @@
+"""A product's own pages: what a customer was invoiced."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django import template
+from django.template.defaultfilters import date as date_filter
+from django.utils.translation import gettext as _
+
+from django_orb import formats
+from django_orb.conf import get_settings
+from django_orb.models import Invoice
+
+register = template.Library()
+
+LIMIT = 24
+Status = Invoice.Status
+
+
+@register.inclusion_tag("django_orb/invoices.html")
+def orb_invoices(
+    *,
+    customer_id: str | None = None,
+    external_customer_id: str | None = None,
+    limit: int = LIMIT,
+    opens: str = "",
+) -> dict[str, Any]:
+    """
+    A table of one customer's invoices, newest first, by Orb's id or by your own.
+
+        {% orb_invoices external_customer_id=account.slug opens="my-invoice" %}
+
+    Drafts, voids and what Orb no longer knows are left out; an empty id has none.
+    `opens` is the name of your view that leads to an invoice: it gets the id, checks
+    whose it is, and redirects to `services.current_links(invoice)`.
+    """
+    invoices = Invoice.objects.for_customer(
+        customer_id=customer_id, external_customer_id=external_customer_id
+    )
+    shown = [Status.ISSUED, Status.PAID, Status.SYNCED]
+    invoices = invoices.filter(status__in=shown, missing_since=None)
+    # One more, which tells whether there are more.
+    rows = list(invoices.defer("payload", "rounded_fields")[: limit + 1])
+    return {"invoices": rows[:limit], "has_more": len(rows) > limit, "opens": opens}
+
+
+@register.filter
+def orb_money(invoice: Invoice, field: str) -> str:
+    """An amount of an invoice with its currency: `{{ invoice|orb_money:"total" }}`."""
+    return formats.money(getattr(invoice, field), invoice.currency)
+
+
+@register.filter
+def orb_day(moment: datetime | None) -> str:
+    """One of Orb's dates, which are midnights, as a day in `REPORT_TIME_ZONE`."""
+    if moment is None:
+        return ""
+    zone = ZoneInfo(get_settings().REPORT_TIME_ZONE)
+    return date_filter(moment.astimezone(zone).date())
+
+
+@register.filter
+def orb_status(invoice: Invoice) -> str:
+    """What the status means to the customer."""
+    if invoice.status == Status.PAID:
+        return _("Paid")
+    if invoice.is_overdue:
+        return _("Overdue")
+    return _("Open") if invoice.status == Status.ISSUED else _("Issued")
