@@ -63,6 +63,14 @@ BALANCE = {
     "credit_note": None,
 }
 
+# What makes a page wider than the screen; [] if nothing does.
+TOO_WIDE = """
+    width => document.documentElement.scrollWidth <= width ? [] :
+        [...document.querySelectorAll("body *")]
+            .filter(one => one.getBoundingClientRect().right > width + 1)
+            .map(one => one.outerHTML.slice(0, 200))
+"""
+
 Steps = Callable[["Page"], None]
 Drive = Callable[[Steps], None]
 
@@ -125,7 +133,8 @@ def photograph(page: Page, name: str) -> None:
     page.wait_for_timeout(FADE_MILLISECONDS)
     page.set_viewport_size(NARROW)
     page.screenshot(path=SCREENSHOTS / f"{name}-narrow.png", full_page=True)
-    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+    too_wide = page.evaluate(TOO_WIDE, NARROW["width"])
+    assert too_wide == [], name
     page.set_viewport_size(WIDE)
 
 
@@ -197,6 +206,35 @@ def test_the_overview_can_be_read(orb: OrbSandbox, drive: Drive) -> None:
         photograph(page, "overview")
         page.click("text=Payment failed")
         page.wait_for_selector(f"text={failed['invoice_number']}")
+
+    drive(steps)
+
+
+def test_long_and_foreign_texts_leave_the_pages_in_shape(
+    orb: OrbSandbox, drive: Drive
+) -> None:
+    foreign = "\u202e\u0641\u0627\u062a\u0648\u0631\u0629 17 " + "w" * 10_000
+    made = orb.add_invoice(
+        external_customer_id="crm-long",
+        name=foreign,
+        days_ago=60,
+        invoice_number=foreign,
+        memo=foreign,
+        metadata={"po": foreign},
+    )
+    orb.attempt_payment(made["id"], succeeds=False)
+    services.sync_invoices(mode="full")
+
+    def steps(page: Page) -> None:
+        page.goto("/admin/django_orb/invoice/?overdue=yes")
+        photograph(page, "foreign-list")
+        page.goto(page_of(made["id"]))
+        photograph(page, "foreign-invoice")
+        page.click("text=Void invoice")
+        page.wait_for_selector("text=This cannot be undone")
+        photograph(page, "foreign-void")
+        page.goto("/admin/django_orb/overview/")
+        photograph(page, "foreign-overview")
 
     drive(steps)
 

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
+from django_orb import mirror, runs, tasks
 from django_orb.formats import short
-from django_orb.models import InvoiceFailure
+from django_orb.models import InvoiceFailure, SyncRun
 
 from .operations import code_block
 from .readonly import ReadOnlyAdmin
@@ -20,6 +25,32 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
     search_fields = ("invoice_id__exact",)
     fields = ("invoice_id", "reason", "failed_at", "run_id", "sent")
     readonly_fields = ("sent",)
+    actions = ("try_again",)
+
+    def has_sync_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.sync_invoice")
+
+    @admin.action(permissions=["sync"], description=_("Read selected anew from Orb"))
+    def try_again(self, request: HttpRequest, queryset: Any) -> None:
+        """Start a run for them; one that can be read is no failure any more."""
+        known = queryset.exclude(pk__startswith=mirror.NO_ID)
+        failures = list(known.defer("payload_text")[: self.most_at_once])
+        if not failures:
+            waits = _("Orb gave no id for them; the next sync meets them again.")
+            self.message_user(request, waits, messages.WARNING)
+            return
+        using = mirror.database_alias()
+        ids = [failure.pk for failure in failures]
+        run = runs.start_run(SyncRun.Kind.ONE.value, using=using, invoice_ids=ids)
+        tasks.publish_due(run, using=using)
+        for failure in failures:
+            self.log_change(request, failure, "Asked for it to be read anew.")
+        text = ngettext(
+            "%(count)s invoice is read anew from Orb.",
+            "%(count)s invoices are read anew from Orb.",
+            len(ids),
+        )
+        self.message_user(request, text % {"count": len(ids)}, messages.SUCCESS)
 
     @admin.display(description="reason")
     def why(self, failure: InvoiceFailure) -> str:

@@ -39,12 +39,16 @@ def invoice_link(invoice_id: str) -> SafeString:
 class InvoiceOperationAdmin(ReadOnlyAdmin):
     """Who asked Orb for what, and what came of it: the audit trail."""
 
-    list_display = ("created_at", "what", "invoice", "badge", "origin", "detail")
+    list_display = ("created_at", "what", "invoice", "badge", "origin", "why")
     list_filter = ("state", "kind", "origin")
     list_select_related = ("actor",)
     search_fields = ("invoice_id",)
     search_help_text = "An invoice's id, or an idempotency key."
     fields = ("kind",)
+
+    @admin.display(description="detail", empty_value="")
+    def why(self, operation: InvoiceOperation) -> str:
+        return short(operation.detail)
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str

@@ -3,14 +3,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import F, Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
-from django_orb.formats import joined, local_moment, utc_day
+from django_orb import mirror, runs
+from django_orb.formats import joined, local_moment, short, utc_day
 from django_orb.models import SyncRun, SyncWindow
 from django_orb.runs import STATUSES
 
@@ -48,10 +60,60 @@ class SyncRunAdmin(ReadOnlyAdmin):
         "updated",
         "failed",
         "missing",
-        "error",
+        "why",
     )
     list_filter = ("state", "kind")
     fields = ("kind",)
+    actions = ("cancel_selected",)
+
+    def has_sync_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.sync_invoice")
+
+    @admin.action(permissions=["sync"], description=_("Cancel selected runs"))
+    def cancel_selected(self, request: HttpRequest, queryset: Any) -> None:
+        """End those that run; what they wrote stays, the next run does the rest."""
+        using = mirror.database_alias()
+        count = 0
+        for run in queryset.filter(state=SyncRun.State.RUNNING):
+            runs.cancel_run(run, using=using)
+            if run.state == SyncRun.State.CANCELLED:
+                self.log_change(request, run, "Cancelled.")
+                count += 1
+        if not count:
+            self.message_user(request, _("None of them is running."), messages.WARNING)
+            return
+        text = ngettext(
+            "%(count)s run was cancelled.", "%(count)s runs were cancelled.", count
+        )
+        self.message_user(request, text % {"count": count}, messages.SUCCESS)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.cancel_view)
+        name = "django_orb_syncrun_cancel"
+        return [path("<path:object_id>/cancel/", view, name=name), *super().get_urls()]
+
+    def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The action, from a run's own page."""
+        if not (
+            self.has_sync_permission(request) and self.has_view_permission(request)
+        ):
+            raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        run = self.get_object(request, unquote(object_id))
+        if run is None:
+            raise Http404("There is no such run.")
+        self.cancel_selected(request, SyncRun.objects.filter(pk=run.pk))
+        url = reverse(
+            "admin:django_orb_syncrun_change",
+            args=[run.pk],
+            current_app=self.admin_site.name,
+        )
+        return HttpResponseRedirect(url)
+
+    @admin.display(description="error", empty_value="")
+    def why(self, run: SyncRun) -> str:
+        return short(run.error)
 
     def get_queryset(self, request: HttpRequest) -> Any:
         # A run's own counts are written at its end; until then its parts know.
@@ -87,6 +149,9 @@ class SyncRunAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any
     ) -> HttpResponse:
         context.update(self.page_context(kwargs["obj"]))
+        context["may_cancel"] = kwargs["obj"].is_active and self.has_sync_permission(
+            request
+        )
         return super().render_change_form(request, context, *args, **kwargs)
 
     def page_context(self, run: SyncRun) -> dict[str, Any]:

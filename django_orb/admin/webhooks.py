@@ -24,9 +24,9 @@ MAX_RETRIES = 1000
 class WebhookEventAdmin(ReadOnlyAdmin):
     """What Orb told, and what became of it."""
 
-    list_display = ("received_at", "type", "invoice", "badge", "attempts", "why")
+    list_display = ("received_at", "kind", "invoice", "badge", "attempts", "why")
     list_filter = ("state", "source")
-    search_fields = ("id", "invoice_id")
+    search_fields = ("id__exact", "invoice_id__exact")
     search_help_text = "The id of an event or of an invoice."
     fields = (
         ("id", "type"),
@@ -80,6 +80,10 @@ class WebhookEventAdmin(ReadOnlyAdmin):
             "%d event is processed again.", "%d events are processed again.", len(ids)
         )
         self.message_user(request, text % len(ids), messages.SUCCESS)
+
+    @admin.display(description="type", ordering="type")
+    def kind(self, event: WebhookEvent) -> str:
+        return short(event.type)
 
     @admin.display(description="state", ordering="state")
     def badge(self, event: WebhookEvent) -> SafeString:
