@@ -5,22 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connections
 
 from django_orb import services, tasks
-from django_orb.models import Invoice, InvoiceOperation
+from django_orb.models import (
+    Invoice,
+    InvoiceFailure,
+    InvoiceOperation,
+    SyncRun,
+    WebhookEvent,
+)
 
 from . import databases
 from .factories import operate
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, ViewportSize
+
+    ColorScheme = Literal["dark", "light"]
 
     from django_orb.testing import OrbSandbox
 
@@ -46,7 +54,14 @@ ARGUMENTS = [
 ]
 WIDE: ViewportSize = {"width": 1280, "height": 900}
 NARROW: ViewportSize = {"width": 400, "height": 800}
-FADE_MILLISECONDS = 400  # the admin's links change their colour slowly
+# The admin's links would change their colour slowly.
+WITHOUT_FADING = """
+    document.addEventListener("DOMContentLoaded", () => {
+        const style = document.createElement("style");
+        style.textContent = "* { transition: none !important }";
+        document.head.append(style);
+    })
+"""
 STEP_MILLISECONDS = 20_000
 TEST_SECONDS = 180
 
@@ -62,6 +77,11 @@ BALANCE = {
     "invoice": None,
     "credit_note": None,
 }
+
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
+CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+# The admin's own search field has a picture for a label.
+OURS = {"include": [["body"]], "exclude": [["#searchbar"]]}
 
 # What makes a page wider than the screen; [] if nothing does.
 TOO_WIDE = """
@@ -97,6 +117,7 @@ def drive(live_server: Any) -> Iterator[Drive]:
             )
             page = browser.new_page(viewport=WIDE, base_url=live_server.url)
             page.set_default_timeout(STEP_MILLISECONDS)
+            page.add_init_script(WITHOUT_FADING)
             page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
             problems: list[str] = []
             page.on("pageerror", lambda error: problems.append(str(error)))
@@ -124,18 +145,50 @@ def log_in(page: Page) -> None:
 
 
 def photograph(page: Page, name: str) -> None:
-    """Keep the whole page, in light and dark theme and as wide as a telephone."""
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
-    page.emulate_media(color_scheme="dark")
-    page.wait_for_timeout(FADE_MILLISECONDS)
-    page.screenshot(path=SCREENSHOTS / f"{name}-dark.png", full_page=True)
-    page.emulate_media(color_scheme="light")
-    page.wait_for_timeout(FADE_MILLISECONDS)
-    page.set_viewport_size(NARROW)
-    page.screenshot(path=SCREENSHOTS / f"{name}-narrow.png", full_page=True)
-    too_wide = page.evaluate(TOO_WIDE, NARROW["width"])
-    assert too_wide == [], name
+    """
+    Keep the whole page, in light and dark theme and as wide as a telephone.
+
+    In each of them it must be accessible, and no wider than the screen.
+    """
+    looks: list[tuple[str, ColorScheme, ViewportSize]] = [
+        ("", "light", WIDE),
+        ("-dark", "dark", WIDE),
+        ("-narrow", "light", NARROW),
+    ]
+    for ending, scheme, size in looks:
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size(size)
+        page.screenshot(path=SCREENSHOTS / f"{name}{ending}.png", full_page=True)
+        assert barriers(page, CONTRAST if scheme == "dark" else RULES) == [], (
+            name + ending
+        )
+        assert page.evaluate(TOO_WIDE, size["width"]) == [], name + ending
     page.set_viewport_size(WIDE)
+
+
+def barriers(page: Page, rules: dict[str, Any]) -> list[str]:
+    """What keeps somebody from using our part of the page, by axe-core's rules."""
+    from axe_playwright_python.sync_playwright import Axe
+    from playwright.sync_api import Error
+
+    for attempt in range(3):
+        try:
+            if not page.evaluate("'axe' in window"):
+                page.evaluate(Axe().axe_script)
+            violations = page.evaluate(
+                "([ours, rules]) => axe.run(ours, rules).then(found => found.violations)",
+                [OURS, {"resultTypes": ["violations"], **rules}],
+            )
+            break
+        except Error:  # a page that shows progress loads itself anew
+            if attempt == 2:
+                raise
+            page.wait_for_load_state()
+    return [
+        f"{violation['id']}: {node['html'][:300]}"
+        for violation in violations
+        for node in violation["nodes"]
+    ]
 
 
 def page_of(invoice_id: str) -> str:
@@ -237,6 +290,68 @@ def test_long_and_foreign_texts_leave_the_pages_in_shape(
         photograph(page, "foreign-overview")
 
     drive(steps)
+
+
+def test_events_changes_failures_and_runs_can_be_read_and_tried_again(
+    orb: OrbSandbox, drive: Drive, settings: Any
+) -> None:
+    settings.CELERY_TASK_ALWAYS_EAGER = True
+    services.sync_invoices(mode="full")
+    changed = orb.invoice_ids("issued")[0]
+    orb.mark_paid(changed)
+    now = datetime.now(timezone.utc)
+    WebhookEvent.objects.create(
+        id="whk1",
+        type="invoice.issued",
+        state="failed",
+        invoice_id=changed,
+        received_at=now,
+        body='{"id": "whk1", "type": "invoice.issued"}',
+        error="Traceback (most recent call last):\nOrbTimeoutError: no answer",
+        attempts=3,
+    )
+    InvoiceFailure.objects.create(
+        invoice_id=orb.invoice_ids("paid")[-1],
+        reason="total is no number.",
+        payload_text='{"total": "a lot"}',
+        failed_at=now,
+    )
+    SyncRun.objects.create(
+        kind="full", state="running", active_kind="full", started_at=now
+    )
+
+    def steps(page: Page) -> None:
+        page.goto(page_of(changed))
+        page.click("text=Refresh from Orb")
+        page.wait_for_selector("text=Read anew from Orb.")
+        photograph(page, "invoice-refreshed")
+        for model in ("invoicechange", "webhookevent", "invoicefailure"):
+            page.goto(f"/admin/django_orb/{model}/")
+            photograph(page, f"{model}s")
+            page.click("#result_list tbody th a")
+            page.wait_for_selector(f"#{model}_form")
+            photograph(page, model)
+        run_action(page, "webhookevent", "process_again")
+        page.wait_for_selector("text=1 event is processed again.")
+        run_action(page, "invoicefailure", "try_again")
+        page.wait_for_selector("text=1 invoice is read anew from Orb.")
+        page.goto("/admin/django_orb/syncrun/?state__exact=running&kind__exact=full")
+        page.click("#result_list tbody th a")
+        page.click("text=Cancel this run")
+        page.wait_for_selector("text=1 run was cancelled.")
+        photograph(page, "run-cancelled")
+        page.goto("/admin/django_orb/invoice/")
+        page.click("text=Sync now")
+        page.wait_for_selector("text=Bringing the mirror up to date with Orb.")
+
+    drive(steps)
+
+
+def run_action(page: Page, model: str, action: str) -> None:
+    page.goto(f"/admin/django_orb/{model}/")
+    page.check("#action-toggle")
+    page.select_option("select[name=action]", action)
+    page.click("button[name=index]")
 
 
 def test_an_invoice_is_voided_from_its_page(orb: OrbSandbox, drive: Drive) -> None:

@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import ngettext
 
 from django_orb import exact_json, inbox, mirror, tasks
-from django_orb.formats import short
+from django_orb.formats import local_moment, short
 from django_orb.models import WebhookEvent
 
 from .badges import event_badge
@@ -98,9 +98,9 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         return short((event.error.strip().splitlines() or [""])[-1])
 
     @admin.display(description="next attempt")
-    def next_attempt(self, event: WebhookEvent) -> Any:
+    def next_attempt(self, event: WebhookEvent) -> str:
         is_open = event.state in inbox.OPEN
-        return event.next_attempt_at if is_open else None
+        return local_moment(event.next_attempt_at) if is_open else "-"
 
     @admin.display(description="traceback", empty_value="")
     def trace(self, event: WebhookEvent) -> SafeString | None:
