@@ -17,6 +17,7 @@ from .batches import (
 )
 from .forms import PaymentForm
 from .procedures import Procedure
+from .texts import lazy as _
 
 Kind = InvoiceOperation.Kind
 Status = Invoice.Status
@@ -46,11 +47,11 @@ VOID = Procedure(
     kind=Kind.VOID.value,
     serve=_void,
     why_not=why_not_void,
-    title="Void {}?",
-    yes_one="Yes, void this invoice",
-    yes_many="Yes, void {} invoices",
-    done="Voided in Orb.",
-    asked="Asked Orb to void it.",
+    title=_("Void {}?"),
+    yes_one=_("Yes, void this invoice"),
+    yes_many=_("Yes, void {} invoices"),
+    done=_("Voided in Orb."),
+    asked=_("Asked Orb to void it."),
     is_done=lambda invoice: invoice.status == Status.VOID,
     template="void_confirmation.html",
     is_grave=True,
@@ -60,20 +61,24 @@ ISSUE = Procedure(
     kind=Kind.ISSUE.value,
     serve=_issue,
     why_not=why_not_issue,
-    title="Issue {}?",
-    yes_one="Yes, issue this invoice",
-    yes_many="Yes, issue {} invoices",
-    done="Issued in Orb.",
-    asked="Asked Orb to issue it.",
+    title=_("Issue {}?"),
+    yes_one=_("Yes, issue this invoice"),
+    yes_many=_("Yes, issue {} invoices"),
+    done=_("Issued in Orb."),
+    asked=_("Asked Orb to issue it."),
     explanation=[
-        "Its lines and amounts are final then; tax is worked out, and the customer's "
-        "balance is used.",
-        "Orb may send it to the customer by e-mail, and collect it where automatic "
-        "collection is on.",
-        "There is no way back to a draft: an issued invoice can only be voided.",
+        _(
+            "Its lines and amounts are final then; tax is worked out, and the customer's "
+            "balance is used."
+        ),
+        _(
+            "Orb may send it to the customer by e-mail, and collect it where automatic "
+            "collection is on."
+        ),
+        _("There is no way back to a draft: an issued invoice can only be voided."),
     ],
     is_done=lambda invoice: invoice.status != Status.DRAFT,
-    not_yet="Orb has taken it and issues it in a moment; the next sync shows it.",
+    not_yet=_("Orb has taken it and issues it in a moment; the next sync shows it."),
     is_grave=True,
 )
 
@@ -81,15 +86,17 @@ MARK_PAID = Procedure(
     kind=Kind.MARK_PAID.value,
     serve=_mark_paid,
     why_not=why_not_paid,
-    title="Mark {} as paid?",
-    yes_one="Yes, mark as paid",
-    yes_many="Yes, mark {} invoices as paid",
-    done="Marked as paid in Orb.",
-    asked="Asked Orb to mark it as paid.",
+    title=_("Mark {} as paid?"),
+    yes_one=_("Yes, mark as paid"),
+    yes_many=_("Yes, mark {} invoices as paid"),
+    done=_("Marked as paid in Orb."),
+    asked=_("Asked Orb to mark it as paid."),
     explanation=[
-        "For money that came in outside Orb, such as by bank transfer. Nothing is "
-        "charged.",
-        "Orb makes no further attempt to collect it.",
+        _(
+            "For money that came in outside Orb, such as by bank transfer. Nothing is "
+            "charged."
+        ),
+        _("Orb makes no further attempt to collect it."),
     ],
     is_done=lambda invoice: invoice.status == Status.PAID,
     form_class=PaymentForm,
@@ -100,18 +107,20 @@ PAY = Procedure(
     kind=Kind.PAY.value,
     serve=_pay,
     why_not=why_not_collect,
-    title="Collect the payment of {} now?",
-    yes_one="Yes, charge the customer now",
-    yes_many="Yes, charge for {} invoices now",
-    done="Paid: Orb has collected it.",
-    asked="Asked Orb to collect its payment.",
+    title=_("Collect the payment of {} now?"),
+    yes_one=_("Yes, charge the customer now"),
+    yes_many=_("Yes, charge for {} invoices now"),
+    done=_("Paid: Orb has collected it."),
+    asked=_("Asked Orb to collect its payment."),
     explanation=[
-        "Orb charges the customer's default payment method with the amount due.",
-        "Money that was collected is given back with a credit note only.",
+        _("Orb charges the customer's default payment method with the amount due."),
+        _("Money that was collected is given back with a credit note only."),
     ],
     is_done=lambda invoice: invoice.status == Status.PAID,
-    not_yet="Orb was asked to collect it, and it is not paid so far; see the payment "
-    "attempts on its page.",
+    not_yet=_(
+        "Orb was asked to collect it, and it is not paid so far; see the payment "
+        "attempts on its page."
+    ),
     is_grave=True,
 )
 
@@ -119,13 +128,15 @@ REGENERATE_PDF = Procedure(
     kind=Kind.REGENERATE_PDF.value,
     serve=_regenerate_pdf,
     why_not=why_no_pdf,
-    title="Make the PDF of {} anew?",
-    yes_one="Yes, make a new PDF",
-    yes_many="Yes, make {} new PDFs",
-    done="Orb makes the PDF anew.",
-    asked="Asked Orb for a new PDF.",
+    title=_("Make the PDF of {} anew?"),
+    yes_one=_("Yes, make a new PDF"),
+    yes_many=_("Yes, make {} new PDFs"),
+    done=_("Orb makes the PDF anew."),
+    asked=_("Asked Orb for a new PDF."),
     explanation=[
-        "For changes that the PDF does not show yet, such as the customer's address. "
-        "Amounts stay as they are; nothing is sent to the customer.",
+        _(
+            "For changes that the PDF does not show yet, such as the customer's address. "
+            "Amounts stay as they are; nothing is sent to the customer."
+        ),
     ],
 )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 
 from django_orb.formats import short
 from django_orb.models import (
@@ -85,18 +86,18 @@ def event_badge(event: WebhookEvent) -> SafeString:
 
 
 def missing_badge() -> SafeString:
-    return badge(Look("bad", "!"), "Missing in Orb")
+    return badge(Look("bad", "!"), gettext("Missing in Orb"))
 
 
 def overdue_badge(days: int) -> SafeString:
     """How long a payment is late."""
-    words = {0: "overdue today", 1: "1 day overdue"}
+    words = {0: gettext("overdue today"), 1: gettext("1 day overdue")}
     return badge(Look("bad", "!"), words.get(days, f"{days} days overdue"))
 
 
 def payment_badge(succeeded: bool) -> SafeString:
     return (
-        badge(Look("good", "✓"), "Paid")
+        badge(Look("good", "✓"), gettext("Paid"))
         if succeeded
-        else badge(Look("bad", "✕"), "Failed")
+        else badge(Look("bad", "✕"), gettext("Failed"))
     )

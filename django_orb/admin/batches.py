@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
+from django.utils.translation import gettext
+
 from django_orb import mirror
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.operations import new_idempotency_key
@@ -42,26 +44,34 @@ def why_not_void(invoice: Invoice) -> str:
     """Why an invoice cannot be voided; "" when it can."""
     status = Invoice.Status
     if invoice.missing_since is not None:
-        return "Orb no longer knows it."
+        return gettext("Orb no longer knows it.")
     reasons = {
         status.ISSUED.value: "",
-        status.DRAFT.value: "It is a draft, and only issued invoices can be voided.",
-        status.PAID.value: "It is paid, and only unpaid invoices can be voided.",
-        status.SYNCED.value: (
-            "It was handed over to another system, and Orb does not void it any more."
+        status.DRAFT.value: gettext(
+            "It is a draft, and only issued invoices can be voided."
         ),
-        status.VOID.value: "It is void already.",
+        status.PAID.value: gettext(
+            "It is paid, and only unpaid invoices can be voided."
+        ),
+        status.SYNCED.value: (
+            gettext(
+                "It was handed over to another system, and Orb does not void it any more."
+            )
+        ),
+        status.VOID.value: gettext("It is void already."),
     }
     return reasons.get(invoice.status, f"Its status is {invoice.status}.")
 
 
 def why_not_issue(invoice: Invoice) -> str:
     """Why a draft cannot be issued; "" when it can, as far as the mirror knows."""
-    if reason := _why_not_in(invoice, {Invoice.Status.DRAFT}, "drafts can be issued"):
+    if reason := _why_not_in(
+        invoice, {Invoice.Status.DRAFT}, gettext("drafts can be issued")
+    ):
         return reason
     payload = invoice.payload if isinstance(invoice.payload, dict) else {}
     if payload.get("will_auto_issue"):
-        return "Orb issues it by itself."
+        return gettext("Orb issues it by itself.")
     return ""
 
 
@@ -69,34 +79,36 @@ def why_not_paid(invoice: Invoice) -> str:
     """Why an invoice cannot be marked as paid; "" when it can."""
     statuses = {Invoice.Status.ISSUED, Invoice.Status.SYNCED}
     return _why_not_in(
-        invoice, statuses, "issued and synced invoices can be marked as paid"
+        invoice, statuses, gettext("issued and synced invoices can be marked as paid")
     )
 
 
 def why_not_collect(invoice: Invoice) -> str:
     """Why an invoice cannot be collected; "" when it can."""
     return _why_not_in(
-        invoice, {Invoice.Status.ISSUED}, "issued invoices can be collected"
+        invoice, {Invoice.Status.ISSUED}, gettext("issued invoices can be collected")
     )
 
 
 def why_no_pdf(invoice: Invoice) -> str:
     """Why a PDF cannot be made anew; "" when it can."""
     if invoice.missing_since is not None:
-        return "Orb no longer knows it."
+        return gettext("Orb no longer knows it.")
     if invoice.status == Invoice.Status.DRAFT:
-        return "It is a draft, and drafts have no PDF."
+        return gettext("It is a draft, and drafts have no PDF.")
     return ""
 
 
 def why_no_edit(invoice: Invoice) -> str:
     """Why an invoice cannot be edited; "" when it can."""
-    return "Orb no longer knows it." if invoice.missing_since is not None else ""
+    return (
+        gettext("Orb no longer knows it.") if invoice.missing_since is not None else ""
+    )
 
 
 def _why_not_in(invoice: Invoice, statuses: Collection[str], what: str) -> str:
     if invoice.missing_since is not None:
-        return "Orb no longer knows it."
+        return gettext("Orb no longer knows it.")
     if invoice.status in statuses:
         return ""
     label = str(invoice.get_status_display()).lower()
@@ -106,7 +118,7 @@ def _why_not_in(invoice: Invoice, statuses: Collection[str], what: str) -> str:
 def why_no_line_item(invoice: Invoice) -> str:
     """Why a line item cannot be added; "" when it can."""
     if invoice.missing_since is not None:
-        return "Orb no longer knows it."
+        return gettext("Orb no longer knows it.")
     if invoice.status == Invoice.Status.DRAFT:
         return ""
     label = str(invoice.get_status_display()).lower()

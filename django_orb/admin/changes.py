@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext, gettext_lazy
 
 from django_orb.formats import ago, joined, local_moment, short
 from django_orb.models import Invoice, InvoiceChange
@@ -44,8 +45,8 @@ def tell(change: InvoiceChange) -> str:
     if change.previous_status != change.status:
         return f"{status_label(change.previous_status)} → {new}"
     if change.changed_fields == [MISSING]:
-        return "Gone from Orb, or back"
-    return "Changed"
+        return gettext("Gone from Orb, or back")
+    return gettext("Changed")
 
 
 def changed_names(change: InvoiceChange) -> str:
@@ -82,7 +83,7 @@ class InvoiceChangeAdmin(ReadOnlyAdmin):
     list_display = ("created_at", "invoice_id_link", "what", "names", "origin")
     list_filter = ("origin", "kind")
     search_fields = ("invoice_id",)
-    search_help_text = "An invoice's id."
+    search_help_text = gettext_lazy("An invoice's id.")
     fields = (
         "invoice_id_link",
         "what",

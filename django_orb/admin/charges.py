@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from django.http import HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.translation import gettext
 
 from django_orb import services
 from django_orb.formats import day, joined, money, quantity, short, to_decimal
@@ -46,7 +47,7 @@ def respond(call: Call) -> HttpResponse | None:
     form = LineItemForm(given, currencies=read_currencies(batch))
     if not form.is_bound or not form.is_valid() or "edit" in post:
         return ask(call, batch, token, form)
-    told = "Meanwhile a line item was added by somebody else"
+    told = gettext("Meanwhile a line item was added by somebody else")
     if not call.is_confirmed or call.tells_of_others(batch.chosen, token, KIND, told):
         return confirm(call, batch, token, form)
     call.report(add_all(call, batch, token, form), logged=begun)

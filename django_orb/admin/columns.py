@@ -7,6 +7,7 @@ from decimal import Decimal
 from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy
 
 from django_orb.customers import label_of
 from django_orb.formats import money, short, utc_day, utc_moment
@@ -39,7 +40,7 @@ class InvoiceColumns:
             return invoice_badge(invoice)
         return format_html("{} {}", invoice_badge(invoice), missing_badge())
 
-    @admin.display(description="amount due", ordering="amount_due")
+    @admin.display(description=gettext_lazy("amount due"), ordering="amount_due")
     def due_amount(self, invoice: Invoice) -> SafeString:
         return amount_cell(invoice.amount_due, invoice, invoice.status in SETTLED)
 

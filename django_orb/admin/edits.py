@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from django.http import HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.translation import gettext
 
 from django_orb import services
 from django_orb.formats import as_map, as_text, day, short
@@ -18,9 +19,10 @@ from .forms import EditForm
 from .history import edited_in_words
 from .outcomes import Outcome, attempt_write
 from .pages import Call
+from .texts import lazy as _
 
 KIND = InvoiceOperation.Kind.UPDATE.value
-NOT_SHOWN = "not shown by Orb"
+NOT_SHOWN = _("not shown by Orb")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def respond(call: Call) -> HttpResponse | None:
     )
     if not form.is_bound or not form.is_valid() or "edit" in post:
         return ask(call, invoice, token, form)
-    told = "Meanwhile somebody else edited it"
+    told = gettext("Meanwhile somebody else edited it")
     if not call.is_confirmed or call.tells_of_others([invoice], token, KIND, told):
         return confirm(call, invoice, token, form)
     call.report([edit(call, invoice, token, form)], logged=begun)
@@ -108,10 +110,12 @@ def read_changes(form: EditForm) -> list[Change]:
         for key, value in as_map(body.get("metadata")).items()
     ]
     if "net_terms" in body:
-        changes.append(Change("Net terms", NOT_SHOWN, f"{body['net_terms']} days"))
+        changes.append(
+            Change(gettext("Net terms"), NOT_SHOWN, f"{body['net_terms']} days")
+        )
     if "due_date" in body:
         due_date = day(form.cleaned_data["due_date"])
-        changes.append(Change("Due date", NOT_SHOWN, due_date))
+        changes.append(Change(gettext("Due date"), NOT_SHOWN, due_date))
     return changes
 
 

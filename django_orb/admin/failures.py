@@ -56,7 +56,7 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
     def why(self, failure: InvoiceFailure) -> str:
         return short(failure.reason)
 
-    @admin.display(description="what Orb sent")
+    @admin.display(description=_("what Orb sent"))
     def sent(self, failure: InvoiceFailure) -> SafeString:
         """Escaped as it is stored: what a database refused may be in it."""
         try:

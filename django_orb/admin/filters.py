@@ -13,6 +13,7 @@ from django.db import connections
 from django.db.models import Max, Min, QuerySet
 from django.http import HttpRequest
 from django.utils import dateformat
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_orb import mirror
@@ -62,7 +63,7 @@ _CURRENCIES = """
 
 class YesNoFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("yes", "Yes"), ("no", "No")]
+        return [("yes", gettext("Yes")), ("no", gettext("No"))]
 
 
 class OverdueFilter(YesNoFilter):
@@ -116,7 +117,7 @@ class AttentionFilter(admin.SimpleListFilter):
 
 
 class MissingFilter(YesNoFilter):
-    title = "missing in Orb"
+    title = _("missing in Orb")
     parameter_name = "missing"
 
     def queryset(self, request: HttpRequest, queryset: Invoices) -> Invoices:
@@ -126,12 +127,12 @@ class MissingFilter(YesNoFilter):
 
 
 Span = tuple[datetime, "datetime | None"]
-_SPANS = {
-    "this_month": "This month",
-    "last_month": "Last month",
-    "this_year": "This year",
-    "last_year": "Last year",
-    "future": "In the future",
+_SPANS: dict[str, Any] = {
+    "this_month": _("This month"),
+    "last_month": _("Last month"),
+    "this_year": _("This year"),
+    "last_year": _("Last year"),
+    "future": _("In the future"),
 }
 _DATED = re.compile(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?")
 
@@ -245,11 +246,14 @@ def _name_of(value: str) -> str:
 class PriceTypeFilter(admin.SimpleListFilter):
     """Orb's two kinds of price, without looking through all lines for them."""
 
-    title = "kind of price"
+    title = _("kind of price")
     parameter_name = "price_type"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("usage_price", "Usage"), ("fixed_price", "Fixed fee")]
+        return [
+            ("usage_price", gettext("Usage")),
+            ("fixed_price", gettext("Fixed fee")),
+        ]
 
     def queryset(self, request: HttpRequest, queryset: Lines) -> Lines:
         return queryset.filter(price_type=self.value()) if self.value() else queryset

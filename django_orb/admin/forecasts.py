@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.core.cache import cache
 from django.http import HttpResponse
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from django_orb import services
 from django_orb.conf import get_settings
@@ -39,7 +40,7 @@ def respond(call: Call) -> HttpResponse | None:
     """Show the upcoming invoice, or say why there is none and return None."""
     invoice = call.invoices[0]
     if not invoice.subscription_id:
-        call.say(messages.WARNING, "It belongs to no subscription.", invoice)
+        call.say(messages.WARNING, gettext("It belongs to no subscription."), invoice)
         return None
     try:
         upcoming, read_at = fetch(invoice.subscription_id)

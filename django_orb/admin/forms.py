@@ -7,6 +7,7 @@ from django import forms
 from django.contrib.admin.widgets import AdminDateWidget, AdminTextInputWidget
 from django.utils import timezone
 from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy
 
 from django_orb.exceptions import OrbInputError
 from django_orb.inputs import UNCHANGED, line_item_body, update_body
@@ -31,29 +32,32 @@ class LineItemForm(forms.Form):
     name = forms.CharField(
         required=False,
         widget=AdminTextInputWidget,
-        help_text="As the customer reads it on the invoice.",
+        help_text=gettext_lazy("As the customer reads it on the invoice."),
     )
     item_id = forms.CharField(
         required=False,
-        label="Item in Orb",
+        label=gettext_lazy("Item in Orb"),
         widget=AdminTextInputWidget,
-        help_text="The id of an item; without one, Orb uses the item of that name, or "
-        "makes one.",
+        help_text=gettext_lazy(
+            "The id of an item; without one, Orb uses the item of that name, or "
+            "makes one."
+        ),
     )
     quantity = forms.CharField(widget=NumberInput, initial="1")
     amount = forms.CharField(
         widget=NumberInput,
-        help_text="The line's total before tax, not the price of one. "
-        "Below zero is a credit.",
+        help_text=gettext_lazy(
+            "The line's total before tax, not the price of one. Below zero is a credit."
+        ),
     )
     start_date = forms.DateField(
-        label="Start", widget=AdminDateWidget, initial=timezone.localdate
+        label=gettext_lazy("Start"), widget=AdminDateWidget, initial=timezone.localdate
     )
     end_date = forms.DateField(
-        label="End",
+        label=gettext_lazy("End"),
         widget=AdminDateWidget,
         initial=timezone.localdate,
-        help_text="Both are days in the customer's time zone.",
+        help_text=gettext_lazy("Both are days in the customer's time zone."),
     )
 
     def __init__(
@@ -85,13 +89,17 @@ class PaymentForm(forms.Form):
     required_css_class = "required"
 
     payment_received_date = forms.DateField(
-        label="Received on", widget=AdminDateWidget, initial=timezone.localdate
+        label=gettext_lazy("Received on"),
+        widget=AdminDateWidget,
+        initial=timezone.localdate,
     )
     external_id = forms.CharField(
         required=False,
-        label="Reference",
+        label=gettext_lazy("Reference"),
         widget=AdminTextInputWidget,
-        help_text="The payment's number in the other system, such as the bank's.",
+        help_text=gettext_lazy(
+            "The payment's number in the other system, such as the bank's."
+        ),
     )
     notes = forms.CharField(
         required=False, widget=forms.Textarea(attrs={"rows": 3, "class": "orb-text"})
@@ -109,21 +117,24 @@ class EditForm(forms.Form):
         required=False,
         strip=False,
         widget=forms.Textarea(attrs={"rows": 8, "class": "orb-text"}),
-        help_text="One line for each: key = value. A line that is taken away removes "
-        "its key.",
+        help_text=gettext_lazy(
+            "One line for each: key = value. A line that is taken away removes its key."
+        ),
     )
     net_terms = forms.IntegerField(
         required=False,
         min_value=0,
-        label="Net terms in days",
-        help_text="0 for due on issue. Empty leaves it as it is.",
+        label=gettext_lazy("Net terms in days"),
+        help_text=gettext_lazy("0 for due on issue. Empty leaves it as it is."),
     )
     due_date = forms.DateField(
         required=False,
-        label="Due date",
+        label=gettext_lazy("Due date"),
         widget=AdminDateWidget,
-        help_text="A day in the customer's time zone, instead of net terms. Empty "
-        "leaves it as it is.",
+        help_text=gettext_lazy(
+            "A day in the customer's time zone, instead of net terms. Empty "
+            "leaves it as it is."
+        ),
     )
 
     def __init__(self, data: Any, *, shown: Mapping[str, str], is_draft: bool) -> None:

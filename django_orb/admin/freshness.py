@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.utils.translation import gettext
+
 from django_orb.formats import ago, local_moment
 from django_orb.models import SyncRun
 
@@ -24,7 +26,9 @@ def read_freshness() -> Freshness:
     active = SyncRun.objects.filter(state=SyncRun.State.RUNNING).first()
     running = describe_progress(active) if active else ""
     if last is None or last.finished_at is None:
-        return Freshness("Not brought up to date with Orb yet.", running=running)
+        return Freshness(
+            gettext("Not brought up to date with Orb yet."), running=running
+        )
     return Freshness(
         f"Last brought up to date with Orb {ago(last.finished_at)}",
         local_moment(last.finished_at),

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.utils import timezone
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext, gettext_lazy
 
 from django_orb.formats import (
     ago,
@@ -24,19 +25,25 @@ from django_orb.models import InvoiceOperation
 from .badges import operation_badge
 
 DONE_AND_ASKED = {
-    InvoiceOperation.Kind.VOID.value: ("voided it", "asked to void it"),
-    InvoiceOperation.Kind.ISSUE.value: ("issued it", "asked to issue it"),
+    InvoiceOperation.Kind.VOID.value: (
+        gettext_lazy("voided it"),
+        gettext_lazy("asked to void it"),
+    ),
+    InvoiceOperation.Kind.ISSUE.value: (
+        gettext_lazy("issued it"),
+        gettext_lazy("asked to issue it"),
+    ),
     InvoiceOperation.Kind.MARK_PAID.value: (
-        "marked it as paid",
-        "asked to mark it as paid",
+        gettext_lazy("marked it as paid"),
+        gettext_lazy("asked to mark it as paid"),
     ),
     InvoiceOperation.Kind.PAY.value: (
-        "had its payment collected",
-        "asked to collect its payment",
+        gettext_lazy("had its payment collected"),
+        gettext_lazy("asked to collect its payment"),
     ),
     InvoiceOperation.Kind.REGENERATE_PDF.value: (
-        "had its PDF made anew",
-        "asked for a new PDF",
+        gettext_lazy("had its PDF made anew"),
+        gettext_lazy("asked for a new PDF"),
     ),
 }
 RECENT = timedelta(days=1)
@@ -60,7 +67,7 @@ def who(operation: InvoiceOperation) -> str:
     """Whoever asked: a person where one is known."""
     actor = operation.actor
     if actor is None:
-        return "Somebody" if operation.origin == "admin" else "A program"
+        return gettext("Somebody") if operation.origin == "admin" else "A program"
     full_name = getattr(actor, "get_full_name", str)() or ""
     return short(full_name or actor.get_username())
 
@@ -71,8 +78,8 @@ def edited_in_words(body: Any) -> str:
     keys = ", ".join(as_map(given.get("metadata")))
     words = {
         "metadata": f"metadata ({short(keys)})" if keys else "metadata",
-        "net_terms": "net terms",
-        "due_date": "due date",
+        "net_terms": gettext("net terms"),
+        "due_date": gettext("due date"),
     }
     return ", ".join(words[name] for name in words if name in given) or "details"
 
@@ -88,14 +95,14 @@ def tell(operation: InvoiceOperation, currency: str = "") -> str:
     is_done = operation.state == InvoiceOperation.State.SUCCEEDED
     kind = operation.kind
     if kind == InvoiceOperation.Kind.CREATE_LINE_ITEM:
-        verb = "added" if is_done else "asked to add"
+        verb = "added" if is_done else gettext("asked to add")
         return f"{who(operation)} {verb} {line_in_words(operation.body, currency)}"
     if kind == InvoiceOperation.Kind.DELETE_LINE_ITEM:
-        verb = "deleted" if is_done else "asked to delete"
+        verb = "deleted" if is_done else gettext("asked to delete")
         line = operation.before or {"item_id": operation.line_item_id}
         return f"{who(operation)} {verb} {line_in_words(line, currency)}"
     if kind == InvoiceOperation.Kind.UPDATE:
-        verb = "edited" if is_done else "asked to edit"
+        verb = "edited" if is_done else gettext("asked to edit")
         return f"{who(operation)} {verb} its {edited_in_words(operation.body)}"
     if kind in DONE_AND_ASKED:
         return f"{who(operation)} {DONE_AND_ASKED[kind][not is_done]}"

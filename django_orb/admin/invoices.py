@@ -16,6 +16,7 @@ from django.http import (
     HttpResponseRedirect,
 )
 from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext_lazy
 
 from django_orb.customers import find_customers, label_customers
 from django_orb.fields import search_key
@@ -91,7 +92,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     fields = ("id",)
     ordering = ("-invoice_date", "-id")
     search_fields = ("id",)
-    search_help_text = (
+    search_help_text = gettext_lazy(
         "The beginning of a number or of your customer's id, or an id of Orb's."
     )
     actions = (
@@ -220,25 +221,31 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
 
     # Actions
 
-    @admin.action(permissions=["void"], description="Void selected invoices")
+    @admin.action(
+        permissions=["void"], description=gettext_lazy("Void selected invoices")
+    )
     def void_selected(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "void_selected")
         return procedures.respond(call, acts.VOID)
 
-    @admin.action(permissions=["issue"], description="Issue selected drafts")
+    @admin.action(
+        permissions=["issue"], description=gettext_lazy("Issue selected drafts")
+    )
     def issue_selected(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "issue_selected")
         return procedures.respond(call, acts.ISSUE)
 
     @admin.action(
-        permissions=["mark_paid"], description="Mark selected invoices as paid"
+        permissions=["mark_paid"],
+        description=gettext_lazy("Mark selected invoices as paid"),
     )
     def mark_selected_paid(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "mark_selected_paid")
         return procedures.respond(call, acts.MARK_PAID)
 
     @admin.action(
-        permissions=["pay"], description="Collect payment of selected invoices"
+        permissions=["pay"],
+        description=gettext_lazy("Collect payment of selected invoices"),
     )
     def pay_selected(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "pay_selected")
@@ -246,20 +253,22 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
 
     @admin.action(
         permissions=["regenerate_pdf"],
-        description="Make PDFs of selected invoices anew",
+        description=gettext_lazy("Make PDFs of selected invoices anew"),
     )
     def regenerate_selected_pdfs(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "regenerate_selected_pdfs")
         return procedures.respond(call, acts.REGENERATE_PDF)
 
     @admin.action(
-        permissions=["line_item"], description="Add line item to selected drafts"
+        permissions=["line_item"],
+        description=gettext_lazy("Add line item to selected drafts"),
     )
     def add_line_item(self, request: HttpRequest, queryset: Any) -> Any:
         return charges.respond(self.call_for(request, queryset, "add_line_item"))
 
     @admin.action(
-        permissions=["sync"], description="Refresh selected invoices from Orb"
+        permissions=["sync"],
+        description=gettext_lazy("Refresh selected invoices from Orb"),
     )
     def refresh_from_orb(self, request: HttpRequest, queryset: Any) -> None:
         refreshes.respond(self.call_for(request, queryset, "refresh_from_orb"))

@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy
 
 from django_orb.formats import joined, money, quantity, short, utc_day
 from django_orb.models import InvoiceLineItem
@@ -33,7 +34,7 @@ class InvoiceLineItemAdmin(ReadOnlyAdmin):
     list_select_related = ("invoice",)
     ordering = ("-id",)
     search_fields = ("item_id",)
-    search_help_text = "The id of an item, of a price or of an invoice."
+    search_help_text = gettext_lazy("The id of an item, of a price or of an invoice.")
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).defer("invoice__payload")

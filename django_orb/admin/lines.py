@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from django.utils.translation import gettext
+
 from django_orb.formats import (
     as_map,
     as_maps,
@@ -73,7 +75,7 @@ def read_line(line: Mapping[str, Any], currency: str) -> LineView:
     return LineView(
         orb_id=as_text(line.get("id")),
         is_one_off=as_map(line.get("price")).get("cadence") == "one_time",
-        name=as_text(line.get("name")) or "(without a name)",
+        name=as_text(line.get("name")) or gettext("(without a name)"),
         grouping=read_grouping(line.get("grouping")),
         period=joined(" to ", utc_short(start), utc_short(end)),
         period_exact=joined(" to ", utc_moment(start), utc_moment(end)),
@@ -90,7 +92,7 @@ def read_line(line: Mapping[str, Any], currency: str) -> LineView:
 def read_summary(parts: list[Mapping[str, Any]]) -> str:
     """For instance "3 tiers", or "Details" where nothing is broken down."""
     if not parts:
-        return "Details"
+        return gettext("Details")
     noun = "tier" if all(part.get("type") == "tier" for part in parts) else "part"
     return f"{len(parts)} {noun}{'' if len(parts) == 1 else 's'}"
 
@@ -136,9 +138,9 @@ def read_pricing(price: Mapping[str, Any], currency: str) -> str:
 def read_ids(line: Mapping[str, Any], price: Mapping[str, Any]) -> str:
     item = as_map(price.get("item"))
     pairs = [
-        ("Line", line.get("id")),
-        ("Item", item.get("id")),
-        ("Price", price.get("id")),
+        (gettext("Line"), line.get("id")),
+        (gettext("Item"), item.get("id")),
+        (gettext("Price"), price.get("id")),
     ]
     return " · ".join(f"{label} {as_text(value)}" for label, value in pairs if value)
 
@@ -163,19 +165,19 @@ def read_steps(line: Mapping[str, Any], currency: str) -> list[Part]:
     adjustments = as_maps(line.get("adjustments"))
     steps = [read_adjustment(one, currency) for one in adjustments]
     for name, label in (
-        ("credits_applied", "Prepaid credits"),
-        ("partially_invoiced_amount", "Invoiced before"),
+        ("credits_applied", gettext("Prepaid credits")),
+        ("partially_invoiced_amount", gettext("Invoiced before")),
     ):
         used = to_decimal(line.get(name))
         if used:
             steps.append(Part(label, amount=money(-used, currency)))
     if steps:
         subtotal = amount(line.get("subtotal"), currency)
-        steps.insert(0, Part("Before adjustments", amount=subtotal))
+        steps.insert(0, Part(gettext("Before adjustments"), amount=subtotal))
     return steps + [
         Part(
             read_tax_label(tax),
-            note="tax, added to the total and not to this line",
+            note=gettext("tax, added to the total and not to this line"),
             amount=amount(tax.get("amount"), currency),
         )
         for tax in as_maps(line.get("tax_amounts"))
@@ -206,10 +208,10 @@ def read_discount_label(discount: Mapping[str, Any], kind: str, currency: str) -
         value = to_decimal(discount.get(f"{limit}_amount"))
         if value is not None:
             return f"{limit.capitalize()} of {money(value, currency)}"
-    return humanized(kind) or "Adjustment"
+    return humanized(kind) or gettext("Adjustment")
 
 
 def read_tax_label(tax: Mapping[str, Any]) -> str:
-    description = as_text(tax.get("tax_rate_description")) or "Tax"
+    description = as_text(tax.get("tax_rate_description")) or gettext("Tax")
     share = to_decimal(tax.get("tax_rate_percentage"))
     return description if share is None else f"{description} {quantity(share)} %"

@@ -18,6 +18,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext, gettext_lazy
 
 from django_orb.formats import local_moment, short
 from django_orb.models import Invoice, InvoiceOperation
@@ -43,7 +44,7 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
     list_filter = ("state", "kind", "origin")
     list_select_related = ("actor",)
     search_fields = ("invoice_id",)
-    search_help_text = "An invoice's id, or an idempotency key."
+    search_help_text = gettext_lazy("An invoice's id, or an idempotency key.")
     fields = ("kind",)
 
     @admin.display(description="detail", empty_value="")
@@ -182,23 +183,23 @@ def operation_url(model_admin: Any, view: str, argument: Any) -> str:
 
 def read_circumstances(operation: InvoiceOperation) -> list[Fact]:
     return [
-        Fact("Asked by", who(operation)),
-        Fact("From", operation.get_origin_display()),
-        Fact("Sent", times(operation.attempts)),
-        Fact("Idempotency key", operation.idempotency_key),
+        Fact(gettext("Asked by"), who(operation)),
+        Fact(gettext("From"), operation.get_origin_display()),
+        Fact(gettext("Sent"), times(operation.attempts)),
+        Fact(gettext("Idempotency key"), operation.idempotency_key),
     ]
 
 
 def times(count: int) -> str:
-    return {0: "not yet", 1: "once", 2: "twice"}.get(count, f"{count} times")
+    return {0: gettext("not yet"), 1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def read_times(operation: InvoiceOperation) -> list[Fact]:
     rows = [
-        ("Asked", operation.created_at),
-        ("First sent", operation.first_sent_at),
-        ("Ended", operation.finished_at),
-        ("Shown by Orb", operation.mirrored_at),
+        (gettext("Asked"), operation.created_at),
+        (gettext("First sent"), operation.first_sent_at),
+        (gettext("Ended"), operation.finished_at),
+        (gettext("Shown by Orb"), operation.mirrored_at),
     ]
     return [Fact(label, local_moment(moment)) for label, moment in rows if moment]
 

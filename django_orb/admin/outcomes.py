@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from django.contrib import messages
+from django.utils.translation import gettext
 
 from django_orb import mirror
 from django_orb.exceptions import (
@@ -27,6 +28,8 @@ from django_orb.exceptions import (
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.sending import in_words
 
+from .texts import lazy as _
+
 # Troubles of one invoice; after any other the next one would fare no better, and
 # cost another time-out.
 _OF_ONE_INVOICE = (
@@ -38,8 +41,8 @@ _OF_ONE_INVOICE = (
     OrbTooLargeError,
 )
 
-NOTHING_SENT = "Nothing was sent."
-NOT_YET = "It could not be read back yet; the next sync shows it."
+NOTHING_SENT = _("Nothing was sent.")
+NOT_YET = _("It could not be read back yet; the next sync shows it.")
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,9 @@ def attempt_all(
             yield Outcome(
                 invoice,
                 messages.WARNING,
-                "Not tried, because of the trouble above. Nothing was sent for it.",
+                gettext(
+                    "Not tried, because of the trouble above. Nothing was sent for it."
+                ),
             )
             continue
         outcome = attempt(invoice)
@@ -140,7 +145,7 @@ def explain(err: Exception) -> str:
 def _explain_input(err: OrbInputError) -> str:
     if err.field != "idempotency_key":
         return str(err)
-    return (
+    return gettext(
         "This form was sent before, with other values, and its first outcome stands. "
         "Open the form anew to ask for something else."
     )

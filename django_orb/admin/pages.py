@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext
 
 from django_orb.conf import get_settings
 from django_orb.customers import label_customers
@@ -123,7 +124,9 @@ class Call:
             and operation.idempotency_key not in mine
         ]
         if others:
-            told = "Nothing was sent: confirm once more if yours is still wanted."
+            told = gettext(
+                "Nothing was sent: confirm once more if yours is still wanted."
+            )
             self.say(messages.WARNING, f"{text}; see below. {told}")
         return bool(others)
 
@@ -164,7 +167,7 @@ def obstacle() -> str:
         return explain(err)
     if not is_read_only:
         return ""
-    return (
+    return gettext(
         'This installation only reads from Orb (DJANGO_ORB["READ_ONLY"] is on); '
         "nothing can be changed from here."
     )

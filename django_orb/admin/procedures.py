@@ -11,6 +11,7 @@ from django.contrib import messages
 from django.http import HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.translation import gettext
 
 from django_orb import mirror, operations, tasks
 from django_orb.exceptions import OrbConfigurationError, OrbError
@@ -82,7 +83,7 @@ def respond(call: Call, procedure: Procedure) -> HttpResponse | None:
 
 
 def tells(call: Call, batch: Batch, token: FormToken, procedure: Procedure) -> bool:
-    text = "Meanwhile somebody else asked for the same"
+    text = gettext("Meanwhile somebody else asked for the same")
     return call.tells_of_others(batch.chosen, token, procedure.kind, text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import messages
+from django.utils.translation import gettext
 
 from django_orb import mirror, runs, services, tasks
 from django_orb.exceptions import OrbConfigurationError, OrbError
@@ -30,7 +31,7 @@ def refresh(invoice: Invoice) -> Outcome:
     return attempt_read(
         invoice,
         lambda: services.fetch_invoice(invoice.pk),
-        done="Read anew from Orb.",
+        done=gettext("Read anew from Orb."),
     )
 
 
@@ -50,7 +51,7 @@ def sync_now(call: Call) -> None:
         call.say(messages.ERROR, explain(err))
         return
     run = SyncRun.objects.get(pk=run_id)
-    say_started(call, run, "Bringing the mirror up to date with Orb.")
+    say_started(call, run, gettext("Bringing the mirror up to date with Orb."))
 
 
 def say_started(call: Call, run: SyncRun, text: str) -> None:
@@ -58,7 +59,7 @@ def say_started(call: Call, run: SyncRun, text: str) -> None:
     if was_taken(run):
         call.say_of_run(messages.SUCCESS, text, run)
         return
-    waits = (
+    waits = gettext(
         "The message broker is out of reach, so it waits: it is recorded, and starts "
         "by itself once the broker is back."
     )

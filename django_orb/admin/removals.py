@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib import messages
 from django.http import HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.translation import gettext
 
 from django_orb import services
 from django_orb.formats import as_map, money, quantity, short
@@ -20,7 +21,9 @@ KIND = InvoiceOperation.Kind.DELETE_LINE_ITEM.value
 def why_not_delete(invoice: Invoice) -> str:
     """Why no line can be deleted; "" when one can."""
     reason = why_no_line_item(invoice)
-    return reason.replace("can be added to drafts", "can be deleted from drafts")
+    return reason.replace(
+        gettext("can be added to drafts"), gettext("can be deleted from drafts")
+    )
 
 
 def is_deletable(line: InvoiceLineItem) -> bool:
@@ -42,13 +45,17 @@ def respond(call: Call) -> HttpResponse | None:
     invoice = batch.chosen[0]
     line = invoice.line_items.filter(orb_id=line_id).first()
     if not begun and (line is None or not is_deletable(line)):
-        words = "has no such line any more" if line is None else "keeps this line"
+        words = (
+            gettext("has no such line any more")
+            if line is None
+            else gettext("keeps this line")
+        )
         text = f"The draft {words}: only one-off lines can be deleted."
         call.say(messages.WARNING, text, invoice)
         return None
     if not (call.is_confirmed and is_ours):
         return confirm(call, invoice, line, token) if line else None
-    told = "Meanwhile somebody else deleted a line"
+    told = gettext("Meanwhile somebody else deleted a line")
     if line and call.tells_of_others([invoice], token, KIND, told):
         return confirm(call, invoice, line, token)
     call.report([delete(call, invoice, line_id, line, token)], logged=begun)
@@ -80,7 +87,7 @@ def delete(
     token: FormToken,
 ) -> Outcome:
     key = token.key_for(invoice.pk)
-    label = f"“{short(str(line))}”" if line else "the line"
+    label = f"“{short(str(line))}”" if line else gettext("the line")
 
     def remove() -> bool:
         services.delete_invoice_line_item(

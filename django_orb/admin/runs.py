@@ -18,8 +18,8 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from django_orb import mirror, runs
 from django_orb.formats import joined, local_moment, short, utc_day
@@ -133,7 +133,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
     def started(self, run: SyncRun) -> str:
         return local_moment(run.started_at)
 
-    @admin.display(description="invoices seen")
+    @admin.display(description=_("invoices seen"))
     def seen(self, run: SyncRun) -> int:
         return getattr(run, "seen_so_far", 0) or run.invoices
 
@@ -169,11 +169,14 @@ class SyncRunAdmin(ReadOnlyAdmin):
 
     def read_times(self, run: SyncRun) -> list[Fact]:
         rows = [
-            ("Kind", run.get_kind_display()),
-            ("Since (UTC)", utc_day(run.since)),
-            ("Started", local_moment(run.started_at)),
-            ("Finished", local_moment(run.finished_at)),
-            ("Took" if run.finished_at else "Runs for", self.took(run)),
+            (gettext("Kind"), run.get_kind_display()),
+            (gettext("Since (UTC)"), utc_day(run.since)),
+            (gettext("Started"), local_moment(run.started_at)),
+            (gettext("Finished"), local_moment(run.finished_at)),
+            (
+                gettext("Took") if run.finished_at else gettext("Runs for"),
+                self.took(run),
+            ),
         ]
         return [Fact(label, value) for label, value in rows if value]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest
+from django.utils.translation import gettext, gettext_lazy
 
 from django_orb import mirror, operations, recovery
 from django_orb.account import open_account
@@ -15,13 +16,16 @@ from django_orb.models import InvoiceOperation
 
 from .outcomes import explain
 
-VERDICTS = {"done": "it was done", "not_done": "it was not done"}
+VERDICTS = {
+    "done": gettext_lazy("it was done"),
+    "not_done": gettext_lazy("it was not done"),
+}
 
 
 def settle(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) -> None:
     """Look again, or end it by what the person found in Orb."""
     if operation.state != InvoiceOperation.State.NEEDS_ATTENTION:
-        text = "It needs nobody any more; nothing was changed."
+        text = gettext("It needs nobody any more; nothing was changed.")
         model_admin.message_user(request, text, messages.WARNING)
         return
     verdict = request.POST.get("verdict", "")

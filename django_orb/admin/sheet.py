@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 
 from django_orb.customers import label_of
 from django_orb.exact_json import ExactJSONEncoder
@@ -154,22 +155,22 @@ def read_tax_id(tax_id: Any) -> str:
 def read_dates(invoice: Invoice, payload: Mapping[str, Any]) -> list[Fact]:
     collection = as_map(payload.get("auto_collection"))
     dates = [
-        ("Invoice date", invoice.invoice_date),
-        ("Due", invoice.due_date),
+        (gettext("Invoice date"), invoice.invoice_date),
+        (gettext("Due"), invoice.due_date),
     ]
     moments = [
-        ("Created", invoice.created_at),
-        ("To be issued", invoice.scheduled_issue_at),
-        ("Can be issued from", invoice.eligible_to_issue_at),
-        ("Issued", invoice.issued_at),
-        ("Issuing failed", invoice.issue_failed_at),
-        ("Payment started", invoice.payment_started_at),
-        ("Payment failed", invoice.payment_failed_at),
-        ("Next payment attempt", to_moment(collection.get("next_attempt_at"))),
-        ("Payment received", invoice.payment_received_at),
-        ("Paid", invoice.paid_at),
-        ("Sync to provider failed", invoice.sync_failed_at),
-        ("Voided", invoice.voided_at),
+        (gettext("Created"), invoice.created_at),
+        (gettext("To be issued"), invoice.scheduled_issue_at),
+        (gettext("Can be issued from"), invoice.eligible_to_issue_at),
+        (gettext("Issued"), invoice.issued_at),
+        (gettext("Issuing failed"), invoice.issue_failed_at),
+        (gettext("Payment started"), invoice.payment_started_at),
+        (gettext("Payment failed"), invoice.payment_failed_at),
+        (gettext("Next payment attempt"), to_moment(collection.get("next_attempt_at"))),
+        (gettext("Payment received"), invoice.payment_received_at),
+        (gettext("Paid"), invoice.paid_at),
+        (gettext("Sync to provider failed"), invoice.sync_failed_at),
+        (gettext("Voided"), invoice.voided_at),
     ]
     return [
         Fact(label, utc_short(value).removesuffix(" UTC"), utc_moment(value))
@@ -185,12 +186,15 @@ def read_dates(invoice: Invoice, payload: Mapping[str, Any]) -> list[Fact]:
 def read_references(invoice: Invoice) -> list[Fact]:
     name, url = label_of(invoice)
     is_named = name not in (invoice.external_customer_id, invoice.customer_id)
-    named = [Fact("Customer", name, url=url)] if is_named or url else []
+    named = [Fact(gettext("Customer"), name, url=url)] if is_named or url else []
     rows = [
-        ("Customer's id" if named else "Customer", invoice.external_customer_id),
-        ("Customer in Orb", invoice.customer_id),
-        ("Subscription", invoice.subscription_id),
-        ("Source", invoice.get_invoice_source_display()),
+        (
+            gettext("Customer's id") if named else gettext("Customer"),
+            invoice.external_customer_id,
+        ),
+        (gettext("Customer in Orb"), invoice.customer_id),
+        (gettext("Subscription"), invoice.subscription_id),
+        (gettext("Source"), invoice.get_invoice_source_display()),
     ]
     return [*named, *(Fact(label, value) for label, value in rows if value)]
 
@@ -222,24 +226,33 @@ def read_sums(invoice: Invoice, payload: Mapping[str, Any]) -> list[Row]:
     due = _exact(payload, "amount_due", invoice.amount_due)
     discounts = read_discounts(payload, currency)
     steps = [
-        ("Discounts and adjustments", read_adjusted(lines), discounts),
-        ("Prepaid credits", -sum_of(lines, "credits_applied"), ""),
-        ("Invoiced before", -sum_of(lines, "partially_invoiced_amount"), ""),
+        (gettext("Discounts and adjustments"), read_adjusted(lines), discounts),
+        (gettext("Prepaid credits"), -sum_of(lines, "credits_applied"), ""),
+        (gettext("Invoiced before"), -sum_of(lines, "partially_invoiced_amount"), ""),
         *[(label, value, "") for label, value in read_taxes(lines).items()],
     ]
     steps.append(
-        ("Other", total - subtotal - sum((value for _, value, _ in steps), ZERO), "")
+        (
+            gettext("Other"),
+            total - subtotal - sum((value for _, value, _ in steps), ZERO),
+            "",
+        )
     )
     settled = [
-        ("Customer balance applied", -balance_applied(payload), ""),
-        ("Credit notes", -credited(payload), ""),
+        (gettext("Customer balance applied"), -balance_applied(payload), ""),
+        (gettext("Credit notes"), -credited(payload), ""),
     ]
     return [
-        Row("Subtotal", money(subtotal, currency)),
+        Row(gettext("Subtotal"), money(subtotal, currency)),
         *_rows(steps, currency),
-        Row("Total", money(total, currency), weight="sum"),
+        Row(gettext("Total"), money(total, currency), weight="sum"),
         *_rows(settled, currency),
-        Row("Amount due", money(due, currency), read_settled(invoice), weight="due"),
+        Row(
+            gettext("Amount due"),
+            money(due, currency),
+            read_settled(invoice),
+            weight="due",
+        ),
     ]
 
 
@@ -248,7 +261,7 @@ def read_settled(invoice: Invoice) -> str:
     if invoice.status == Invoice.Status.PAID:
         return joined(" ", "paid", utc_day(invoice.paid_at))
     if invoice.status == Invoice.Status.VOID:
-        return joined(" ", "void since", utc_day(invoice.voided_at))
+        return joined(" ", gettext("void since"), utc_day(invoice.voided_at))
     return ""
 
 
@@ -257,9 +270,9 @@ def read_headline(invoice: Invoice, payload: Mapping[str, Any]) -> Fact:
     note = read_settled(invoice)
     if note:
         total = _exact(payload, "total", invoice.total)
-        return Fact("Total", money(total, invoice.currency), note)
+        return Fact(gettext("Total"), money(total, invoice.currency), note)
     due = _exact(payload, "amount_due", invoice.amount_due)
-    return Fact("Amount due", money(due, invoice.currency))
+    return Fact(gettext("Amount due"), money(due, invoice.currency))
 
 
 def _exact(payload: Mapping[str, Any], name: str, stored: Decimal) -> Decimal:
@@ -338,7 +351,7 @@ def read_balance(payload: Mapping[str, Any], currency: str) -> list[Fact]:
             f"balance then {amount(one.get('ending_balance'), currency)}",
             as_text(one.get("description")),
         )
-        label = humanized(one.get("action")) or "Change"
+        label = humanized(one.get("action")) or gettext("Change")
         facts.append(Fact(label, sign + amount(one.get("amount"), currency), note))
     return facts
 

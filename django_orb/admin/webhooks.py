@@ -6,7 +6,7 @@ from django.contrib import admin, messages
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
-from django.utils.translation import ngettext
+from django.utils.translation import gettext, gettext_lazy, ngettext
 
 from django_orb import exact_json, inbox, mirror, tasks
 from django_orb.formats import local_moment, short
@@ -27,7 +27,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     list_display = ("received_at", "kind", "invoice", "badge", "attempts", "why")
     list_filter = ("state", "source")
     search_fields = ("id__exact", "invoice_id__exact")
-    search_help_text = "The id of an event or of an invoice."
+    search_help_text = gettext_lazy("The id of an event or of an invoice.")
     fields = (
         ("id", "type"),
         ("badge", "source"),
@@ -64,7 +64,9 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         return super().changelist_view(request, extra_context)
 
-    @admin.action(permissions=["retry"], description="Process selected failed again")
+    @admin.action(
+        permissions=["retry"], description=gettext_lazy("Process selected failed again")
+    )
     def process_again(self, request: HttpRequest, queryset: Any) -> None:
         failed = queryset.filter(state=WebhookEvent.State.FAILED)
         chosen = list(failed.defer("body")[:MAX_RETRIES])
@@ -74,7 +76,9 @@ class WebhookEventAdmin(ReadOnlyAdmin):
             tasks.wake(tasks.process_webhook_event, event.pk)
             self.log_change(request, event, "Asked for it to be processed again.")
         if not ids:
-            self.message_user(request, "None of them failed.", messages.WARNING)
+            self.message_user(
+                request, gettext("None of them failed."), messages.WARNING
+            )
             return
         text = ngettext(
             "%d event is processed again.", "%d events are processed again.", len(ids)
@@ -97,7 +101,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     def why(self, event: WebhookEvent) -> str:
         return short((event.error.strip().splitlines() or [""])[-1])
 
-    @admin.display(description="next attempt")
+    @admin.display(description=gettext_lazy("next attempt"))
     def next_attempt(self, event: WebhookEvent) -> str:
         is_open = event.state in inbox.OPEN
         return local_moment(event.next_attempt_at) if is_open else "-"
@@ -106,6 +110,6 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     def trace(self, event: WebhookEvent) -> SafeString | None:
         return code_block(event.error) if event.error else None
 
-    @admin.display(description="what Orb sent")
+    @admin.display(description=gettext_lazy("what Orb sent"))
     def sent(self, event: WebhookEvent) -> SafeString:
         return code_block(pretty(exact_json.loads(event.body)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from .invoices import Invoice
 
@@ -14,14 +15,14 @@ class InvoiceChange(models.Model):
     """
 
     class Kind(models.TextChoices):
-        CREATED = "created", "Created"
-        UPDATED = "updated", "Updated"
+        CREATED = "created", _("Created")
+        UPDATED = "updated", _("Updated")
 
     class Origin(models.TextChoices):
-        SYNC = "sync", "Sync"
-        FETCH = "fetch", "Fetch"
-        WEBHOOK = "webhook", "Webhook"
-        OPERATION = "operation", "Operation"
+        SYNC = "sync", _("Sync")
+        FETCH = "fetch", _("Fetch")
+        WEBHOOK = "webhook", _("Webhook")
+        OPERATION = "operation", _("Operation")
 
     id = models.BigAutoField(primary_key=True)
     invoice = models.ForeignKey(
@@ -33,17 +34,21 @@ class InvoiceChange(models.Model):
     )
     kind = models.CharField(max_length=16, choices=Kind.choices)
     previous_status = models.CharField(
-        max_length=64, blank=True, help_text="Empty where the invoice is new."
+        max_length=64,
+        blank=True,
+        help_text=_("Empty where the invoice is new."),
     )
     status = models.CharField(max_length=64)
     changed_fields = models.JSONField(
-        default=list, blank=True, help_text="Names in Orb's JSON; none for a new one."
+        default=list,
+        blank=True,
+        help_text=_("Names in Orb's JSON; none for a new one."),
     )
     origin = models.CharField(max_length=16, choices=Origin.choices)
     origin_id = models.CharField(
         max_length=128,
         blank=True,
-        help_text="The run, the webhook event or the operation that brought it.",
+        help_text=_("The run, the webhook event or the operation that brought it."),
     )
     created_at = models.DateTimeField()
     announced_at = models.DateTimeField(null=True, blank=True)

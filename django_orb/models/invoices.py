@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 from django.db import models
 from django.db.models import Count, Sum
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from django_orb.fields import (
     ExactTextField,
@@ -91,16 +92,16 @@ class Invoice(models.Model):
     """
 
     class Status(models.TextChoices):
-        DRAFT = "draft", "Draft"
-        ISSUED = "issued", "Issued"
-        PAID = "paid", "Paid"
-        SYNCED = "synced", "Synced"
-        VOID = "void", "Void"
+        DRAFT = "draft", _("Draft")
+        ISSUED = "issued", _("Issued")
+        PAID = "paid", _("Paid")
+        SYNCED = "synced", _("Synced")
+        VOID = "void", _("Void")
 
     class Source(models.TextChoices):
-        SUBSCRIPTION = "subscription", "Subscription"
-        PARTIAL = "partial", "Partial"
-        ONE_OFF = "one_off", "One-off"
+        SUBSCRIPTION = "subscription", _("Subscription")
+        PARTIAL = "partial", _("Partial")
+        ONE_OFF = "one_off", _("One-off")
 
     id = OrbIdField(primary_key=True)
     invoice_number = models.TextField(blank=True)
@@ -130,18 +131,20 @@ class Invoice(models.Model):
     payment_failed_at = models.DateTimeField(null=True, blank=True)
     payment_received_at = models.DateTimeField(null=True, blank=True)
     memo = models.TextField(blank=True)
-    hosted_invoice_url = models.TextField("portal link", blank=True)
+    hosted_invoice_url = models.TextField(_("portal link"), blank=True)
     invoice_pdf = models.TextField("PDF", blank=True)
     payload = PayloadField()
     rounded_fields = models.JSONField(
         default=list,
         blank=True,
-        help_text="Columns that could not hold Orb's exact value; the payload does.",
+        help_text=_("Columns that could not hold Orb's exact value; the payload does."),
     )
     missing_since = models.DateTimeField(
-        null=True, blank=True, help_text="When Orb first no longer knew this invoice."
+        null=True,
+        blank=True,
+        help_text=_("When Orb first no longer knew this invoice."),
     )
-    mirrored_at = models.DateTimeField(help_text="When this row was last written.")
+    mirrored_at = models.DateTimeField(help_text=_("When this row was last written."))
 
     objects = InvoiceQuerySet.as_manager()
 
@@ -255,11 +258,11 @@ class InvoiceLineItem(models.Model):
         related_name="line_items",
         db_index=False,  # the constraint below serves it
     )
-    orb_id = OrbIdField("Orb id")
+    orb_id = OrbIdField(_("Orb id"))
     position = models.PositiveIntegerField()
     name = models.TextField(blank=True)
     quantity = MoneyField(null=True, blank=True)
-    amount = MoneyField(help_text="After adjustments and credits, before tax.")
+    amount = MoneyField(help_text=_("After adjustments and credits, before tax."))
     subtotal = MoneyField(null=True, blank=True)
     adjusted_subtotal = MoneyField(null=True, blank=True)
     credits_applied = MoneyField(null=True, blank=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from django_orb.fields import OrbIdField
 
@@ -30,13 +31,13 @@ class InvoiceObservation(models.Model):
     ended_at = models.DateTimeField(null=True)
     content_hash = models.CharField(max_length=64, blank=True)
     raw_digest = models.CharField(
-        max_length=64, blank=True, help_text="Of the text that came last."
+        max_length=64, blank=True, help_text=_("Of the text that came last.")
     )
     version = models.PositiveBigIntegerField(
-        default=0, help_text="Counts the writes of this row."
+        default=0, help_text=_("Counts the writes of this row.")
     )
     run_id = models.BigIntegerField(
-        null=True, help_text="The newest run that saw the invoice."
+        null=True, help_text=_("The newest run that saw the invoice.")
     )
 
     class Meta:
@@ -56,7 +57,8 @@ class InvoiceFailure(models.Model):
     invoice_id = OrbIdField(primary_key=True)
     reason = models.TextField()
     payload_text = models.TextField(
-        blank=True, help_text="What Orb sent, as JSON with everything escaped."
+        blank=True,
+        help_text=_("What Orb sent, as JSON with everything escaped."),
     )
     failed_at = models.DateTimeField()
     run_id = models.BigIntegerField(null=True, blank=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from django_orb.fields import OrbIdField, PayloadField
 
@@ -21,26 +22,26 @@ class InvoiceOperation(models.Model):
     """
 
     class Kind(models.TextChoices):
-        VOID = "void_invoice", "Void"
-        CREATE_LINE_ITEM = "create_invoice_line_item", "Add line item"
-        DELETE_LINE_ITEM = "delete_invoice_line_item", "Delete line item"
-        ISSUE = "issue_invoice", "Issue"
-        MARK_PAID = "mark_invoice_paid", "Mark as paid"
-        PAY = "pay_invoice", "Collect payment"
-        UPDATE = "update_invoice", "Edit"
-        REGENERATE_PDF = "regenerate_invoice_pdf", "Make PDF anew"
+        VOID = "void_invoice", _("Void")
+        CREATE_LINE_ITEM = "create_invoice_line_item", _("Add line item")
+        DELETE_LINE_ITEM = "delete_invoice_line_item", _("Delete line item")
+        ISSUE = "issue_invoice", _("Issue")
+        MARK_PAID = "mark_invoice_paid", _("Mark as paid")
+        PAY = "pay_invoice", _("Collect payment")
+        UPDATE = "update_invoice", _("Edit")
+        REGENERATE_PDF = "regenerate_invoice_pdf", _("Make PDF anew")
 
     class State(models.TextChoices):
-        PENDING = "pending", "Pending"
-        SUCCEEDED = "succeeded", "Succeeded"
-        REFUSED = "refused", "Refused"
-        NEEDS_ATTENTION = "needs_attention", "Needs a person"
-        CANCELLED = "cancelled", "Cancelled"
+        PENDING = "pending", _("Pending")
+        SUCCEEDED = "succeeded", _("Succeeded")
+        REFUSED = "refused", _("Refused")
+        NEEDS_ATTENTION = "needs_attention", _("Needs a person")
+        CANCELLED = "cancelled", _("Cancelled")
 
     class Origin(models.TextChoices):
-        SERVICE = "service", "Code"
-        ADMIN = "admin", "Admin"
-        TASK = "task", "Task"
+        SERVICE = "service", _("Code")
+        ADMIN = "admin", _("Admin")
+        TASK = "task", _("Task")
 
     kind = models.CharField(max_length=32, choices=Kind.choices)
     state = models.CharField(
@@ -63,12 +64,12 @@ class InvoiceOperation(models.Model):
         max_length=64,
         blank=True,
         db_index=True,
-        help_text="What those have in common that were queued together.",
+        help_text=_("What those have in common that were queued together."),
     )
     before = PayloadField(
         default=dict,
         blank=True,
-        help_text="What an edit found, so that it does not undo somebody else's.",
+        help_text=_("What an edit found, so that it does not undo somebody else's."),
     )
     created_at = models.DateTimeField()
     first_sent_at = models.DateTimeField(null=True, blank=True)
@@ -78,7 +79,7 @@ class InvoiceOperation(models.Model):
     mirrored_at = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="When Orb had shown what was done, and the mirror had it.",
+        help_text=_("When Orb had shown what was done, and the mirror had it."),
     )
     detail = models.TextField(blank=True)
     result = PayloadField(default=dict, blank=True)

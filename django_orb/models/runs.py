@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db import models
 from django.db.models import Max, Sum
+from django.utils.translation import gettext_lazy as _
 
 from django_orb.fields import OrbIdField
 
@@ -19,16 +20,16 @@ class SyncRun(models.Model):
     """
 
     class Kind(models.TextChoices):
-        FULL = "full", "Full"
-        INCREMENTAL = "incremental", "Incremental"
-        PARTIAL = "partial", "Since a date"
-        ONE = "one", "Chosen invoices"
+        FULL = "full", _("Full")
+        INCREMENTAL = "incremental", _("Incremental")
+        PARTIAL = "partial", _("Since a date")
+        ONE = "one", _("Chosen invoices")
 
     class State(models.TextChoices):
-        RUNNING = "running", "Running"
-        SUCCEEDED = "succeeded", "Succeeded"
-        FAILED = "failed", "Failed"
-        CANCELLED = "cancelled", "Cancelled"
+        RUNNING = "running", _("Running")
+        SUCCEEDED = "succeeded", _("Succeeded")
+        FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
 
     kind = models.CharField(max_length=16, choices=Kind.choices)
     state = models.CharField(
@@ -40,7 +41,8 @@ class SyncRun(models.Model):
     since = models.DateTimeField(null=True, blank=True)
     accept_missing = models.BooleanField(default=False)
     announces_new = models.BooleanField(
-        default=True, help_text="Whether invoices that it finds new are announced."
+        default=True,
+        help_text=_("Whether invoices that it finds new are announced."),
     )
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -85,16 +87,16 @@ class SyncWindow(models.Model):
     """
 
     class Kind(models.TextChoices):
-        LIST = "list", "Pages of the list"
-        CHECK = "check", "Invoices the list did not show"
-        FETCH = "fetch", "Chosen invoices"
-        FEED = "feed", "Events"
+        LIST = "list", _("Pages of the list")
+        CHECK = "check", _("Invoices the list did not show")
+        FETCH = "fetch", _("Chosen invoices")
+        FEED = "feed", _("Events")
 
     class State(models.TextChoices):
-        WAITING = "waiting", "Waiting"
-        PENDING = "pending", "Pending"
-        DONE = "done", "Done"
-        FAILED = "failed", "Failed"
+        WAITING = "waiting", _("Waiting")
+        PENDING = "pending", _("Pending")
+        DONE = "done", _("Done")
+        FAILED = "failed", _("Failed")
 
     run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="windows")
     position = models.PositiveIntegerField()
@@ -108,24 +110,27 @@ class SyncWindow(models.Model):
     last_invoice_date = models.DateTimeField(null=True, blank=True)
     reopened_from = models.DateTimeField(null=True, blank=True)
     is_exhausted = models.BooleanField(
-        default=False, help_text="Everything was asked for; doubts may remain."
+        default=False,
+        help_text=_("Everything was asked for; doubts may remain."),
     )
     doubtful_ids = models.JSONField(default=list, blank=True)
     step = models.PositiveIntegerField(
-        default=0, help_text="Counts what was committed; a second worker cannot repeat."
+        default=0,
+        help_text=_("Counts what was committed; a second worker cannot repeat."),
     )
     lease = models.CharField(max_length=32, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
     not_before = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveIntegerField(
-        default=0, help_text="Starts of this step that came to no end."
+        default=0, help_text=_("Starts of this step that came to no end.")
     )
     deferrals = models.PositiveIntegerField(
-        default=0, help_text="Times in a row that Orb did not answer."
+        default=0, help_text=_("Times in a row that Orb did not answer.")
     )
     singles_left = models.PositiveIntegerField(
-        default=0, help_text="Invoices to read one by one, to find one that kills."
+        default=0,
+        help_text=_("Invoices to read one by one, to find one that kills."),
     )
     error = models.TextField(blank=True)
     pages = models.PositiveIntegerField(default=0)
@@ -164,7 +169,7 @@ class SyncAbsence(models.Model):
     supersedes = models.BigIntegerField(
         null=True,
         blank=True,
-        help_text="The version of the observation that was there before.",
+        help_text=_("The version of the observation that was there before."),
     )
 
     class Meta:

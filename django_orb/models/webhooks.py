@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from django_orb.fields import OrbIdField
 
@@ -14,14 +15,14 @@ class WebhookEvent(models.Model):
     """
 
     class State(models.TextChoices):
-        RECEIVED = "received", "Received"
-        PROCESSED = "processed", "Processed"
-        FAILED = "failed", "Failed"
-        IGNORED = "ignored", "Ignored"
+        RECEIVED = "received", _("Received")
+        PROCESSED = "processed", _("Processed")
+        FAILED = "failed", _("Failed")
+        IGNORED = "ignored", _("Ignored")
 
     class Source(models.TextChoices):
-        WEBHOOK = "webhook", "Webhook"
-        FEED = "feed", "List of events"
+        WEBHOOK = "webhook", _("Webhook")
+        FEED = "feed", _("List of events")
 
     id = OrbIdField(primary_key=True)
     type = models.CharField(max_length=255)
@@ -32,16 +33,20 @@ class WebhookEvent(models.Model):
         max_length=16, choices=Source.choices, default=Source.WEBHOOK
     )
     invoice_id = OrbIdField(
-        blank=True, help_text="The invoice that it is about, if any."
+        blank=True, help_text=_("The invoice that it is about, if any.")
     )
     created_at = models.DateTimeField(
-        null=True, blank=True, help_text="When it happened, by Orb's clock."
+        null=True,
+        blank=True,
+        help_text=_("When it happened, by Orb's clock."),
     )
-    received_at = models.DateTimeField(help_text="By this database's clock.")
-    body = models.TextField(help_text="JSON, as Orb sent it.")
+    received_at = models.DateTimeField(help_text=_("By this database's clock."))
+    body = models.TextField(help_text=_("JSON, as Orb sent it."))
     attempts = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(
-        null=True, blank=True, help_text="When to take it up, unless somebody did."
+        null=True,
+        blank=True,
+        help_text=_("When to take it up, unless somebody did."),
     )
     lease = models.CharField(max_length=32, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
@@ -69,13 +74,16 @@ class WebhookFeed(models.Model):
     There is one row, once somebody asked.
     """
 
-    is_offered = models.BooleanField(help_text="Whether the account has such a list.")
-    read_until = models.DateTimeField(
-        help_text="Everything created before this was read, by Orb's clock."
+    is_offered = models.BooleanField(
+        help_text=_("Whether the account has such a list.")
     )
-    asked_at = models.DateTimeField(help_text="When somebody last asked for it.")
+    read_until = models.DateTimeField(
+        help_text=_("Everything created before this was read, by Orb's clock.")
+    )
+    asked_at = models.DateTimeField(help_text=_("When somebody last asked for it."))
     newest_at = models.DateTimeField(
-        null=True, help_text="When the newest event was created that it ever showed."
+        null=True,
+        help_text=_("When the newest event was created that it ever showed."),
     )
 
     class Meta:

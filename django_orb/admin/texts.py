@@ -1,0 +1,12 @@
+"""Texts of modules and classes, translated when somebody reads them."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from django.utils.translation import gettext_lazy
+
+
+def lazy(text: str) -> str:
+    """As `gettext_lazy`, for what the type of a text is asked of."""
+    return cast("str", gettext_lazy(text))
