@@ -92,7 +92,10 @@ def missing_badge() -> SafeString:
 def overdue_badge(days: int) -> SafeString:
     """How long a payment is late."""
     words = {0: gettext("overdue today"), 1: gettext("1 day overdue")}
-    return badge(Look("bad", "!"), words.get(days, f"{days} days overdue"))
+    return badge(
+        Look("bad", "!"),
+        words.get(days, (gettext("%(days)s days overdue") % {"days": days})),
+    )
 
 
 def payment_badge(succeeded: bool) -> SafeString:

@@ -60,7 +60,10 @@ def why_not_void(invoice: Invoice) -> str:
         ),
         status.VOID.value: gettext("It is void already."),
     }
-    return reasons.get(invoice.status, f"Its status is {invoice.status}.")
+    return reasons.get(
+        invoice.status,
+        (gettext("Its status is %(status)s.") % {"status": invoice.status}),
+    )
 
 
 def why_not_issue(invoice: Invoice) -> str:
@@ -112,7 +115,10 @@ def _why_not_in(invoice: Invoice, statuses: Collection[str], what: str) -> str:
     if invoice.status in statuses:
         return ""
     label = str(invoice.get_status_display()).lower()
-    return f"Its status is {label}, and only {what}."
+    return gettext("Its status is %(label)s, and only %(what)s.") % {
+        "label": label,
+        "what": what,
+    }
 
 
 def why_no_line_item(invoice: Invoice) -> str:
@@ -122,7 +128,9 @@ def why_no_line_item(invoice: Invoice) -> str:
     if invoice.status == Invoice.Status.DRAFT:
         return ""
     label = str(invoice.get_status_display()).lower()
-    return f"Its status is {label}, and line items can be added to drafts only."
+    return gettext(
+        "Its status is %(label)s, and line items can be added to drafts only."
+    ) % {"label": label}
 
 
 def sort_out(

@@ -41,7 +41,7 @@ def tell(change: InvoiceChange) -> str:
     """For instance: Issued → Paid."""
     new = status_label(change.status)
     if change.kind == InvoiceChange.Kind.CREATED:
-        return f"First seen, {new.lower()}"
+        return gettext("First seen, %(new)s") % {"new": new.lower()}
     if change.previous_status != change.status:
         return f"{status_label(change.previous_status)} → {new}"
     if change.changed_fields == [MISSING]:

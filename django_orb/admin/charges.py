@@ -59,7 +59,9 @@ def ask(
     call: Call, batch: Batch, token: FormToken, form: LineItemForm
 ) -> TemplateResponse:
     context = {
-        "title": f"Add a line item to {read_target(batch)}",
+        "title": (
+            gettext("Add a line item to %(target)s") % {"target": read_target(batch)}
+        ),
         "token": token.value,
         "form": form,
         "media": call.model_admin.media + form.media,
@@ -75,7 +77,10 @@ def confirm(
     call: Call, batch: Batch, token: FormToken, form: LineItemForm
 ) -> TemplateResponse:
     context = {
-        "title": f"Add this line item to {read_target(batch)}?",
+        "title": (
+            gettext("Add this line item to %(target)s?")
+            % {"target": read_target(batch)}
+        ),
         "token": token.value,
         "form": form,
         "quantity": quantity(form.body["quantity"]),
@@ -95,7 +100,11 @@ def confirm(
 
 def read_target(batch: Batch) -> str:
     count = len(batch.chosen)
-    return f"{count} drafts" if count > 1 else short(str(batch.chosen[0]))
+    return (
+        (gettext("%(count)s drafts") % {"count": count})
+        if count > 1
+        else short(str(batch.chosen[0]))
+    )
 
 
 def read_previews(batch: Batch, form: LineItemForm | None) -> list[Preview]:
@@ -140,8 +149,14 @@ def add_all(
             invoice,
             add,
             key=key,
-            done=f"Added “{short(label)}” {amount} in Orb.",
-            asked=f"Asked Orb to add “{short(label)}” {amount}.",
+            done=(
+                gettext("Added “%(label)s” %(amount)s in Orb.")
+                % {"label": short(label), "amount": amount}
+            ),
+            asked=(
+                gettext("Asked Orb to add “%(label)s” %(amount)s.")
+                % {"label": short(label), "amount": amount}
+            ),
         )
 
     return list(attempt_all(batch.chosen, attempt))

@@ -78,7 +78,7 @@ def ask(
     call: Call, invoice: Invoice, token: FormToken, form: EditForm
 ) -> TemplateResponse:
     context = {
-        "title": f"Edit {short(str(invoice))}",
+        "title": (gettext("Edit %(invoice)s") % {"invoice": short(str(invoice))}),
         "token": token.value,
         "form": form,
         "shown": json.dumps(form.shown),
@@ -93,7 +93,7 @@ def confirm(
     call: Call, invoice: Invoice, token: FormToken, form: EditForm
 ) -> TemplateResponse:
     context = {
-        "title": f"Edit {short(str(invoice))}?",
+        "title": (gettext("Edit %(invoice)s?") % {"invoice": short(str(invoice))}),
         "token": token.value,
         "form": form,
         "shown": json.dumps(form.shown),
@@ -111,7 +111,11 @@ def read_changes(form: EditForm) -> list[Change]:
     ]
     if "net_terms" in body:
         changes.append(
-            Change(gettext("Net terms"), NOT_SHOWN, f"{body['net_terms']} days")
+            Change(
+                gettext("Net terms"),
+                NOT_SHOWN,
+                (gettext("%(days)s days") % {"days": body["net_terms"]}),
+            )
         )
     if "due_date" in body:
         due_date = day(form.cleaned_data["due_date"])
@@ -136,6 +140,6 @@ def edit(call: Call, invoice: Invoice, token: FormToken, form: EditForm) -> Outc
         invoice,
         update,
         key=key,
-        done=f"Edited in Orb: {what}.",
-        asked=f"Asked Orb to edit its {what}.",
+        done=(gettext("Edited in Orb: %(what)s.") % {"what": what}),
+        asked=(gettext("Asked Orb to edit its %(what)s.") % {"what": what}),
     )

@@ -45,12 +45,18 @@ def respond(call: Call) -> HttpResponse | None:
     try:
         upcoming, read_at = fetch(invoice.subscription_id)
     except OrbNotFoundError as err:
-        call.say(messages.WARNING, f"Nothing is upcoming. {err.detail}", invoice)
+        call.say(
+            messages.WARNING,
+            (gettext("Nothing is upcoming. %(detail)s") % {"detail": err.detail}),
+            invoice,
+        )
         return None
     except (OrbError, OrbConfigurationError) as err:
         call.say(messages.ERROR, explain(err), invoice)
         return None
-    title = f"Upcoming invoice of subscription {invoice.subscription_id}"
+    title = gettext("Upcoming invoice of subscription %(subscription_id)s") % {
+        "subscription_id": invoice.subscription_id
+    }
     context = {"title": title, "sheet": read_forecast(upcoming, read_at)}
     return call.render("upcoming.html", context)
 

@@ -7,7 +7,7 @@ from django import forms
 from django.contrib.admin.widgets import AdminDateWidget, AdminTextInputWidget
 from django.utils import timezone
 from django.utils.text import capfirst
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext, gettext_lazy
 
 from django_orb.exceptions import OrbInputError
 from django_orb.inputs import UNCHANGED, line_item_body, update_body
@@ -65,7 +65,9 @@ class LineItemForm(forms.Form):
     ) -> None:
         super().__init__(*args, **kwargs)
         if len(currencies) == 1:
-            self.fields["amount"].label = f"Amount in {currencies[0]}"
+            self.fields["amount"].label = gettext("Amount in %(currency)s") % {
+                "currency": currencies[0]
+            }
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or {}
@@ -152,9 +154,14 @@ class EditForm(forms.Form):
             if not line.strip():
                 continue
             if not equals or not key:
-                raise forms.ValidationError(f"“{line}” is not of the form key = value.")
+                raise forms.ValidationError(
+                    gettext("“%(line)s” is not of the form key = value.")
+                    % {"line": line}
+                )
             if key in given:
-                raise forms.ValidationError(f"“{key}” is there twice.")
+                raise forms.ValidationError(
+                    gettext("“%(key)s” is there twice.") % {"key": key}
+                )
             given[key] = value.strip()
         changed = {k: v for k, v in given.items() if self.shown.get(k) != v}
         removed = [key for key in editable(self.shown) if key not in given]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.utils.formats import number_format
 from django.utils.translation import gettext
 
 from django_orb.formats import ago, local_moment
@@ -30,7 +31,10 @@ def read_freshness() -> Freshness:
             gettext("Not brought up to date with Orb yet."), running=running
         )
     return Freshness(
-        f"Last brought up to date with Orb {ago(last.finished_at)}",
+        (
+            gettext("Last brought up to date with Orb %(ago)s")
+            % {"ago": ago(last.finished_at)}
+        ),
         local_moment(last.finished_at),
         running,
     )
@@ -40,4 +44,7 @@ def describe_progress(run: SyncRun) -> str:
     progress = run.progress()
     seen = sum(progress[name] for name in ("created", "updated", "unchanged", "failed"))
     kind = run.get_kind_display()
-    return f"A sync is running now ({kind.lower()}, {seen:,} invoices so far)."
+    return gettext("A sync is running now (%(kind)s, %(count)s invoices so far).") % {
+        "kind": kind.lower(),
+        "count": number_format(seen, force_grouping=True),
+    }

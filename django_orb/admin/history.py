@@ -77,7 +77,9 @@ def edited_in_words(body: Any) -> str:
     given = as_map(body)
     keys = ", ".join(as_map(given.get("metadata")))
     words = {
-        "metadata": f"metadata ({short(keys)})" if keys else "metadata",
+        "metadata": (gettext("metadata (%(keys)s)") % {"keys": short(keys)})
+        if keys
+        else "metadata",
         "net_terms": gettext("net terms"),
         "due_date": gettext("due date"),
     }
@@ -86,7 +88,9 @@ def edited_in_words(body: Any) -> str:
 
 def line_in_words(line: Any, currency: str = "") -> str:
     body = as_map(line)
-    name = as_text(body.get("name")) or f"item {as_text(body.get('item_id'))}"
+    name = as_text(body.get("name")) or (
+        gettext("item %(item_id)s") % {"item_id": as_text(body.get("item_id"))}
+    )
     return f"“{short(name)}” {money(to_decimal(body.get('amount')), currency)}".strip()
 
 
@@ -103,7 +107,11 @@ def tell(operation: InvoiceOperation, currency: str = "") -> str:
         return f"{who(operation)} {verb} {line_in_words(line, currency)}"
     if kind == InvoiceOperation.Kind.UPDATE:
         verb = "edited" if is_done else gettext("asked to edit")
-        return f"{who(operation)} {verb} its {edited_in_words(operation.body)}"
+        return gettext("%(who)s %(verb)s its %(what)s") % {
+            "who": who(operation),
+            "verb": verb,
+            "what": edited_in_words(operation.body),
+        }
     if kind in DONE_AND_ASKED:
         return f"{who(operation)} {DONE_AND_ASKED[kind][not is_done]}"
     return f"{who(operation)}: {operation.get_kind_display()}"

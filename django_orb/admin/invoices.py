@@ -16,7 +16,7 @@ from django.http import (
     HttpResponseRedirect,
 )
 from django.urls import URLPattern, path, reverse
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext, gettext_lazy
 
 from django_orb.customers import find_customers, label_customers
 from django_orb.fields import search_key
@@ -160,7 +160,9 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
             for name, procedure in PROCEDURES.items()
         }
         return {
-            "title": f"Invoice {short(str(invoice))}",
+            "title": (
+                gettext("Invoice %(invoice)s") % {"invoice": short(str(invoice))}
+            ),
             "subtitle": None,
             "invoice": invoice,
             "sheet": read_sheet(invoice),

@@ -132,7 +132,10 @@ def read_pricing(price: Mapping[str, Any], currency: str) -> str:
     if unit is None:
         return words
     unit_currency = as_text(price.get("currency")) or currency
-    return f"{words}, {money(unit, unit_currency)} each"
+    return gettext("%(words)s, %(unit)s each") % {
+        "words": words,
+        "unit": money(unit, unit_currency),
+    }
 
 
 def read_ids(line: Mapping[str, Any], price: Mapping[str, Any]) -> str:
@@ -157,8 +160,15 @@ def read_part(part: Mapping[str, Any], currency: str) -> Part:
 
 def read_tier(tier: Mapping[str, Any], currency: str) -> str:
     first, last = number(tier.get("first_unit")), number(tier.get("last_unit"))
-    span = f"{first} to {last}" if last else f"{first} and more"
-    return f"{span}, {amount(tier.get('unit_amount'), currency)} each"
+    span = (
+        (gettext("%(first)s to %(last)s") % {"first": first, "last": last})
+        if last
+        else (gettext("%(first)s and more") % {"first": first})
+    )
+    return gettext("%(span)s, %(amount)s each") % {
+        "span": span,
+        "amount": amount(tier.get("unit_amount"), currency),
+    }
 
 
 def read_steps(line: Mapping[str, Any], currency: str) -> list[Part]:
@@ -200,14 +210,17 @@ def read_discount_label(discount: Mapping[str, Any], kind: str, currency: str) -
     """For instance "Percentage discount of 10 %", or what Orb calls it."""
     share = to_decimal(discount.get("percentage_discount"))
     if share is not None:
-        return f"{quantity(share * 100)} % discount"
+        return gettext("%(share)s %% discount") % {"share": quantity(share * 100)}
     fixed = to_decimal(discount.get("amount_discount"))
     if fixed is not None:
-        return f"{money(fixed, currency)} discount"
+        return gettext("%(fixed)s discount") % {"fixed": money(fixed, currency)}
     for limit in ("minimum", "maximum"):
         value = to_decimal(discount.get(f"{limit}_amount"))
         if value is not None:
-            return f"{limit.capitalize()} of {money(value, currency)}"
+            return gettext("%(limit)s of %(amount)s") % {
+                "limit": limit.capitalize(),
+                "amount": money(value, currency),
+            }
     return humanized(kind) or gettext("Adjustment")
 
 

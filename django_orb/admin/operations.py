@@ -191,7 +191,9 @@ def read_circumstances(operation: InvoiceOperation) -> list[Fact]:
 
 
 def times(count: int) -> str:
-    return {0: gettext("not yet"), 1: "once", 2: "twice"}.get(count, f"{count} times")
+    return {0: gettext("not yet"), 1: "once", 2: "twice"}.get(
+        count, (gettext("%(count)s times") % {"count": count})
+    )
 
 
 def read_times(operation: InvoiceOperation) -> list[Fact]:

@@ -94,7 +94,10 @@ def attempt_write(
     try:
         is_shown = call()
     except OrbRefusedError as err:
-        text = f"Orb refused: {err.detail}{_news(invoice)}"
+        text = gettext("Orb refused: %(detail)s%(news)s") % {
+            "detail": err.detail,
+            "news": _news(invoice),
+        }
         return Outcome(invoice, messages.ERROR, text, f"{asked} {text}")
     except OrbOutcomeUnknownError as err:
         return _unknown(invoice, err, asked)
@@ -122,23 +125,33 @@ def attempt_read(invoice: Invoice, call: Callable[[], object], *, done: str) -> 
 def explain(err: Exception) -> str:
     """An error as somebody who has never seen this code can read it."""
     if isinstance(err, OrbConfigurationError):
-        return f"The connection to Orb is not set up: {err}"
+        return gettext("The connection to Orb is not set up: %(err)s") % {"err": err}
     if isinstance(err, OrbInputError):
         return _explain_input(err)
     if isinstance(err, OrbConnectionError):
-        return f"Orb could not be reached; try again in a few minutes. ({err})"
+        return gettext(
+            "Orb could not be reached; try again in a few minutes. (%(err)s)"
+        ) % {"err": err}
     if isinstance(err, OrbAuthenticationError):
-        return f"Orb did not accept the API key. {in_words(err)}"
+        return gettext("Orb did not accept the API key. %(err)s") % {
+            "err": in_words(err)
+        }
     if isinstance(err, OrbURLNotFoundError):
-        return f"Orb has no such address; is BASE_URL right? {in_words(err)}"
+        return gettext("Orb has no such address; is BASE_URL right? %(err)s") % {
+            "err": in_words(err)
+        }
     if isinstance(err, OrbNotFoundError):
-        return f"Orb does not know this invoice. {in_words(err)}"
+        return gettext("Orb does not know this invoice. %(err)s") % {
+            "err": in_words(err)
+        }
     if isinstance(err, OrbPayloadError):
-        return f"Orb's answer could not be stored, and is kept under failures: {err}"
+        return gettext(
+            "Orb's answer could not be stored, and is kept under failures: %(err)s"
+        ) % {"err": err}
     if isinstance(err, OrbServerError):
-        return (
-            f"Orb has trouble of its own; try again in a few minutes. {in_words(err)}"
-        )
+        return gettext(
+            "Orb has trouble of its own; try again in a few minutes. %(err)s"
+        ) % {"err": in_words(err)}
     return in_words(err) if isinstance(err, OrbError) else str(err)
 
 
@@ -157,18 +170,22 @@ def _news(invoice: Invoice) -> str:
     now = stored.only("status").first()
     if now is None or now.status == invoice.status:
         return ""
-    return f" In Orb it is {str(now.get_status_display()).lower()} by now."
+    return gettext(" In Orb it is %(status)s by now.") % {
+        "status": str(now.get_status_display()).lower()
+    }
 
 
 def _unknown(invoice: Invoice, err: OrbOutcomeUnknownError, asked: str) -> Outcome:
     detail = getattr(err.operation, "detail", "")
-    text = (
-        "Orb did not confirm, so it may or may not have happened. It is recorded as "
-        f"operation {err.operation.pk} and will be settled by itself: do not repeat it."
-    )
+    text = gettext(
+        "Orb did not confirm, so it may or may not have happened. It is recorded as operation %(pk)s and will be settled by itself: do not repeat it."
+    ) % {"pk": err.operation.pk}
     if detail:
         text = f"{text} ({detail})"
-    log = f"{asked} Orb did not confirm yet; operation {err.operation.pk}."
+    log = gettext("%(asked)s Orb did not confirm yet; operation %(pk)s.") % {
+        "asked": asked,
+        "pk": err.operation.pk,
+    }
     return Outcome(invoice, messages.WARNING, text, log, ends_batch=True)
 
 

@@ -102,7 +102,9 @@ class Call:
     def is_too_many(self, most: int = MAX_INVOICES) -> bool:
         if len(self.invoices) <= most:
             return False
-        text = f"Choose {most} invoices at most; nothing was done."
+        text = gettext("Choose %(most)s invoices at most; nothing was done.") % {
+            "most": most
+        }
         self.say(messages.ERROR, text)
         return True
 
@@ -127,7 +129,13 @@ class Call:
             told = gettext(
                 "Nothing was sent: confirm once more if yours is still wanted."
             )
-            self.say(messages.WARNING, f"{text}; see below. {told}")
+            self.say(
+                messages.WARNING,
+                (
+                    gettext("%(text)s; see below. %(told)s")
+                    % {"text": text, "told": told}
+                ),
+            )
         return bool(others)
 
     def recent(self) -> dict[str, Any]:

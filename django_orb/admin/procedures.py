@@ -95,7 +95,11 @@ def confirm(
     form: forms.Form,
 ) -> TemplateResponse:
     count = len(batch.chosen)
-    target = f"{count} invoices" if count > 1 else short(str(batch.chosen[0]))
+    target = (
+        (gettext("%(count)s invoices") % {"count": count})
+        if count > 1
+        else short(str(batch.chosen[0]))
+    )
     effects = [read_effect(invoice) for invoice in batch.chosen]
     yes = procedure.yes_many.format(count) if count > 1 else procedure.yes_one
     context = {
@@ -182,12 +186,18 @@ def queue(
         return None
     for invoice in batch.chosen:
         if invoice.pk not in begun:
-            text = f"{procedure.asked} It is queued with others."
+            text = gettext("%(asked)s It is queued with others.") % {
+                "asked": procedure.asked
+            }
             call.model_admin.log_change(call.request, invoice, text)
-    text = f"{len(requests)} invoices are queued, and done one after the other."
+    text = gettext("%(count)s invoices are queued, and done one after the other.") % {
+        "count": len(requests)
+    }
     level = messages.SUCCESS
     if not tasks.publish(tasks.send_operations):
-        text = f"{text} The message broker is out of reach: it starts once it is back."
+        text = gettext(
+            "%(text)s The message broker is out of reach: it starts once it is back."
+        ) % {"text": text}
         level = messages.WARNING
     call.say(level, text)
     call.report_skipped(batch.skipped)

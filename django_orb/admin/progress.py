@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 
 from django_orb.customers import label_customers
 from django_orb.formats import money
@@ -86,7 +87,10 @@ def is_waiting(operation: InvoiceOperation) -> bool:
 def read_title(operations: list[InvoiceOperation]) -> str:
     if not operations:
         return ""
-    return f"{operations[0].get_kind_display()}: {len(operations)} invoices"
+    return gettext("%(kind)s: %(count)s invoices") % {
+        "kind": operations[0].get_kind_display(),
+        "count": len(operations),
+    }
 
 
 def read_words(states: Counter[str]) -> str:

@@ -19,7 +19,9 @@ MAX_INVOICES = 1000
 def respond(call: Call) -> None:
     """Read a handful now; for more, start a run that shows its progress."""
     if len(call.invoices) > MAX_INVOICES:
-        text = f"Choose {MAX_INVOICES} invoices at most, or use “Sync now”."
+        text = gettext("Choose %(most)s invoices at most, or use “Sync now”.") % {
+            "most": MAX_INVOICES
+        }
         call.say(messages.ERROR, text)
     elif len(call.invoices) > HANDFUL:
         refresh_later(call)
@@ -40,7 +42,11 @@ def refresh_later(call: Call) -> None:
     ids = [invoice.pk for invoice in call.invoices]
     run = runs.start_run(SyncRun.Kind.ONE.value, using=using, invoice_ids=ids)
     tasks.publish_due(run, using=using)
-    say_started(call, run, f"Reading {len(ids)} invoices anew from Orb.")
+    say_started(
+        call,
+        run,
+        (gettext("Reading %(count)s invoices anew from Orb.") % {"count": len(ids)}),
+    )
 
 
 def sync_now(call: Call) -> None:

@@ -50,7 +50,9 @@ def respond(call: Call) -> HttpResponse | None:
             if line is None
             else gettext("keeps this line")
         )
-        text = f"The draft {words}: only one-off lines can be deleted."
+        text = gettext("The draft %(words)s: only one-off lines can be deleted.") % {
+            "words": words
+        }
         call.say(messages.WARNING, text, invoice)
         return None
     if not (call.is_confirmed and is_ours):
@@ -67,7 +69,10 @@ def confirm(
 ) -> TemplateResponse:
     amount = line.amount
     context = {
-        "title": f"Delete “{short(str(line))}” from {short(str(invoice))}?",
+        "title": (
+            gettext("Delete “%(line)s” from %(invoice)s?")
+            % {"line": short(str(line)), "invoice": short(str(invoice))}
+        ),
         "token": token.value,
         "line": line,
         "quantity": quantity(line.quantity),
@@ -103,6 +108,6 @@ def delete(
         invoice,
         remove,
         key=key,
-        done=f"Deleted {label} in Orb.",
-        asked=f"Asked Orb to delete {label}.",
+        done=(gettext("Deleted %(label)s in Orb.") % {"label": label}),
+        asked=(gettext("Asked Orb to delete %(label)s.") % {"label": label}),
     )

@@ -204,7 +204,9 @@ def read_part(window: SyncWindow) -> Part:
     chosen = "" if set(statuses) >= set(STATUSES) else ", ".join(statuses)
     start, end = utc_day(window.invoice_date_gte), utc_day(window.invoice_date_lt)
     dated = joined(
-        " ", f"from {start}" if start else "", f"before {end}" if end else ""
+        " ",
+        (gettext("from %(start)s") % {"start": start}) if start else "",
+        (gettext("before %(end)s") % {"end": end}) if end else "",
     )
     is_over = window.state in {SyncWindow.State.DONE, SyncWindow.State.FAILED}
     return Part(
@@ -212,8 +214,10 @@ def read_part(window: SyncWindow) -> Part:
         span=joined(
             " · ",
             chosen,
-            f"dated {dated}" if dated else "",
-            f"{len(window.invoice_ids)} ids" if window.invoice_ids else "",
+            (gettext("dated %(dated)s") % {"dated": dated}) if dated else "",
+            (gettext("%(count)s ids") % {"count": len(window.invoice_ids)})
+            if window.invoice_ids
+            else "",
         ),
         badge=run_badge(window),
         counts=[getattr(window, name) for name in COUNTED],

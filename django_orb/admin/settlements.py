@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext
 
 from django_orb import mirror, operations, recovery
 from django_orb.account import open_account
@@ -17,8 +17,8 @@ from django_orb.models import InvoiceOperation
 from .outcomes import explain
 
 VERDICTS = {
-    "done": gettext_lazy("it was done"),
-    "not_done": gettext_lazy("it was not done"),
+    "done": "it was done",
+    "not_done": "it was not done",
 }
 
 
@@ -45,7 +45,7 @@ def look(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) ->
         return
     is_settled = operation.state == InvoiceOperation.State.SUCCEEDED
     level = messages.SUCCESS if is_settled else messages.WARNING
-    text = f"Looked in Orb. {operation.detail}"
+    text = gettext("Looked in Orb. %(detail)s") % {"detail": operation.detail}
     model_admin.message_user(request, text, level)
     model_admin.log_change(request, operation, text)
 
@@ -74,7 +74,7 @@ def stop(model_admin: Any, request: HttpRequest, batch: str) -> None:
         operation.refresh_from_db()
         if operation.state == InvoiceOperation.State.CANCELLED:
             model_admin.log_change(request, operation, "Stopped before it was sent.")
-    told = f"{count} were stopped before they were sent."
+    told = gettext("%(count)s were stopped before they were sent.") % {"count": count}
     level = messages.SUCCESS if count else messages.WARNING
     model_admin.message_user(request, told, level)
 

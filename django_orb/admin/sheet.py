@@ -207,9 +207,9 @@ def read_provenance(invoice: Invoice) -> str:
     )
     return joined(
         " · ",
-        f"Invoice {invoice.pk} in Orb",
-        f"last seen there {seen}" if seen else "",
-        f"last changed here {written}",
+        (gettext("Invoice %(pk)s in Orb") % {"pk": invoice.pk}),
+        (gettext("last seen there %(seen)s") % {"seen": seen}) if seen else "",
+        (gettext("last changed here %(written)s") % {"written": written}),
     )
 
 
@@ -348,7 +348,10 @@ def read_balance(payload: Mapping[str, Any], currency: str) -> list[Fact]:
         note = joined(
             " · ",
             utc_moment(to_moment(one.get("created_at"))),
-            f"balance then {amount(one.get('ending_balance'), currency)}",
+            (
+                gettext("balance then %(amount)s")
+                % {"amount": amount(one.get("ending_balance"), currency)}
+            ),
             as_text(one.get("description")),
         )
         label = humanized(one.get("action")) or gettext("Change")
