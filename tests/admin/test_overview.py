@@ -116,6 +116,7 @@ def test_filters_that_nobody_offers_change_nothing(finance: Client):
 
 
 def test_it_says_whether_runs_succeed(finance: Client):
+    now = datetime.now(timezone.utc)
     text = page(finance)
     assert text.count("None has run yet.") == 2
 
@@ -123,11 +124,11 @@ def test_it_says_whether_runs_succeed(finance: Client):
         SyncRun.objects.create(
             kind="full",
             state=state,
-            started_at=NOW - timedelta(hours=hours),
-            finished_at=NOW - timedelta(hours=hours),
+            started_at=now - timedelta(hours=hours),
+            finished_at=now - timedelta(hours=hours),
         )
     SyncRun.objects.create(
-        kind="incremental", state="succeeded", started_at=NOW, finished_at=NOW
+        kind="incremental", state="succeeded", started_at=now, finished_at=now
     )
 
     text = page(finance)

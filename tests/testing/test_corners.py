@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import runpy
 import signal
 import sys
 import threading
 import time
 from datetime import datetime, timedelta, timezone
+from importlib import import_module
 
 import pytest
 
@@ -147,9 +147,7 @@ def test_without_werkzeug(monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "werkzeug", None)
     monkeypatch.setattr(sys, "argv", ["django_orb.testing"])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_module("django_orb.testing", run_name="__main__")
-    assert stopped.value.code == 1
+    assert import_module("django_orb.testing.__main__").main() == 1
     assert capsys.readouterr().err == f"{testing.MISSING}\n"
 
 
