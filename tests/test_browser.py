@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -62,8 +63,8 @@ WITHOUT_FADING = """
         document.head.append(style);
     })
 """
-STEP_MILLISECONDS = 20_000
-TEST_SECONDS = 180
+STEP_MILLISECONDS = 40_000
+TEST_SECONDS = 360
 
 BALANCE = {
     "id": "balance00001",
@@ -158,32 +159,38 @@ def photograph(page: Page, name: str) -> None:
     for ending, scheme, size in looks:
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size(size)
-        page.screenshot(path=SCREENSHOTS / f"{name}{ending}.png", full_page=True)
-        assert barriers(page, CONTRAST if scheme == "dark" else RULES) == [], (
-            name + ending
-        )
-        assert page.evaluate(TOO_WIDE, size["width"]) == [], name + ending
+        steadily(page, partial(_look, page, name + ending, scheme, size["width"]))
     page.set_viewport_size(WIDE)
+
+
+def _look(page: Page, name: str, scheme: str, width: int) -> None:
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    assert barriers(page, CONTRAST if scheme == "dark" else RULES) == [], name
+    assert page.evaluate(TOO_WIDE, width) == [], name
+
+
+def steadily(page: Page, call: Callable[[], None]) -> None:
+    """Again, when the page loaded itself anew meanwhile: one with progress does."""
+    from playwright.sync_api import Error
+
+    for _ in range(4):
+        try:
+            return call()
+        except Error:
+            page.wait_for_load_state()
+    return call()
 
 
 def barriers(page: Page, rules: dict[str, Any]) -> list[str]:
     """What keeps somebody from using our part of the page, by axe-core's rules."""
     from axe_playwright_python.sync_playwright import Axe
-    from playwright.sync_api import Error
 
-    for attempt in range(3):
-        try:
-            if not page.evaluate("'axe' in window"):
-                page.evaluate(Axe().axe_script)
-            violations = page.evaluate(
-                "([ours, rules]) => axe.run(ours, rules).then(found => found.violations)",
-                [OURS, {"resultTypes": ["violations"], **rules}],
-            )
-            break
-        except Error:  # a page that shows progress loads itself anew
-            if attempt == 2:
-                raise
-            page.wait_for_load_state()
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(Axe().axe_script)
+    violations = page.evaluate(
+        "([ours, rules]) => axe.run(ours, rules).then(found => found.violations)",
+        [OURS, {"resultTypes": ["violations"], **rules}],
+    )
     return [
         f"{violation['id']}: {node['html'][:300]}"
         for violation in violations
