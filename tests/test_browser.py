@@ -341,7 +341,7 @@ def test_events_changes_failures_and_runs_can_be_read_and_tried_again(
         run_action(page, "webhookevent", "process_again")
         page.wait_for_selector("text=1 event is processed again.")
         run_action(page, "invoicefailure", "try_again")
-        page.wait_for_selector("text=1 invoice is read anew from Orb.")
+        page.wait_for_selector("text=Reading 1 invoice anew from Orb.")
         page.goto("/admin/django_orb/syncrun/?state__exact=running&kind__exact=full")
         page.click("#result_list tbody th a")
         page.click("text=Cancel this run")

@@ -4,17 +4,18 @@ import json
 from typing import Any
 
 from django.contrib import admin, messages
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
-from django_orb import mirror, runs, tasks
+from django_orb import mirror
 from django_orb.formats import short
-from django_orb.models import InvoiceFailure, SyncRun
+from django_orb.models import InvoiceFailure
 
+from . import refreshes
 from .operations import code_block
-from .readonly import ReadOnlyAdmin
+from .pages import Call
+from .readonly import ReadOnlyAdmin, outside_transactions
 
 
 @admin.register(InvoiceFailure)
@@ -39,18 +40,17 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
             waits = _("Orb gave no id for them; the next sync meets them again.")
             self.message_user(request, waits, messages.WARNING)
             return
-        using = mirror.database_alias()
-        ids = [failure.pk for failure in failures]
-        run = runs.start_run(SyncRun.Kind.ONE.value, using=using, invoice_ids=ids)
-        tasks.publish_due(run, using=using)
+        refreshes.read_later(
+            Call(self, request, [], "", ""), [failure.pk for failure in failures]
+        )
         for failure in failures:
             self.log_change(request, failure, "Asked for it to be read anew.")
-        text = ngettext(
-            "%(count)s invoice is read anew from Orb.",
-            "%(count)s invoices are read anew from Orb.",
-            len(ids),
-        )
-        self.message_user(request, text % {"count": len(ids)}, messages.SUCCESS)
+
+    @outside_transactions
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().changelist_view(request, extra_context)
 
     @admin.display(description="reason")
     def why(self, failure: InvoiceFailure) -> str:

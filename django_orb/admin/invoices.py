@@ -347,6 +347,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
             return HttpResponseNotAllowed(["POST"])
         return self.act(request, object_id, refreshes.respond, is_allowed)
 
+    @outside_transactions
     def open_view(
         self, request: HttpRequest, object_id: str, document: str
     ) -> HttpResponse:
@@ -357,6 +358,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
 
         return self.act(request, object_id, respond, is_allowed=True)
 
+    @outside_transactions
     def upcoming_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         is_allowed = self.has_sync_permission(request)
         return self.act(request, object_id, forecasts.respond, is_allowed)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.contrib import messages
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 
 from django_orb import mirror, runs, services, tasks
 from django_orb.exceptions import OrbConfigurationError, OrbError
@@ -38,15 +40,21 @@ def refresh(invoice: Invoice) -> Outcome:
 
 
 def refresh_later(call: Call) -> None:
+    read_later(call, [invoice.pk for invoice in call.invoices])
+
+
+def read_later(call: Call, invoice_ids: Sequence[str]) -> None:
+    """Start a run for them, also for those that are not in the mirror."""
     using = mirror.database_alias()
-    ids = [invoice.pk for invoice in call.invoices]
+    ids = list(invoice_ids)
     run = runs.start_run(SyncRun.Kind.ONE.value, using=using, invoice_ids=ids)
     tasks.publish_due(run, using=using)
-    say_started(
-        call,
-        run,
-        (gettext("Reading %(count)s invoices anew from Orb.") % {"count": len(ids)}),
+    text = ngettext(
+        "Reading %(count)s invoice anew from Orb.",
+        "Reading %(count)s invoices anew from Orb.",
+        len(ids),
     )
+    say_started(call, run, text % {"count": len(ids)})
 
 
 def sync_now(call: Call) -> None:
