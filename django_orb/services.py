@@ -33,6 +33,7 @@ from .exceptions import (
 )
 from .formats import safe_link
 from .inputs import require_text
+from .mirror import Observation
 from .models import Invoice, SyncRun
 from .refresh import observe_invoice, store
 from .runs import STATUSES
@@ -130,7 +131,7 @@ class InvoiceLinks(NamedTuple):
 
 def current_links(invoice: Invoice) -> InvoiceLinks:
     """
-    Give links that work: the stored ones, or new ones of Orb if those may be old.
+    Give links that work: the stored ones, or Orb's new ones if those may be old.
 
     Whoever has them may see the invoice: give them only to its customer.
 
@@ -144,10 +145,12 @@ def current_links(invoice: Invoice) -> InvoiceLinks:
         )
     using = mirror.database_alias()
     with open_account(using=using) as client:
-        payload = client.fetch_invoice(invoice.pk)
+        seen = _observe(client, invoice.pk, using=using)
+        store(client, [seen], using=using)
+    # Of this answer: new links alone are no change, and the row keeps its own.
     return InvoiceLinks(
-        safe_link(payload.get("hosted_invoice_url")),
-        safe_link(payload.get("invoice_pdf")),
+        safe_link(seen.payload.get("hosted_invoice_url")),
+        safe_link(seen.payload.get("invoice_pdf")),
     )
 
 
@@ -236,10 +239,15 @@ def run_kind(
     return SyncRun.Kind.PARTIAL.value
 
 
-def _fetch(client: OrbClient, invoice_id: str, *, using: str) -> Invoice:
+def _observe(client: OrbClient, invoice_id: str, *, using: str) -> Observation:
     seen = observe_invoice(client, invoice_id, using=using)
     if seen.is_absent:
         client.fetch_invoice(invoice_id)  # once more, for the error in Orb's words
+    return seen
+
+
+def _fetch(client: OrbClient, invoice_id: str, *, using: str) -> Invoice:
+    seen = _observe(client, invoice_id, using=using)
     result = store(client, [seen], using=using)
     if result.failed:
         raise OrbPayloadError(result.failed[invoice_id])

@@ -59,6 +59,30 @@ def test_an_old_link_is_asked_for_anew(
     assert orb.request_counts()["fetch_invoice"] == 1
 
 
+def test_what_is_seen_on_the_way_is_mirrored(
+    orb: OrbSandbox, invoice: Invoice, finance: Client
+) -> None:
+    age(invoice, 31)
+    orb.mark_paid(invoice.pk)
+
+    opened(finance, invoice, "portal")
+
+    invoice.refresh_from_db()
+    assert invoice.status == "paid"
+
+
+def test_an_invoice_that_orb_no_longer_knows_has_its_old_links(
+    orb: OrbSandbox, invoice: Invoice, finance: Client
+) -> None:
+    age(invoice, 31)
+    orb.delete_invoice(invoice.pk)
+
+    response = opened(finance, invoice, "portal")
+
+    assert response["Location"] == HOSTED
+    assert "Orb does not know this invoice" in told(response)[0]
+
+
 def test_where_orb_does_not_answer_the_old_link_is_tried_and_that_is_said(
     orb: OrbSandbox, invoice: Invoice, finance: Client
 ) -> None:
