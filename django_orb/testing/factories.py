@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django_orb import mirror
 from django_orb.changes import Origin
@@ -12,12 +12,8 @@ from django_orb.mirror import Observation
 from django_orb.models import Invoice, InvoiceChange, InvoiceLineItem
 
 from .account import Account
-from .additions import Additions
 from .clock import Clock
-from .operations import Operations
-
-if TYPE_CHECKING:
-    from .sandbox import OrbSandbox
+from .made_up import MadeUpOrb
 
 # What a factory makes has always been there: nobody is told.
 _ORIGIN = Origin(InvoiceChange.Origin.FETCH.value, tells_new=False)
@@ -36,8 +32,8 @@ class InvoiceFactory:
     synced. Without one, they are the same each time for the same `seed`.
     """
 
-    def __init__(self, orb: OrbSandbox | None = None, *, seed: int = 1) -> None:
-        self._orb = orb or _account_of_nobody(seed)
+    def __init__(self, orb: MadeUpOrb | None = None, *, seed: int = 1) -> None:
+        self._orb = orb or _empty(seed)
 
     def payload(self, **facts: Any) -> dict[str, Any]:
         """The JSON that Orb would answer, as a dict; the mirror is left alone."""
@@ -64,10 +60,9 @@ class InvoiceFactory:
         return stored.line_items.get(orb_id=line["id"])
 
 
-def _account_of_nobody(seed: int) -> Additions:
+def _empty(seed: int) -> MadeUpOrb:
     clock = Clock()
-    account = Account(0, seed, clock, clock.now())
-    return Additions(account, Operations(account))
+    return MadeUpOrb(Account(0, seed, clock, clock.now()))
 
 
 def _mirrored(payload: dict[str, Any]) -> Invoice:

@@ -2,34 +2,29 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from .account import Account
-from .additions import Additions
 from .app import Options, OrbApp
 from .clock import Clock
 from .control import ControlApp, Switch
-from .customer_records import CustomerRecords
 from .deliveries import Deliveries
 from .faults import Faults
 from .idempotency import IdempotencyKeys
 from .journal import Journal, LoggedRequest
 from .limits import RateLimits
+from .made_up import MadeUpOrb
 from .misbehaviour import Misbehaviour
-from .operations import Operations
 from .routes import Routes
-from .rows import STATUSES
 from .server import Server
 from .snapshots import dump, load
 from .templates import dumps
 
 
-class OrbSandbox(Misbehaviour):
+class OrbSandbox(MadeUpOrb, Misbehaviour):
     """
     An Orb with a made-up account, on loopback.
 
@@ -54,17 +49,14 @@ class OrbSandbox(Misbehaviour):
         port: int = 0,
     ) -> None:
         clock = Clock(now)
-        self._set_up(Account(invoices, seed, clock, clock.now()))
+        super().__init__(Account(invoices, seed, clock, clock.now()))
         self._options = Options(api_key, latency_ms)
         self._limits.mode = rate_limits
         self.host = host
         self._requested_port = port
 
     def _set_up(self, account: Account) -> None:
-        self._account = account
-        self._operations = Operations(account)
-        self._additions = Additions(account, self._operations)
-        self._customers = CustomerRecords(account)
+        super()._set_up(account)
         self._routes = Routes(account, self._operations, self._customers)
         self._keys = IdempotencyKeys(account.clock)
         self._faults = Faults()
@@ -153,151 +145,6 @@ class OrbSandbox(Misbehaviour):
         sandbox._options, sandbox._limits.mode = server_options
         sandbox._keys.load(state["idempotency_keys"])
         return sandbox
-
-    # Looking at the account
-
-    @property
-    def clock(self) -> Clock:
-        return self._account.clock
-
-    def status_counts(self) -> dict[str, int]:
-        """How many invoices there are of each status."""
-        return self._account.status_counts()
-
-    def invoice(self, invoice_id: str) -> dict[str, Any]:
-        """The invoice as the API would show it, without lag. KeyError if unknown."""
-        return self._account.payload(self._known(invoice_id))
-
-    def invoice_ids(self, status: str | None = None) -> list[str]:
-        """Ids, newest invoice date first within each status."""
-        if status is not None and status not in STATUSES:
-            raise ValueError(f"{status!r} is not one of {STATUSES}")
-        return self._account.ids(status)
-
-    def subscription_ids(self, *, with_upcoming: bool = False) -> list[str]:
-        """Subscriptions; `with_upcoming` leaves out those that have ended."""
-        return self._account.subscription_ids(with_upcoming=with_upcoming)
-
-    def customer(self, customer_id: str) -> dict[str, Any]:
-        """The customer as the API would show it; invoices carry no names."""
-        return self._customers.fetch(customer_id)
-
-    def customer_ids(self) -> list[str]:
-        return list(self._account.customers)
-
-    def _known(self, invoice_id: str) -> str:
-        if not self._account.has(invoice_id):
-            raise KeyError(invoice_id)
-        return invoice_id
-
-    # What Orb's own side does
-
-    def issue(self, invoice_id: str) -> dict[str, Any]:
-        """Issue a draft now, as Orb does by itself when its time comes."""
-        return self._operations.issue_anyway(invoice_id)
-
-    def mark_paid(self, invoice_id: str) -> dict[str, Any]:
-        return self._operations.mark_paid_today(invoice_id)
-
-    def undo_mark_paid(self, invoice_id: str) -> dict[str, Any]:
-        """Paid becomes issued again; Orb has no operation for it, but its people do."""
-        return self._operations.undo_mark_paid(invoice_id)
-
-    def attempt_payment(self, invoice_id: str, *, succeeds: bool) -> dict[str, Any]:
-        """Charge the customer's payment method, as dunning does."""
-        return self._operations.attempt_payment(invoice_id, succeeds=succeeds)
-
-    def sync(self, invoice_id: str) -> dict[str, Any]:
-        """Hand an issued invoice over to an accounting system."""
-        return self._operations.sync(invoice_id)
-
-    def void(self, invoice_id: str) -> dict[str, Any]:
-        return self._operations.void(invoice_id)
-
-    def delete_draft(self, invoice_id: str) -> None:
-        """Let a draft vanish, as when its subscription changes: it is a 404 then."""
-        self._operations.delete_draft(invoice_id)
-
-    def delete_invoice(self, invoice_id: str) -> None:
-        """Let an invoice of any status vanish, which Orb itself does not do."""
-        self._operations.delete(invoice_id)
-
-    def update_invoice(self, invoice_id: str, **changes: Any) -> dict[str, Any]:
-        """Set fields of the payload to anything, whatever Orb's rules say."""
-        return self._operations.update_anyhow(invoice_id, changes)
-
-    def add_customer(
-        self, external_customer_id: str | None = None, **facts: Any
-    ) -> dict[str, Any]:
-        """
-        A customer without address or card; `facts` as in Orb, with these defaults:
-        name="Customer", currency="USD", time_zone="UTC", tax_percentage="0",
-        net_terms=30.
-        """
-        customer_id = self._additions.add_customer(external_customer_id, **facts)
-        return self.customer(customer_id)
-
-    def add_invoice(
-        self,
-        *,
-        status: str = "issued",
-        customer_id: str | None = None,
-        external_customer_id: str | None = None,
-        amount: str = "100.00",
-        name: str = "Consulting",
-        lines: Sequence[Mapping[str, Any]] | None = None,
-        days_ago: float = 0,
-        **changes: Any,
-    ) -> dict[str, Any]:
-        """
-        A new one-off invoice, dated `days_ago` (negative: ahead).
-
-        It is for the customer of that id; one with a new `external_customer_id` is
-        added. `lines` have a name, an amount (the line's total), and may have a
-        quantity, start_date and end_date; without any there is one of `amount` and
-        `name`. `changes` are set on its payload at last, as by `update_invoice`.
-        """
-        return self._additions.add_invoice(
-            status=status,
-            customer_id=customer_id,
-            external_customer_id=external_customer_id,
-            amount=amount,
-            name=name,
-            lines=lines,
-            days_ago=days_ago,
-            **changes,
-        )
-
-    def add_line(self, invoice_id: str, **line: Any) -> dict[str, Any]:
-        """One more line, as in `add_invoice`; the invoice's sums follow."""
-        return self._additions.add_line(invoice_id, **line)
-
-    def set_balance(self, customer_id: str, amount: str) -> None:
-        """What the customer has to their credit; it is used up at the next issue."""
-        self._customers.set_balance(customer_id, Decimal(amount))
-
-    def advance(self, step: timedelta) -> None:
-        """Move the clock on; drafts whose time comes meanwhile are issued."""
-        self.clock.advance(step)
-
-    def webhook_events(self) -> list[dict[str, Any]]:
-        """The bodies of the webhooks Orb would have sent, oldest first."""
-        with self._account.opened():
-            return [e.payload() for e in self._account.events.oldest_first()]
-
-    def webhook_payload(
-        self,
-        type: str,
-        invoice_id: str,
-        payload_style: str = "expanded",
-        **properties: Any,
-    ) -> dict[str, Any]:
-        """A webhook of now about an invoice, whether or not Orb would send one."""
-        body = dumps(self.invoice(invoice_id))
-        events, moment = self._account.events, self._account.moment()
-        with self._account.opened():
-            event = events.made_up(type, body, moment, properties)
-        return event.payload(payload_style)
 
     @property
     def has_webhook_events(self) -> bool:

@@ -193,3 +193,13 @@ def test_factories_need_no_werkzeug():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
     )
     assert (result.stdout, result.stderr) == ("7.00\n", "")
+
+
+@pytest.mark.django_db
+def test_an_invoice_may_have_an_id_of_the_tests_own(orb_sandbox, orb_invoice_factory):
+    invoice = orb_invoice_factory(id="inv-of-mine")
+
+    assert invoice.pk == "inv-of-mine"
+    assert services.void_invoice(invoice).status == "void"
+    with pytest.raises(ValueError, match="There is an invoice 'inv-of-mine'"):
+        orb_sandbox.add_invoice(id="inv-of-mine")
