@@ -64,11 +64,11 @@ def read_labels(customers: Iterable[Customer]) -> dict[Customer, CustomerLabel]:
         if function is None or not wanted:
             return {}
         given: Mapping[str, Any] = function(wanted)
-        named = {
-            one: next(filter(None, map(given.get, filter(None, reversed(one)))), None)
-            for one in wanted
+        return {
+            customer: _label(value)
+            for customer in wanted
+            if (value := _given_to(customer, given))
         }
-        return {one: _label(value) for one, value in named.items() if value}
     except Exception:
         logger.exception("CUSTOMER_LABELS failed; customers are shown by their ids.")
         return {}
@@ -104,6 +104,14 @@ def host_function(name: str) -> Callable[[Any], Any] | None:
         )
     found: Callable[[Any], Any] = function
     return found
+
+
+def _given_to(customer: Customer, given: Mapping[str, Any]) -> Any:
+    """By its id at the host, if it has one there, else by Orb's."""
+    by_external_id = customer.external_customer_id and given.get(
+        customer.external_customer_id
+    )
+    return by_external_id or given.get(customer.customer_id)
 
 
 def _label(value: Any) -> CustomerLabel:

@@ -34,7 +34,11 @@ INVOICES: dict[str, tuple[Any, Q]] = {
     ),
     "sync_failed": (
         _("Sync to a provider failed"),
-        Q(status=Status.ISSUED, missing_since=None, sync_failed_at__isnull=False),
+        Q(
+            status__in=[Status.ISSUED, Status.PAID],
+            missing_since=None,
+            sync_failed_at__isnull=False,
+        ),
     ),
     "missing": (_("Missing in Orb"), Q(missing_since__isnull=False)),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.core.cache import cache
@@ -17,8 +18,9 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from django_orb import reports
+from django_orb import __version__, reports
 from django_orb.formats import ago, local_moment, money
+from django_orb.mirror import database_alias
 from django_orb.models import InvoiceOperation, Overview, SyncRun, WebhookEvent
 from django_orb.reports import AGES, Amount, Receivables, Turnover
 
@@ -129,7 +131,7 @@ class Figures:
 def read_figures() -> tuple[Figures, datetime]:
     """The sums over all invoices, and when they were read: minutes ago at most."""
     zone = reports.report_zone()
-    key = f"django_orb:overview:{zone.key}"
+    key = f"django_orb:overview:{__version__}:{database_alias()}:{zone.key}"
     found: tuple[Figures, datetime] | None = cache.get(key)
     if found is None:
         now = timezone.now()
@@ -145,7 +147,9 @@ def read_figures() -> tuple[Figures, datetime]:
 def receivables_table(one: Receivables, list_url: str, has_chart: bool) -> Table:
     cells = [
         _cell(
-            amount, one.currency, f"{list_url}?age={age.name}&currency={one.currency}"
+            amount,
+            one.currency,
+            f"{list_url}?{urlencode({'age': age.name, 'currency': one.currency})}",
         )
         for age, amount in zip(AGES, one.by_age, strict=True)
     ]

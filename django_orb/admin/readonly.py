@@ -39,7 +39,6 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
     list_per_page = 50
-    list_max_show_all = 200
     paginator = CappedPaginator
     #: Columns that a list does not show and that may be large.
     heavy: tuple[str, ...] = ()

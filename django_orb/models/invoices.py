@@ -193,6 +193,7 @@ class Invoice(models.Model):
             models.Index(fields=["currency", "total", "id"], name="orb_invoice_total"),
             models.Index(fields=["due_date", "id"], name="orb_invoice_due"),
             models.Index(fields=["missing_since"], name="orb_invoice_missing"),
+            models.Index(fields=["sync_failed_at"], name="orb_invoice_sync_failed"),
         ]
 
     def __str__(self) -> str:

@@ -40,7 +40,7 @@ def trouble() -> None:
     """One of each kind."""
     make_overdue(40, id="unpaid", payment_failed_at=NOW.isoformat())
     make_invoice("draft", id="stuck", issue_failed_at=NOW.isoformat())
-    make_invoice(id="unsynced", sync_failed_at=NOW.isoformat())
+    make_invoice("paid", id="unsynced", sync_failed_at=NOW.isoformat())
     make_invoice(id="gone")
     Invoice.objects.filter(pk="gone").update(missing_since=NOW)
     make_invoice("paid", id="settled", payment_failed_at=NOW.isoformat())
@@ -85,6 +85,7 @@ def test_each_age_leads_to_just_its_invoices(finance: Client):
     for days in (-5, 3, 45, 46, 75, 200):
         make_overdue(days, id=f"late{days}")
     make_overdue(45, id="yen", currency="JPY")
+    make_overdue(45, id="credits", currency="R&D credits")
     make_invoice(id="undated", due_date=None, amount_due="5.00")
 
     text = page(finance)
@@ -101,6 +102,7 @@ def test_each_age_leads_to_just_its_invoices(finance: Client):
         "age=older&currency=USD": ["late200"],
         "age=undated&currency=USD": ["undated"],
         "age=60&currency=JPY": ["yen"],
+        "age=60&currency=R%26D+credits": ["credits"],
     }
     assert "20.00 USD" in text
     assert "2 invoices" in text
