@@ -3,10 +3,11 @@ from __future__ import annotations
 import json
 import threading
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 
 from django_orb import exact_json, mirror, pages, raw, runs, services, windows
 from django_orb.client import OrbClient
@@ -433,6 +434,36 @@ def test_same_page_done_by_two_workers_counts_once(
     window.refresh_from_db()
     assert window.pages == 1
     assert window.created == Invoice.objects.count() > 0
+
+
+@pytest.mark.parametrize("orb", [{"invoices": 350}], indirect=True)
+def test_page_that_was_undone_and_written_by_others_meanwhile_counts_once(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an undone attempt has counted is forgotten with it."""
+    undone: list[str] = []
+
+    def contend(execute: Any, sql: str, *args: Any) -> Any:
+        result = execute(sql, *args)
+        if not undone and sql.startswith("UPDATE") and "is_exhausted" in sql:
+            undone.append(sql)
+            raise OperationalError("database is locked")
+        return result
+
+    def others_write(seconds: float) -> None:
+        """While it waits for its next attempt."""
+        assert not Invoice.objects.exists()
+        list(services.list_invoices())
+
+    pause = SimpleNamespace(sleep=others_write)
+    monkeypatch.setattr("django_orb.database.time", pause)
+    with connections[mirror.database_alias()].execute_wrapper(contend):
+        run = services.sync_invoices(mode="full")
+
+    assert len(undone) == 1
+    assert (run.created, run.unchanged) == (0, len(orb.invoice_ids()))
+    assert sum(window.pages for window in run.windows.all()) >= 4
+    assert_mirrors(orb)
 
 
 def test_cancelled_run_stops_at_the_next_page(
