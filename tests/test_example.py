@@ -10,7 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,22 @@ def manage(environment: dict[str, str]) -> Manage:
     return run
 
 
-def demo(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def demo(
+    environment: dict[str, str], *arguments: str
+) -> Iterator[subprocess.Popen[str]]:
+    """The demo while the test lasts, whatever becomes of both."""
+    with subprocess.Popen(
         [sys.executable, str(MANAGE), "demo", *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> str:
