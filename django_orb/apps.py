@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class DjangoOrbConfig(AppConfig):
     name = "django_orb"
-    verbose_name = "Orb billing"
+    verbose_name = _("Orb billing")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

@@ -13,7 +13,7 @@ from django.utils import dateformat, formats
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
 from django.utils.timezone import localtime, now
-from django.utils.translation import get_language
+from django.utils.translation import get_language, gettext, gettext_noop, npgettext_lazy
 
 from .payloads import parse_datetime, parse_decimal
 
@@ -22,6 +22,47 @@ MOMENT = "j M Y, H:i"
 LIST_CHARACTERS = 60
 
 _EXACT = Context(prec=MAX_PREC)
+# As Django's, in the form that stands before "ago": languages inflect it.
+_AGO: dict[str, Any] = {
+    "year": npgettext_lazy("before “ago”", "%(num)d year", "%(num)d years", "num"),
+    "month": npgettext_lazy("before “ago”", "%(num)d month", "%(num)d months", "num"),
+    "week": npgettext_lazy("before “ago”", "%(num)d week", "%(num)d weeks", "num"),
+    "day": npgettext_lazy("before “ago”", "%(num)d day", "%(num)d days", "num"),
+    "hour": npgettext_lazy("before “ago”", "%(num)d hour", "%(num)d hours", "num"),
+    "minute": npgettext_lazy(
+        "before “ago”", "%(num)d minute", "%(num)d minutes", "num"
+    ),
+}
+# Orb's names that are translated; a name that Orb adds is shown as it is.
+_WORDS = {
+    # what changes a customer's balance
+    gettext_noop("Applied to invoice"),
+    gettext_noop("Manual adjustment"),
+    gettext_noop("Prorated refund"),
+    gettext_noop("Revert prorated refund"),
+    gettext_noop("Return from voiding"),
+    gettext_noop("Credit note applied"),
+    gettext_noop("Credit note voided"),
+    gettext_noop("Overpayment refund"),
+    gettext_noop("External payment"),
+    gettext_noop("Small invoice carryover"),
+    # credit notes
+    gettext_noop("Adjustment"),
+    gettext_noop("Refund"),
+    # adjustments
+    gettext_noop("Usage discount"),
+    gettext_noop("Amount discount"),
+    gettext_noop("Percentage discount"),
+    gettext_noop("Tiered percentage discount"),
+    gettext_noop("Minimum"),
+    gettext_noop("Maximum"),
+    # prices
+    gettext_noop("Unit"),
+    gettext_noop("Tiered"),
+    gettext_noop("Package"),
+    gettext_noop("Matrix"),
+    gettext_noop("Bulk"),
+}
 
 
 def money(amount: Decimal | None, currency: str = "") -> str:
@@ -106,8 +147,8 @@ def local_moment(value: datetime | None) -> str:
 
 def ago(moment: datetime) -> str:
     if now() - moment < timedelta(minutes=1):
-        return "less than a minute ago"
-    return f"{timesince(moment)} ago"
+        return gettext("less than a minute ago")
+    return gettext("%(time)s ago") % {"time": timesince(moment, time_strings=_AGO)}
 
 
 def short(text: str) -> str:
@@ -143,13 +184,26 @@ def as_text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return gettext("yes") if value else gettext("no")
     return str(value)
 
 
 def humanized(name: Any) -> str:
     """One of Orb's names, such as "applied_to_invoice", as words."""
-    return as_text(name).replace("_", " ").capitalize()
+    words = as_text(name).replace("_", " ").capitalize()
+    return gettext(words) if words in _WORDS else words
+
+
+def span(start: str, end: str) -> str:
+    """From one to the other, or the one that there is."""
+    if not (start and end):
+        return start or end
+    return gettext("%(start)s to %(end)s") % {"start": start, "end": end}
+
+
+def recorded(text: str) -> str:
+    """A text that was stored in English: if it is one of ours, as it reads here."""
+    return gettext(text) if text else ""
 
 
 def joined(separator: str, *parts: str) -> str:

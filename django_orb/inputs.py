@@ -8,6 +8,8 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any, Final
 
+from django.utils.translation import gettext
+
 from .exceptions import OrbInputError
 
 
@@ -39,14 +41,14 @@ def line_item_body(
     name = name.strip() if name else ""
     item_id = item_id.strip() if item_id else ""
     if not name and not item_id:
-        raise OrbInputError("Give the line a name, or an item.", field="name")
+        raise OrbInputError(gettext("Give the line a name, or an item."), field="name")
     for field, value in (("start_date", start_date), ("end_date", end_date)):
         _require_date(value, field)
     if end_date < start_date:
-        raise OrbInputError("The end is before the start.", field="end_date")
+        raise OrbInputError(gettext("The end is before the start."), field="end_date")
     body: dict[str, Any] = {
-        "amount": f"{_number(amount, 'amount'):f}",
-        "quantity": _number(quantity, "quantity"),
+        "amount": f"{exact_number(amount, 'amount'):f}",
+        "quantity": exact_number(quantity, "quantity"),
         "start_date": start_date.isoformat(),
         "end_date": end_date.isoformat(),
     }
@@ -99,10 +101,10 @@ def update_body(
             _require_date(due_date, "due_date")
         body["due_date"] = None if due_date is None else due_date.isoformat()
     if not body or body.get("metadata", True) == {}:
-        raise OrbInputError("There is nothing to change.")
+        raise OrbInputError(gettext("There is nothing to change."))
     if body.get("net_terms") is not None and body.get("due_date") is not None:
         raise OrbInputError(
-            "Give net terms or a due date: the one follows from the other.",
+            gettext("Give net terms or a due date: the one follows from the other."),
             field="due_date",
         )
     return body
@@ -146,7 +148,13 @@ def require_text(value: object, field: str) -> None:
         raise OrbInputError(f"{field} is empty.", field=field)
 
 
-def _number(value: Decimal | int | str, field: str) -> Decimal:
+def exact_number(value: Decimal | int | str, field: str) -> Decimal:
+    """
+    Read a number without losing a digit.
+
+    Raises:
+        OrbInputError: it is none, or a float, which has lost some already.
+    """
     if isinstance(value, (float, bool)):
         raise OrbInputError(
             f"{field} is a {type(value).__name__}; give a Decimal or a str, which are "

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import models
+from django.utils.translation import gettext_noop
 
 from .client import OrbClient
 from .clock import clock_of
@@ -32,7 +33,7 @@ DAY = timedelta(days=1)
 _STATE = InvoiceOperation.State
 _KIND = InvoiceOperation.Kind
 
-SHOWN = "Orb gave no answer, but shows that it happened."
+SHOWN = gettext_noop("Orb gave no answer, but shows that it happened.")
 
 
 def stuck_operations(*, using: str) -> models.QuerySet[InvoiceOperation]:
@@ -115,7 +116,7 @@ def look(
         if isinstance(err, OrbURLNotFoundError):
             note(operation, in_words(err), using=using)
         else:
-            detail = "Orb no longer knows the invoice."
+            detail = gettext_noop("Orb no longer knows the invoice.")
             settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
         return
     except OrbError as err:
@@ -212,17 +213,17 @@ def _is_untouched(
 def _question(operation: InvoiceOperation) -> str:
     """What a person is asked when looking does not tell."""
     if operation.kind == _KIND.UPDATE:
-        return (
+        return gettext_noop(
             "No answer came, and what Orb shows is neither what was asked for nor what "
             "was there before, or cannot be seen on the invoice. Look in Orb, and edit "
             "again if it is still wanted."
         )
     if operation.kind == _KIND.CREATE_LINE_ITEM:
-        return (
+        return gettext_noop(
             "No answer for two days, and the invoice does not show one such line that "
             "nobody else added. Look in Orb whether it happened."
         )
-    return (
+    return gettext_noop(
         "No answer for two days, and the invoice does not show it. Look in Orb whether "
         "it happened."
     )

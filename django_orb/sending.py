@@ -16,6 +16,7 @@ from typing import Any
 
 from django.db.models import F, Value
 from django.db.models.functions import Coalesce
+from django.utils.translation import gettext_noop
 
 from .client import OrbClient
 from .clock import clock_of
@@ -92,7 +93,7 @@ def lease_of(client: OrbClient) -> timedelta:
 def in_words(err: OrbError) -> str:
     """What Orb said, for a person: its own detail where it gave one."""
     if isinstance(err, OrbRateLimitError):
-        return (
+        return gettext_noop(
             "Orb is receiving too many requests and did not do it. "
             "Try again in a minute."
         )
@@ -180,7 +181,7 @@ def _refuse(
         note(operation, in_words(trouble), using=using)
     else:
         if operation.is_shown_in(payload):
-            detail = "" if was_sent else "The line was gone already."
+            detail = "" if was_sent else gettext_noop("The line was gone already.")
             settle(operation, _STATE.SUCCEEDED, detail, using=using)
         elif is_missing:
             note(operation, f"{in_words(err)} Yet Orb still shows it.", using=using)
@@ -206,7 +207,9 @@ def _note_conflict(
 def _wait(operation: InvoiceOperation, *, using: str) -> None:
     """What was queued is not in a hurry, and Orb did not do it."""
     again = clock_of(using).latest() + timedelta(seconds=BUSY_SECONDS)
-    detail = "Orb is receiving too many requests; it is tried again by itself."
+    detail = gettext_noop(
+        "Orb is receiving too many requests; it is tried again by itself."
+    )
     _change(operation, using=using, detail=detail, lease_expires_at=again)
 
 

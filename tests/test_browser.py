@@ -416,7 +416,7 @@ def test_a_line_item_is_added_to_a_draft(orb: OrbSandbox, drive: Drive) -> None:
         page.fill("#id_name", "Extra support, agreed on the phone")
         page.fill("#id_amount", "twelve")
         page.click("text=Look at the result")
-        page.wait_for_selector("text=Amount is not a number")
+        page.wait_for_selector("text=“twelve” is not a number")
         photograph(page, "line-item-error")
         page.fill("#id_amount", "1250.00")
         page.click("text=Look at the result")

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.formats import local_moment, money, short
+from django_orb.formats import local_moment, money, recorded, short
 from django_orb.models import Invoice, InvoiceFailure, InvoiceOperation, WebhookEvent
 
 SHOWN = 5
@@ -132,7 +132,7 @@ def _other_kinds() -> Iterator[Kind]:
         ADVICE["operation"],
         InvoiceOperation.objects.filter(state=unknown).order_by("pk"),
         f"?state__exact={unknown}",
-        lambda one: str(one.detail),
+        lambda one: recorded(one.detail),
     )
     failed = WebhookEvent.State.FAILED.value
     yield Kind(

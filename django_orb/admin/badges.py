@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 
 from django_orb.formats import short
 from django_orb.models import (
@@ -56,6 +56,11 @@ EVENT_LOOKS = {
 UNKNOWN = Look("warn", "?")
 
 
+def status_label(status: str) -> str:
+    """As people read it; one that this release does not know, as Orb calls it."""
+    return str(dict(Invoice.Status.choices).get(status, short(status)))
+
+
 @lru_cache(maxsize=256)
 def badge(look: Look, label: str) -> SafeString:
     return format_html(
@@ -91,11 +96,12 @@ def missing_badge() -> SafeString:
 
 def overdue_badge(days: int) -> SafeString:
     """How long a payment is late."""
-    words = {0: gettext("overdue today"), 1: gettext("1 day overdue")}
-    return badge(
-        Look("bad", "!"),
-        words.get(days, (gettext("%(days)s days overdue") % {"days": days})),
+    words = (
+        ngettext("%(days)s day overdue", "%(days)s days overdue", days)
+        if days
+        else gettext("overdue today")
     )
+    return badge(Look("bad", "!"), words % {"days": days})
 
 
 def payment_badge(succeeded: bool) -> SafeString:

@@ -62,14 +62,16 @@ def why_not_void(invoice: Invoice) -> str:
     }
     return reasons.get(
         invoice.status,
-        (gettext("Its status is %(status)s.") % {"status": invoice.status}),
+        gettext("Its status is “%(status)s”.") % {"status": invoice.status},
     )
 
 
 def why_not_issue(invoice: Invoice) -> str:
     """Why a draft cannot be issued; "" when it can, as far as the mirror knows."""
-    if reason := _why_not_in(
-        invoice, {Invoice.Status.DRAFT}, gettext("drafts can be issued")
+    if reason := why_not_in(
+        invoice,
+        {Invoice.Status.DRAFT},
+        gettext("Its status is “%(status)s”, and only drafts can be issued."),
     ):
         return reason
     payload = invoice.payload if isinstance(invoice.payload, dict) else {}
@@ -80,16 +82,24 @@ def why_not_issue(invoice: Invoice) -> str:
 
 def why_not_paid(invoice: Invoice) -> str:
     """Why an invoice cannot be marked as paid; "" when it can."""
-    statuses = {Invoice.Status.ISSUED, Invoice.Status.SYNCED}
-    return _why_not_in(
-        invoice, statuses, gettext("issued and synced invoices can be marked as paid")
+    return why_not_in(
+        invoice,
+        {Invoice.Status.ISSUED, Invoice.Status.SYNCED},
+        gettext(
+            "Its status is “%(status)s”, and only issued and synced invoices can be "
+            "marked as paid."
+        ),
     )
 
 
 def why_not_collect(invoice: Invoice) -> str:
     """Why an invoice cannot be collected; "" when it can."""
-    return _why_not_in(
-        invoice, {Invoice.Status.ISSUED}, gettext("issued invoices can be collected")
+    return why_not_in(
+        invoice,
+        {Invoice.Status.ISSUED},
+        gettext(
+            "Its status is “%(status)s”, and only issued invoices can be collected."
+        ),
     )
 
 
@@ -109,28 +119,24 @@ def why_no_edit(invoice: Invoice) -> str:
     )
 
 
-def _why_not_in(invoice: Invoice, statuses: Collection[str], what: str) -> str:
+def why_not_in(invoice: Invoice, statuses: Collection[str], text: str) -> str:
+    """`text` with its %(status)s if the invoice has another; "" if it has one of them."""
     if invoice.missing_since is not None:
         return gettext("Orb no longer knows it.")
     if invoice.status in statuses:
         return ""
-    label = str(invoice.get_status_display()).lower()
-    return gettext("Its status is %(label)s, and only %(what)s.") % {
-        "label": label,
-        "what": what,
-    }
+    return text % {"status": invoice.get_status_display()}
 
 
 def why_no_line_item(invoice: Invoice) -> str:
     """Why a line item cannot be added; "" when it can."""
-    if invoice.missing_since is not None:
-        return gettext("Orb no longer knows it.")
-    if invoice.status == Invoice.Status.DRAFT:
-        return ""
-    label = str(invoice.get_status_display()).lower()
-    return gettext(
-        "Its status is %(label)s, and line items can be added to drafts only."
-    ) % {"label": label}
+    return why_not_in(
+        invoice,
+        {Invoice.Status.DRAFT},
+        gettext(
+            "Its status is “%(status)s”, and line items can be added to drafts only."
+        ),
+    )
 
 
 def sort_out(

@@ -8,12 +8,13 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from django_orb.formats import ago, joined, local_moment, short
 from django_orb.models import Invoice, InvoiceChange
 
-from .badges import INVOICE_LOOKS, UNKNOWN, badge
+from .badges import INVOICE_LOOKS, UNKNOWN, badge, status_label
 from .operations import invoice_link
 from .readonly import ReadOnlyAdmin
 
@@ -32,16 +33,11 @@ class Chapter:
     moment: str
 
 
-def status_label(status: str) -> str:
-    """As people read it; one that this release does not know, as Orb calls it."""
-    return str(dict(Invoice.Status.choices).get(status, short(status)))
-
-
 def tell(change: InvoiceChange) -> str:
     """For instance: Issued → Paid."""
     new = status_label(change.status)
     if change.kind == InvoiceChange.Kind.CREATED:
-        return gettext("First seen, %(new)s") % {"new": new.lower()}
+        return gettext("First seen: %(status)s") % {"status": new}
     if change.previous_status != change.status:
         return f"{status_label(change.previous_status)} → {new}"
     if change.changed_fields == [MISSING]:
@@ -54,7 +50,7 @@ def changed_names(change: InvoiceChange) -> str:
 
 
 def source(change: InvoiceChange) -> str:
-    return f"{change.get_origin_display().lower()} {short(change.origin_id)}".strip()
+    return f"{change.get_origin_display()} {short(change.origin_id)}".strip()
 
 
 def read_chapters(invoice: Invoice) -> list[Chapter]:
@@ -83,7 +79,7 @@ class InvoiceChangeAdmin(ReadOnlyAdmin):
     list_display = ("created_at", "invoice_id_link", "what", "names", "origin")
     list_filter = ("origin", "kind")
     search_fields = ("invoice_id",)
-    search_help_text = gettext_lazy("An invoice's id.")
+    search_help_text = _("An invoice's id.")
     fields = (
         "invoice_id_link",
         "what",
@@ -99,14 +95,14 @@ class InvoiceChangeAdmin(ReadOnlyAdmin):
         term = search_term.strip()
         return queryset.filter(invoice_id=term) if term else queryset, False
 
-    @admin.display(description="invoice", ordering="invoice_id")
+    @admin.display(description=_("invoice"), ordering="invoice_id")
     def invoice_id_link(self, change: InvoiceChange) -> SafeString:
         return invoice_link(change.invoice_id)
 
-    @admin.display(description="what")
+    @admin.display(description=_("what"))
     def what(self, change: InvoiceChange) -> str:
         return tell(change)
 
-    @admin.display(description="fields", empty_value="")
+    @admin.display(description=_("fields"), empty_value="")
     def names(self, change: InvoiceChange) -> str:
         return changed_names(change)

@@ -9,7 +9,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext
 
 from django_orb import services
-from django_orb.formats import day, joined, money, quantity, short, to_decimal
+from django_orb.formats import day, money, quantity, short, span, to_decimal
 from django_orb.models import Invoice, InvoiceOperation
 
 from .batches import Batch, FormToken, sort_out, why_no_line_item
@@ -47,7 +47,7 @@ def respond(call: Call) -> HttpResponse | None:
     form = LineItemForm(given, currencies=read_currencies(batch))
     if not form.is_bound or not form.is_valid() or "edit" in post:
         return ask(call, batch, token, form)
-    told = gettext("Meanwhile a line item was added by somebody else")
+    told = gettext("Meanwhile a line item was added by somebody else.")
     if not call.is_confirmed or call.tells_of_others(batch.chosen, token, KIND, told):
         return confirm(call, batch, token, form)
     call.report(add_all(call, batch, token, form), logged=begun)
@@ -85,8 +85,7 @@ def confirm(
         "form": form,
         "quantity": quantity(form.body["quantity"]),
         "amount": money(to_decimal(form.body["amount"])),
-        "period": joined(
-            " to ",
+        "period": span(
             day(form.cleaned_data["start_date"]),
             day(form.cleaned_data["end_date"]),
         ),
@@ -101,7 +100,7 @@ def confirm(
 def read_target(batch: Batch) -> str:
     count = len(batch.chosen)
     return (
-        (gettext("%(count)s drafts") % {"count": count})
+        gettext("%(count)s drafts") % {"count": count}
         if count > 1
         else short(str(batch.chosen[0]))
     )

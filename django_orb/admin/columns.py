@@ -7,7 +7,7 @@ from decimal import Decimal
 from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy as _
 
 from django_orb.customers import label_of
 from django_orb.formats import money, short, utc_day, utc_moment
@@ -20,11 +20,11 @@ TOOLTIP_CHARACTERS = 500
 
 
 class InvoiceColumns:
-    @admin.display(description="number", ordering="invoice_number_key")
+    @admin.display(description=_("number"), ordering="invoice_number_key")
     def number(self, invoice: Invoice) -> str:
         return short(str(invoice))
 
-    @admin.display(description="customer", ordering="external_customer_key")
+    @admin.display(description=_("customer"), ordering="external_customer_key")
     def customer(self, invoice: Invoice) -> SafeString:
         name, url = label_of(invoice)
         shown = format_html(
@@ -34,30 +34,30 @@ class InvoiceColumns:
         )
         return format_html('<a href="{}">{}</a>', url, shown) if url else shown
 
-    @admin.display(description="status")
+    @admin.display(description=_("status"))
     def state(self, invoice: Invoice) -> SafeString:
         if invoice.missing_since is None:
             return invoice_badge(invoice)
         return format_html("{} {}", invoice_badge(invoice), missing_badge())
 
-    @admin.display(description=gettext_lazy("amount due"), ordering="amount_due")
+    @admin.display(description=_("amount due"), ordering="amount_due")
     def due_amount(self, invoice: Invoice) -> SafeString:
         return amount_cell(invoice.amount_due, invoice, invoice.status in SETTLED)
 
-    @admin.display(description="total", ordering="total")
+    @admin.display(description=_("total"), ordering="total")
     def total_amount(self, invoice: Invoice) -> SafeString:
         return amount_cell(
             invoice.total, invoice, invoice.status == Invoice.Status.VOID
         )
 
-    @admin.display(description="dated (UTC)", ordering="invoice_date")
+    @admin.display(description=_("dated (UTC)"), ordering="invoice_date")
     def dated(self, invoice: Invoice) -> SafeString:
         moment = utc_moment(invoice.invoice_date)
         return format_html(
             '<span title="{}">{}</span>', moment, utc_day(invoice.invoice_date)
         )
 
-    @admin.display(description="due (UTC)", ordering="due_date", empty_value="")
+    @admin.display(description=_("due (UTC)"), ordering="due_date", empty_value="")
     def due(self, invoice: Invoice) -> SafeString | None:
         if invoice.due_date is None:
             return None

@@ -53,7 +53,7 @@ def respond(call: Call) -> HttpResponse | None:
     )
     if not form.is_bound or not form.is_valid() or "edit" in post:
         return ask(call, invoice, token, form)
-    told = gettext("Meanwhile somebody else edited it")
+    told = gettext("Meanwhile somebody else edited it.")
     if not call.is_confirmed or call.tells_of_others([invoice], token, KIND, told):
         return confirm(call, invoice, token, form)
     call.report([edit(call, invoice, token, form)], logged=begun)
@@ -78,7 +78,7 @@ def ask(
     call: Call, invoice: Invoice, token: FormToken, form: EditForm
 ) -> TemplateResponse:
     context = {
-        "title": (gettext("Edit %(invoice)s") % {"invoice": short(str(invoice))}),
+        "title": gettext("Edit %(invoice)s") % {"invoice": short(str(invoice))},
         "token": token.value,
         "form": form,
         "shown": json.dumps(form.shown),
@@ -93,7 +93,7 @@ def confirm(
     call: Call, invoice: Invoice, token: FormToken, form: EditForm
 ) -> TemplateResponse:
     context = {
-        "title": (gettext("Edit %(invoice)s?") % {"invoice": short(str(invoice))}),
+        "title": gettext("Edit %(invoice)s?") % {"invoice": short(str(invoice))},
         "token": token.value,
         "form": form,
         "shown": json.dumps(form.shown),
@@ -114,7 +114,7 @@ def read_changes(form: EditForm) -> list[Change]:
             Change(
                 gettext("Net terms"),
                 NOT_SHOWN,
-                (gettext("%(days)s days") % {"days": body["net_terms"]}),
+                gettext("%(days)s days") % {"days": body["net_terms"]},
             )
         )
     if "due_date" in body:
@@ -140,6 +140,6 @@ def edit(call: Call, invoice: Invoice, token: FormToken, form: EditForm) -> Outc
         invoice,
         update,
         key=key,
-        done=(gettext("Edited in Orb: %(what)s.") % {"what": what}),
-        asked=(gettext("Asked Orb to edit its %(what)s.") % {"what": what}),
+        done=gettext("Edited in Orb: %(what)s.") % {"what": what},
+        asked=gettext("Asked Orb to edit its %(what)s.") % {"what": what},
     )

@@ -6,6 +6,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_orb import mirror
@@ -44,7 +45,7 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
             Call(self, request, [], "", ""), [failure.pk for failure in failures]
         )
         for failure in failures:
-            self.log_change(request, failure, "Asked for it to be read anew.")
+            self.log_change(request, failure, gettext("Asked for it to be read anew."))
 
     @outside_transactions
     def changelist_view(
@@ -52,7 +53,7 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         return super().changelist_view(request, extra_context)
 
-    @admin.display(description="reason")
+    @admin.display(description=_("reason"))
     def why(self, failure: InvoiceFailure) -> str:
         return short(failure.reason)
 

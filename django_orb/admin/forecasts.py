@@ -21,7 +21,7 @@ from django_orb.services import UpcomingInvoice
 from .lines import ZERO, LineView, read_lines
 from .outcomes import explain
 from .pages import Call
-from .sheet import Row, read_sums
+from .sums import Row, read_sums
 
 CACHE_SECONDS = 60
 
@@ -47,7 +47,7 @@ def respond(call: Call) -> HttpResponse | None:
     except OrbNotFoundError as err:
         call.say(
             messages.WARNING,
-            (gettext("Nothing is upcoming. %(detail)s") % {"detail": err.detail}),
+            gettext("Nothing is upcoming. %(detail)s") % {"detail": err.detail},
             invoice,
         )
         return None

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from django import forms
 from django.contrib.admin.widgets import AdminDateWidget, AdminTextInputWidget
 from django.utils import timezone
+from django.utils.formats import number_format, sanitize_separators
 from django.utils.text import capfirst
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from django_orb.exceptions import OrbInputError
-from django_orb.inputs import UNCHANGED, line_item_body, update_body
+from django_orb.inputs import UNCHANGED, exact_number, line_item_body, update_body
 
 
 class NumberInput(AdminTextInputWidget):
@@ -20,44 +23,59 @@ class NumberInput(AdminTextInputWidget):
         super().__init__(attrs={"inputmode": "decimal", "class": "orb-number"})
 
 
-class LineItemForm(forms.Form):
-    """
-    A line item as `services.create_invoice_line_item` takes it.
+class NumberField(forms.CharField):
+    """A number as people write it here; it stays a text, so that no digit is lost."""
 
-    Numbers stay the text that was typed: the service reads them, exactly.
-    """
+    widget = NumberInput
+
+    def clean(self, value: Any) -> Any:
+        text = sanitize_separators(super().clean(value))
+        try:
+            exact_number(text, "number")
+        except OrbInputError as err:
+            words = gettext("“%(text)s” is not a number; write it as in %(example)s.")
+            example = number_format(Decimal("1234.5"), 2)
+            raise forms.ValidationError(
+                words % {"text": text, "example": example}
+            ) from err
+        return text
+
+
+class LineItemForm(forms.Form):
+    """A line item as `services.create_invoice_line_item` takes it."""
 
     required_css_class = "required"
 
     name = forms.CharField(
         required=False,
+        label=_("Name"),
         widget=AdminTextInputWidget,
-        help_text=gettext_lazy("As the customer reads it on the invoice."),
+        help_text=_("As the customer reads it on the invoice."),
     )
     item_id = forms.CharField(
         required=False,
-        label=gettext_lazy("Item in Orb"),
+        label=_("Item in Orb"),
         widget=AdminTextInputWidget,
-        help_text=gettext_lazy(
+        help_text=_(
             "The id of an item; without one, Orb uses the item of that name, or "
             "makes one."
         ),
     )
-    quantity = forms.CharField(widget=NumberInput, initial="1")
-    amount = forms.CharField(
-        widget=NumberInput,
-        help_text=gettext_lazy(
+    quantity = NumberField(label=_("Quantity"), initial="1")
+    amount = NumberField(
+        label=_("Amount"),
+        help_text=_(
             "The line's total before tax, not the price of one. Below zero is a credit."
         ),
     )
     start_date = forms.DateField(
-        label=gettext_lazy("Start"), widget=AdminDateWidget, initial=timezone.localdate
+        label=_("Start"), widget=AdminDateWidget, initial=timezone.localdate
     )
     end_date = forms.DateField(
-        label=gettext_lazy("End"),
+        label=_("End"),
         widget=AdminDateWidget,
         initial=timezone.localdate,
-        help_text=gettext_lazy("Both are days in the customer's time zone."),
+        help_text=_("Both are days in the customer's time zone."),
     )
 
     def __init__(
@@ -91,20 +109,20 @@ class PaymentForm(forms.Form):
     required_css_class = "required"
 
     payment_received_date = forms.DateField(
-        label=gettext_lazy("Received on"),
+        label=_("Received on"),
         widget=AdminDateWidget,
         initial=timezone.localdate,
     )
     external_id = forms.CharField(
         required=False,
-        label=gettext_lazy("Reference"),
+        label=_("Reference"),
         widget=AdminTextInputWidget,
-        help_text=gettext_lazy(
-            "The payment's number in the other system, such as the bank's."
-        ),
+        help_text=_("The payment's number in the other system, such as the bank's."),
     )
     notes = forms.CharField(
-        required=False, widget=forms.Textarea(attrs={"rows": 3, "class": "orb-text"})
+        required=False,
+        label=_("Notes"),
+        widget=forms.Textarea(attrs={"rows": 3, "class": "orb-text"}),
     )
 
 
@@ -117,23 +135,24 @@ class EditForm(forms.Form):
 
     metadata = forms.CharField(
         required=False,
+        label=_("Metadata"),
         strip=False,
         widget=forms.Textarea(attrs={"rows": 8, "class": "orb-text"}),
-        help_text=gettext_lazy(
+        help_text=_(
             "One line for each: key = value. A line that is taken away removes its key."
         ),
     )
     net_terms = forms.IntegerField(
         required=False,
         min_value=0,
-        label=gettext_lazy("Net terms in days"),
-        help_text=gettext_lazy("0 for due on issue. Empty leaves it as it is."),
+        label=_("Net terms in days"),
+        help_text=_("0 for due on issue. Empty leaves it as it is."),
     )
     due_date = forms.DateField(
         required=False,
-        label=gettext_lazy("Due date"),
+        label=_("Due date"),
         widget=AdminDateWidget,
-        help_text=gettext_lazy(
+        help_text=_(
             "A day in the customer's time zone, instead of net terms. Empty "
             "leaves it as it is."
         ),

@@ -45,6 +45,6 @@ def describe_progress(run: SyncRun) -> str:
     seen = sum(progress[name] for name in ("created", "updated", "unchanged", "failed"))
     kind = run.get_kind_display()
     return gettext("A sync is running now (%(kind)s, %(count)s invoices so far).") % {
-        "kind": kind.lower(),
+        "kind": kind,
         "count": number_format(seen, force_grouping=True),
     }

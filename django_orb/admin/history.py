@@ -9,7 +9,8 @@ from typing import Any
 
 from django.utils import timezone
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from django_orb.formats import (
     ago,
@@ -17,6 +18,7 @@ from django_orb.formats import (
     as_text,
     local_moment,
     money,
+    recorded,
     short,
     to_decimal,
 )
@@ -24,26 +26,39 @@ from django_orb.models import InvoiceOperation
 
 from .badges import operation_badge
 
+Kind = InvoiceOperation.Kind
 DONE_AND_ASKED = {
-    InvoiceOperation.Kind.VOID.value: (
-        gettext_lazy("voided it"),
-        gettext_lazy("asked to void it"),
+    Kind.VOID.value: (
+        _("%(who)s voided it"),
+        _("%(who)s asked to void it"),
     ),
-    InvoiceOperation.Kind.ISSUE.value: (
-        gettext_lazy("issued it"),
-        gettext_lazy("asked to issue it"),
+    Kind.CREATE_LINE_ITEM.value: (
+        _("%(who)s added %(what)s"),
+        _("%(who)s asked to add %(what)s"),
     ),
-    InvoiceOperation.Kind.MARK_PAID.value: (
-        gettext_lazy("marked it as paid"),
-        gettext_lazy("asked to mark it as paid"),
+    Kind.DELETE_LINE_ITEM.value: (
+        _("%(who)s deleted %(what)s"),
+        _("%(who)s asked to delete %(what)s"),
     ),
-    InvoiceOperation.Kind.PAY.value: (
-        gettext_lazy("had its payment collected"),
-        gettext_lazy("asked to collect its payment"),
+    Kind.ISSUE.value: (
+        _("%(who)s issued it"),
+        _("%(who)s asked to issue it"),
     ),
-    InvoiceOperation.Kind.REGENERATE_PDF.value: (
-        gettext_lazy("had its PDF made anew"),
-        gettext_lazy("asked for a new PDF"),
+    Kind.MARK_PAID.value: (
+        _("%(who)s marked it as paid"),
+        _("%(who)s asked to mark it as paid"),
+    ),
+    Kind.PAY.value: (
+        _("%(who)s had its payment collected"),
+        _("%(who)s asked to collect its payment"),
+    ),
+    Kind.UPDATE.value: (
+        _("%(who)s edited its %(what)s"),
+        _("%(who)s asked to edit its %(what)s"),
+    ),
+    Kind.REGENERATE_PDF.value: (
+        _("%(who)s had its PDF made anew"),
+        _("%(who)s asked for a new PDF"),
     ),
 }
 RECENT = timedelta(days=1)
@@ -67,7 +82,9 @@ def who(operation: InvoiceOperation) -> str:
     """Whoever asked: a person where one is known."""
     actor = operation.actor
     if actor is None:
-        return gettext("Somebody") if operation.origin == "admin" else "A program"
+        return (
+            gettext("Somebody") if operation.origin == "admin" else gettext("A program")
+        )
     full_name = getattr(actor, "get_full_name", str)() or ""
     return short(full_name or actor.get_username())
 
@@ -77,13 +94,15 @@ def edited_in_words(body: Any) -> str:
     given = as_map(body)
     keys = ", ".join(as_map(given.get("metadata")))
     words = {
-        "metadata": (gettext("metadata (%(keys)s)") % {"keys": short(keys)})
+        "metadata": gettext("metadata (%(keys)s)") % {"keys": short(keys)}
         if keys
-        else "metadata",
+        else gettext("metadata"),
         "net_terms": gettext("net terms"),
         "due_date": gettext("due date"),
     }
-    return ", ".join(words[name] for name in words if name in given) or "details"
+    return ", ".join(words[name] for name in words if name in given) or gettext(
+        "details"
+    )
 
 
 def line_in_words(line: Any, currency: str = "") -> str:
@@ -96,25 +115,26 @@ def line_in_words(line: Any, currency: str = "") -> str:
 
 def tell(operation: InvoiceOperation, currency: str = "") -> str:
     """For instance: Ada added “Support” 12.00 USD."""
+    if operation.kind not in DONE_AND_ASKED:
+        return f"{who(operation)}: {operation.get_kind_display()}"
+    done, asked = DONE_AND_ASKED[operation.kind]
     is_done = operation.state == InvoiceOperation.State.SUCCEEDED
-    kind = operation.kind
-    if kind == InvoiceOperation.Kind.CREATE_LINE_ITEM:
-        verb = "added" if is_done else gettext("asked to add")
-        return f"{who(operation)} {verb} {line_in_words(operation.body, currency)}"
-    if kind == InvoiceOperation.Kind.DELETE_LINE_ITEM:
-        verb = "deleted" if is_done else gettext("asked to delete")
+    return str(done if is_done else asked) % {
+        "who": who(operation),
+        "what": subject_in_words(operation, currency),
+    }
+
+
+def subject_in_words(operation: InvoiceOperation, currency: str) -> str:
+    """What of the invoice it is about, where that is not all of it."""
+    if operation.kind == Kind.CREATE_LINE_ITEM:
+        return line_in_words(operation.body, currency)
+    if operation.kind == Kind.DELETE_LINE_ITEM:
         line = operation.before or {"item_id": operation.line_item_id}
-        return f"{who(operation)} {verb} {line_in_words(line, currency)}"
-    if kind == InvoiceOperation.Kind.UPDATE:
-        verb = "edited" if is_done else gettext("asked to edit")
-        return gettext("%(who)s %(verb)s its %(what)s") % {
-            "who": who(operation),
-            "verb": verb,
-            "what": edited_in_words(operation.body),
-        }
-    if kind in DONE_AND_ASKED:
-        return f"{who(operation)} {DONE_AND_ASKED[kind][not is_done]}"
-    return f"{who(operation)}: {operation.get_kind_display()}"
+        return line_in_words(line, currency)
+    if operation.kind == Kind.UPDATE:
+        return edited_in_words(operation.body)
+    return ""
 
 
 def read_deed(operation: InvoiceOperation, currency: str = "") -> Deed:
@@ -122,7 +142,7 @@ def read_deed(operation: InvoiceOperation, currency: str = "") -> Deed:
         pk=operation.pk,
         invoice_id=operation.invoice_id,
         text=tell(operation, currency),
-        detail=operation.detail,
+        detail=recorded(operation.detail),
         ago=ago(operation.created_at),
         moment=local_moment(operation.created_at),
         badge=operation_badge(operation),

@@ -16,7 +16,8 @@ from django.http import (
     HttpResponseRedirect,
 )
 from django.urls import URLPattern, path, reverse
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from django_orb.customers import find_customers, label_customers
 from django_orb.fields import search_key
@@ -92,7 +93,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     fields = ("id",)
     ordering = ("-invoice_date", "-id")
     search_fields = ("id",)
-    search_help_text = gettext_lazy(
+    search_help_text = _(
         "The beginning of a number or of your customer's id, or an id of Orb's."
     )
     actions = (
@@ -223,23 +224,19 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
 
     # Actions
 
-    @admin.action(
-        permissions=["void"], description=gettext_lazy("Void selected invoices")
-    )
+    @admin.action(permissions=["void"], description=_("Void selected invoices"))
     def void_selected(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "void_selected")
         return procedures.respond(call, acts.VOID)
 
-    @admin.action(
-        permissions=["issue"], description=gettext_lazy("Issue selected drafts")
-    )
+    @admin.action(permissions=["issue"], description=_("Issue selected drafts"))
     def issue_selected(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "issue_selected")
         return procedures.respond(call, acts.ISSUE)
 
     @admin.action(
         permissions=["mark_paid"],
-        description=gettext_lazy("Mark selected invoices as paid"),
+        description=_("Mark selected invoices as paid"),
     )
     def mark_selected_paid(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "mark_selected_paid")
@@ -247,7 +244,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
 
     @admin.action(
         permissions=["pay"],
-        description=gettext_lazy("Collect payment of selected invoices"),
+        description=_("Collect payment of selected invoices"),
     )
     def pay_selected(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "pay_selected")
@@ -255,7 +252,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
 
     @admin.action(
         permissions=["regenerate_pdf"],
-        description=gettext_lazy("Make PDFs of selected invoices anew"),
+        description=_("Make PDFs of selected invoices anew"),
     )
     def regenerate_selected_pdfs(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "regenerate_selected_pdfs")
@@ -263,14 +260,14 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
 
     @admin.action(
         permissions=["line_item"],
-        description=gettext_lazy("Add line item to selected drafts"),
+        description=_("Add line item to selected drafts"),
     )
     def add_line_item(self, request: HttpRequest, queryset: Any) -> Any:
         return charges.respond(self.call_for(request, queryset, "add_line_item"))
 
     @admin.action(
         permissions=["sync"],
-        description=gettext_lazy("Refresh selected invoices from Orb"),
+        description=_("Refresh selected invoices from Orb"),
     )
     def refresh_from_orb(self, request: HttpRequest, queryset: Any) -> None:
         refreshes.respond(self.call_for(request, queryset, "refresh_from_orb"))
@@ -375,7 +372,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         if not is_allowed or not self.has_view_permission(request, invoice):
             raise PermissionDenied
         if invoice is None:
-            raise Http404("There is no such invoice.")
+            raise Http404(gettext("There is no such invoice."))
         back_url = change_url(self, invoice.pk)
         response = respond(Call(self, request, [invoice], "", back_url))
         return response or HttpResponseRedirect(back_url)

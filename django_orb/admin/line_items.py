@@ -8,9 +8,9 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy as _
 
-from django_orb.formats import joined, money, quantity, short, utc_day
+from django_orb.formats import money, quantity, short, span, utc_day
 from django_orb.models import InvoiceLineItem
 
 from .filters import PriceTypeFilter
@@ -34,7 +34,7 @@ class InvoiceLineItemAdmin(ReadOnlyAdmin):
     list_select_related = ("invoice",)
     ordering = ("-id",)
     search_fields = ("item_id",)
-    search_help_text = gettext_lazy("The id of an item, of a price or of an invoice.")
+    search_help_text = _("The id of an item, of a price or of an invoice.")
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).defer("invoice__payload")
@@ -52,11 +52,11 @@ class InvoiceLineItemAdmin(ReadOnlyAdmin):
                 return queryset.filter(**found), False
         return queryset.filter(invoice_id=term), False
 
-    @admin.display(description="name")
+    @admin.display(description=_("name"))
     def title(self, line: InvoiceLineItem) -> str:
         return short(str(line))
 
-    @admin.display(description="invoice")
+    @admin.display(description=_("invoice"))
     def of_invoice(self, line: InvoiceLineItem) -> SafeString:
         url = reverse(
             "admin:django_orb_invoice_change",
@@ -65,16 +65,16 @@ class InvoiceLineItemAdmin(ReadOnlyAdmin):
         )
         return format_html('<a href="{}">{}</a>', url, short(str(line.invoice)))
 
-    @admin.display(description="quantity")
+    @admin.display(description=_("quantity"))
     def quantity_cell(self, line: InvoiceLineItem) -> SafeString:
         text = quantity(line.quantity)
         return format_html('<span class="orb-amount">{}</span>', text)
 
-    @admin.display(description="amount")
+    @admin.display(description=_("amount"))
     def amount_cell(self, line: InvoiceLineItem) -> SafeString:
         text = money(line.amount, line.invoice.currency)
         return format_html('<span class="orb-amount">{}</span>', text)
 
-    @admin.display(description="period (UTC)", ordering="start_date")
+    @admin.display(description=_("period (UTC)"), ordering="start_date")
     def period(self, line: InvoiceLineItem) -> str:
-        return joined(" to ", utc_day(line.start_date), utc_day(line.end_date))
+        return span(utc_day(line.start_date), utc_day(line.end_date))

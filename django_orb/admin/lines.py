@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 
 from django_orb.formats import (
     as_map,
@@ -17,6 +17,7 @@ from django_orb.formats import (
     joined,
     money,
     quantity,
+    span,
     to_decimal,
     to_moment,
     utc_moment,
@@ -77,8 +78,8 @@ def read_line(line: Mapping[str, Any], currency: str) -> LineView:
         is_one_off=as_map(line.get("price")).get("cadence") == "one_time",
         name=as_text(line.get("name")) or gettext("(without a name)"),
         grouping=read_grouping(line.get("grouping")),
-        period=joined(" to ", utc_short(start), utc_short(end)),
-        period_exact=joined(" to ", utc_moment(start), utc_moment(end)),
+        period=span(utc_short(start), utc_short(end)),
+        period_exact=span(utc_moment(start), utc_moment(end)),
         quantity=number(line.get("quantity")),
         amount=amount(line.get("amount"), currency),
         pricing=read_pricing(price, currency),
@@ -93,8 +94,12 @@ def read_summary(parts: list[Mapping[str, Any]]) -> str:
     """For instance "3 tiers", or "Details" where nothing is broken down."""
     if not parts:
         return gettext("Details")
-    noun = "tier" if all(part.get("type") == "tier" for part in parts) else "part"
-    return f"{len(parts)} {noun}{'' if len(parts) == 1 else 's'}"
+    count = len(parts)
+    if all(part.get("type") == "tier" for part in parts):
+        words = ngettext("%(count)s tier", "%(count)s tiers", count)
+    else:
+        words = ngettext("%(count)s part", "%(count)s parts", count)
+    return words % {"count": count}
 
 
 def amount(raw: Any, currency: str) -> str:
@@ -128,7 +133,7 @@ def read_pricing(price: Mapping[str, Any], currency: str) -> str:
         return ""
     config = as_map(price.get(f"{model}_config"))
     unit = to_decimal(config.get("unit_amount"))
-    words = humanized(model) + " price"
+    words = gettext("%(model)s price") % {"model": humanized(model)}
     if unit is None:
         return words
     unit_currency = as_text(price.get("currency")) or currency
@@ -160,13 +165,11 @@ def read_part(part: Mapping[str, Any], currency: str) -> Part:
 
 def read_tier(tier: Mapping[str, Any], currency: str) -> str:
     first, last = number(tier.get("first_unit")), number(tier.get("last_unit"))
-    span = (
-        (gettext("%(first)s to %(last)s") % {"first": first, "last": last})
-        if last
-        else (gettext("%(first)s and more") % {"first": first})
+    units = (
+        span(first, last) if last else gettext("%(first)s and more") % {"first": first}
     )
-    return gettext("%(span)s, %(amount)s each") % {
-        "span": span,
+    return gettext("%(units)s, %(amount)s each") % {
+        "units": units,
         "amount": amount(tier.get("unit_amount"), currency),
     }
 
@@ -214,13 +217,13 @@ def read_discount_label(discount: Mapping[str, Any], kind: str, currency: str) -
     fixed = to_decimal(discount.get("amount_discount"))
     if fixed is not None:
         return gettext("%(fixed)s discount") % {"fixed": money(fixed, currency)}
-    for limit in ("minimum", "maximum"):
-        value = to_decimal(discount.get(f"{limit}_amount"))
+    for name, words in (
+        ("minimum_amount", gettext("Minimum of %(amount)s")),
+        ("maximum_amount", gettext("Maximum of %(amount)s")),
+    ):
+        value = to_decimal(discount.get(name))
         if value is not None:
-            return gettext("%(limit)s of %(amount)s") % {
-                "limit": limit.capitalize(),
-                "amount": money(value, currency),
-            }
+            return words % {"amount": money(value, currency)}
     return humanized(kind) or gettext("Adjustment")
 
 

@@ -18,9 +18,10 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
-from django_orb.formats import local_moment, short
+from django_orb.formats import local_moment, recorded, short
 from django_orb.models import Invoice, InvoiceOperation
 
 from . import settlements
@@ -44,12 +45,12 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
     list_filter = ("state", "kind", "origin")
     list_select_related = ("actor",)
     search_fields = ("invoice_id",)
-    search_help_text = gettext_lazy("An invoice's id, or an idempotency key.")
+    search_help_text = _("An invoice's id, or an idempotency key.")
     fields = ("kind",)
 
-    @admin.display(description="detail", empty_value="")
+    @admin.display(description=_("detail"), empty_value="")
     def why(self, operation: InvoiceOperation) -> str:
-        return short(operation.detail)
+        return short(recorded(operation.detail))
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str
@@ -59,15 +60,15 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
             queryset = queryset.filter(Q(invoice_id=term) | Q(idempotency_key=term))
         return queryset, False
 
-    @admin.display(description="what")
+    @admin.display(description=_("what"))
     def what(self, operation: InvoiceOperation) -> str:
         return tell(operation)
 
-    @admin.display(description="outcome", ordering="state")
+    @admin.display(description=_("outcome"), ordering="state")
     def badge(self, operation: InvoiceOperation) -> SafeString:
         return operation_badge(operation)
 
-    @admin.display(description="invoice", ordering="invoice_id")
+    @admin.display(description=_("invoice"), ordering="invoice_id")
     def invoice(self, operation: InvoiceOperation) -> SafeString:
         return invoice_link(operation.invoice_id)
 
@@ -93,6 +94,7 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
             "subtitle": None,
             "operation": operation,
             "what": tell(operation, invoice.currency if invoice else ""),
+            "detail": recorded(operation.detail),
             "state": operation_badge(operation),
             "invoice": invoice,
             "facts_by_column": [read_circumstances(operation), read_times(operation)],
@@ -126,7 +128,7 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         progress = read_progress(batch)
         if not progress.total:
-            raise Http404("There is no such batch.")
+            raise Http404(gettext("There is no such batch."))
         request.current_app = self.admin_site.name
         context = {
             **self.admin_site.each_context(request),
@@ -154,7 +156,7 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
         self.require_settler(request)
         operation = self.get_object(request, unquote(object_id))
         if operation is None:
-            raise Http404("There is no such operation.")
+            raise Http404(gettext("There is no such operation."))
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         settlements.settle(self, request, operation)
@@ -191,8 +193,8 @@ def read_circumstances(operation: InvoiceOperation) -> list[Fact]:
 
 
 def times(count: int) -> str:
-    return {0: gettext("not yet"), 1: "once", 2: "twice"}.get(
-        count, (gettext("%(count)s times") % {"count": count})
+    return {0: gettext("not yet"), 1: gettext("once"), 2: gettext("twice")}.get(
+        count, gettext("%(count)s times") % {"count": count}
     )
 
 

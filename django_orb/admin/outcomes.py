@@ -25,6 +25,7 @@ from django_orb.exceptions import (
     OrbTooLargeError,
     OrbURLNotFoundError,
 )
+from django_orb.formats import recorded
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.sending import in_words
 
@@ -95,15 +96,15 @@ def attempt_write(
         is_shown = call()
     except OrbRefusedError as err:
         text = gettext("Orb refused: %(detail)s%(news)s") % {
-            "detail": err.detail,
+            "detail": recorded(err.detail),
             "news": _news(invoice),
         }
         return Outcome(invoice, messages.ERROR, text, f"{asked} {text}")
     except OrbOutcomeUnknownError as err:
         return _unknown(invoice, err, asked)
     except (OrbError, OrbConfigurationError) as err:
-        recorded = InvoiceOperation.objects.using(mirror.database_alias())
-        operation = recorded.filter(idempotency_key=key).first()
+        operations = InvoiceOperation.objects.using(mirror.database_alias())
+        operation = operations.filter(idempotency_key=key).first()
         if _is_done(operation, err):
             return Outcome(invoice, messages.WARNING, f"{done} {NOT_YET}", done)
         return _trouble(invoice, err, "" if operation else NOTHING_SENT)
@@ -152,7 +153,7 @@ def explain(err: Exception) -> str:
         return gettext(
             "Orb has trouble of its own; try again in a few minutes. %(err)s"
         ) % {"err": in_words(err)}
-    return in_words(err) if isinstance(err, OrbError) else str(err)
+    return recorded(in_words(err)) if isinstance(err, OrbError) else str(err)
 
 
 def _explain_input(err: OrbInputError) -> str:
@@ -170,13 +171,13 @@ def _news(invoice: Invoice) -> str:
     now = stored.only("status").first()
     if now is None or now.status == invoice.status:
         return ""
-    return gettext(" In Orb it is %(status)s by now.") % {
-        "status": str(now.get_status_display()).lower()
+    return gettext(" In Orb its status is “%(status)s” by now.") % {
+        "status": now.get_status_display()
     }
 
 
 def _unknown(invoice: Invoice, err: OrbOutcomeUnknownError, asked: str) -> Outcome:
-    detail = getattr(err.operation, "detail", "")
+    detail = recorded(getattr(err.operation, "detail", ""))
     text = gettext(
         "Orb did not confirm, so it may or may not have happened. It is recorded as operation %(pk)s and will be settled by itself: do not repeat it."
     ) % {"pk": err.operation.pk}

@@ -15,8 +15,8 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import dateformat, timezone
 from django.utils.formats import number_format
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
 from django_orb import __version__, reports
 from django_orb.formats import ago, local_moment, money
@@ -37,12 +37,12 @@ LATE = {
     SyncRun.Kind.FULL: timedelta(days=2),
 }
 AGE_NAMES = {
-    "not_due": gettext_lazy("not due"),
-    "30": gettext_lazy("1-30"),
-    "60": gettext_lazy("31-60"),
-    "90": gettext_lazy("61-90"),
-    "older": gettext_lazy("over 90"),
-    "undated": gettext_lazy("undated"),
+    "not_due": _("not due"),
+    "30": _("1-30"),
+    "60": _("31-60"),
+    "90": _("61-90"),
+    "older": _("over 90"),
+    "undated": _("undated"),
 }
 
 
@@ -89,7 +89,7 @@ class OverviewAdmin(ReadOnlyAdmin):
         request.current_app = self.admin_site.name
         context = {
             **self.admin_site.each_context(request),
-            "title": _("Overview"),
+            "title": gettext("Overview"),
             "subtitle": None,
             "opts": self.opts,
             "media": self.media,
@@ -155,18 +155,20 @@ def receivables_table(one: Receivables, list_url: str, has_chart: bool) -> Table
     ]
     titles = [str(AGE_TITLES[age.name]) for age in AGES]
     rows = [(title, [cell]) for title, cell in zip(titles, cells, strict=True)]
-    rows.append((_("All"), [_cell(one.all, one.currency)]))
+    rows.append((gettext("All"), [_cell(one.all, one.currency)]))
     chart = bar_chart(
         [str(AGE_NAMES[age.name]) for age in AGES],
-        {_("amount due"): [amount.total for amount in one.by_age]},
+        {gettext("amount due"): [amount.total for amount in one.by_age]},
         [[f"{title}: {cell.amount}, {cell.count}" for title, (cell,) in rows[:-1]]],
     )
-    return Table(one.currency, [_("Amount due")], rows, chart if has_chart else None)
+    return Table(
+        one.currency, [gettext("Amount due")], rows, chart if has_chart else None
+    )
 
 
 def turnover_table(one: Turnover, bounds: list[datetime], has_chart: bool) -> Table:
     names = [dateformat.format(bound, "M Y") for bound in bounds[:-1]]
-    series = {_("Invoiced"): one.invoiced, _("Paid"): one.paid}
+    series = {gettext("Invoiced"): one.invoiced, gettext("Paid"): one.paid}
     rows = [
         (name, [_cell(amounts[place], one.currency) for amounts in series.values()])
         for place, name in enumerate(names)
@@ -199,17 +201,17 @@ def read_health(kind: SyncRun.Kind) -> Health:
     good = next((one for one in last if one.state == SyncRun.State.SUCCEEDED), None)
     label = str(kind.label)
     if not last:
-        return Health(label, _("None has run yet."), is_late=True)
+        return Health(label, gettext("None has run yet."), is_late=True)
     words = (
-        _("None has succeeded lately.")
+        gettext("None has succeeded lately.")
         if good is None or good.finished_at is None
-        else _("The last that succeeded ended %(ago)s.")
+        else gettext("The last that succeeded ended %(ago)s.")
         % {"ago": ago(good.finished_at)}
     )
     ended = good.finished_at if good else None
     is_late = ended is None or timezone.now() - ended > LATE[kind]
     if last[0].state == SyncRun.State.FAILED:
-        words = f"{words} {_('The newest one failed.')}"
+        words = f"{words} {gettext('The newest one failed.')}"
     return Health(label, words, is_late, run_badge(last[0]))
 
 

@@ -85,7 +85,9 @@ class Call:
                 args=[run.pk],
                 current_app=self.model_admin.admin_site.name,
             )
-            text = format_html('{} <a href="{}">See its progress.</a>', text, url)
+            text = format_html(
+                '{} <a href="{}">{}</a>', text, url, gettext("See its progress.")
+            )
         self.say(level, text)
 
     def report(self, outcomes: Iterable[Outcome], *, logged: set[str]) -> None:
@@ -97,7 +99,8 @@ class Call:
 
     def report_skipped(self, skipped: Iterable[Skipped]) -> None:
         for one in skipped:
-            self.say(messages.WARNING, f"Skipped. {one.reason}", one.invoice)
+            text = gettext("Skipped. %(reason)s") % {"reason": one.reason}
+            self.say(messages.WARNING, text, one.invoice)
 
     def is_too_many(self, most: int = MAX_INVOICES) -> bool:
         if len(self.invoices) <= most:
@@ -127,15 +130,9 @@ class Call:
         ]
         if others:
             told = gettext(
-                "Nothing was sent: confirm once more if yours is still wanted."
+                "See below. Nothing was sent: confirm once more if yours is still wanted."
             )
-            self.say(
-                messages.WARNING,
-                (
-                    gettext("%(text)s; see below. %(told)s")
-                    % {"text": text, "told": told}
-                ),
-            )
+            self.say(messages.WARNING, f"{text} {told}")
         return bool(others)
 
     def recent(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from django_orb.operations import Request
 from .batches import HANDFUL, MAX_QUEUED, Batch, FormToken, WhyNot, sort_out
 from .outcomes import Outcome, attempt_all, attempt_write, explain
 from .pages import Call
-from .sheet import balance_applied
+from .sums import balance_applied
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def respond(call: Call, procedure: Procedure) -> HttpResponse | None:
 
 
 def tells(call: Call, batch: Batch, token: FormToken, procedure: Procedure) -> bool:
-    text = gettext("Meanwhile somebody else asked for the same")
+    text = gettext("Meanwhile somebody else asked for the same.")
     return call.tells_of_others(batch.chosen, token, procedure.kind, text)
 
 
@@ -96,7 +96,7 @@ def confirm(
 ) -> TemplateResponse:
     count = len(batch.chosen)
     target = (
-        (gettext("%(count)s invoices") % {"count": count})
+        gettext("%(count)s invoices") % {"count": count}
         if count > 1
         else short(str(batch.chosen[0]))
     )

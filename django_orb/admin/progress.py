@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
 from django_orb.customers import label_customers
-from django_orb.formats import money
+from django_orb.formats import money, recorded
 from django_orb.models import Invoice, InvoiceOperation
 
 from .badges import operation_badge
@@ -75,7 +75,7 @@ def read_step(operation: InvoiceOperation, invoice: Invoice | None) -> Step:
         customer=invoice.customer_label.name if invoice else "",
         total=money(invoice.total, invoice.currency) if invoice else "",
         badge=operation_badge(operation),
-        detail=operation.detail,
+        detail=recorded(operation.detail),
     )
 
 

@@ -11,7 +11,7 @@ from django_orb import services
 from django_orb.formats import as_map, money, quantity, short
 from django_orb.models import Invoice, InvoiceLineItem, InvoiceOperation
 
-from .batches import FormToken, sort_out, why_no_line_item
+from .batches import FormToken, sort_out, why_not_in
 from .outcomes import Outcome, attempt_write
 from .pages import Call
 
@@ -20,9 +20,12 @@ KIND = InvoiceOperation.Kind.DELETE_LINE_ITEM.value
 
 def why_not_delete(invoice: Invoice) -> str:
     """Why no line can be deleted; "" when one can."""
-    reason = why_no_line_item(invoice)
-    return reason.replace(
-        gettext("can be added to drafts"), gettext("can be deleted from drafts")
+    return why_not_in(
+        invoice,
+        {Invoice.Status.DRAFT},
+        gettext(
+            "Its status is “%(status)s”, and line items can be deleted from drafts only."
+        ),
     )
 
 
@@ -45,19 +48,18 @@ def respond(call: Call) -> HttpResponse | None:
     invoice = batch.chosen[0]
     line = invoice.line_items.filter(orb_id=line_id).first()
     if not begun and (line is None or not is_deletable(line)):
-        words = (
-            gettext("has no such line any more")
+        text = (
+            gettext("The draft has no such line any more.")
             if line is None
-            else gettext("keeps this line")
+            else gettext(
+                "The draft keeps this line: only one-off lines can be deleted."
+            )
         )
-        text = gettext("The draft %(words)s: only one-off lines can be deleted.") % {
-            "words": words
-        }
         call.say(messages.WARNING, text, invoice)
         return None
     if not (call.is_confirmed and is_ours):
         return confirm(call, invoice, line, token) if line else None
-    told = gettext("Meanwhile somebody else deleted a line")
+    told = gettext("Meanwhile somebody else deleted a line.")
     if line and call.tells_of_others([invoice], token, KIND, told):
         return confirm(call, invoice, line, token)
     call.report([delete(call, invoice, line_id, line, token)], logged=begun)
@@ -108,6 +110,6 @@ def delete(
         invoice,
         remove,
         key=key,
-        done=(gettext("Deleted %(label)s in Orb.") % {"label": label}),
-        asked=(gettext("Asked Orb to delete %(label)s.") % {"label": label}),
+        done=gettext("Deleted %(label)s in Orb.") % {"label": label},
+        asked=gettext("Asked Orb to delete %(label)s.") % {"label": label},
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
+from django.contrib.admin.utils import label_for_field, unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import F, Sum
 from django.http import (
@@ -16,7 +16,9 @@ from django.http import (
 )
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.timesince import timesince
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
@@ -26,7 +28,7 @@ from django_orb.formats import joined, local_moment, short, utc_day
 from django_orb.models import SyncRun, SyncWindow
 from django_orb.runs import STATUSES
 
-from .badges import run_badge
+from .badges import run_badge, status_label
 from .readonly import ReadOnlyAdmin
 from .sheet import Fact
 
@@ -77,7 +79,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
         for run in queryset.filter(state=SyncRun.State.RUNNING):
             runs.cancel_run(run, using=using)
             if run.state == SyncRun.State.CANCELLED:
-                self.log_change(request, run, "Cancelled.")
+                self.log_change(request, run, gettext("Cancelled."))
                 count += 1
         if not count:
             self.message_user(request, _("None of them is running."), messages.WARNING)
@@ -102,7 +104,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
             return HttpResponseNotAllowed(["POST"])
         run = self.get_object(request, unquote(object_id))
         if run is None:
-            raise Http404("There is no such run.")
+            raise Http404(gettext("There is no such run."))
         self.cancel_selected(request, SyncRun.objects.filter(pk=run.pk))
         url = reverse(
             "admin:django_orb_syncrun_change",
@@ -111,7 +113,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
         )
         return HttpResponseRedirect(url)
 
-    @admin.display(description="error", empty_value="")
+    @admin.display(description=_("error"), empty_value="")
     def why(self, run: SyncRun) -> str:
         return short(run.error)
 
@@ -121,15 +123,15 @@ class SyncRunAdmin(ReadOnlyAdmin):
         parts += F("windows__unchanged") + F("windows__failed")
         return super().get_queryset(request).annotate(seen_so_far=Sum(parts))
 
-    @admin.display(description="run", ordering="pk")
+    @admin.display(description=_("run"), ordering="pk")
     def number(self, run: SyncRun) -> str:
         return str(run)
 
-    @admin.display(description="state", ordering="state")
+    @admin.display(description=_("state"), ordering="state")
     def badge(self, run: SyncRun) -> SafeString:
         return run_badge(run)
 
-    @admin.display(description="started", ordering="started_at")
+    @admin.display(description=_("started"), ordering="started_at")
     def started(self, run: SyncRun) -> str:
         return local_moment(run.started_at)
 
@@ -137,12 +139,14 @@ class SyncRunAdmin(ReadOnlyAdmin):
     def seen(self, run: SyncRun) -> int:
         return getattr(run, "seen_so_far", 0) or run.invoices
 
-    @admin.display(description="took")
+    @admin.display(description=_("took"))
     def took(self, run: SyncRun) -> str:
         end = run.finished_at or timezone.now()
         seconds = (end - run.started_at).total_seconds()
         if seconds < 60:
-            return f"{seconds:.1f} seconds"
+            return gettext("%(seconds)s seconds") % {
+                "seconds": number_format(seconds, 1)
+            }
         return timesince(run.started_at, end)
 
     def render_change_form(
@@ -161,9 +165,9 @@ class SyncRunAdmin(ReadOnlyAdmin):
             "subtitle": None,
             "run": run,
             "state": run_badge(run),
-            "seen": f"{self.seen(run):,}",
+            "seen": number_format(self.seen(run), force_grouping=True),
             "facts_by_column": [self.read_times(run), read_counts(run, windows)],
-            "counted": COUNTED,
+            "counted": [title_of(name) for name in COUNTED],
             "parts": [read_part(window) for window in windows],
         }
 
@@ -194,14 +198,24 @@ def read_counts(run: SyncRun, windows: list[SyncWindow]) -> list[Fact]:
     )
     sources: list[Any] = list(windows) if run.is_active else [run]
     return [
-        Fact(name.capitalize(), f"{sum(getattr(one, name) for one in sources):,}")
+        Fact(
+            title_of(name),
+            number_format(
+                sum(getattr(one, name) for one in sources), force_grouping=True
+            ),
+        )
         for name in names
     ]
 
 
+def title_of(name: str) -> str:
+    """What a count is called above its column."""
+    return capfirst(str(label_for_field(name, SyncRun)))
+
+
 def read_part(window: SyncWindow) -> Part:
-    statuses = [str(status) for status in window.statuses]
-    chosen = "" if set(statuses) >= set(STATUSES) else ", ".join(statuses)
+    statuses = [] if set(window.statuses) >= set(STATUSES) else window.statuses
+    chosen = ", ".join(status_label(status) for status in statuses)
     start, end = utc_day(window.invoice_date_gte), utc_day(window.invoice_date_lt)
     dated = joined(
         " ",
@@ -215,7 +229,7 @@ def read_part(window: SyncWindow) -> Part:
             " · ",
             chosen,
             (gettext("dated %(dated)s") % {"dated": dated}) if dated else "",
-            (gettext("%(count)s ids") % {"count": len(window.invoice_ids)})
+            gettext("%(count)s ids") % {"count": len(window.invoice_ids)}
             if window.invoice_ids
             else "",
         ),

@@ -7,18 +7,19 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from django_orb import mirror, operations, recovery
 from django_orb.account import open_account
 from django_orb.exceptions import OrbConfigurationError, OrbError
-from django_orb.formats import short
+from django_orb.formats import recorded, short
 from django_orb.models import InvoiceOperation
 
 from .outcomes import explain
 
 VERDICTS = {
-    "done": "it was done",
-    "not_done": "it was not done",
+    "done": _("%(who)s looked in Orb: it was done."),
+    "not_done": _("%(who)s looked in Orb: it was not done."),
 }
 
 
@@ -45,7 +46,7 @@ def look(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) ->
         return
     is_settled = operation.state == InvoiceOperation.State.SUCCEEDED
     level = messages.SUCCESS if is_settled else messages.WARNING
-    text = gettext("Looked in Orb. %(detail)s") % {"detail": operation.detail}
+    text = gettext("Looked in Orb. %(detail)s") % {"detail": recorded(operation.detail)}
     model_admin.message_user(request, text, level)
     model_admin.log_change(request, operation, text)
 
@@ -54,7 +55,7 @@ def close(
     model_admin: Any, request: HttpRequest, operation: InvoiceOperation, verdict: str
 ) -> None:
     was_done = verdict == "done"
-    text = f"{name_of(request)} looked in Orb: {VERDICTS[verdict]}."
+    text = str(VERDICTS[verdict]) % {"who": name_of(request)}
     using = mirror.database_alias()
     if recovery.close(operation, was_done=was_done, detail=text, using=using):
         model_admin.message_user(request, text, messages.SUCCESS)
@@ -68,12 +69,14 @@ def stop(model_admin: Any, request: HttpRequest, batch: str) -> None:
         batch=batch, state=InvoiceOperation.State.PENDING, first_sent_at=None
     )
     stopped = list(waiting)
-    text = f"{name_of(request)} stopped it before it was sent."
+    text = gettext("%(who)s stopped it before it was sent.") % {"who": name_of(request)}
     count = operations.cancel(batch, detail=text, using=using)
     for operation in stopped:
         operation.refresh_from_db()
         if operation.state == InvoiceOperation.State.CANCELLED:
-            model_admin.log_change(request, operation, "Stopped before it was sent.")
+            model_admin.log_change(
+                request, operation, gettext("Stopped before it was sent.")
+            )
     told = gettext("%(count)s were stopped before they were sent.") % {"count": count}
     level = messages.SUCCESS if count else messages.WARNING
     model_admin.message_user(request, told, level)

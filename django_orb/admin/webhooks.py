@@ -6,7 +6,8 @@ from django.contrib import admin, messages
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, gettext_lazy, ngettext
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
 from django_orb import exact_json, inbox, mirror, tasks
 from django_orb.formats import local_moment, short
@@ -27,7 +28,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     list_display = ("received_at", "kind", "invoice", "badge", "attempts", "why")
     list_filter = ("state", "source")
     search_fields = ("id__exact", "invoice_id__exact")
-    search_help_text = gettext_lazy("The id of an event or of an invoice.")
+    search_help_text = _("The id of an event or of an invoice.")
     fields = (
         ("id", "type"),
         ("badge", "source"),
@@ -64,9 +65,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         return super().changelist_view(request, extra_context)
 
-    @admin.action(
-        permissions=["retry"], description=gettext_lazy("Process selected failed again")
-    )
+    @admin.action(permissions=["retry"], description=_("Process selected failed again"))
     def process_again(self, request: HttpRequest, queryset: Any) -> None:
         failed = queryset.filter(state=WebhookEvent.State.FAILED)
         chosen = list(failed.defer("body")[:MAX_RETRIES])
@@ -74,7 +73,9 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         inbox.retry_now(ids, using=mirror.database_alias())
         for event in chosen:
             tasks.wake(tasks.process_webhook_event, event.pk)
-            self.log_change(request, event, "Asked for it to be processed again.")
+            self.log_change(
+                request, event, gettext("Asked for it to be processed again.")
+            )
         if not ids:
             self.message_user(
                 request, gettext("None of them failed."), messages.WARNING
@@ -85,31 +86,31 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         )
         self.message_user(request, text % len(ids), messages.SUCCESS)
 
-    @admin.display(description="type", ordering="type")
+    @admin.display(description=_("type"), ordering="type")
     def kind(self, event: WebhookEvent) -> str:
         return short(event.type)
 
-    @admin.display(description="state", ordering="state")
+    @admin.display(description=_("state"), ordering="state")
     def badge(self, event: WebhookEvent) -> SafeString:
         return event_badge(event)
 
-    @admin.display(description="invoice", ordering="invoice_id", empty_value="")
+    @admin.display(description=_("invoice"), ordering="invoice_id", empty_value="")
     def invoice(self, event: WebhookEvent) -> SafeString | None:
         return invoice_link(event.invoice_id) if event.invoice_id else None
 
-    @admin.display(description="error", empty_value="")
+    @admin.display(description=_("error"), empty_value="")
     def why(self, event: WebhookEvent) -> str:
         return short((event.error.strip().splitlines() or [""])[-1])
 
-    @admin.display(description=gettext_lazy("next attempt"))
+    @admin.display(description=_("next attempt"))
     def next_attempt(self, event: WebhookEvent) -> str:
         is_open = event.state in inbox.OPEN
         return local_moment(event.next_attempt_at) if is_open else "-"
 
-    @admin.display(description="traceback", empty_value="")
+    @admin.display(description=_("traceback"), empty_value="")
     def trace(self, event: WebhookEvent) -> SafeString | None:
         return code_block(event.error) if event.error else None
 
-    @admin.display(description=gettext_lazy("what Orb sent"))
+    @admin.display(description=_("what Orb sent"))
     def sent(self, event: WebhookEvent) -> SafeString:
         return code_block(pretty(exact_json.loads(event.body)))

@@ -27,34 +27,40 @@ class InvoiceChange(models.Model):
     id = models.BigAutoField(primary_key=True)
     invoice = models.ForeignKey(
         Invoice,
+        verbose_name=_("invoice"),
         on_delete=models.CASCADE,
         related_name="changes",
         db_constraint=False,
         db_index=False,  # an index below serves it
     )
-    kind = models.CharField(max_length=16, choices=Kind.choices)
+    kind = models.CharField(_("kind"), max_length=16, choices=Kind.choices)
     previous_status = models.CharField(
+        _("previous status"),
         max_length=64,
         blank=True,
         help_text=_("Empty where the invoice is new."),
     )
-    status = models.CharField(max_length=64)
+    status = models.CharField(_("status"), max_length=64)
     changed_fields = models.JSONField(
+        _("changed fields"),
         default=list,
         blank=True,
         help_text=_("Names in Orb's JSON; none for a new one."),
     )
-    origin = models.CharField(max_length=16, choices=Origin.choices)
+    origin = models.CharField(_("origin"), max_length=16, choices=Origin.choices)
     origin_id = models.CharField(
+        _("brought by"),
         max_length=128,
         blank=True,
         help_text=_("The run, the webhook event or the operation that brought it."),
     )
-    created_at = models.DateTimeField()
-    announced_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(_("created at"))
+    announced_at = models.DateTimeField(_("announced at"), null=True, blank=True)
 
     class Meta:
         default_permissions = ("view",)
+        verbose_name = _("invoice change")
+        verbose_name_plural = _("invoice changes")
         ordering = ["-pk"]
         indexes = [
             models.Index(fields=["invoice", "id"], name="orb_change_invoice"),
@@ -62,4 +68,4 @@ class InvoiceChange(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.invoice_id} {self.kind}"
+        return f"{self.invoice_id}: {self.get_kind_display()}"

@@ -104,47 +104,63 @@ class Invoice(models.Model):
         ONE_OFF = "one_off", _("One-off")
 
     id = OrbIdField(primary_key=True)
-    invoice_number = models.TextField(blank=True)
+    invoice_number = models.TextField(_("invoice number"), blank=True)
     invoice_number_key = SearchKeyField(blank=True)
-    invoice_source = models.CharField(max_length=64, choices=Source.choices, blank=True)
-    status = models.CharField(max_length=64, choices=Status.choices)
-    currency = models.CharField(max_length=64)
-    subtotal = MoneyField()
-    total = MoneyField()
-    amount_due = MoneyField()
-    customer_id = OrbIdField()
-    external_customer_id = ExactTextField(blank=True)
+    invoice_source = models.CharField(
+        _("invoice source"), max_length=64, choices=Source.choices, blank=True
+    )
+    status = models.CharField(_("status"), max_length=64, choices=Status.choices)
+    currency = models.CharField(_("currency"), max_length=64)
+    subtotal = MoneyField(_("subtotal"))
+    total = MoneyField(_("total"))
+    amount_due = MoneyField(_("amount due"))
+    customer_id = OrbIdField(_("customer in Orb"))
+    external_customer_id = ExactTextField(_("customer's id"), blank=True)
     external_customer_key = SearchKeyField(blank=True)
-    subscription_id = OrbIdField(blank=True, db_index=True)
-    invoice_date = models.DateTimeField()
-    due_date = models.DateTimeField(null=True, blank=True)
-    created_at = models.DateTimeField()
-    issued_at = models.DateTimeField(null=True, blank=True)
-    paid_at = models.DateTimeField(null=True, blank=True)
-    voided_at = models.DateTimeField(null=True, blank=True)
-    scheduled_issue_at = models.DateTimeField(null=True, blank=True)
-    eligible_to_issue_at = models.DateTimeField(null=True, blank=True)
-    will_auto_issue = models.BooleanField(default=False)
-    issue_failed_at = models.DateTimeField(null=True, blank=True)
-    sync_failed_at = models.DateTimeField(null=True, blank=True)
-    payment_started_at = models.DateTimeField(null=True, blank=True)
-    payment_failed_at = models.DateTimeField(null=True, blank=True)
-    payment_received_at = models.DateTimeField(null=True, blank=True)
-    memo = models.TextField(blank=True)
+    subscription_id = OrbIdField(_("subscription"), blank=True, db_index=True)
+    invoice_date = models.DateTimeField(_("invoice date"))
+    due_date = models.DateTimeField(_("due date"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created at"))
+    issued_at = models.DateTimeField(_("issued at"), null=True, blank=True)
+    paid_at = models.DateTimeField(_("paid at"), null=True, blank=True)
+    voided_at = models.DateTimeField(_("voided at"), null=True, blank=True)
+    scheduled_issue_at = models.DateTimeField(
+        _("scheduled issue at"), null=True, blank=True
+    )
+    eligible_to_issue_at = models.DateTimeField(
+        _("eligible to issue at"), null=True, blank=True
+    )
+    will_auto_issue = models.BooleanField(_("issues itself"), default=False)
+    issue_failed_at = models.DateTimeField(_("issue failed at"), null=True, blank=True)
+    sync_failed_at = models.DateTimeField(_("sync failed at"), null=True, blank=True)
+    payment_started_at = models.DateTimeField(
+        _("payment started at"), null=True, blank=True
+    )
+    payment_failed_at = models.DateTimeField(
+        _("payment failed at"), null=True, blank=True
+    )
+    payment_received_at = models.DateTimeField(
+        _("payment received at"), null=True, blank=True
+    )
+    memo = models.TextField(_("memo"), blank=True)
     hosted_invoice_url = models.TextField(_("portal link"), blank=True)
-    invoice_pdf = models.TextField("PDF", blank=True)
-    payload = PayloadField()
+    invoice_pdf = models.TextField(_("PDF"), blank=True)
+    payload = PayloadField(_("payload"))
     rounded_fields = models.JSONField(
+        _("rounded fields"),
         default=list,
         blank=True,
         help_text=_("Columns that could not hold Orb's exact value; the payload does."),
     )
     missing_since = models.DateTimeField(
+        _("missing since"),
         null=True,
         blank=True,
         help_text=_("When Orb first no longer knew this invoice."),
     )
-    mirrored_at = models.DateTimeField(help_text=_("When this row was last written."))
+    mirrored_at = models.DateTimeField(
+        _("mirrored at"), help_text=_("When this row was last written.")
+    )
 
     objects = InvoiceQuerySet.as_manager()
 
@@ -153,6 +169,8 @@ class Invoice(models.Model):
 
     class Meta:
         default_permissions = ("view",)
+        verbose_name = _("invoice")
+        verbose_name_plural = _("invoices")
         ordering = ["-invoice_date", "-id"]
         permissions = [
             ("void_invoice", "Can void an issued invoice in Orb"),
@@ -246,8 +264,8 @@ class Overview(Invoice):
     class Meta:
         proxy = True
         default_permissions = ()
-        verbose_name = "overview"
-        verbose_name_plural = "overview"
+        verbose_name = _("overview")
+        verbose_name_plural = _("overview")
 
 
 class InvoiceLineItem(models.Model):
@@ -255,30 +273,39 @@ class InvoiceLineItem(models.Model):
 
     invoice = models.ForeignKey(
         Invoice,
+        verbose_name=_("invoice"),
         on_delete=models.CASCADE,
         related_name="line_items",
         db_index=False,  # the constraint below serves it
     )
     orb_id = OrbIdField(_("Orb id"))
-    position = models.PositiveIntegerField()
-    name = models.TextField(blank=True)
-    quantity = MoneyField(null=True, blank=True)
-    amount = MoneyField(help_text=_("After adjustments and credits, before tax."))
-    subtotal = MoneyField(null=True, blank=True)
-    adjusted_subtotal = MoneyField(null=True, blank=True)
-    credits_applied = MoneyField(null=True, blank=True)
-    partially_invoiced_amount = MoneyField(null=True, blank=True)
-    start_date = models.DateTimeField(null=True, blank=True)
-    end_date = models.DateTimeField(null=True, blank=True)
-    grouping = models.TextField(blank=True)
-    item_id = OrbIdField(blank=True, db_index=True)
-    price_id = OrbIdField(blank=True, db_index=True)
-    price_type = models.CharField(max_length=64, blank=True)
-    price_model_type = models.CharField(max_length=64, blank=True)
-    rounded_fields = models.JSONField(default=list, blank=True)
+    position = models.PositiveIntegerField(_("position"))
+    name = models.TextField(_("name"), blank=True)
+    quantity = MoneyField(_("quantity"), null=True, blank=True)
+    amount = MoneyField(
+        _("amount"), help_text=_("After adjustments and credits, before tax.")
+    )
+    subtotal = MoneyField(_("subtotal"), null=True, blank=True)
+    adjusted_subtotal = MoneyField(_("adjusted subtotal"), null=True, blank=True)
+    credits_applied = MoneyField(_("credits applied"), null=True, blank=True)
+    partially_invoiced_amount = MoneyField(
+        _("partially invoiced amount"), null=True, blank=True
+    )
+    start_date = models.DateTimeField(_("start date"), null=True, blank=True)
+    end_date = models.DateTimeField(_("end date"), null=True, blank=True)
+    grouping = models.TextField(_("grouping"), blank=True)
+    item_id = OrbIdField(_("item"), blank=True, db_index=True)
+    price_id = OrbIdField(_("price"), blank=True, db_index=True)
+    price_type = models.CharField(_("price type"), max_length=64, blank=True)
+    price_model_type = models.CharField(
+        _("price model type"), max_length=64, blank=True
+    )
+    rounded_fields = models.JSONField(_("rounded fields"), default=list, blank=True)
 
     class Meta:
         default_permissions = ("view",)
+        verbose_name = _("invoice line item")
+        verbose_name_plural = _("invoice line items")
         ordering = ["invoice", "position"]
         constraints = [
             models.UniqueConstraint(

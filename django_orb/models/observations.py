@@ -54,17 +54,20 @@ class InvoiceFailure(models.Model):
     Tried again by every run; gone once it succeeds.
     """
 
-    invoice_id = OrbIdField(primary_key=True)
-    reason = models.TextField()
+    invoice_id = OrbIdField(_("invoice"), primary_key=True)
+    reason = models.TextField(_("reason"))
     payload_text = models.TextField(
+        _("what Orb sent"),
         blank=True,
         help_text=_("What Orb sent, as JSON with everything escaped."),
     )
-    failed_at = models.DateTimeField()
-    run_id = models.BigIntegerField(null=True, blank=True)
+    failed_at = models.DateTimeField(_("failed at"))
+    run_id = models.BigIntegerField(_("run"), null=True, blank=True)
 
     class Meta:
         default_permissions = ("view",)
+        verbose_name = _("invoice failure")
+        verbose_name_plural = _("invoice failures")
         ordering = ["-failed_at"]
 
     def __str__(self) -> str:

@@ -43,49 +43,57 @@ class InvoiceOperation(models.Model):
         ADMIN = "admin", _("Admin")
         TASK = "task", _("Task")
 
-    kind = models.CharField(max_length=32, choices=Kind.choices)
+    kind = models.CharField(_("kind"), max_length=32, choices=Kind.choices)
     state = models.CharField(
-        max_length=16, choices=State.choices, default=State.PENDING
+        _("state"), max_length=16, choices=State.choices, default=State.PENDING
     )
-    invoice_id = OrbIdField(db_index=True)
-    body = PayloadField(default=dict, blank=True)
-    idempotency_key = models.CharField(max_length=64, unique=True)
+    invoice_id = OrbIdField(_("invoice"), db_index=True)
+    body = PayloadField(_("body"), default=dict, blank=True)
+    idempotency_key = models.CharField(_("idempotency key"), max_length=64, unique=True)
     actor = models.ForeignKey(
         settings.AUTH_USER_MODEL,
+        verbose_name=_("actor"),
         null=True,
         blank=True,
         on_delete=models.SET_NULL,
         related_name="+",
     )
     origin = models.CharField(
-        max_length=16, choices=Origin.choices, default=Origin.SERVICE
+        _("origin"), max_length=16, choices=Origin.choices, default=Origin.SERVICE
     )
     batch = models.CharField(
+        _("batch"),
         max_length=64,
         blank=True,
         db_index=True,
         help_text=_("What those have in common that were queued together."),
     )
     before = PayloadField(
+        _("before"),
         default=dict,
         blank=True,
         help_text=_("What an edit found, so that it does not undo somebody else's."),
     )
-    created_at = models.DateTimeField()
-    first_sent_at = models.DateTimeField(null=True, blank=True)
-    lease_expires_at = models.DateTimeField(null=True, blank=True)
-    attempts = models.PositiveIntegerField(default=0)
-    finished_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(_("created at"))
+    first_sent_at = models.DateTimeField(_("first sent at"), null=True, blank=True)
+    lease_expires_at = models.DateTimeField(
+        _("lease expires at"), null=True, blank=True
+    )
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
     mirrored_at = models.DateTimeField(
+        _("mirrored at"),
         null=True,
         blank=True,
         help_text=_("When Orb had shown what was done, and the mirror had it."),
     )
-    detail = models.TextField(blank=True)
-    result = PayloadField(default=dict, blank=True)
+    detail = models.TextField(_("detail"), blank=True)
+    result = PayloadField(_("result"), default=dict, blank=True)
 
     class Meta:
         default_permissions = ("view",)
+        verbose_name = _("invoice operation")
+        verbose_name_plural = _("invoice operations")
         permissions = [("settle_invoiceoperation", "Can settle operations")]
         ordering = ["-created_at", "-pk"]
         indexes = [

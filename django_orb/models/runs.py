@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db import models
 from django.db.models import Max, Sum
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_orb.fields import OrbIdField
@@ -31,36 +32,42 @@ class SyncRun(models.Model):
         FAILED = "failed", _("Failed")
         CANCELLED = "cancelled", _("Cancelled")
 
-    kind = models.CharField(max_length=16, choices=Kind.choices)
+    kind = models.CharField(_("kind"), max_length=16, choices=Kind.choices)
     state = models.CharField(
-        max_length=16, choices=State.choices, default=State.RUNNING
+        _("state"), max_length=16, choices=State.choices, default=State.RUNNING
     )
     # Holds the kind while the run is active and NULL after: at most one active
     # run per kind on every database (MariaDB ignores conditional constraints).
     active_kind = models.CharField(max_length=16, null=True, unique=True, blank=True)
-    since = models.DateTimeField(null=True, blank=True)
-    accept_missing = models.BooleanField(default=False)
+    since = models.DateTimeField(_("since"), null=True, blank=True)
+    accept_missing = models.BooleanField(_("accept missing"), default=False)
     announces_new = models.BooleanField(
+        _("announces new"),
         default=True,
         help_text=_("Whether invoices that it finds new are announced."),
     )
-    started_at = models.DateTimeField()
-    finished_at = models.DateTimeField(null=True, blank=True)
-    error = models.TextField(blank=True)
-    pages = models.PositiveIntegerField(default=0)
-    requests = models.PositiveIntegerField(default=0)
-    created = models.PositiveIntegerField(default=0)
-    updated = models.PositiveIntegerField(default=0)
-    unchanged = models.PositiveIntegerField(default=0)
-    failed = models.PositiveIntegerField(default=0)
-    missing = models.PositiveIntegerField(default=0)
+    started_at = models.DateTimeField(_("started at"))
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
+    error = models.TextField(_("error"), blank=True)
+    pages = models.PositiveIntegerField(_("pages"), default=0)
+    requests = models.PositiveIntegerField(_("requests"), default=0)
+    created = models.PositiveIntegerField(_("created"), default=0)
+    updated = models.PositiveIntegerField(_("updated"), default=0)
+    unchanged = models.PositiveIntegerField(_("unchanged"), default=0)
+    failed = models.PositiveIntegerField(_("failed"), default=0)
+    missing = models.PositiveIntegerField(_("missing"), default=0)
 
     class Meta:
         default_permissions = ("view",)
+        verbose_name = _("sync run")
+        verbose_name_plural = _("sync runs")
         ordering = ["-started_at", "-pk"]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} sync {self.pk}"
+        return gettext("%(kind)s sync %(number)s") % {
+            "kind": self.get_kind_display(),
+            "number": self.pk,
+        }
 
     @property
     def is_active(self) -> bool:

@@ -25,36 +25,44 @@ class WebhookEvent(models.Model):
         FEED = "feed", _("List of events")
 
     id = OrbIdField(primary_key=True)
-    type = models.CharField(max_length=255)
+    type = models.CharField(_("type"), max_length=255)
     state = models.CharField(
-        max_length=16, choices=State.choices, default=State.RECEIVED
+        _("state"), max_length=16, choices=State.choices, default=State.RECEIVED
     )
     source = models.CharField(
-        max_length=16, choices=Source.choices, default=Source.WEBHOOK
+        _("source"), max_length=16, choices=Source.choices, default=Source.WEBHOOK
     )
     invoice_id = OrbIdField(
-        blank=True, help_text=_("The invoice that it is about, if any.")
+        _("invoice"), blank=True, help_text=_("The invoice that it is about, if any.")
     )
     created_at = models.DateTimeField(
+        _("created at"),
         null=True,
         blank=True,
         help_text=_("When it happened, by Orb's clock."),
     )
-    received_at = models.DateTimeField(help_text=_("By this database's clock."))
-    body = models.TextField(help_text=_("JSON, as Orb sent it."))
-    attempts = models.PositiveIntegerField(default=0)
+    received_at = models.DateTimeField(
+        _("received at"), help_text=_("By this database's clock.")
+    )
+    body = models.TextField(_("body"), help_text=_("JSON, as Orb sent it."))
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
     next_attempt_at = models.DateTimeField(
+        _("next attempt at"),
         null=True,
         blank=True,
         help_text=_("When to take it up, unless somebody did."),
     )
     lease = models.CharField(max_length=32, blank=True)
-    lease_expires_at = models.DateTimeField(null=True, blank=True)
-    error = models.TextField(blank=True)
-    finished_at = models.DateTimeField(null=True, blank=True)
+    lease_expires_at = models.DateTimeField(
+        _("lease expires at"), null=True, blank=True
+    )
+    error = models.TextField(_("error"), blank=True)
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
 
     class Meta:
         default_permissions = ("view",)
+        verbose_name = _("webhook event")
+        verbose_name_plural = _("webhook events")
         ordering = ["-received_at", "-pk"]
         permissions = [("retry_webhookevent", "Can process failed events again")]
         indexes = [

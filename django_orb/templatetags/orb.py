@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from django import template
 from django.template.defaultfilters import date as date_filter
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext
 
 from django_orb import formats
 from django_orb.conf import get_settings
@@ -66,7 +66,7 @@ def orb_day(moment: datetime | None) -> str:
 def orb_status(invoice: Invoice) -> str:
     """What the status means to the customer."""
     if invoice.status == Status.PAID:
-        return _("Paid")
+        return gettext("Paid")
     if invoice.is_overdue:
-        return _("Overdue")
-    return _("Open") if invoice.status == Status.ISSUED else _("Issued")
+        return gettext("Overdue")
+    return gettext("Open") if invoice.status == Status.ISSUED else gettext("Issued")

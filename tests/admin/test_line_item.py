@@ -90,10 +90,10 @@ def test_the_total_is_shown_before_and_after(finance: Client) -> None:
     [
         ({"name": ""}, "name", "Give the line a name, or an item."),
         ({"name": "   "}, "name", "Give the line a name, or an item."),
-        ({"amount": "twelve"}, "amount", "Amount is not a number"),
-        ({"amount": "NaN"}, "amount", "Amount is not a number"),
+        ({"amount": "twelve"}, "amount", "is not a number; write it as in 1234.50"),
+        ({"amount": "NaN"}, "amount", "is not a number; write it as in 1234.50"),
         ({"amount": ""}, "amount", "This field is required."),
-        ({"quantity": "1,5"}, "quantity", "Quantity is not a number"),
+        ({"quantity": "1,5"}, "quantity", "“1,5” is not a number"),
         ({"quantity": ""}, "quantity", "This field is required."),
         ({"start_date": "soon"}, "start_date", "Enter a valid date."),
         ({"end_date": ""}, "end_date", "This field is required."),

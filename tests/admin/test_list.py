@@ -358,7 +358,7 @@ def test_the_list_says_how_old_the_mirror_is(finance: Client) -> None:
     text = text_of(finance)
 
     assert "Last brought up to date with Orb 2\xa0hours ago" in text
-    assert "A sync is running now (full, 0 invoices so far)" in text
+    assert "A sync is running now (Full, 0 invoices so far)" in text
 
 
 def test_the_list_works_on_every_database(any_database: str, log_in: Any) -> None:

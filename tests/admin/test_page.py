@@ -268,7 +268,7 @@ def test_runs_show_progress_and_reasons(finance: Client) -> None:
 
     assert "1200" in text_of(finance, "/admin/django_orb/syncrun/")
     page = text_of(finance, f"/admin/django_orb/syncrun/{run.pk}/change/")
-    for piece in ("Full sync", "1,200", "Orb answered 503.", "draft, issued", "2 ids"):
+    for piece in ("Full sync", "1,200", "Orb answered 503.", "Draft, Issued", "2 ids"):
         assert piece in page, piece
 
 

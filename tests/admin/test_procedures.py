@@ -268,7 +268,7 @@ def test_what_somebody_else_did_meanwhile_is_told(
     (message,) = told(finance.post(url, fields))
 
     assert "Orb refused" in message
-    assert message.endswith("In Orb it is void by now.")
+    assert message.endswith("In Orb its status is “Void” by now.")
 
 
 def test_a_payment_that_fails_is_told(

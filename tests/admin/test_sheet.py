@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 
 from django_orb.admin.lines import LineView, read_line
 from django_orb.admin.sheet import (
-    Row,
     Sheet,
-    balance_applied,
     pretty,
     read_address,
     read_sheet,
     read_tax_id,
 )
+from django_orb.admin.sums import Row, balance_applied
 from django_orb.models import Invoice
 from django_orb.payloads import map_invoice
 from tests import payloads

@@ -69,7 +69,7 @@ def test_the_confirmation_names_what_is_skipped_and_why(finance: Client) -> None
         "It is paid",
         "It is void already",
         "handed over to another system",
-        "Its status is disputed",
+        "Its status is “disputed”",
         "Orb no longer knows it",
     ):
         assert reason in text, reason

@@ -126,9 +126,9 @@ def test_invoice_shows_how_it_changed(finance: Client) -> None:
 
     content = finance.get(page_of(invoice.pk)).content.decode()
 
-    assert "First seen, issued" in content
+    assert "First seen: Issued" in content
     assert "Issued → Paid" in content
-    assert "memo · fetch" in content
+    assert "memo · Fetch" in content
 
 
 def test_changes_have_a_list_and_a_page(finance: Client) -> None:
