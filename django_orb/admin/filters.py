@@ -27,7 +27,7 @@ Lines = QuerySet[InvoiceLineItem, InvoiceLineItem]
 
 
 class CurrencyFilter(admin.SimpleListFilter):
-    title = "currency"
+    title = _("currency")
     parameter_name = "currency"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -67,7 +67,7 @@ class YesNoFilter(admin.SimpleListFilter):
 
 
 class OverdueFilter(YesNoFilter):
-    title = "overdue"
+    title = _("overdue")
     parameter_name = "overdue"
 
     def queryset(self, request: HttpRequest, queryset: Invoices) -> Invoices:
@@ -144,7 +144,7 @@ class InvoiceDateFilter(admin.SimpleListFilter):
     As `date_hierarchy`, which would look at every row for what it offers.
     """
 
-    title = "date (UTC)"
+    title = _("date (UTC)")
     parameter_name = "dated"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:

@@ -95,8 +95,8 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         return event_badge(event)
 
     @admin.display(description=_("invoice"), ordering="invoice_id", empty_value="")
-    def invoice(self, event: WebhookEvent) -> SafeString | None:
-        return invoice_link(event.invoice_id) if event.invoice_id else None
+    def invoice(self, event: WebhookEvent) -> SafeString:
+        return invoice_link(event.invoice_id) if event.invoice_id else SafeString()
 
     @admin.display(description=_("error"), empty_value="")
     def why(self, event: WebhookEvent) -> str:
@@ -108,8 +108,8 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         return local_moment(event.next_attempt_at) if is_open else "-"
 
     @admin.display(description=_("traceback"), empty_value="")
-    def trace(self, event: WebhookEvent) -> SafeString | None:
-        return code_block(event.error) if event.error else None
+    def trace(self, event: WebhookEvent) -> SafeString:
+        return code_block(event.error) if event.error else SafeString()
 
     @admin.display(description=_("what Orb sent"))
     def sent(self, event: WebhookEvent) -> SafeString:

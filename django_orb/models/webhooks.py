@@ -24,7 +24,7 @@ class WebhookEvent(models.Model):
         WEBHOOK = "webhook", _("Webhook")
         FEED = "feed", _("List of events")
 
-    id = OrbIdField(primary_key=True)
+    id = OrbIdField(_("id"), primary_key=True)
     type = models.CharField(_("type"), max_length=255)
     state = models.CharField(
         _("state"), max_length=16, choices=State.choices, default=State.RECEIVED
