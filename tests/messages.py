@@ -26,6 +26,7 @@ KEYWORDS: dict[str, tuple[int | tuple[int, str], ...] | None] = {
     **dict.fromkeys(("_", "gettext", "gettext_lazy", "gettext_noop", "lazy")),
     "ngettext": (1, 2),
     "pgettext": ((1, "c"), 2),
+    "pgettext_lazy": ((1, "c"), 2),
     "npgettext": ((1, "c"), 2, 3),
     "npgettext_lazy": ((1, "c"), 2, 3),
 }
@@ -69,6 +70,7 @@ def compiled(catalog: Catalog) -> bytes:
 def main() -> None:
     source = read_source()
     for file, catalog in catalogs():
+        source.creation_date = catalog.creation_date  # no change for its own sake
         catalog.update(source)
         catalog.obsolete.clear()
         catalog.header_comment = HEADER

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext
 
 from django_orb.customers import label_of
 from django_orb.exact_json import ExactJSONEncoder
@@ -221,7 +221,7 @@ def read_balance(payload: Mapping[str, Any], currency: str) -> list[Fact]:
             ),
             as_text(one.get("description")),
         )
-        label = humanized(one.get("action")) or gettext("Change")
+        label = humanized(one.get("action")) or pgettext("of a balance", "Change")
         facts.append(Fact(label, sign + amount(one.get("amount"), currency), note))
     return facts
 

@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from django_orb.fields import OrbIdField, PayloadField
 
@@ -22,7 +23,7 @@ class InvoiceOperation(models.Model):
     """
 
     class Kind(models.TextChoices):
-        VOID = "void_invoice", _("Void")
+        VOID = "void_invoice", pgettext_lazy("operation", "Void")
         CREATE_LINE_ITEM = "create_invoice_line_item", _("Add line item")
         DELETE_LINE_ITEM = "delete_invoice_line_item", _("Delete line item")
         ISSUE = "issue_invoice", _("Issue")

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
+from babel.messages.catalog import Catalog
 from django.apps import apps
+from django.core.exceptions import ValidationError
 from django.test import Client
 from django.utils import translation
+from django.utils.timezone import now
 from django.utils.translation import trans_real
 
 from django_orb import formats
-from tests.messages import catalogs
+from django_orb.admin.forms import NumberField
+from django_orb.recovery import SHOWN
+from tests.messages import catalogs, compiled, read_source
 
 from .everything import make_one_of_everything, pages
 
 # What is the same in all languages, and a word that is bare in Django's own page.
 NAMES = {"UTC", "PST", "PDT", "EU", "VAT", "Search"}
+TAGS = re.compile(r"</?\w+>")
 PLACE = re.compile(r"%\(\w+\)s|%%|%[ds]|{}")
 
 CATALOGS = dict(catalogs())
@@ -120,3 +128,92 @@ def test_every_text_of_every_page_can_be_translated(
                 left.setdefault(text, name)
 
     assert left == {}
+
+
+def texts_of(catalog: Catalog) -> Iterator[tuple[str, str]]:
+    """Every text of the code with its translation; forms of plurals one by one."""
+    for message in catalog:
+        if message.id and isinstance(message.id, str):
+            yield message.id, str(message.string)
+        elif message.id:
+            assert isinstance(message.string, (list, tuple))
+            assert len(message.string) == catalog.num_plurals, message.id
+            forms = [message.id[0], *[message.id[-1]] * (catalog.num_plurals - 1)]
+            yield from zip(forms, message.string, strict=True)
+
+
+def test_there_is_a_translation() -> None:
+    assert [file.parts[-3] for file in CATALOGS] == ["de"]
+
+
+@every_catalog
+def test_a_translation_has_every_text_of_the_code_and_no_other(
+    file: Path, catalog: Catalog
+) -> None:
+    wanted = {(message.context, message.id) for message in read_source()}
+    there = {(message.context, message.id) for message in catalog}
+
+    assert there == wanted, "python -m tests.messages brings it up to date"
+    assert not catalog.obsolete
+
+
+@every_catalog
+def test_a_translation_is_complete_and_keeps_the_places(
+    file: Path, catalog: Catalog
+) -> None:
+    assert [message.id for message in catalog if message.id and message.fuzzy] == []
+    for english, translated in texts_of(catalog):
+        assert translated.strip(), english
+        assert sorted(PLACE.findall(translated)) == sorted(PLACE.findall(english))
+        edges = re.compile(r"^\s*|\s*$")
+        assert edges.findall(translated) == edges.findall(english), english
+        assert TAGS.findall(translated) == TAGS.findall(english), english
+
+
+@every_catalog
+def test_what_django_reads_is_what_was_translated(file: Path, catalog: Catalog) -> None:
+    there = file.with_suffix(".mo").read_bytes()
+
+    assert there == compiled(catalog), "python -m tests.messages compiles it"
+
+
+@every_catalog
+def test_no_page_in_another_language_has_our_english(
+    file: Path, catalog: Catalog, finance: Client
+) -> None:
+    make_one_of_everything("9.9.9")
+    ours = {english for english, _ in texts_of(catalog)}
+    ours -= {other for _, other in texts_of(catalog)}  # spelled the same by chance
+    english = {text for text in ours if not words(text) <= known_words()}
+
+    with translation.override(file.parts[-3]):
+        shown = {name: read_texts(page) for name, page in pages(finance).items()}
+
+    assert {
+        name: found for name, texts in shown.items() if (found := texts & english)
+    } == {}
+    assert "Gesamtbetrag" in shown["admin:django_orb_invoice issued"]
+    assert "Forderungen nach Alter" in shown["admin:django_orb_overview list"]
+
+
+def test_numbers_are_typed_as_the_language_writes_them() -> None:
+    with translation.override("de"):
+        typed = NumberField().clean("1234,50")
+        with pytest.raises(ValidationError, match=r"„zwölf“ .* wie 1234,50"):
+            NumberField().clean("zwölf")
+
+    assert typed == "1234.50"
+
+
+def test_ago_is_inflected() -> None:
+    with translation.override("de"):
+        assert formats.ago(now() - timedelta(days=3)) == "vor 3\xa0Tagen"
+    with translation.override("en"):
+        assert formats.ago(now() - timedelta(days=3)) == "3\xa0days ago"
+
+
+def test_what_was_recorded_in_english_is_read_in_the_readers_language() -> None:
+    with translation.override("de"):
+        assert formats.recorded(SHOWN).startswith("Orb hat nicht geantwortet")
+        assert formats.recorded("Something of Orb's own.") == "Something of Orb's own."
+        assert formats.recorded("") == ""
