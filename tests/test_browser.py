@@ -569,3 +569,118 @@ def test_an_operation_that_needs_a_person_is_settled(
     drive(steps)
     operation.refresh_from_db()
     assert operation.state == "refused"
+
+
+@pytest.mark.urls("tests.urls_of_customers")
+def test_a_customer_sees_and_opens_invoices(orb: OrbSandbox, drive: Drive) -> None:
+    for name in ("acme", "other"):
+        orb.add_customer(name, name=name)
+    mine = orb.add_invoice(external_customer_id="acme", amount="80.00", days_ago=45)
+    orb.add_invoice(external_customer_id="acme", amount="1290.00", days_ago=3)
+    orb.add_invoice(external_customer_id="acme", status="paid", days_ago=90)
+    others = orb.add_invoice(external_customer_id="other", amount="99.00")
+    services.sync_invoices(mode="full")
+    opened: list[str] = []
+
+    def answer(route: Any) -> None:
+        opened.append(route.request.url)
+        route.fulfill(body="Pay here", content_type="text/plain")
+
+    def steps(page: Page) -> None:
+        page.goto("/billing/acme/")
+        page.wait_for_selector(f"text={mine['invoice_number']}")
+        assert others["invoice_number"] not in page.content()
+        photograph(page, "customers-invoices")
+        page.goto("/billing/nobody/")
+        page.wait_for_selector("text=There are no invoices yet.")
+        photograph(page, "customers-no-invoices")
+        page.route(mine["hosted_invoice_url"], answer)
+        page.goto("/billing/acme/")
+        page.click(f"a:has-text('{mine['invoice_number']}')")
+        page.wait_for_selector("text=Pay here")
+
+    drive(steps)
+    assert opened == [mine["hosted_invoice_url"]]
+
+
+def test_what_orb_refuses_is_told_in_words(orb: OrbSandbox, drive: Drive) -> None:
+    issued = orb.add_invoice(days_ago=1)["id"]
+    draft = orb.add_invoice(status="draft")["id"]
+    services.sync_invoices(mode="full")
+    orb.mark_paid(issued)
+    orb.issue(draft)
+
+    def steps(page: Page) -> None:
+        page.goto(page_of(issued))
+        page.click("text=Void invoice")
+        page.click("text=Yes, void this invoice")
+        page.wait_for_selector("text=In Orb its status is “Paid” by now.")
+        photograph(page, "void-refused")
+        page.goto(page_of(draft))
+        page.click("text=Add line item")
+        page.fill("#id_name", "Extra support")
+        page.fill("#id_amount", "12.00")
+        page.click("text=Look at the result")
+        page.click("text=Yes, add this line")
+        page.wait_for_selector("text=In Orb its status is “Issued” by now.")
+        photograph(page, "line-item-refused")
+        page.goto("/admin/django_orb/invoiceoperation/?state__exact=refused")
+        photograph(page, "operations-refused")
+
+    drive(steps)
+    states = InvoiceOperation.objects.values_list("state", flat=True)
+    assert list(states) == ["refused", "refused"]
+    assert len(orb.invoice(draft)["line_items"]) == 1
+
+
+def test_a_copy_of_production_says_that_it_only_reads(
+    orb: OrbSandbox, drive: Drive, settings: Any
+) -> None:
+    invoice = services.fetch_invoice(orb.add_invoice()["id"])
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "READ_ONLY": True}
+
+    def steps(page: Page) -> None:
+        page.goto(page_of(invoice.pk))
+        page.click("text=Void invoice")
+        page.wait_for_selector("text=This installation only reads from Orb")
+        assert page.locator("text=Yes, void this invoice").count() == 0
+        photograph(page, "read-only")
+
+    drive(steps)
+    assert orb.invoice(invoice.pk)["status"] == "issued"
+
+
+def test_the_admin_speaks_german(orb: OrbSandbox, drive: Drive) -> None:
+    shown = {status: richest(orb, status) for status in ("draft", "issued")}
+    failed = orb.add_invoice(amount="640.00", days_ago=40)
+    orb.attempt_payment(failed["id"], succeeds=False)
+    services.sync_invoices(mode="full")
+
+    def steps(page: Page) -> None:
+        page.set_extra_http_headers({"Accept-Language": "de"})
+        page.goto("/admin/django_orb/invoice/?overdue=yes")
+        page.wait_for_selector("text=Zuletzt mit Orb abgeglichen")
+        photograph(page, "german-list")
+        page.goto("/admin/django_orb/overview/")
+        photograph(page, "german-overview")
+        page.goto(page_of(shown["issued"]))
+        photograph(page, "german-invoice")
+        page.click("text=Rechnung stornieren")
+        page.wait_for_selector("text=Das kann nicht rückgängig gemacht werden")
+        photograph(page, "german-void")
+        page.click("text=Ja, diese Rechnung stornieren")
+        page.wait_for_selector("text=In Orb storniert.")
+        page.goto(page_of(shown["draft"]))
+        page.click("text=Position hinzufügen")
+        page.fill("#id_name", "Beratung")
+        page.fill("#id_amount", "1250,50")
+        photograph(page, "german-line-item")
+        page.click("text=Ergebnis ansehen")
+        page.wait_for_selector("text=1.250,50")
+        photograph(page, "german-line-item-confirmation")
+        page.click("text=Ja, diese Position hinzufügen")
+        page.wait_for_selector("text=„Beratung“ 1.250,50")
+
+    drive(steps)
+    assert orb.invoice(shown["issued"])["status"] == "void"
+    assert orb.invoice(shown["draft"])["line_items"][-1]["amount"] == "1250.50"

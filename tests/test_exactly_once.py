@@ -29,6 +29,8 @@ from . import databases
 from .doers import CALLS, POINTS, Doers
 from .test_faults import quietly
 
+pytestmark = pytest.mark.proof
+
 ROUTES = {
     "void": "void_invoice",
     "line": "create_invoice_line_item",

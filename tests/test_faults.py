@@ -41,6 +41,8 @@ from django_orb.testing import OrbSandbox
 
 from .test_runs import assert_mirrors
 
+pytestmark = pytest.mark.proof
+
 Test = TypeVar("Test", bound=Callable[..., None])
 
 PAGE_SIZE = 10

@@ -19,6 +19,8 @@ from django_orb.verdicts import Incoming, Known, Verdict
 
 from .histories import DAY, WRITTEN, History, Player, Stale, Unsettled, Worker
 
+pytestmark = pytest.mark.proof
+
 RESOLUTION = timedelta(seconds=clock.RESOLUTION)
 
 Judge = Callable[[Known, Incoming, datetime], Verdict]

@@ -33,6 +33,8 @@ from .deliveries import SECRET
 from .test_tasks import all_finished, make_workers, send
 from .workers import Workers, wait_for
 
+pytestmark = pytest.mark.proof
+
 __all__ = ["make_workers"]  # a fixture
 
 DUPLICATES = 0.2

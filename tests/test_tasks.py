@@ -294,6 +294,7 @@ def test_tasks_go_to_the_queue_that_was_chosen(
     ],
     indirect=["orb"],
 )
+@pytest.mark.proof
 @pytest.mark.django_db(databases=["postgresql"], transaction=True)
 def test_killed_workers_lose_nothing_and_double_nothing(
     orb: OrbSandbox,

@@ -584,6 +584,7 @@ def test_statements_for_a_page_are_two(
     assert len(statements) <= result.pages * 2 + batches + 1
 
 
+@pytest.mark.proof
 @pytest.mark.django_db
 def test_memory_does_not_grow_with_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
     using = mirror.database_alias()

@@ -57,6 +57,7 @@ def test_pytest_finds_it_by_itself(tmp_path):
     assert "orb_webhook" in run_pytest(tmp_path, "--fixtures", "-q")
 
 
+@pytest.mark.proof
 def test_the_example_projects_own_tests_pass_side_by_side():
     assert "9 passed" in run_pytest(EXAMPLE, "-n", "2")
 
