@@ -211,7 +211,7 @@ def read_health(kind: SyncRun.Kind) -> Health:
     ended = good.finished_at if good else None
     is_late = ended is None or timezone.now() - ended > LATE[kind]
     if last[0].state == SyncRun.State.FAILED:
-        words = f"{words} {gettext('The newest one failed.')}"
+        words = " ".join([words, gettext("The newest one failed.")])
     return Health(label, words, is_late, run_badge(last[0]))
 
 
