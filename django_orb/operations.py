@@ -94,7 +94,7 @@ def queue(requests: Sequence[Request], *, batch: str, using: str) -> None:
     require_no_transaction(using)
     now = clock_of(using).latest()
     manager = InvoiceOperation.objects.using(using)
-    rows = [_row(one, now, batch=batch, lease_expires_at=now) for one in requests]
+    rows = [_row(one, now, batch=batch) for one in requests]
     with transaction.atomic(using=using, durable=True):
         manager.bulk_create(rows, ignore_conflicts=True, batch_size=100)
         claim_observations([one.invoice_id for one in requests], using=using)

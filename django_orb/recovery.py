@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import models
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_noop
 
 from .client import OrbClient
@@ -36,10 +36,11 @@ _KIND = InvoiceOperation.Kind
 SHOWN = gettext_noop("Orb gave no answer, but shows that it happened.")
 
 
-def stuck_operations(*, using: str) -> models.QuerySet[InvoiceOperation]:
+def stuck_operations(*, using: str) -> QuerySet[InvoiceOperation]:
     """Those in nobody's hands: queued, or silent for longer than sending takes."""
     pending = InvoiceOperation.objects.using(using).filter(
-        state=_STATE.PENDING, lease_expires_at__lt=clock_of(using).latest()
+        Q(lease_expires_at=None) | Q(lease_expires_at__lt=clock_of(using).latest()),
+        state=_STATE.PENDING,
     )
     return pending.none() if get_settings().READ_ONLY else pending
 

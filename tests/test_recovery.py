@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import date, timedelta
 from io import StringIO
@@ -7,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import call_command
+from django.db import connections
 
-from django_orb import operations, recovery, services, tasks
+from django_orb import clock, operations, recovery, services, tasks
 from django_orb.client import OrbClient
-from django_orb.clock import database_now
+from django_orb.clock import DatabaseClock, clock_of, database_epoch, database_now
 from django_orb.exceptions import OrbError, OrbOutcomeUnknownError, OrbRefusedError
 from django_orb.models import Invoice, InvoiceOperation, RequestBudget
 from django_orb.operations import Request
@@ -374,6 +376,24 @@ def test_queued_operations_are_sent_when_somebody_wakes(
     assert orb.request_counts()["void_invoice"] == len(ids)
     assert {orb.invoice(one)["status"] for one in ids} == {"void"}
     assert Invoice.objects.filter(status="void").count() == len(ids)
+
+
+def test_queued_operations_are_sent_by_a_worker_that_reads_the_clock_more_exactly(
+    orb: OrbSandbox, any_committed_database: str, batch: Callable[..., list[str]]
+) -> None:
+    ids = batch(1)
+    exact = clock_of(any_committed_database)
+    try:
+        clock._clocks[any_committed_database] = slow = DatabaseClock("no database")
+        now = time.monotonic()
+        slow.compare(now - 30, database_epoch(connections[any_committed_database]), now)
+        ids += batch(2)
+    finally:
+        clock._clocks[any_committed_database] = exact
+
+    tasks.send_operations()
+
+    assert {orb.invoice(one)["status"] for one in ids} == {"void"}
 
 
 def test_queue_goes_on_after_a_refusal_which_brings_the_mirror_up_to_date(
