@@ -108,7 +108,9 @@ def fill(invoices: int) -> None:
 
 def addresses() -> Iterator[tuple[str, str]]:
     """What is asked for, by what it is called."""
+    from django_orb.admin.attention import INVOICES
     from django_orb.models import Invoice
+    from django_orb.reports import AGES
 
     some = Invoice.objects.filter(status="issued").order_by("id")[500]
     year = some.invoice_date.year
@@ -116,6 +118,8 @@ def addresses() -> Iterator[tuple[str, str]]:
         **{f"status {s}": {"status__exact": s} for s in Invoice.Status.values},
         "overdue": {"overdue": "yes"},
         "not overdue": {"overdue": "no"},
+        **{f"age {age.name}": {"age": age.name} for age in AGES},
+        **{f"needs {name}": {"needs": name} for name in INVOICES},
         "missing": {"missing": "yes"},
         "not missing": {"missing": "no"},
         "currency USD": {"currency": "USD"},
@@ -136,6 +140,8 @@ def addresses() -> Iterator[tuple[str, str]]:
         },
         "synced of a month": {"status__exact": "synced", "dated": f"{year}-03"},
         "missing in JPY": {"missing": "yes", "currency": "JPY"},
+        "over 90 days in JPY": {"age": "older", "currency": "JPY"},
+        "payment failed in JPY": {"needs": "payment_failed", "currency": "JPY"},
     }
     searches = {
         "an id": some.pk,
