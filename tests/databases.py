@@ -6,6 +6,7 @@ Their addresses come from the environment; the defaults fit a local install.
 
 from __future__ import annotations
 
+import atexit
 import getpass
 import importlib
 import os
@@ -15,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 REQUIRED = os.environ.get("DJANGO_ORB_REQUIRE_SERVICES", "") not in ("", "0")
@@ -24,8 +25,6 @@ CONNECT_SECONDS = 2
 #: Where every model is read and written now. A plain variable, because threads
 #: of a test must see what the test has chosen.
 current_alias = os.environ.get("DJANGO_ORB_TEST_ALIAS", "default")
-
-_locks: list[IO[str]] = []
 
 
 class CurrentAliasRouter:
@@ -86,7 +85,7 @@ def _free_slot() -> str:
         except OSError:
             lock.close()
             continue
-        _locks.append(lock)  # held until the process ends
+        atexit.register(lock.close)
         return "" if number == 1 else f"_{number}"
     raise RuntimeError("99 test runs at once?")
 

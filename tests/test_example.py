@@ -45,6 +45,11 @@ def manage(environment: dict[str, str]) -> Manage:
     return run
 
 
+def heed_interrupts() -> None:
+    """What a shell starts in the background ignores them, and so would the demo."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def demo(
     environment: dict[str, str], *arguments: str
@@ -56,6 +61,7 @@ def demo(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     ) as process:
         try:
             yield process

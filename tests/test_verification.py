@@ -588,7 +588,7 @@ def test_statements_for_a_page_are_two(
 @pytest.mark.django_db
 def test_memory_does_not_grow_with_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
     using = mirror.database_alias()
-    pages, size = 20, 50
+    pages, size = 12, 25
     text = exact_json.dumps(load("invoice_draft"))
     now = database_now(using)
     interval = Interval(now, now)
