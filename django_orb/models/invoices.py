@@ -211,6 +211,14 @@ class Invoice(models.Model):
             models.Index(fields=["currency", "total", "id"], name="orb_invoice_total"),
             models.Index(fields=["due_date", "id"], name="orb_invoice_due"),
             models.Index(fields=["missing_since"], name="orb_invoice_missing"),
+            # What needs a person.
+            models.Index(
+                fields=["status", "payment_failed_at"],
+                name="orb_invoice_payment_failed",
+            ),
+            models.Index(
+                fields=["status", "issue_failed_at"], name="orb_invoice_issue_failed"
+            ),
             models.Index(fields=["sync_failed_at"], name="orb_invoice_sync_failed"),
         ]
 
