@@ -83,6 +83,8 @@ def _each_database(*, transaction: bool) -> list[Any]:
             marks = []
             if not databases.REQUIRED:
                 marks = [pytest.mark.skip(reason=f"{name} is not there: {reason}")]
+        if name == "sqlite":
+            marks.append(pytest.mark.sqlite)
         params.append(pytest.param(alias, marks=marks, id=name))
     return params
 
