@@ -44,6 +44,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_int(value) and value >= 1,
         "a whole number of days, at least 1",
     ),
+    "RUN_RETENTION_DAYS": (
+        lambda value: _is_int(value) and value >= 1,
+        "a whole number of days, at least 1",
+    ),
     "SWEEP_MINUTES": (
         lambda value: _is_int(value) and value >= 0,
         "a whole number of minutes, at least 0",

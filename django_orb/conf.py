@@ -42,6 +42,9 @@ class OrbSettings:
     WEBHOOK_RETENTION_DAYS: int = 30
     """How long the `prune` task keeps webhook events that were processed."""
 
+    RUN_RETENTION_DAYS: int = 90
+    """How long the `prune` task keeps sync runs that ended."""
+
     SWEEP_MINUTES: int = 60
     """How often incremental syncs read all that is open or recent, where Orb's feed
     of events tells what changed meanwhile."""

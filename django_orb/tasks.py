@@ -158,12 +158,15 @@ def settle_operations(*, seconds: float = float("inf")) -> bool:
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def prune() -> None:
-    """Delete webhook events that were settled `WEBHOOK_RETENTION_DAYS` ago."""
-    using = mirror.database_alias()
-    days = get_settings().WEBHOOK_RETENTION_DAYS
-    before = clock_of(using).latest() - timedelta(days=days)
+    """Delete settled webhook events and ended runs that are old enough."""
+    using, conf = mirror.database_alias(), get_settings()
+    now = clock_of(using).latest()
+    before = now - timedelta(days=conf.WEBHOOK_RETENTION_DAYS)
     count = inbox.prune(before=before, using=using)
     logger.info("%s webhook events were deleted.", count)
+    before = now - timedelta(days=conf.RUN_RETENTION_DAYS)
+    count = runs.prune(before=before, using=using)
+    logger.info("%s sync runs were deleted.", count)
 
 
 def publish_due(run: SyncRun, *, using: str) -> None:

@@ -94,6 +94,7 @@ def test_e003_an_address_that_is_wrong_or_not_private(settings, url, complaint):
         ("TIMEOUT_SECONDS", None),
         ("WEBHOOK_IN_PROCESS", 1),
         ("WEBHOOK_RETENTION_DAYS", 0),
+        ("RUN_RETENTION_DAYS", 0),
         ("SWEEP_MINUTES", -1),
         ("PAGE_SIZE", 0),
         ("PAGE_SIZE", 101),
