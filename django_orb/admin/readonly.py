@@ -18,6 +18,7 @@ from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 
 from .changelist import QuickChangeList
@@ -78,7 +79,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        title = str(self.opts.verbose_name_plural).capitalize()
+        title = capfirst(str(self.opts.verbose_name_plural))
         context = {"title": title, "most_at_once": self.most_at_once}
         return super().changelist_view(request, {**context, **(extra_context or {})})
 

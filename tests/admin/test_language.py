@@ -221,3 +221,11 @@ def test_what_was_recorded_in_english_is_read_in_the_readers_language() -> None:
         assert formats.recorded(SHOWN).startswith("Orb hat nicht geantwortet")
         assert formats.recorded("Something of Orb's own.") == "Something of Orb's own."
         assert formats.recorded("") == ""
+
+
+def test_headings_keep_the_capitals_of_the_language(finance: Client) -> None:
+    finance.defaults["HTTP_ACCEPT_LANGUAGE"] = "de"
+
+    page = finance.get("/admin/django_orb/invoicefailure/").content.decode()
+
+    assert "<h1>Nicht lesbare Rechnungen</h1>" in page
