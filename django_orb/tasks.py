@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -54,16 +55,24 @@ def sync_invoices(
     `since` is an ISO 8601 date and time with an offset. `sweep` has an incremental
     run read all that is open or recent, also where Orb's events would do.
     """
-    using = mirror.database_alias()
+    run = start_sync(mode, since, sweep=sweep)
+    publish_due(run, using=mirror.database_alias())
+    return run.pk
+
+
+def start_sync(
+    mode: str = "incremental", since: str | None = None, *, sweep: bool = False
+) -> SyncRun:
+    """As the task `sync_invoices`, without sending messages for the run."""
     start = datetime.fromisoformat(since) if since else None
     kind = services.run_kind(mode=mode, since=start)
+    using = mirror.database_alias()
     try:
-        run = runs.start_run(kind, using=using, since=start, sweep=sweep)
+        return runs.start_run(kind, using=using, since=start, sweep=sweep)
     except OrbSyncRunningError as err:
-        run = err.run
+        run: SyncRun = err.run
         logger.info("%s is at work already.", run)
-    publish_due(run, using=using)
-    return run.pk
+        return run
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
@@ -169,16 +178,19 @@ def prune() -> None:
     logger.info("%s sync runs were deleted.", count)
 
 
-def publish_due(run: SyncRun, *, using: str) -> None:
+def publish_due(
+    run: SyncRun, *, using: str, send: Callable[..., bool] | None = None
+) -> None:
     """Send a message for each window that is due and in nobody's hands."""
+    send = send or publish
     for window in runs.due_windows(using=using, run=run):
         lease = windows.lease_window(window, using=using)
-        if lease and not publish(sync_page, window.pk, lease):
+        if lease and not send(sync_page, window.pk, lease):
             windows.release_window(window.pk, lease, using=using)
 
 
 def wake(task: Task[Any, Any], *args: object) -> bool:
-    """As `publish`, and never longer than about a second."""
+    """As `publish`, and never longer than about a second: where a person waits."""
     if task.app.conf.task_always_eager:
         return publish(task, *args)
     return broker.ask(lambda: publish(task, *args))

@@ -123,6 +123,14 @@ def any_committed_database(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(autouse=True)
+def _new_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process thinks of its broker is forgotten after the test."""
+    from django_orb import broker, tasks
+
+    monkeypatch.setattr(tasks, "broker", broker.Broker())
+
+
 @pytest.fixture
 def atomic_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turn ATOMIC_REQUESTS on for the database of the test."""

@@ -12,6 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.core.management.base import OutputWrapper
 
+from django_orb import tasks
 from django_orb.management.progress import ProgressPrinter
 from django_orb.models import Invoice, SyncRun, SyncWindow
 
@@ -101,6 +102,18 @@ def test_without_in_process_workers_do_it(
     assert len(messages) == 3  # what is open, what is recent, and Orb's events
     with pytest.raises(CommandError, match="is running since"):
         run_command()
+
+
+def test_without_a_broker_the_run_is_recorded_and_waits(
+    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "wake", lambda *args: False)
+
+    out = run_command()
+
+    assert out.startswith("Recorded Incremental sync ")
+    assert "The message broker is out of reach, so it waits" in out
+    assert SyncRun.objects.get().is_active
 
 
 def test_interrupt_stops_cleanly_and_the_next_call_goes_on(

@@ -33,12 +33,6 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return catch_messages(monkeypatch)
 
 
-@pytest.fixture
-def new_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What this process thinks of its broker is forgotten after the test."""
-    monkeypatch.setattr(tasks, "broker", broker.Broker())
-
-
 def test_event_is_stored_and_its_processing_asked_for(
     any_committed_database: str, sent: list[Any], atomic_requests: None
 ) -> None:
@@ -200,14 +194,14 @@ def silent_port() -> Iterator[int]:
 @pytest.mark.parametrize("answers", [True, False])
 def test_broker_that_is_away_or_silent_costs_about_a_second(
     any_committed_database: str,
-    new_broker: None,
     silent_port: int,
     monkeypatch: pytest.MonkeyPatch,
     scheme: str,
     answers: bool,
 ) -> None:
     port = silent_port if answers else 9  # where nobody listens
-    app = Celery("elsewhere", broker=f"{scheme}://127.0.0.1:{port}//")
+    url = f"{scheme}://127.0.0.1:{port}//"
+    app = Celery("elsewhere", broker=url, set_as_current=False)
     monkeypatch.setattr(tasks.process_webhook_event, "_get_app", lambda: app)
     monkeypatch.setattr(type(tasks.process_webhook_event), "app", app, raising=False)
 

@@ -194,7 +194,7 @@ def queue(
         "count": len(requests)
     }
     level = messages.SUCCESS
-    if not tasks.publish(tasks.send_operations):
+    if not tasks.wake(tasks.send_operations):
         text = gettext(
             "%(text)s The message broker is out of reach: it starts once it is back."
         ) % {"text": text}

@@ -48,7 +48,7 @@ def read_later(call: Call, invoice_ids: Sequence[str]) -> None:
     using = mirror.database_alias()
     ids = list(invoice_ids)
     run = runs.start_run(SyncRun.Kind.ONE.value, using=using, invoice_ids=ids)
-    tasks.publish_due(run, using=using)
+    tasks.publish_due(run, using=using, send=tasks.wake)
     text = ngettext(
         "Reading %(count)s invoice anew from Orb.",
         "Reading %(count)s invoices anew from Orb.",
@@ -60,11 +60,11 @@ def read_later(call: Call, invoice_ids: Sequence[str]) -> None:
 def sync_now(call: Call) -> None:
     """Start an incremental run, or join the one that is at work."""
     try:
-        run_id = tasks.sync_invoices(sweep=True)
+        run = tasks.start_sync(sweep=True)
     except (OrbError, OrbConfigurationError) as err:
         call.say(messages.ERROR, explain(err))
         return
-    run = SyncRun.objects.get(pk=run_id)
+    tasks.publish_due(run, using=mirror.database_alias(), send=tasks.wake)
     say_started(call, run, gettext("Bringing the mirror up to date with Orb."))
 
 

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from django_orb import services
+from django_orb import broker, services, tasks
 from django_orb.models import Invoice, SyncRun
 from tests.factories import make_invoices
 
-from .pages import LIST, choose, page_of, told
+from .pages import LIST, choose, fields_of, page_of, told
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -172,6 +173,35 @@ def test_sync_now_without_a_broker_says_so(finance: Client) -> None:
     assert SyncRun.objects.count() == 1
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", ["sync now", "refresh many", "void many"])
+def test_a_broker_that_does_not_answer_is_not_waited_for(
+    finance: Client, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    given_up = threading.Event()
+
+    def publish(*args: Any, **kwargs: Any) -> bool:
+        given_up.wait(timeout=20)
+        return True
+
+    monkeypatch.setattr(broker, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(tasks, "publish", publish)
+    ids = [invoice.pk for invoice in make_invoices(6)]
+
+    if way == "sync now":
+        response = finance.post(f"{LIST}sync/")
+    elif way == "refresh many":
+        response = finance.post(LIST, choose("refresh_from_orb", *ids))
+    else:
+        confirmation = finance.post(LIST, choose("void_selected", *ids))
+        response = finance.post(LIST, fields_of(confirmation))
+    given_up.set()
+
+    (message,) = told(response)
+    assert message.startswith("warning: ")
+    assert "broker is out of reach" in message
+
+
 def test_sync_now_with_wrong_settings_says_so(finance: Client, settings: Any) -> None:
     settings.DJANGO_ORB = {"API_KYE": "x"}
 
@@ -191,11 +221,11 @@ def test_sync_now_commits_before_it_publishes(
     client = log_in("view_invoice", "sync_invoice")
     inside: list[bool] = []
 
-    def publish(*args: Any, **kwargs: Any) -> bool:
+    def wake(*args: Any, **kwargs: Any) -> bool:
         inside.append(connection.in_atomic_block)
         return True
 
-    monkeypatch.setattr("django_orb.tasks.publish", publish)
+    monkeypatch.setattr("django_orb.tasks.wake", wake)
 
     client.post(f"{LIST}sync/")
 

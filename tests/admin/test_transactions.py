@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 import requests
-from celery.signals import before_task_publish
 from django.db import connection
 from django.test import Client
 
-from django_orb import runs, services
+from django_orb import runs, services, tasks
 from django_orb.models import Invoice, InvoiceFailure, SyncRun
 from django_orb.testing import OrbSandbox
 
@@ -25,7 +24,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each request to Orb and each message: whether it left in a transaction."""
     seen: list[bool] = []
     send = requests.Session.send
@@ -34,13 +33,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
         seen.append(connection.in_atomic_block)
         return send(session, *args, **kwargs)
 
-    def watch_message(**_: Any) -> None:
+    def watch_message(*args: Any, **options: Any) -> bool:
         seen.append(connection.in_atomic_block)
+        return True
 
     monkeypatch.setattr(requests.Session, "send", watch)
-    before_task_publish.connect(watch_message)
-    yield seen
-    before_task_publish.disconnect(watch_message)
+    monkeypatch.setattr(tasks, "wake", watch_message)
+    return seen
 
 
 @pytest.fixture

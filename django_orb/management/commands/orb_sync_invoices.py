@@ -125,7 +125,14 @@ class Command(BaseCommand):
             )
         except OrbSyncRunningError as err:
             raise CommandError(str(err)) from err
-        tasks.publish_due(run, using=using)
+        tasks.publish_due(run, using=using, send=tasks.wake)
+        if runs.due_windows(using=using, run=run):
+            self.stdout.write(
+                f"Recorded {run}. The message broker is out of reach, so it waits, and "
+                "starts by itself once the broker is back. Without workers, use "
+                "--in-process."
+            )
+            return
         self.stdout.write(
             f"Started {run}. Celery workers do it; the admin shows how far they are. "
             "Without workers, use --in-process."
