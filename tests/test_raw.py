@@ -58,5 +58,17 @@ def test_links_are_the_invoices_own_wherever_they_stand(last: str) -> None:
     assert digest(1, {"invoice_pdf": "a?1"}) != digest(1, {"invoice_pdf": "a?2"})
 
 
+def test_a_link_that_stands_last_is_the_invoices_own_whatever_metadata_has() -> None:
+    def digest(signature: int) -> str:
+        whole = load("invoice_issued")
+        whole |= {"metadata": {"invoice_pdf": "a?1", "hosted_invoice_url": "a?1"}}
+        for name in ("hosted_invoice_url", "invoice_pdf"):
+            del whole[name]
+            whole[name] = f"https://orb.test/i?sig={signature}"
+        return RawInvoice.of(whole).digest
+
+    assert digest(1) == digest(2)
+
+
 def test_value_is_exact() -> None:
     assert RawInvoice(b'{"quantity": 1.10}').value == {"quantity": Decimal("1.1")}

@@ -13,7 +13,14 @@ from django.db import connections
 from django_orb import clock, operations, recovery, services, tasks
 from django_orb.client import OrbClient
 from django_orb.clock import DatabaseClock, clock_of, database_epoch, database_now
-from django_orb.exceptions import OrbError, OrbOutcomeUnknownError, OrbRefusedError
+from django_orb.exceptions import (
+    OrbAuthenticationError,
+    OrbBadRequestError,
+    OrbConnectionError,
+    OrbError,
+    OrbOutcomeUnknownError,
+    OrbRefusedError,
+)
 from django_orb.models import Invoice, InvoiceOperation, RequestBudget
 from django_orb.operations import Request
 
@@ -346,6 +353,40 @@ def test_what_was_undone_is_not_looked_for_for_ever(
     tasks.recover()
 
     assert not InvoiceOperation.objects.filter(mirrored_at=None).exists()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OrbConnectionError("Nobody answered."),
+        OrbAuthenticationError("No.", status_code=401, detail="Not with this key."),
+        OrbBadRequestError("No.", status_code=400, detail="It is void already."),
+    ],
+    ids=lambda answer: type(answer).__name__,
+)
+def test_an_answer_that_comes_after_the_outcome_changes_nothing(
+    orb: OrbSandbox,
+    any_committed_database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: OrbError,
+) -> None:
+    """A sender that slept so long that `recover` sent it meanwhile."""
+    invoice_id = add(orb, "issued")
+    void = OrbClient.void_invoice
+
+    def sleep(client: OrbClient, *args: Any, **options: Any) -> None:
+        monkeypatch.setattr(OrbClient, "void_invoice", void)
+        age()
+        tasks.recover()
+        raise answer
+
+    monkeypatch.setattr(OrbClient, "void_invoice", sleep)
+
+    assert services.void_invoice(invoice_id).status == "void"
+
+    operation = the_operation()
+    assert (operation.state, operation.detail) == ("succeeded", "")
+    assert orb.request_counts()["void_invoice"] == 1
 
 
 # What is queued

@@ -53,7 +53,8 @@ class ProgressPrinter:
         done = run.progress()
         seen = done["created"] + done["updated"] + done["unchanged"] + done["failed"]
         rate = seen / seconds if seconds > 0 else 0.0
-        text = f"{seen} invoices, {done['pages']} pages, {rate:.0f}/s"
+        pages = f"{done['pages']} page{'' if done['pages'] == 1 else 's'}"
+        text = f"{seen} invoices, {pages}, {rate:.0f}/s"
         expected = self._expect(run)
         if expected > seen > 0 and rate:
             filled = int(BAR_WIDTH * seen / expected)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.templatetags.admin_list import result_headers
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from django_orb.admin import InvoiceAdmin, paginator
 from django_orb.models import Invoice, SyncRun
@@ -268,10 +270,14 @@ def test_a_long_list_is_not_counted_to_its_end(
     monkeypatch.setattr(paginator, "MOST", 60)
     make_invoices(63)
 
-    text = text_of(finance)
+    with CaptureQueriesContext(connection) as queries:
+        text = text_of(finance)
+    counts = [one["sql"] for one in queries if "COUNT(" in one["sql"]]
     last = finance.get(LIST, {"p": "2"})
     exact = text_of(finance, status__exact="issued", q="TEST-0000")
 
+    assert counts
+    assert all(sql.rpartition("LIMIT")[2].startswith(" 61)") for sql in counts)
     assert "more than 60 invoices" in text
     assert len(last.context["cl"].result_list) == 10
     assert "10 invoices" in exact
