@@ -100,7 +100,7 @@ def test_an_action_needs_its_own_permission(
     assert nothing_happened()
 
 
-@pytest.mark.parametrize(("action", "view", "permission"), ACTIONS)
+@pytest.mark.parametrize(("action", "view", "permission"), WAYS)
 def test_a_page_of_an_action_needs_its_own_permission(
     log_in: LogIn, action: str, view: str, permission: str
 ) -> None:
