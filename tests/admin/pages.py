@@ -37,12 +37,11 @@ def fields_of(response: Any) -> dict[str, Any]:
 
 
 def told(response: Any) -> list[str]:
-    """The messages that a redirect leaves for the next page."""
+    """The messages that a redirect adds to those for the next page."""
     assert response.status_code == 302, response.status_code
-    return [
-        f"{message.level_tag}: {message}"
-        for message in get_messages(response.wsgi_request)
-    ]
+    messages: Any = get_messages(response.wsgi_request)
+    added = messages._queued_messages
+    return [f"{message.level_tag}: {message}" for message in added]
 
 
 def confirm_void(client: Client, invoice_id: str) -> Any:
