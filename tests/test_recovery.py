@@ -355,6 +355,26 @@ def test_what_was_undone_is_not_looked_for_for_ever(
     assert not InvoiceOperation.objects.filter(mirrored_at=None).exists()
 
 
+def test_of_two_that_take_it_up_at_once_one_sends(
+    orb: OrbSandbox, any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do_in_vain(orb, "void_invoice", add(orb, "issued"), "before")
+    age()
+    take = recovery._take_lease
+
+    def take_late(operation: InvoiceOperation, *args: Any, **options: Any) -> bool:
+        assert take(the_operation(), *args, **options)  # somebody else was quicker
+        return take(operation, *args, **options)
+
+    monkeypatch.setattr(recovery, "_take_lease", take_late)
+    orb.clear_requests()
+
+    tasks.recover()
+
+    assert "void_invoice" not in orb.request_counts()
+    assert the_operation().state == "pending"
+
+
 @pytest.mark.parametrize(
     "answer",
     [

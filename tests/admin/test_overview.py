@@ -87,6 +87,13 @@ def test_each_age_leads_to_just_its_invoices(finance: Client):
     make_overdue(45, id="yen", currency="JPY")
     make_overdue(45, id="credits", currency="R&D credits")
     make_invoice(id="undated", due_date=None, amount_due="5.00")
+    # Nobody owes these.
+    make_overdue(45, id="paid", status="paid")
+    make_overdue(45, id="void", status="void")
+    gone = make_overdue(45, id="gone")
+    Invoice.objects.filter(pk=gone.pk).update(missing_since=gone.mirrored_at)
+    free = make_overdue(45, id="free")
+    Invoice.objects.filter(pk=free.pk).update(amount_due=0)
 
     text = page(finance)
     shown = {}
