@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -25,11 +25,9 @@ MESSAGE_SECONDS = 60
 # An event waits this long for its second attempt, then doubling.
 FIRST_WAIT_SECONDS = 10
 MAX_WAIT_SECONDS = 3600
-PRUNE_BATCH = 1000
 
 State = WebhookEvent.State
 OPEN = (State.RECEIVED, State.FAILED)
-SETTLED = (State.PROCESSED, State.IGNORED)
 
 
 def store(
@@ -192,16 +190,6 @@ def retry_now(event_ids: Sequence[str], *, using: str) -> None:
     """Have failed events taken up at once, whatever their backoff says."""
     failed = _events(using).filter(pk__in=event_ids, state=State.FAILED)
     failed.update(next_attempt_at=clock_of(using).latest())
-
-
-def prune(*, before: datetime, using: str) -> int:
-    """Delete settled events that came before a time, in batches; how many."""
-    count = 0
-    old = _events(using).filter(state__in=SETTLED, received_at__lt=before)
-    while ids := list(old.values_list("pk", flat=True)[:PRUNE_BATCH]):
-        deleted, _ = _events(using).filter(pk__in=ids, state__in=SETTLED).delete()
-        count += deleted
-    return count
 
 
 def _events(using: str) -> QuerySet[WebhookEvent]:

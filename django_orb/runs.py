@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 
 from django.db import DatabaseError, IntegrityError, transaction
-from django.db.models import Max, Q
+from django.db.models import Q
 
 from . import feed, mirror, windows
 from .changes import Origin
@@ -33,7 +33,6 @@ WINDOW_COUNT = 8
 MAX_MISSING = 50
 MAX_MISSING_SHARE = 0.01
 MARK_BATCH = 100
-PRUNE_BATCH = 100
 
 
 def start_run(
@@ -264,23 +263,6 @@ def advance(run: SyncRun, *, using: str) -> list[SyncWindow]:
 def cancel_run(run: SyncRun, *, using: str) -> None:
     """End an active run; its workers stop at their next page."""
     _end(run, SyncRun.State.CANCELLED, "Cancelled.", using=using)
-
-
-def prune(*, before: datetime, using: str) -> int:
-    """
-    Delete runs that ended before a time, in batches; how many.
-
-    Of each kind the newest that succeeded stays: it tells what the mirror knows.
-    """
-    runs = SyncRun.objects.using(using)
-    good = runs.filter(state=SyncRun.State.SUCCEEDED).order_by().values("kind")
-    newest = good.annotate(newest=Max("pk")).values_list("newest", flat=True)
-    old = runs.filter(finished_at__lt=before).exclude(pk__in=list(newest))
-    count = 0
-    while ids := list(old.order_by("pk").values_list("pk", flat=True)[:PRUNE_BATCH]):
-        runs.filter(pk__in=ids).delete()
-        count += len(ids)
-    return count
 
 
 def _plan(

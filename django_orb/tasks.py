@@ -22,6 +22,7 @@ from . import (
     mirror,
     readback,
     recovery,
+    retention,
     runs,
     services,
     windows,
@@ -171,10 +172,10 @@ def prune() -> None:
     using, conf = mirror.database_alias(), get_settings()
     now = clock_of(using).latest()
     before = now - timedelta(days=conf.WEBHOOK_RETENTION_DAYS)
-    count = inbox.prune(before=before, using=using)
+    count = retention.prune_events(before=before, using=using)
     logger.info("%s webhook events were deleted.", count)
     before = now - timedelta(days=conf.RUN_RETENTION_DAYS)
-    count = runs.prune(before=before, using=using)
+    count = retention.prune_runs(before=before, using=using)
     logger.info("%s sync runs were deleted.", count)
 
 

@@ -164,38 +164,6 @@ def test_failed_event_can_be_asked_for_at_once(any_database: str) -> None:
     assert due() == [event_id]
 
 
-def test_only_settled_events_of_old_are_pruned(
-    any_database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inbox, "PRUNE_BATCH", 2)
-    for state in State.values:
-        for _ in range(3):
-            event_id = about(f"inv-{state}")
-            WebhookEvent.objects.filter(pk=event_id).update(state=state)
-    pass_time(days=2)
-    kept = about("inv-of-today")
-    WebhookEvent.objects.filter(pk=kept).update(state=State.PROCESSED)
-
-    yesterday = database_now(any_database) - timedelta(days=1)
-    assert inbox.prune(before=yesterday, using=any_database) == 6
-
-    left = set(WebhookEvent.objects.values_list("invoice_id", flat=True))
-    assert left == {"inv-received", "inv-failed", "inv-of-today"}
-
-
-def test_prune_keeps_what_the_settings_say(any_database: str, settings: Any) -> None:
-    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "WEBHOOK_RETENTION_DAYS": 3}
-    event_id = about("inv1")
-    WebhookEvent.objects.update(state=State.PROCESSED)
-    pass_time(days=2, hours=23)
-    tasks.prune()
-    assert WebhookEvent.objects.filter(pk=event_id).exists()
-
-    pass_time(hours=2)
-    tasks.prune()
-    assert not WebhookEvent.objects.exists()
-
-
 def test_recover_wakes_what_no_message_reached(
     any_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import OperationalError, connections
 
-from django_orb import exact_json, mirror, pages, raw, runs, services, tasks, windows
+from django_orb import exact_json, mirror, pages, raw, runs, services, windows
 from django_orb.client import OrbClient
 from django_orb.clock import Interval, database_now
 from django_orb.exceptions import (
@@ -21,7 +21,6 @@ from django_orb.models import (
     Invoice,
     InvoiceFailure,
     InvoiceLineItem,
-    SyncAbsence,
     SyncRun,
     SyncWindow,
 )
@@ -628,60 +627,3 @@ def test_page_that_keeps_ending_its_worker_is_taken_apart(
     assert run.failed == 1
     assert "ended 3 workers" in InvoiceFailure.objects.get(pk=poison).reason
     assert Invoice.objects.count() == len(orb.invoice_ids()) - 1
-
-
-def test_old_runs_are_pruned_but_the_newest_that_succeeded_of_each_kind(
-    any_database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "PRUNE_BATCH", 2)
-    now = database_now(any_database)
-
-    def ended(kind: str, state: str, days: int) -> int:
-        run = SyncRun.objects.create(
-            kind=kind,
-            state=state,
-            active_kind=kind if state == "running" else None,
-            started_at=now - timedelta(days=days),
-            finished_at=None if state == "running" else now - timedelta(days=days),
-        )
-        SyncWindow.objects.create(run=run, position=0, kind="list", state="done")
-        SyncAbsence.objects.create(
-            run=run, invoice_id="inv1", started_at=now, ended_at=now
-        )
-        return run.pk
-
-    for _ in range(3):
-        ended("full", "succeeded", days=400)
-    kept = {ended("full", "succeeded", days=300), ended("one", "succeeded", days=99)}
-    ended("full", "failed", days=200)
-    ended("incremental", "cancelled", days=91)
-    kept |= {
-        ended("incremental", "running", days=200),
-        ended("partial", "failed", days=89),
-    }
-
-    assert runs.prune(before=now - timedelta(days=90), using=any_database) == 5
-
-    assert set(SyncRun.objects.values_list("pk", flat=True)) == kept
-    assert set(SyncWindow.objects.values_list("run", flat=True)) == kept
-    assert set(SyncAbsence.objects.values_list("run", flat=True)) == kept
-
-
-def test_prune_keeps_runs_as_long_as_the_settings_say(
-    any_database: str, settings: Any
-) -> None:
-    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "RUN_RETENTION_DAYS": 3}
-    now = database_now(any_database)
-    young, _ = (
-        SyncRun.objects.create(
-            kind="full",
-            state="failed",
-            started_at=now,
-            finished_at=now - timedelta(age),
-        )
-        for age in (2.9, 3.1)
-    )
-
-    tasks.prune()
-
-    assert [*SyncRun.objects.all()] == [young]

@@ -55,6 +55,7 @@ ALLOWED = {
     "account": "client exceptions models pacing tables",
     "refresh": "changes client clock exceptions mirror",
     # what runs over it
+    "retention": "models",
     "inbox": "clock database models receivers signals tables webhooks",
     "events": (
         "account changes client clock exceptions inbox mirror models pacing refresh "
@@ -81,7 +82,7 @@ ALLOWED = {
     ),
     "tasks": (
         "account broker changes client clock conf events exceptions inbox mirror models "
-        "readback recovery runs services windows"
+        "readback recovery retention runs services windows"
     ),
     # how people and Orb reach it
     "views": "conf events exceptions inbox mirror tasks webhooks",
