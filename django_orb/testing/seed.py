@@ -51,22 +51,36 @@ class Seeder:
         # A day, not an instant: two sandboxes started minutes apart are equal.
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         self.today = int(midnight.timestamp())
+        self.now = int(now.timestamp())
         self.month = now.year * 12 + now.month - 1
         count = max(8, size // INVOICES_PER_CUSTOMER) if size else 0
         self.customers = make_customers(seed, count, HISTORY_MONTHS)
 
     def rows(self) -> list[Row]:
         rows: list[Row] = []
+        left = self.size
+        has_draft: set[str] = set()
         for row in self._newest_first():
-            if len(rows) == self.size:
+            if not left:
                 break
+            opens_another = row.customer.id not in has_draft and self._is_over(row)
+            if opens_another and left == 1:
+                continue
             rows.append(row)
+            left -= 2 if opens_another else 1
+            if row.status == "draft":
+                has_draft.add(row.customer.id)
         rows.sort(key=lambda row: (row.date, row.id))
         for number, row in enumerate(rows, 1):
             row.number = number
         self._leave_no_status_out(rows)
         self._differ_by_case_only(rows)
         return rows
+
+    def _is_over(self, row: Row) -> bool:
+        """Whether it fell due since midnight: it is issued, and the next one opens."""
+        goes_on = row.source == "subscription" and row.customer.last_month == 1
+        return goes_on and row.scheduled is not None and row.scheduled <= self.now
 
     def _newest_first(self) -> Iterator[Row]:
         if not self.customers:

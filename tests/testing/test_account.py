@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -26,6 +26,16 @@ def test_the_sdk_reads_the_whole_account_strictly(account):
     assert len(seen) == 600
     for invoice in seen:
         assert_exact(invoice)
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 120])
+@pytest.mark.parametrize("hour", [0, 9, 18, 23])
+def test_there_are_as_many_as_asked_for_at_any_time_of_the_month(size, hour):
+    """Drafts that fell due since midnight are issued, and others take their place."""
+    for day in (1, 2, 15, 25, 28):
+        now = datetime(2026, 12, day, hour, 50, tzinfo=timezone.utc)
+        orb = OrbSandbox(invoices=size, now=now)
+        assert sum(orb.status_counts().values()) == size, now
 
 
 def test_the_sdk_reads_every_upcoming_invoice_strictly(account):
