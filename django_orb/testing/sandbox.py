@@ -31,9 +31,11 @@ class OrbSandbox(MadeUpOrb, Misbehaviour):
         with OrbSandbox(invoices=1000, seed=1) as orb:
             settings.DJANGO_ORB = {"BASE_URL": orb.base_url, "API_KEY": orb.api_key}
 
-    The account is the same for the same `invoices`, `seed` and day. `now` stops the
-    clock at an instant; without it the clock follows real time. Without `port` a
-    free one is taken. Every method may be called while requests are served.
+    The account is the same for the same `invoices`, `seed` and day, but for what
+    falls due in the course of the day: that is issued, and the next drafts open.
+    `now` stops the clock at an instant; without it the clock follows real time.
+    Without `port` a free one is taken. Every method may be called while requests are
+    served.
     """
 
     def __init__(
