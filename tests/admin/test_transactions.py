@@ -38,7 +38,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         return True
 
     monkeypatch.setattr(requests.Session, "send", watch)
-    monkeypatch.setattr(tasks, "wake", watch_message)
+    for name in ("wake", "publish"):
+        monkeypatch.setattr(tasks, name, watch_message)
     return seen
 
 
