@@ -32,6 +32,7 @@ from .exceptions import (
     OrbTransactionError,
 )
 from .models import InvoiceOperation
+from .models.operations import describe_actor
 from .observations import claim_observations
 from .sending import lease_of, send
 
@@ -170,7 +171,7 @@ def _row(request: Request, now: datetime, **more: Any) -> InvoiceOperation:
         body=request.body,
         before=request.before,
         idempotency_key=request.idempotency_key or new_idempotency_key(),
-        actor_id=request.actor.pk if request.actor else None,
+        **describe_actor(request.actor),
         origin=request.origin,
         created_at=now,
         **more,

@@ -11,6 +11,7 @@ from django.contrib.auth.models import Permission
 from django_orb import mirror
 from django_orb.clock import Interval
 from django_orb.models import Invoice, InvoiceOperation
+from django_orb.models.operations import describe_actor
 
 from . import payloads
 
@@ -42,7 +43,7 @@ def make_invoices(count: int, sample: str = "issued", **changes: Any) -> list[In
     ]
 
 
-def operate(invoice: Invoice, **values: Any) -> InvoiceOperation:
+def operate(invoice: Invoice, *, actor: Any = None, **values: Any) -> InvoiceOperation:
     """Record that somebody asked for something, by default a line, with success."""
     defaults = {
         "kind": InvoiceOperation.Kind.CREATE_LINE_ITEM,
@@ -52,7 +53,8 @@ def operate(invoice: Invoice, **values: Any) -> InvoiceOperation:
         "idempotency_key": f"key-{InvoiceOperation.objects.count()}",
         "created_at": datetime.now(timezone.utc),
     }
-    return InvoiceOperation.objects.create(**{**defaults, **values})
+    columns = {**defaults, **describe_actor(actor), **values}
+    return InvoiceOperation.objects.create(**columns)
 
 
 def make_overdue(days: int, **changes: Any) -> Invoice:

@@ -232,7 +232,7 @@ def test_every_deed_is_recorded_once_with_who_asked(
 
     operation = InvoiceOperation.objects.get()
     assert (operation.kind, operation.state) == (name, "succeeded")
-    assert (operation.actor, operation.origin) == (ada, "admin")
+    assert (operation.find_actor(), operation.origin) == (ada, "admin")
     assert operation.mirrored_at
     assert first == second
     assert orb.request_counts()[name] == 1

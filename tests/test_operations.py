@@ -178,7 +178,7 @@ def test_operation_says_who_asked_and_from_where(
     services.create_invoice_line_item(draft, **LINE, actor=ada, origin="admin")
 
     operation = InvoiceOperation.objects.get()
-    assert (operation.actor, operation.origin) == (ada, "admin")
+    assert (operation.find_actor(), operation.origin) == (ada, "admin")
     assert str(operation) == f"Add line item {draft}"
 
 

@@ -79,14 +79,17 @@ class Deed:
 
 
 def who(operation: InvoiceOperation) -> str:
-    """Whoever asked: a person where one is known."""
-    actor = operation.actor
-    if actor is None:
-        return (
-            gettext("Somebody") if operation.origin == "admin" else gettext("A program")
-        )
-    full_name = getattr(actor, "get_full_name", str)() or ""
-    return short(full_name or actor.get_username())
+    """Return the name of the user who asked, as it was then."""
+    if operation.actor_name:
+        return short(operation.actor_name)
+    return gettext("Somebody") if operation.origin == "admin" else gettext("A program")
+
+
+def who_in_full(operation: InvoiceOperation) -> str:
+    """Return the name with the username, which tells two users of one name apart."""
+    name, username = who(operation), operation.actor_username
+    is_told = username in ("", operation.actor_name)
+    return name if is_told else f"{name} ({short(username)})"
 
 
 def edited_in_words(body: Any) -> str:
@@ -156,7 +159,7 @@ def operations_of(
     found = InvoiceOperation.objects.filter(invoice_id__in=invoice_ids)
     if recent:
         found = found.filter(created_at__gte=timezone.now() - RECENT)
-    return list(found.select_related("actor")[:SHOWN])
+    return list(found[:SHOWN])
 
 
 def newest(operations: Sequence[InvoiceOperation]) -> int:

@@ -26,7 +26,7 @@ from django_orb.models import Invoice, InvoiceOperation
 
 from . import settlements
 from .badges import operation_badge
-from .history import tell, who
+from .history import tell, who_in_full
 from .progress import read_progress
 from .readonly import ReadOnlyAdmin, outside_transactions
 from .sheet import Fact, pretty
@@ -43,7 +43,6 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
 
     list_display = ("created_at", "what", "invoice", "badge", "origin", "why")
     list_filter = ("state", "kind", "origin")
-    list_select_related = ("actor",)
     search_fields = ("invoice_id",)
     search_help_text = _("An invoice's id, or an idempotency key.")
     fields = ("kind",)
@@ -185,7 +184,7 @@ def operation_url(model_admin: Any, view: str, argument: Any) -> str:
 
 def read_circumstances(operation: InvoiceOperation) -> list[Fact]:
     return [
-        Fact(gettext("Asked by"), who(operation)),
+        Fact(gettext("Asked by"), who_in_full(operation)),
         Fact(gettext("From"), operation.get_origin_display()),
         Fact(gettext("Sent"), times(operation.attempts)),
         Fact(gettext("Idempotency key"), operation.idempotency_key),

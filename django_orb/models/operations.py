@@ -3,7 +3,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
@@ -11,6 +13,22 @@ from django.utils.translation import pgettext_lazy
 from django_orb.fields import OrbIdField, PayloadField
 
 from .invoices import Invoice
+
+_ACTOR_LENGTH = 255
+
+
+def describe_actor(actor: AbstractBaseUser | None) -> dict[str, str]:
+    """Return the columns of an operation that say which user asked for it."""
+    if actor is None or actor.pk is None:
+        return {}
+    username = actor.get_username()
+    full_name = getattr(actor, "get_full_name", str)().strip()
+    columns = {
+        "actor_id": str(actor.pk),
+        "actor_username": username,
+        "actor_name": full_name or username,
+    }
+    return {name: value[:_ACTOR_LENGTH] for name, value in columns.items()}
 
 
 class InvoiceOperation(models.Model):
@@ -51,13 +69,17 @@ class InvoiceOperation(models.Model):
     invoice_id = OrbIdField(_("invoice"), db_index=True)
     body = PayloadField(_("body"), default=dict, blank=True)
     idempotency_key = models.CharField(_("idempotency key"), max_length=64, unique=True)
-    actor = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        verbose_name=_("actor"),
-        null=True,
+    # As texts, not as a foreign key: users may live in another database, and the
+    # names stay when a user is deleted.
+    actor_id = models.CharField(_("user id"), max_length=_ACTOR_LENGTH, blank=True)
+    actor_username = models.CharField(
+        _("username"), max_length=_ACTOR_LENGTH, blank=True
+    )
+    actor_name = models.CharField(
+        _("asked by"),
+        max_length=_ACTOR_LENGTH,
         blank=True,
-        on_delete=models.SET_NULL,
-        related_name="+",
+        help_text=_("The full name, or the username, when it was asked for."),
     )
     origin = models.CharField(
         _("origin"), max_length=16, choices=Origin.choices, default=Origin.SERVICE
@@ -108,6 +130,17 @@ class InvoiceOperation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.invoice_id}"
+
+    def find_actor(self) -> AbstractBaseUser | None:
+        """Return the user who asked, if there still is one of that id and username."""
+        if not self.actor_id:
+            return None
+        try:
+            user = get_user_model()._default_manager.filter(pk=self.actor_id).first()
+        except (ValueError, ValidationError):  # not a key of this user model
+            return None
+        is_the_same = user and user.get_username() == self.actor_username
+        return user if is_the_same else None
 
     def is_shown_in(self, payload: Mapping[str, Any]) -> bool:
         """Whether the invoice, as Orb shows it, has what this operation did."""

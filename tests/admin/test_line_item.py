@@ -68,7 +68,7 @@ def test_a_line_item_is_previewed_then_added(
     assert (line.amount, line.quantity) == (Decimal("1200.00"), Decimal("1.5"))
     operation = InvoiceOperation.objects.get()
     assert operation.body["start_date"] == "2026-01-01"
-    assert (str(operation.actor), operation.origin) == ("finance", "admin")
+    assert (operation.actor_username, operation.origin) == ("finance", "admin")
     assert (
         LogEntry.objects.get(object_id=draft.pk)
         .get_change_message()

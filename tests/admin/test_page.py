@@ -178,6 +178,7 @@ def test_the_page_costs_the_same_for_few_lines_and_many(
     from tests import payloads
 
     line = payloads.load("line_item")
+    text_of(finance, page_of(make_invoice("draft").pk))  # fills Django's own caches
     counts = []
     for number in (1, 40):
         lines = [{**line, "id": f"line{index}"} for index in range(number)]
@@ -223,6 +224,38 @@ def test_operations_are_an_audit_trail(finance: Client) -> None:
     page = text_of(finance, f"{url}{operation.pk}/change/")
     assert "&quot;line-1&quot;" in page
     assert operation.idempotency_key in page
+
+
+def test_the_audit_trail_keeps_the_name_of_a_user_who_was_deleted(
+    finance: Client,
+) -> None:
+    invoice = make_invoice("draft")
+    ada = make_staff(name="ada")
+    ada.first_name, ada.last_name = "Ada", "Lovelace"
+    ada.save()
+    operation = operate(invoice, actor=ada, origin="admin")
+    assert operation.find_actor() == ada
+
+    ada.delete()
+
+    operation.refresh_from_db()
+    assert operation.find_actor() is None
+    url = "/admin/django_orb/invoiceoperation/"
+    assert "Ada Lovelace added “Support” 12.00" in text_of(finance, url)
+    page = text_of(finance, f"{url}{operation.pk}/change/")
+    assert "Ada Lovelace (ada)" in page
+
+
+def test_another_user_under_the_same_key_is_not_the_one_who_asked(
+    finance: Client,
+) -> None:
+    operation = operate(make_invoice("draft"), actor=make_staff(name="ada"))
+    assert operation.find_actor()
+
+    operation.actor_username = "eve"
+    assert operation.find_actor() is None
+    operation.actor_id = "no-key-of-this-user-model"
+    assert operation.find_actor() is None
 
 
 def test_an_operation_of_a_later_release_is_shown(finance: Client) -> None:

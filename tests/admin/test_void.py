@@ -89,7 +89,7 @@ def test_voiding_from_the_invoices_page(orb: OrbSandbox, finance: Client) -> Non
     invoice.refresh_from_db()
     assert invoice.status == "void"
     operation = InvoiceOperation.objects.get()
-    assert (str(operation.actor), operation.origin) == ("finance", "admin")
+    assert (operation.actor_username, operation.origin) == ("finance", "admin")
     assert history_of(invoice.pk) == ["Voided in Orb."]
 
 
