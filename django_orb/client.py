@@ -11,7 +11,7 @@ import requests
 from .conf import DEFAULT_BASE_URL, api_key_problem, base_url_problem, get_settings
 from .exceptions import OrbConfigurationError, OrbResponseError
 from .filters import InvoiceFilters, list_query
-from .pages import RawPage, guess_page, split_page
+from .pages import RawPage, split_page
 from .transport import BearerAuth, Transport
 from .writes import InvoiceWrites, as_object, segment
 
@@ -159,13 +159,10 @@ class OrbClient(InvoiceWrites):
         *,
         limit: int = 100,
         cursor: str | None = None,
-        may_guess: bool = False,
         **filters: Unpack[InvoiceFilters],
     ) -> RawPage:
         """
         Fetch one page as `fetch_invoices_page` does, its invoices as text.
-
-        `may_guess` allows for a page that is not certain, see `RawPage`.
 
         Raises:
             OrbInputError: a filter's value is ambiguous.
@@ -174,8 +171,7 @@ class OrbClient(InvoiceWrites):
         query = list_query(limit, filters)
         if cursor is not None:
             query.append(("cursor", cursor))
-        read = guess_page if may_guess else split_page
-        page = self._transport.get("/invoices", query, read=read)
+        page = self._transport.get("/invoices", query, read=split_page)
         if page is None:
             raise OrbResponseError("Orb's answer to GET /invoices is empty.")
         next_cursor(page.envelope)

@@ -23,12 +23,22 @@ from decimal import (
 )
 from typing import Any
 
+import msgspec
+
 _MARKED_NUMBER = re.compile(r'"\\u0000(-?\d+(?:\.\d+)?(?:E[+-]?\d+)?)"')
 # An odd number of backslashes: an even one is text that shows an escape.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # Digits are never rounded here; beyond so many zeros 1E+999 stays as it is.
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _MAX_ZEROS = 400
+# Where msgspec ends, Python's `json` reads on, or says what is wrong.
+NOT_READ_BY_MSGSPEC = (
+    msgspec.MsgspecError,
+    InvalidOperation,
+    RecursionError,
+    UnicodeError,
+)
+_reader = msgspec.json.Decoder(float_hook=Decimal)
 
 
 class JSONText(str):
@@ -142,6 +152,13 @@ def loads(text: str | bytes) -> Any:
     Raises:
         ValueError: `text` is not JSON.
     """
+    try:
+        return _reader.decode(text)
+    except NOT_READ_BY_MSGSPEC:
+        return _loads(text)
+
+
+def _loads(text: str | bytes) -> Any:
     try:
         return json.loads(text, cls=ExactJSONDecoder)
     except RecursionError as err:

@@ -54,13 +54,11 @@ def write(
     run_id: int | None = None,
     origin: Origin = FETCHED,
     also: Callable[[WriteResult], None] | None = None,
-    ascertain: Callable[[], Sequence[Observation]] | None = None,
 ) -> WriteResult:
     """
     Bring what was observed into the mirror, in one transaction.
 
     `also` runs inside it with the result; when it raises, nothing is written.
-    Unless all of it is text that came before, what `ascertain` gives counts instead.
     One invoice that cannot be stored fails alone and is recorded. Ids in
     `doubtful` were not written: fetch them again (see Note [Never stale]).
     """
@@ -76,8 +74,6 @@ def write(
         return body
 
     unchanged = run_in_transaction(completed(writer.see_again), using=using)
-    if unchanged is None and ascertain is not None and not writer.adopt(ascertain()):
-        unchanged = run_in_transaction(completed(writer.see_again), using=using)
     if unchanged is not None:
         return unchanged
     writer.prepare()

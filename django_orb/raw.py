@@ -10,20 +10,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cache, cached_property
 from typing import Any, TypedDict
 
-from . import exact_json
+import msgspec
 
-try:
-    import msgspec
-except ImportError:
-    HAS_FAST = False
-else:
-    HAS_FAST = True
+from . import exact_json
+from .exact_json import NOT_READ_BY_MSGSPEC
 
 # Orb signs these links anew; their query says nothing about the invoice.
 _QUERY = re.compile(rb'\s*:\s*"[^"?]*(\?[^"]*)"')
@@ -32,15 +27,6 @@ _LINKS = (b'"hosted_invoice_url"', b'"invoice_pdf"')
 _OUTERMOST = re.compile(rb"[^{}\[\]]*\}\s*\Z")
 # NUL and halves of surrogate pairs: databases differ in whether they store them.
 _DELICATE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
-
-if HAS_FAST:
-    _NOT_READ_FAST = (
-        msgspec.MsgspecError,
-        InvalidOperation,
-        RecursionError,
-        UnicodeError,
-    )
-    _fast_decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
 class RawInvoice:
@@ -87,7 +73,7 @@ class RawInvoice:
         Raises:
             ValueError: it is none.
         """
-        return _read_fast(self.data) if HAS_FAST else exact_json.loads(self.data)
+        return exact_json.loads(self.data)
 
     def read_only(self, shape: Shape) -> Any:
         """
@@ -96,10 +82,12 @@ class RawInvoice:
         Raises:
             ValueError: it is no JSON.
         """
-        if HAS_FAST and "value" not in self.__dict__:
-            with suppress(*_NOT_READ_FAST):
-                return _decoder_of(shape).decode(self.data)
-        return self.value
+        if "value" in self.__dict__:
+            return self.value
+        try:
+            return _decoder_of(shape).decode(self.data)
+        except NOT_READ_BY_MSGSPEC:
+            return self.value
 
     @property
     def is_delicate(self) -> bool:
@@ -137,12 +125,6 @@ def _queries(data: bytes) -> list[tuple[int, int]]:
         if match is not None:
             found.append(match.span(1))
     return sorted(found)
-
-
-def _read_fast(data: bytes) -> Any:
-    with suppress(*_NOT_READ_FAST):
-        return _fast_decoder.decode(data)
-    return exact_json.loads(data)  # it takes a little more, or says what is wrong
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from django.db.models import Exists, OuterRef, Q
 from . import feed, mirror
 from .client import OrbClient, next_cursor
 from .clock import Timed, clock_of, timed
-from .exceptions import OrbBadRequestError, OrbError, OrbResponseError
+from .exceptions import OrbBadRequestError, OrbError
 from .mirror import Observation
 from .models import Invoice, InvoiceFailure, SyncRun, SyncWindow
 from .pages import RawPage
@@ -46,37 +46,13 @@ class Step:
     changes: dict[str, Any] = field(default_factory=dict)
     page: RawPage | None = None
 
-    def ascertain(self) -> Sequence[Observation]:
-        """
-        What was found for certain, where a page was cut by guess.
-
-        Raises:
-            OrbResponseError: the page cannot be read after all.
-        """
-        if self.page is not None and not self.page.is_certain:
-            try:
-                self.page.ascertain()
-            except ValueError as err:
-                raise OrbResponseError(
-                    f"Orb's answer to GET /invoices cannot be read as JSON: {err}"
-                ) from err
-            interval = self.observations[0].interval
-            self.observations = mirror.read_page(self.page.invoices, interval)
-        return self.observations
-
     def last_invoice_date(self) -> datetime | None:
         """The one at the end of a page; None where there is no readable one."""
         return _last_date(self.page.invoices) if self.page else None
 
 
 class PageReader:
-    """
-    Reads pages of the list, one ahead: the network while the database works.
-
-    `may_guess` has it cut pages by guess, which is worth it while nothing changed.
-    """
-
-    may_guess = True
+    """Reads pages of the list, one ahead: the network while the database works."""
 
     def __init__(
         self, client: OrbClient, page_size: int, executor: ThreadPoolExecutor
@@ -117,7 +93,6 @@ class PageReader:
                 invoice_date_lt=window.invoice_date_lt,
                 limit=limit or self.page_size,
                 cursor=cursor or None,
-                may_guess=self.may_guess and not limit,
             )
         )
 
@@ -152,7 +127,7 @@ def _read_page(window: SyncWindow, reader: PageReader, using: str) -> Step:
         return _reopen(window, "Orb repeated a cursor.")
     interval = clock_of(using).interval(answer.started, answer.ended)
     seen = mirror.read_page(page.invoices, interval)
-    if is_deadly:  # single invoices are never guessed
+    if is_deadly:
         reason = f"Reading it ended {window.attempts - 1} workers. {window.error}"
         seen = [replace(one, refusal=reason.strip()) for one in seen]
     return Step(

@@ -108,16 +108,13 @@ def work(
         reader = PageReader(client, page_size, executor)
         try:
             window = _begin(window_id, lease, using=using)
-            # In a mirror that was never full, nothing is known to guess by.
-            reader.may_guess = window.run.announces_new
             while True:
                 try:
                     top_up(client)
                     step = take_step(window, reader, client, using)
-                    result = _commit_step(window, step, using=using)
+                    _commit_step(window, step, using=using)
                 except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
                     return Progress(wait_seconds=_defer(window, err, using=using))
-                reader.may_guess = len(result.unchanged) == len(step.observations)
                 on_step()
                 if window.state == SyncWindow.State.DONE:
                     return Progress(is_done=True)
@@ -183,7 +180,6 @@ def _commit_step(window: SyncWindow, step: Step, *, using: str) -> WriteResult:
         run_id=window.run_id,
         origin=Origin.of_run(window.run),
         also=move_on,
-        ascertain=step.ascertain,
     )
     for name, value in changes.items():
         setattr(window, name, value)

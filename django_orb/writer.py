@@ -72,21 +72,14 @@ class PageWriter:
         self._using = using
         self._run_id = run_id
         self._origin = origin
-        self._incoming: dict[str, Incoming] = {}
         self._known: dict[str, Known] = {}
         self._failures: dict[str, str] = {}
         self._trusts_claims = True
-        self.adopt(observations)
-
-    def adopt(self, observations: Sequence[Observation]) -> bool:
-        """Be about these from now on; whether they are of the same invoices."""
-        before = self._incoming.keys()
-        is_sqlite = connections[self._using].vendor == "sqlite"
+        is_sqlite = connections[using].vendor == "sqlite"
         digits = SQLITE_EXACT_DIGITS if is_sqlite else None
         self._incoming = {
             seen.invoice_id: Incoming(seen, digits) for seen in observations
         }
-        return self._incoming.keys() == before
 
     def see_again(self) -> WriteResult | None:
         """Move on a page of texts that all came before; None if it is no such page."""

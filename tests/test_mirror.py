@@ -472,19 +472,6 @@ def test_text_that_came_again_holds_against_what_was_read_before(
     assert statuses() == {"inv1": "issued"}
 
 
-def test_guess_counts_only_if_all_of_it_was_known(any_database: str) -> None:
-    invoices = [RawInvoice.of(make(f"inv{number}")) for number in range(2)]
-    certain = mirror.read_page(invoices, at(0, 1))
-    wrong = RawInvoice(invoices[0].data + b"," + invoices[1].data, id="inv0")
-    guess = mirror.read_page([wrong], at(0, 1))
-
-    first = mirror.write(guess, using=any_database, ascertain=lambda: certain)
-    again = mirror.write(guess, using=any_database, ascertain=lambda: certain)
-
-    assert sorted(first.created) == ["inv0", "inv1"]
-    assert sorted(again.unchanged) == ["inv0", "inv1"]
-
-
 def test_invoice_with_two_ids_fails(any_database: str) -> None:
     text = RawInvoice(b'{"id": "other",' + RawInvoice.of(make()).data[1:], id="other")
 

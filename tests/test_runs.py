@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import OperationalError, connections
 
-from django_orb import exact_json, mirror, pages, raw, runs, services, windows
+from django_orb import exact_json, mirror, runs, services, windows
 from django_orb.client import OrbClient
 from django_orb.clock import Interval, database_now
 from django_orb.exceptions import (
@@ -95,67 +95,6 @@ def test_second_run_finds_nothing_to_write(
     assert (run.created, run.updated) == (0, 0)
     assert run.unchanged == len(orb.invoice_ids())
     assert run.requests == orb.request_counts()["list_invoices"] < 20
-
-
-@pytest.fixture
-def without_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "HAS_FAST", False)
-    monkeypatch.setattr(raw, "HAS_FAST", False)
-
-
-@pytest.mark.usefixtures("without_fast")
-def test_without_fast_known_pages_are_not_read_and_changed_ones_are(
-    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    services.sync_invoices(mode="full")
-    assert_mirrors(orb)
-
-    split = pages.split_page
-    read: list[bytes] = []
-
-    def note(body: bytes) -> RawPage:
-        read.append(body)
-        return split(body)
-
-    monkeypatch.setattr(pages, "split_page", note)
-    monkeypatch.setattr("django_orb.client.split_page", note)
-    run = services.sync_invoices(mode="full")
-    assert not [body for body in read if b'"line_items"' in body]
-    assert run.unchanged == run.invoices == len(orb.invoice_ids())
-
-    orb.mark_paid(orb.invoice_ids("issued")[0])
-    orb.add_invoice(days_ago=40)
-    services.sync_invoices(mode="full")
-    assert_mirrors(orb)
-
-
-@pytest.mark.usefixtures("without_fast")
-def test_guessed_page_that_cannot_be_read_delays_a_run_and_never_ends_it(
-    any_committed_database: str,
-    orb: OrbSandbox,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    services.sync_invoices(mode="full")
-    paid = orb.invoice_ids("issued")[0]
-    orb.mark_paid(paid)
-    split = pages.split_page
-    failures: list[bytes] = []
-
-    def break_once(body: bytes) -> RawPage:
-        if paid.encode() in body and not failures:
-            failures.append(body)
-            raise ValueError("Expecting value")
-        return split(body)
-
-    monkeypatch.setattr(pages, "split_page", break_once)
-    monkeypatch.setattr("django_orb.runs._pause", lambda seconds, on_step: None)
-    monkeypatch.setattr("django_orb.runs.time.sleep", lambda seconds: None)
-
-    run = services.sync_invoices(mode="full")
-
-    assert failures
-    assert run.state == SyncRun.State.SUCCEEDED
-    assert_mirrors(orb)
 
 
 def test_incremental_run_finds_every_exit_from_draft_and_issued(

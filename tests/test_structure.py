@@ -33,7 +33,7 @@ ALLOWED = {
     "retries": "",
     "transport": "conf exact_json exceptions retries",
     "raw": "exact_json",
-    "pages": "exact_json raw",
+    "pages": "raw",
     "filters": "exceptions",
     "writes": "exceptions transport",
     "client": "conf exceptions filters pages transport writes",
