@@ -23,8 +23,8 @@ from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from .database import run_in_transaction
+from .hashing import content_hash
 from .models import Invoice, InvoiceChange, SyncRun
-from .payloads import content_hash
 from .receivers import call_receivers
 from .signals import invoice_created, invoice_status_changed, invoice_updated
 from .tables import insert

@@ -131,7 +131,9 @@ def _fetch(
     using: str,
 ) -> int:
     result = write(observe_invoices(client, [invoice_id], using=using))
-    if result.failed:
-        raise OrbPayloadError(result.failed[invoice_id])
-    settle_doubts(client, result.doubtful, using=using, write=write)
+    failed = result.failed | settle_doubts(
+        client, result.doubtful, using=using, write=write
+    )
+    if failed:
+        raise OrbPayloadError(failed[invoice_id])
     return 1 + len(result.doubtful)

@@ -1,6 +1,9 @@
 """
 JSON whose numbers stay exact: a fractional number is a `Decimal`, both ways.
 
+Whatever was read can be looked at, but not everything can be stored: a value is stored
+only if every supported database gives it back, see `require_storable`.
+
 `json` has no hook for writing a number in digits of one's own, so a `Decimal`
 goes through it as a string that starts with a NUL, and loses its quotes in the
 finished text. A real NUL is refused: PostgreSQL cannot store it in JSON.
@@ -11,8 +14,9 @@ Source: https://www.postgresql.org/docs/current/datatype-json.html
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import (
     MAX_EMAX,
     MAX_PREC,
@@ -39,6 +43,17 @@ NOT_READ_BY_MSGSPEC = (
     UnicodeError,
 )
 _reader = msgspec.json.Decoder(float_hook=Decimal)
+# Python reads integers of so many digits whatever its limit is set to, and PostgreSQL
+# writes 1E+700 as one of 701 digits.
+MAX_DIGITS = 640
+# Python 3.10 gives up at less than 1000, and whoever reads is in some calls already.
+MAX_DEPTH = 200
+_SHAPE_OF_NUMBERS = bytes.maketrans(b"123456789E+", b"000000000e-")
+_LONG_NUMBERS = (b"0" * 200, b"0e000", b"0e-000")
+_HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
+_TOO_LARGE = 10**MAX_DIGITS
+_TOO_MANY_DIGITS = f"A number has more than {MAX_DIGITS} digits."
+_NOT_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
 
 
 class JSONText(str):
@@ -85,7 +100,9 @@ class ExactJSONEncoder(json.JSONEncoder):
 
 class ExactJSONDecoder(json.JSONDecoder):
     """
-    Read fractional numbers as `Decimal`.
+    Read fractional numbers, and integers of many digits, as `Decimal`.
+
+    A number whose exponent no `Decimal` can have becomes NaN, which is not stored.
 
     Raises:
         ValueError: NaN or an infinity, which Python's `json` takes by default.
@@ -93,15 +110,24 @@ class ExactJSONDecoder(json.JSONDecoder):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
-            **{**kwargs, "parse_float": _decimal, "parse_constant": _refuse}
+            **{
+                **kwargs,
+                "parse_float": _decimal,
+                "parse_int": _integer,
+                "parse_constant": _refuse,
+            }
         )
 
 
 def _decimal(digits: str) -> Decimal:
     try:
         return Decimal(digits)
-    except InvalidOperation as err:
-        raise ValueError("A number's exponent is out of range.") from err
+    except InvalidOperation:
+        return Decimal("NaN")
+
+
+def _integer(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) <= MAX_DIGITS else Decimal(digits)
 
 
 def _refuse(constant: str) -> None:
@@ -163,3 +189,100 @@ def _loads(text: str | bytes) -> Any:
         return json.loads(text, cls=ExactJSONDecoder)
     except RecursionError as err:
         raise ValueError("The JSON is nested too deeply.") from err
+
+
+def may_be_unstorable(data: bytes) -> bool:
+    """Whether JSON may hold a number or a depth that `require_storable` refuses."""
+    shape = data.translate(_SHAPE_OF_NUMBERS)
+    return any(long in shape for long in _LONG_NUMBERS) or _may_be_deep(data)
+
+
+def _may_be_deep(data: bytes) -> bool:
+    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
+        return False
+    brackets = data.translate(None, _NOT_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    return True  # or there are brackets in texts
+
+
+def require_storable(value: Any) -> None:
+    """
+    Make sure that a value can be stored as JSON and read back, on every database.
+
+    Raises:
+        ValueError: it cannot; the message says why.
+    """
+    left = [(value, 0)]
+    while left:
+        item, depth = left.pop()
+        reason = _why_not(item, depth)
+        if reason:
+            raise ValueError(reason)
+        left += [(inner, depth + 1) for inner in _inside(item)]
+
+
+def why_not_text(text: str) -> str:
+    """Why not every database can store a text; empty if they can."""
+    if "\0" in text:
+        return "A NUL character cannot be stored."
+    is_whole = text.isascii() or not _HALF_OF_A_PAIR.search(text)
+    return "" if is_whole else "Half of a surrogate pair is not a character."
+
+
+def storable(value: Any) -> Any:
+    """The value, with a text in place of all that `require_storable` refuses."""
+    try:
+        require_storable(value)
+    except ValueError:
+        return _storable(value, 0)
+    return value
+
+
+def _storable(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        text = value.replace("\0", "\ufffd")
+        return text.encode("utf-8", "replace").decode()
+    reason = _why_not(value, depth)
+    if reason:
+        return f"({reason})"
+    if isinstance(value, dict):
+        return {
+            _storable(key, depth): _storable(inner, depth + 1)
+            for key, inner in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_storable(inner, depth + 1) for inner in value]
+    return value
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return (*value.keys(), *value.values())
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _why_not(value: Any, depth: int) -> str:
+    """Why a value itself cannot be stored, whatever is inside it; empty if it can."""
+    if depth > MAX_DEPTH:
+        return f"It is nested more than {MAX_DEPTH} deep."
+    if isinstance(value, str):
+        return why_not_text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is not JSON."
+    if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+        return _TOO_MANY_DIGITS
+    if isinstance(value, Decimal):
+        return _why_not_decimal(value)
+    return ""
+
+
+def _why_not_decimal(value: Decimal) -> str:
+    if not value.is_finite():
+        return "A number is not finite, or its exponent is out of range."
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int)  # noqa: S101  it is finite
+    has_too_many = max(value.adjusted(), 0) + max(-exponent, 0) >= MAX_DIGITS
+    return _TOO_MANY_DIGITS if has_too_many else ""

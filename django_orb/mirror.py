@@ -6,24 +6,29 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from django.db import DataError, IntegrityError, router
+from django.db.models import F
 
 from . import changes
 from .changes import FETCHED, Origin
+from .clock import clock_of
 from .database import run_in_transaction
-from .models import Invoice, InvoiceObservation
+from .models import Invoice, InvoiceObservation, InvoiceRecheck
+from .tables import claim
 from .verdicts import ABSENT, NO_ID, Observation, read_page
-from .writer import PageWriter, WriteResult
+from .writer import LAG, PageWriter, WriteResult
 
 __all__ = [
     "ABSENT",
+    "LAG",
     "NO_ID",
     "Observation",
     "WriteResult",
     "database_alias",
-    "forget",
+    "fetch_later",
     "read_page",
     "versions",
     "write",
+    "write_again",
 ]
 
 # None: nothing was written, because it takes more than that.
@@ -41,10 +46,18 @@ def versions(invoice_ids: Sequence[str], *, using: str) -> dict[str, int]:
     return dict(rows.values_list("pk", "version"))
 
 
-def forget(invoice_ids: Sequence[str], *, using: str) -> None:
-    """Have these invoices written anew when next seen, although nothing changed."""
+def write_again(invoice_ids: Sequence[str], *, using: str) -> None:
+    """Have the rows of these invoices written by the next answer, changed or not."""
     rows = InvoiceObservation.objects.using(using).filter(pk__in=invoice_ids)
-    rows.update(content_hash="", raw_digest="", started_at=None, ended_at=None)
+    # With the version no request that began before is taken for a later one.
+    rows.update(rewrite_at=clock_of(using).latest(), version=F("version") + 1)
+
+
+def fetch_later(invoice_ids: Sequence[str], *, using: str) -> None:
+    """Have `recover` fetch these invoices, because what was seen decided nothing."""
+    now = clock_of(using).latest()
+    rows = [{"invoice_id": pk, "due_at": now} for pk in sorted(invoice_ids)]
+    claim(InvoiceRecheck, rows, using=using)
 
 
 def write(

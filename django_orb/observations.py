@@ -22,7 +22,7 @@ from .models import InvoiceFailure, InvoiceObservation, InvoiceOperation
 from .tables import claim
 from .verdicts import Known
 
-_EMPTY = {"content_hash": "", "raw_digest": "", "version": 0}
+_EMPTY = {"content_hash": "", "raw_digest": "", "version": 0, "mapper_version": 0}
 
 
 def claim_observations(invoice_ids: Sequence[str], *, using: str) -> None:
@@ -42,16 +42,18 @@ def lock_texts(
     since = connections[using].ops.adapt_datetimefield_value(written_since)
     state = InvoiceOperation.State.SUCCEEDED.value
     rows, epoch = _lock(_TEXTS, invoice_ids, using, [state, since])
-    known = {
-        pk: Known(
+    known = {}
+    for pk, _, content_hash, raw_digest, version, mapper_version, *answers in rows:
+        is_flagged, has_failed, was_written_to = map(bool, answers)
+        known[pk] = Known(
             content_hash=content_hash,
             raw_digest=raw_digest,
             version=version,
-            has_failed=bool(has_failed),
-            was_written_to=bool(was_written_to),
+            mapper_version=mapper_version,
+            is_flagged=is_flagged,
+            has_failed=has_failed,
+            was_written_to=was_written_to,
         )
-        for pk, _, content_hash, raw_digest, version, has_failed, was_written_to in rows
-    }
     return known, epoch
 
 
@@ -66,14 +68,11 @@ def lock_known(
     """
     rows, epoch = _lock(_KNOWN, invoice_ids, using)
     read_time = _time_reader(connections[using])
-    known = {
-        pk: Known(
-            started_at and read_time(started_at),
-            ended_at and read_time(ended_at),
-            *more,
-        )
-        for pk, _, started_at, ended_at, *more in rows
-    }
+    known = {}
+    for pk, _, *values in rows:
+        for index in range(len(_TIMES)):
+            values[index] = values[index] and read_time(values[index])
+        known[pk] = Known(**dict(zip(_TIMES + _OTHERS, values, strict=True)))
     return known, epoch
 
 
@@ -126,10 +125,13 @@ def see_again(
         )
 
 
-_KNOWN = "s.started_at, s.ended_at, s.content_hash, s.raw_digest, s.version, s.run_id"
+_TIMES = ("started_at", "ended_at", "failed_from", "failed_until", "rewrite_at")
+_OTHERS = ("content_hash", "raw_digest", "version", "run_id", "mapper_version")
+_KNOWN = ", ".join(f"s.{name}" for name in _TIMES + _OTHERS)
 _TEXTS = """
-    s.content_hash, s.raw_digest, s.version,
-    EXISTS (SELECT 1 FROM {failed} f WHERE f.invoice_id = s.invoice_id),
+    s.content_hash, s.raw_digest, s.version, s.mapper_version,
+    s.rewrite_at IS NOT NULL,
+    s.failed_until IS NOT NULL OR EXISTS (SELECT 1 FROM {failed} f WHERE f.invoice_id = s.invoice_id),
     EXISTS (
         SELECT 1 FROM {operation} o
         WHERE o.invoice_id = s.invoice_id AND o.state = %%s AND o.finished_at > %%s

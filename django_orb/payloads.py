@@ -7,7 +7,6 @@ own name, except for the few that `_PATHS` flattens or `_OURS` leaves out.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -24,11 +23,9 @@ from .fields import search_key
 from .models import Invoice, InvoiceLineItem
 from .raw import Shape
 
-# Part of every content hash: a new number makes every row be written once more.
+# How columns are filled: with a new number every row is written once more, by the
+# newest of the releases that run side by side.
 MAPPER_VERSION = 1
-
-# Signed anew in every answer, so a different one is no change; that one appears is.
-SIGNED_LINKS = ("hosted_invoice_url", "invoice_pdf", "receipt_pdf")
 
 _PATHS: dict[str, tuple[str, ...]] = {
     "customer_id": ("customer", "id"),
@@ -55,6 +52,7 @@ _OURS = {
 _MONEY = Context(prec=38, rounding=ROUND_HALF_EVEN)
 _CENT = Decimal(1).scaleb(-18)
 _MAX_MONEY = Decimal(10) ** 20
+_ID_LENGTH: int = Invoice._meta.get_field("id").max_length or 0
 SQLITE_EXACT_DIGITS = 15
 
 
@@ -129,26 +127,11 @@ def usable_id(value: Any) -> str:
     """
     if not isinstance(value, str) or not value:
         raise OrbPayloadError("An invoice has no id.")
+    if len(value) > _ID_LENGTH or exact_json.why_not_text(value):
+        raise OrbPayloadError(
+            f"An invoice's id is {_quote(value)}, which cannot be stored."
+        )
     return value
-
-
-def content_hash(payload: Mapping[str, Any]) -> str:
-    """
-    A digest that is equal when the content is.
-
-    The order of keys, the form of numbers (1.50 or 1.5) and signed links do not
-    count.
-
-    Raises:
-        OrbPayloadError: the payload cannot be written as JSON in UTF-8.
-    """
-    try:
-        text = exact_json.canonical(_without_signatures(payload))
-        data = text.encode()
-    except ValueError as err:
-        raise OrbPayloadError(f"The payload cannot be stored: {err}") from err
-    digest = hashlib.blake2b(data, digest_size=16, salt=b"%d" % MAPPER_VERSION)
-    return digest.hexdigest()
 
 
 def map_columns(
@@ -379,22 +362,3 @@ def _dig(payload: Any, path: tuple[str, ...]) -> dict[str, Any]:
 def _quote(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _without_signatures(payload: Mapping[str, Any]) -> dict[str, Any]:
-    content = dict(payload)
-    attempts = content.get("payment_attempts")
-    if attempts and isinstance(attempts, list):
-        content["payment_attempts"] = [
-            _mask(attempt) if isinstance(attempt, Mapping) else attempt
-            for attempt in attempts
-        ]
-    return _mask(content)
-
-
-def _mask(content: Mapping[str, Any]) -> dict[str, Any]:
-    masked = dict(content)
-    for name in SIGNED_LINKS:
-        if masked.get(name):
-            masked[name] = True
-    return masked

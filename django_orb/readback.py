@@ -14,8 +14,9 @@ from .changes import Origin
 from .client import OrbClient
 from .clock import clock_of
 from .exceptions import OrbError
+from .mirror import Observation
 from .models import InvoiceChange, InvoiceOperation
-from .refresh import observe_invoice, store
+from .refresh import observe_invoices, store
 
 logger = logging.getLogger(__name__)
 
@@ -40,25 +41,34 @@ def read_back(
     """
     invoice_id = operation.invoice_id
     if operation.kind == InvoiceOperation.Kind.REGENERATE_PDF:
-        # A link that differs is no change by itself, but this one is new.
-        mirror.forget([invoice_id], using=using)
+        # Another link is not a change to the mirror, but this one is to be stored.
+        mirror.write_again([invoice_id], using=using)
     for seconds in LOOK_AFTER_SECONDS if waits is None else waits:
         time.sleep(seconds)
         try:
-            seen = observe_invoice(client, invoice_id, using=using)
+            (seen,) = observe_invoices(client, [invoice_id], using=using)
         except OrbError as err:
             logger.warning("Invoice %s was not read back: %s", invoice_id, err)
             continue
         if seen.is_absent:
             continue
-        if operation.is_shown_in(seen.payload) or _is_hidden(operation, using=using):
+        is_shown = operation.is_shown_in(seen.payload)
+        is_mirrored = is_shown or _is_hidden(operation, using=using)
+        if is_mirrored or _is_believed(seen, operation):
             origin = Origin(InvoiceChange.Origin.OPERATION.value, str(operation.pk))
             store(client, [seen], using=using, origin=origin)
+        if is_mirrored:
             mine = InvoiceOperation.objects.using(using).filter(pk=operation.pk)
             mine.update(mirrored_at=clock_of(using).latest())
             return True
     logger.warning("Orb does not show the change of invoice %s yet.", invoice_id)
     return False
+
+
+def _is_believed(seen: Observation, operation: InvoiceOperation) -> bool:
+    """Whether Orb no longer lags, so that what does not show it is what came after."""
+    finished_at = operation.finished_at
+    return finished_at is None or seen.interval.started_at > finished_at + mirror.LAG
 
 
 def _is_hidden(operation: InvoiceOperation, *, using: str) -> bool:

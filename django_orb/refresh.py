@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from django.db import models
 
 from . import mirror
 from .changes import FETCHED, Origin
@@ -12,11 +15,15 @@ from .client import OrbClient
 from .clock import clock_of, timed
 from .exceptions import OrbNotFoundError, OrbURLNotFoundError
 from .mirror import Observation, WriteResult
+from .models import InvoiceObservation, InvoiceRecheck
 
 logger = logging.getLogger(__name__)
 
 # Each round that does not settle was beaten by another writer meanwhile.
 MAX_ROUNDS = 5
+# How many invoices `recover` fetches at a time, and after how long another worker does.
+RECHECKS = 20
+RECHECK_LEASE = timedelta(minutes=5)
 
 
 def observe_invoice(
@@ -85,7 +92,7 @@ def store(
         return mirror.write(observations, using=using, origin=origin)
 
     result = write(seen)
-    settle_doubts(client, result.doubtful, using=using, write=write)
+    result.failed |= settle_doubts(client, result.doubtful, using=using, write=write)
     return result
 
 
@@ -95,18 +102,56 @@ def settle_doubts(
     *,
     using: str,
     write: Callable[[Sequence[Observation]], WriteResult],
-) -> list[str]:
+) -> dict[str, str]:
     """
     Fetch what the writer could not order in time, until it can.
 
-    Returns the ids that Orb no longer knows; they are not written.
+    Returns the ids that could not be stored, with the reasons. What changes faster
+    than it is fetched is left to `recover`.
     """
-    absent: list[str] = []
+    failed: dict[str, str] = {}
     for _ in range(MAX_ROUNDS):
         if not doubtful:
-            return absent
-        seen = observe_invoices(client, doubtful, using=using)
-        absent += [one.invoice_id for one in seen if one.is_absent]
-        doubtful = write([one for one in seen if not one.is_absent]).doubtful
-    logger.warning("Still changing after %s fetches: %s", MAX_ROUNDS, list(doubtful))
-    return absent
+            return failed
+        result = write(observe_invoices(client, doubtful, using=using))
+        failed |= result.failed
+        doubtful = result.doubtful
+    if doubtful:
+        logger.warning("Still changing after %s fetches: %s", MAX_ROUNDS, doubtful)
+        mirror.fetch_later(doubtful, using=using)
+    return failed
+
+
+def due_rechecks(*, using: str) -> models.QuerySet[InvoiceRecheck]:
+    """Those whose time has come, the oldest first."""
+    due = InvoiceRecheck.objects.using(using).filter(
+        due_at__lte=clock_of(using).latest()
+    )
+    return due.order_by("due_at", "pk")
+
+
+def recheck(client: OrbClient, *, using: str) -> None:
+    """
+    Fetch what was left out and is decided by nothing later; a batch of it.
+
+    Another worker that dies here loses nothing: its rows come due again.
+
+    Raises:
+        OrbError: Orb gives no answer; the rest waits.
+    """
+    for row in list(due_rechecks(using=using)[:RECHECKS]):
+        mine = InvoiceRecheck.objects.using(using).filter(pk=row.pk)
+        taken_until = clock_of(using).latest() + RECHECK_LEASE
+        if not mine.filter(due_at=row.due_at).update(due_at=taken_until):
+            continue
+        if not _is_decided(row, using=using):
+            store(client, observe_invoices(client, [row.pk], using=using), using=using)
+        mine.filter(due_at=taken_until).delete()
+
+
+def _is_decided(row: InvoiceRecheck, *, using: str) -> bool:
+    """Whether Orb was asked since then, by whomever."""
+    seen = InvoiceObservation.objects.using(using).filter(
+        pk=row.pk, started_at__gt=row.due_at
+    )
+    return seen.exists()

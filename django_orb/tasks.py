@@ -22,6 +22,7 @@ from . import (
     mirror,
     readback,
     recovery,
+    refresh,
     retention,
     runs,
     services,
@@ -163,6 +164,9 @@ def settle_operations(*, seconds: float = float("inf")) -> bool:
         with open_account(using=using) as client:
             for operation in unmirrored[:READ_BACKS]:
                 readback.read_back(client, operation, using=using, waits=(0.0,))
+    if refresh.due_rechecks(using=using).exists():
+        with open_account(using=using) as client, contextlib.suppress(OrbError):
+            refresh.recheck(client, using=using)
     return has_answered
 
 

@@ -9,8 +9,20 @@ taken, one wholly before is dropped, and one that overlaps with other content is
 a doubt that only a new fetch decides. Seeing the same content again moves both
 bounds up, never down, so that an older state cannot slip in behind it.
 
+An answer that cannot be stored has an interval too. It is ordered against what is
+stored and against the failure before it, and only a later answer makes it go away.
+
 Orb's answers may lag behind our own writes. For a while after a write, only an
-answer that shows it counts at all.
+answer that shows it counts at all. What was left out may have been a later change by
+another party, so the invoice is fetched again when that while is over.
+
+Nothing blanks an interval. An invoice whose row is to be written although unchanged is
+flagged, and the flag goes with an answer to a request that began after it was set.
+
+# Note [Releases side by side]
+A row tells which mapper filled it. A newer release fills it again, once; an older one
+leaves it alone, unless the content has changed. Content is compared by what it says,
+whichever mapper wrote it.
 
 # Note [Hashed when needed]
 Hashing content takes as long as reading and mapping it together, and a text that
@@ -27,15 +39,15 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 
+from . import exact_json, hashing, payloads
 from .changes import Before
 from .clock import Interval
 from .exact_json import JSONText
 from .exceptions import OrbPayloadError
+from .hashing import content_hash
 from .models import InvoiceOperation
 from .payloads import (
-    MAPPER_VERSION,
     MappedInvoice,
-    content_hash,
     invoice_id_of,
     invoice_keys,
     map_invoice,
@@ -48,12 +60,12 @@ from .raw import RawInvoice
 ABSENT = "absent"
 NEVER_THERE = "never there"
 
-_DIGEST_PREFIX = f"{MAPPER_VERSION}-"
-
 # Where the ids of failures begin that have none of Orb's.
 NO_ID = "(no id"
 
-Verdict = Literal["take", "same", "drop", "doubt"]
+# To write the content again; to record that it cannot be written.
+Verdict = Literal["take", "same", "rewrite", "fail", "drop", "doubt"]
+Order = Literal["after", "overlap", "before"]
 
 
 @dataclass(frozen=True)
@@ -87,32 +99,56 @@ class Known:
 
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    failed_from: datetime | None = None
+    failed_until: datetime | None = None
+    rewrite_at: datetime | None = None
     content_hash: str = ""
     raw_digest: str = ""
     version: int = 0
     run_id: int | None = None
+    mapper_version: int = 0
+    is_flagged: bool = False
     has_failed: bool = False
     was_written_to: bool = False
     before: Before | None = None
 
     @property
     def lacks_hash(self) -> bool:
-        """See Note [Hashed when needed]; what an older mapper stored is never equal."""
-        return not self.content_hash and self.raw_digest.startswith(_DIGEST_PREFIX)
+        """Whether what is stored must be hashed; see Note [Hashed when needed]."""
+        is_absent = self.content_hash in (ABSENT, NEVER_THERE)
+        is_hashed = self.content_hash.startswith(_hash_prefix())
+        return self.was_there and not is_absent and not is_hashed
 
     @property
     def was_there(self) -> bool:
         """Whether the mirror has the invoice, be it marked missing."""
-        return self.version > 0 and self.content_hash != NEVER_THERE
+        has_content = bool(self.content_hash or self.raw_digest)
+        return has_content and self.content_hash != NEVER_THERE
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether an older mapper filled the row; see Note [Releases side by side]."""
+        is_row = self.was_there and self.content_hash != ABSENT
+        return is_row and self.mapper_version < payloads.MAPPER_VERSION
+
+
+def _hash_prefix() -> str:
+    return f"{hashing.HASH_VERSION}-"
 
 
 class Incoming:
-    """An observation on its way in; read and mapped no earlier than needed."""
+    """
+    An observation on its way in; read and mapped no earlier than needed.
+
+    `failure` is why it cannot be stored. `believed_from` is when Orb no longer lags
+    behind our own write, if it does not show that.
+    """
 
     def __init__(self, seen: Observation, exact_digits: int | None) -> None:
         self.seen = seen
         self.interval = seen.interval
-        self.is_late = False
+        self.failure = seen.refusal
+        self.believed_from: datetime | None = None
         self._exact_digits = exact_digits
 
     @cached_property
@@ -122,7 +158,7 @@ class Incoming:
 
     @cached_property
     def raw_digest(self) -> str:
-        return f"{_DIGEST_PREFIX}{self._raw.digest}" if self._raw else ""
+        return f"{_hash_prefix()}{self._raw.digest}" if self._raw else ""
 
     @cached_property
     def value(self) -> Any:
@@ -163,8 +199,14 @@ class Incoming:
         """
         if self.mapped.id != self.seen.invoice_id:
             raise OrbPayloadError("It has more than one id.")
-        if self._raw is None or self._raw.is_delicate:
-            self.content_hash  # noqa: B018
+        raw = self._raw
+        if raw and not raw.is_delicate and not exact_json.may_be_unstorable(raw.data):
+            return
+        try:
+            exact_json.require_storable(self.value)
+        except ValueError as err:
+            raise OrbPayloadError(f"The payload cannot be stored: {err}") from err
+        self.content_hash  # noqa: B018
 
     @cached_property
     def mapped(self) -> MappedInvoice:
@@ -193,7 +235,13 @@ class Incoming:
             return True
         if self.seen.is_absent:
             return known.content_hash in (ABSENT, NEVER_THERE)
-        return known.version > 0 and self.content_hash == known.content_hash
+        return known.was_there and self.content_hash == known.content_hash
+
+    def is_after(self, known: Known, moment: datetime | None) -> bool:
+        """Whether Orb was asked after the moment for sure, or after all that is known."""
+        if moment is None or self.seen.supersedes == known.version:
+            return True
+        return self.interval.started_at > moment
 
 
 def read_page(payloads: Sequence[Any], interval: Interval) -> list[Observation]:
@@ -213,19 +261,53 @@ def read_page(payloads: Sequence[Any], interval: Interval) -> list[Observation]:
 
 def judge(known: Known, one: Incoming, now: datetime) -> Verdict:
     """See Note [Never stale]; `now` is on the database's clock."""
-    if one.is_late:
+    if one.believed_from is not None:
         return "drop"
-    if known.started_at is None or known.ended_at is None:
+    stored = _order(known, one, known.started_at, known.ended_at, now)
+    failed = _order(known, one, known.failed_from, known.failed_until, now)
+    if one.failure:
+        return _judge_failure(one, stored, failed)
+    if failed == "overlap":
+        return "doubt"
+    if known.started_at is None:
         return "take"
     if one.is_stored_in(known):
-        return "same"
-    interval = one.interval
-    if one.seen.supersedes == known.version or interval.started_at > known.ended_at:
-        return "take"
-    # A stored end in the future means that the database's clock stepped back.
-    if interval.ended_at < known.started_at and known.ended_at <= now:
+        return _judge_unchanged(known, one, stored, now)
+    by_order: dict[Order, Verdict] = {"after": "take", "before": "drop"}
+    return by_order.get(stored, "doubt")
+
+
+def _judge_failure(one: Incoming, stored: Order, failed: Order) -> Verdict:
+    if "before" in (stored, failed):
         return "drop"
-    return "doubt"
+    # Of two failures that overlap either will do: a fetch would only fail again.
+    is_doubtful = stored == "overlap" and not one.seen.refusal
+    return "doubt" if is_doubtful else "fail"
+
+
+def _judge_unchanged(
+    known: Known, one: Incoming, stored: Order, now: datetime
+) -> Verdict:
+    if known.rewrite_at is not None:
+        flagged = _order(known, one, known.rewrite_at, known.rewrite_at, now)
+        if flagged != "before":
+            return "rewrite" if flagged == "after" else "doubt"
+    return "rewrite" if known.is_outdated and stored != "before" else "same"
+
+
+def _order(
+    known: Known,
+    one: Incoming,
+    started_at: datetime | None,
+    ended_at: datetime | None,
+    now: datetime,
+) -> Order:
+    """Where an observation lies beside an interval of what is known."""
+    if started_at is None or ended_at is None or one.is_after(known, ended_at):
+        return "after"
+    # A stored end in the future means that the database's clock stepped back.
+    is_before = one.interval.ended_at < started_at and ended_at <= now
+    return "before" if is_before else "overlap"
 
 
 def touch(
@@ -242,20 +324,33 @@ def touch(
         "ended_at": known.ended_at,
         "content_hash": known.content_hash,
         "raw_digest": known.raw_digest,
-        "version": known.version,
+        "version": known.version + (verdict != "drop"),
         "run_id": max(known.run_id or 0, run_id or 0) or None,
+        "mapper_version": known.mapper_version,
+        "rewrite_at": known.rewrite_at,
+        "failed_from": known.failed_from,
+        "failed_until": known.failed_until,
     }
-    interval = one.interval
+    started_at, ended_at = one.interval.started_at, one.interval.ended_at
+    if verdict == "fail":
+        row["run_id"] = known.run_id  # not seen: it may be missing from Orb
+        row["failed_from"] = max(known.failed_from or started_at, started_at)
+        row["failed_until"] = max(known.failed_until or ended_at, ended_at)
     if verdict == "take":
         is_unknown = one.seen.is_absent and not known.was_there
         row["content_hash"] = NEVER_THERE if is_unknown else one.hash_if_known
-        row["started_at"], row["ended_at"] = interval.started_at, interval.ended_at
-    elif verdict == "same" and known.started_at and known.ended_at:
-        row["started_at"] = max(known.started_at, interval.started_at)
-        row["ended_at"] = max(known.ended_at, interval.ended_at)
-    if verdict != "drop":
-        row["version"] = known.version + 1
-        row["raw_digest"] = one.raw_digest or (
-            known.raw_digest if verdict == "same" else ""
-        )
+        row["raw_digest"] = one.raw_digest
+        row["started_at"], row["ended_at"] = started_at, ended_at
+    if verdict in ("same", "rewrite"):
+        row["raw_digest"] = one.raw_digest or known.raw_digest
+        row["started_at"] = max(known.started_at or started_at, started_at)
+        row["ended_at"] = max(known.ended_at or ended_at, ended_at)
+    if verdict in ("take", "rewrite"):
+        row["mapper_version"] = payloads.MAPPER_VERSION
+        if one.is_after(known, known.rewrite_at):
+            row["rewrite_at"] = None
+    if verdict in ("take", "rewrite", "same") and one.is_after(
+        known, known.failed_until
+    ):
+        row["failed_from"] = row["failed_until"] = None
     return row

@@ -294,7 +294,7 @@ class Verification(Iterator[Difference]):
 
     def _fetch_anew(self, invoice_ids: Sequence[str]) -> str:
         """Have them written whatever the mirror thinks it holds; why it failed."""
-        mirror.forget(invoice_ids, using=self._using)
+        mirror.write_again(invoice_ids, using=self._using)
         kind = SyncRun.Kind.ONE.value
         run = runs.start_run(kind, using=self._using, invoice_ids=invoice_ids)
         runs.work_here(run, client=self._client, using=self._using)

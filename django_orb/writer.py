@@ -13,22 +13,26 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import DataError, IntegrityError, connections, models, transaction
+from django.db.models import Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from . import changes
 from .changes import After, Before, Origin
 from .clock import clock_of
 from .exceptions import OrbPayloadError
+from .hashing import content_hash
 from .models import (
     Invoice,
     InvoiceFailure,
     InvoiceLineItem,
     InvoiceObservation,
     InvoiceOperation,
+    InvoiceRecheck,
 )
 from .observations import (
     begin_writing,
@@ -37,13 +41,12 @@ from .observations import (
     lock_texts,
     see_again,
 )
-from .payloads import SQLITE_EXACT_DIGITS, MappedInvoice, content_hash
+from .payloads import SQLITE_EXACT_DIGITS, MappedInvoice
 from .tables import insert, upsert
-from .verdicts import Incoming, Known, Observation, judge, touch
+from .verdicts import Incoming, Known, Observation, Verdict, judge, touch
 
 # How long Orb's answers may lag behind our own writes.
 LAG = timedelta(minutes=1)
-_ID_LENGTH = InvoiceFailure._meta.get_field("invoice_id").max_length
 
 
 @dataclass
@@ -73,7 +76,6 @@ class PageWriter:
         self._run_id = run_id
         self._origin = origin
         self._known: dict[str, Known] = {}
-        self._failures: dict[str, str] = {}
         self._trusts_claims = True
         is_sqlite = connections[using].vendor == "sqlite"
         digits = SQLITE_EXACT_DIGITS if is_sqlite else None
@@ -88,9 +90,10 @@ class PageWriter:
             return None
         if connections[self._using].vendor == "sqlite":
             begin_writing(connections[self._using])
-        since = clock_of(self._using).latest() - 2 * LAG
         before = time.monotonic()
-        self._known, epoch = lock_texts(ids, written_since=since, using=self._using)
+        self._known, epoch = lock_texts(
+            ids, written_since=self._lags_since(), using=self._using
+        )
         if not self._is_as_before():
             transaction.set_rollback(True, using=self._using)
             return None
@@ -104,15 +107,18 @@ class PageWriter:
         self._hash_stored(self._known)
         self._find_late()
         for invoice_id, one in self._incoming.items():
-            known = self._known.get(invoice_id)
-            if one.seen.refusal:
-                self._failures[invoice_id] = one.seen.refusal
-                continue
-            try:
-                if not one.seen.is_absent and not (known and one.is_stored_in(known)):
-                    one.check()
-            except OrbPayloadError as err:
-                self._failures[invoice_id] = str(err)
+            self._check(one, self._known.get(invoice_id))
+
+    def _check(self, one: Incoming, known: Known | None) -> None:
+        """Find out whether it can be stored, if it will be."""
+        if one.failure or one.seen.is_absent:
+            return
+        try:
+            is_stored = known is not None and one.is_stored_in(known)
+            if not is_stored or (known and (known.is_outdated or known.is_flagged)):
+                one.check()
+        except OrbPayloadError as err:
+            one.failure = str(err)
 
     def _is_as_before(self) -> bool:
         """Whether every text is the one that came last, all seen at one time."""
@@ -124,6 +130,8 @@ class PageWriter:
                 or not one.raw_digest
                 or one.raw_digest != known.raw_digest
                 or one.interval is not interval
+                or known.is_flagged
+                or known.is_outdated
                 or known.has_failed
                 or known.was_written_to
                 or one.seen.refusal
@@ -135,12 +143,14 @@ class PageWriter:
         """Hash what is stored where another text came; see Note [Hashed when needed]."""
         other_text = []
         for pk, stored in known.items():
-            if stored.lacks_hash and stored.raw_digest != self._incoming[pk].raw_digest:
-                seen = self._known.get(pk)
-                if seen and seen.content_hash and seen.version == stored.version:
-                    stored.content_hash, stored.before = seen.content_hash, seen.before
-                else:
-                    other_text.append(pk)
+            text = self._incoming[pk].raw_digest
+            if not stored.lacks_hash or (text and text == stored.raw_digest):
+                continue
+            seen = self._known.get(pk)
+            if seen and not seen.lacks_hash and seen.version == stored.version:
+                stored.content_hash, stored.before = seen.content_hash, seen.before
+            else:
+                other_text.append(pk)
         if other_text:
             for pk, before in changes.read_before(
                 other_text, using=self._using
@@ -148,11 +158,14 @@ class PageWriter:
                 known[pk].before = before
                 known[pk].content_hash = content_hash(before.payload)
 
+    def _lags_since(self) -> datetime:
+        """From when on what we did in Orb may not be shown by these answers yet."""
+        asked_at = [one.interval.started_at for one in self._incoming.values()]
+        return min(asked_at) - LAG
+
     def _operations(self) -> models.QuerySet[InvoiceOperation]:
-        """What we did in Orb so short ago that its answers may not show it."""
         return InvoiceOperation.objects.using(self._using).filter(
-            state=InvoiceOperation.State.SUCCEEDED,
-            finished_at__gt=clock_of(self._using).latest() - 2 * LAG,
+            state=InvoiceOperation.State.SUCCEEDED, finished_at__gt=self._lags_since()
         )
 
     def _find_late(self) -> None:
@@ -170,7 +183,9 @@ class PageWriter:
             assert operation.finished_at  # noqa: S101  the query asks for it
             believed_from = operation.finished_at + LAG
             if one.interval.started_at < believed_from and not one.shows(operation):
-                one.is_late = True
+                one.believed_from = max(
+                    believed_from, one.believed_from or believed_from
+                )
 
     def distrust(self) -> None:
         """
@@ -179,21 +194,21 @@ class PageWriter:
         Rows may also be there that should not, such as after a partial restore.
         """
         self._trusts_claims = False
-        for invoice_id in sorted(self._incoming.keys() - self._failures.keys()):
+        for invoice_id, one in sorted(self._incoming.items()):
+            if one.failure:
+                continue
             try:
                 with transaction.atomic(using=self._using):
                     self._write([invoice_id], WriteResult())
                     transaction.set_rollback(True, using=self._using)
             except (DataError, IntegrityError) as err:
-                self._failures[invoice_id] = f"The database refused it: {err}"
+                one.failure = f"The database refused it: {err}"
 
     def write(self) -> WriteResult:
-        """Do it all; called again from the start when others were in the way."""
-        result = WriteResult(failed=dict(self._failures))
-        ids = sorted(self._incoming.keys() - self._failures.keys())
-        if ids:
-            self._write(ids, result)
-        self._record_failures(ids, result)
+        """Write all. Called again from the start after contention."""
+        result = WriteResult()
+        if self._incoming:
+            self._write(sorted(self._incoming), result)
         return result
 
     def _write(self, ids: list[str], result: WriteResult) -> None:
@@ -203,11 +218,13 @@ class PageWriter:
         touched: list[dict[str, Any]] = []
         for invoice_id, known in stored.items():
             one = self._incoming[invoice_id]
-            verdict = judge(known, one, now)
+            verdict = self._judge(known, one, now)
             if verdict == "doubt":
                 result.doubtful.append(invoice_id)
                 continue
-            if verdict != "take":
+            if verdict == "fail":
+                result.failed[invoice_id] = one.failure
+            elif verdict not in ("take", "rewrite"):
                 result.unchanged.append(invoice_id)
             elif not one.seen.is_absent:
                 taken.append(one.mapped)
@@ -221,10 +238,24 @@ class PageWriter:
         self._store(taken, result.updated)
         if result.missing:
             Invoice.objects.using(self._using).filter(pk__in=result.missing).update(
-                missing_since=now, mirrored_at=timezone.now()
+                missing_since=Coalesce("missing_since", Value(now)),
+                mirrored_at=timezone.now(),
             )
         self._record_changes(before, taken, result.missing)
+        self._record_failures(stored, touched, result.failed)
+        self._record_rechecks(ids)
         upsert(InvoiceObservation, touched, key=["invoice"], using=self._using)
+
+    def _judge(self, known: Known, one: Incoming, now: datetime) -> Verdict:
+        verdict = judge(known, one, now)
+        if verdict in ("take", "rewrite") and not one.seen.is_absent:
+            # What is stored may be another than when it was prepared.
+            try:
+                one.check()
+            except OrbPayloadError as err:
+                one.failure = str(err)
+                return judge(known, one, now)
+        return verdict
 
     def _lock(self, ids: list[str]) -> dict[str, Known]:
         """Claim the unknown and lock all, in the order of their ids."""
@@ -305,25 +336,46 @@ class PageWriter:
         if removed:
             manager.filter(pk__in=removed).delete()
 
-    def _record_failures(self, ids: Sequence[str], result: WriteResult) -> None:
-        recovered = [
-            pk for pk in ids if pk in self._known and self._known[pk].has_failed
-        ]
+    def _record_failures(
+        self,
+        stored: dict[str, Known],
+        touched: Sequence[dict[str, Any]],
+        failed: dict[str, str],
+    ) -> None:
+        """Record what cannot be stored; forget what a later answer has made good."""
         manager = InvoiceFailure.objects.using(self._using)
+        recovered = [
+            row["invoice"]
+            for row in touched
+            if row["failed_until"] is None
+            and row["version"] > stored[row["invoice"]].version
+            and self._has_failed(row["invoice"], stored)
+        ]
         if recovered:
             manager.filter(pk__in=recovered).delete()
         failed_at = timezone.now()
         rows: list[dict[str, Any]] = [
             {
-                "invoice_id": invoice_id.replace("\0", "")[:_ID_LENGTH],
-                "reason": reason,
+                "invoice_id": invoice_id,
+                "reason": reason.replace("\0", ""),
                 "payload_text": self._incoming[invoice_id].as_ascii(),
                 "failed_at": failed_at,
                 "run_id": self._run_id,
             }
-            for invoice_id, reason in self._failures.items()
+            for invoice_id, reason in failed.items()
         ]
         upsert(InvoiceFailure, rows, key=["invoice_id"], using=self._using)
-        # By its observation the next writer knows that it failed.
-        unknown = [pk for row in rows if (pk := row["invoice_id"]) not in self._known]
-        claim_observations(unknown, using=self._using)
+
+    def _has_failed(self, invoice_id: str, stored: dict[str, Known]) -> bool:
+        looked_at = self._known.get(invoice_id)
+        is_recorded = looked_at is not None and looked_at.has_failed
+        return is_recorded or stored[invoice_id].failed_until is not None
+
+    def _record_rechecks(self, ids: Sequence[str]) -> None:
+        """Have what did not show our own write fetched, once Orb no longer lags."""
+        rows: list[dict[str, Any]] = [
+            {"invoice_id": pk, "due_at": due_at}
+            for pk in ids
+            if (due_at := self._incoming[pk].believed_from) is not None
+        ]
+        upsert(InvoiceRecheck, rows, key=["invoice_id"], using=self._using)

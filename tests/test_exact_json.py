@@ -93,8 +93,6 @@ def test_writing_refuses_what_json_does_not_have(value):
         "{",
         b"\xff\xfe\xff",
         "[" * 200_000,
-        "1.0e" + "9" * 30,
-        "9" * 5000,
     ],
 )
 def test_every_unreadable_text_is_a_value_error(text):

@@ -8,9 +8,9 @@ import pytest
 
 from django_orb import exact_json
 from django_orb.exceptions import OrbPayloadError
+from django_orb.hashing import content_hash
 from django_orb.models import Invoice, InvoiceLineItem
 from django_orb.payloads import (
-    content_hash,
     fit_decimal,
     map_invoice,
     parse_datetime,

@@ -20,6 +20,7 @@ MAX_FUNCTION_LINES = 60
 ALLOWED = {
     "exact_json": "",
     "exceptions": "",
+    "hashing": "exact_json exceptions",
     "signals": "",
     "clock": "exceptions",
     "database": "exceptions",
@@ -46,14 +47,16 @@ ALLOWED = {
     "reports": "conf models",
     "comparison": "payloads",
     "tables": "exact_json",
-    "changes": "database models payloads receivers signals tables",
-    "verdicts": "changes clock exact_json exceptions models payloads raw",
+    "changes": "database hashing models receivers signals tables",
+    "verdicts": "changes clock exact_json exceptions hashing models payloads raw",
     "observations": "clock models tables verdicts",
-    "writer": "changes clock exceptions models observations payloads tables verdicts",
-    "mirror": "changes database models verdicts writer",
+    "writer": (
+        "changes clock exceptions hashing models observations payloads tables verdicts"
+    ),
+    "mirror": "changes clock database models tables verdicts writer",
     "pacing": "client clock conf models",
     "account": "client exceptions models pacing tables",
-    "refresh": "changes client clock exceptions mirror",
+    "refresh": "changes client clock exceptions mirror models",
     # what runs over it
     "retention": "models",
     "inbox": "clock database models receivers signals tables webhooks",
@@ -82,7 +85,7 @@ ALLOWED = {
     ),
     "tasks": (
         "account broker changes client clock conf events exceptions inbox mirror models "
-        "readback recovery retention runs services windows"
+        "readback recovery refresh retention runs services windows"
     ),
     # how people and Orb reach it
     "views": "conf events exceptions inbox mirror tasks webhooks",

@@ -3,7 +3,7 @@ from __future__ import annotations
 from .accounts import MirroredAccount, RequestBudget
 from .changes import InvoiceChange
 from .invoices import Invoice, InvoiceLineItem, InvoiceQuerySet, Overview
-from .observations import InvoiceFailure, InvoiceObservation
+from .observations import InvoiceFailure, InvoiceObservation, InvoiceRecheck
 from .operations import InvoiceOperation
 from .runs import SyncAbsence, SyncRun, SyncWindow
 from .webhooks import WebhookEvent, WebhookFeed
@@ -16,6 +16,7 @@ __all__ = [
     "InvoiceObservation",
     "InvoiceOperation",
     "InvoiceQuerySet",
+    "InvoiceRecheck",
     "MirroredAccount",
     "Overview",
     "RequestBudget",

@@ -18,6 +18,8 @@ class InvoiceObservation(models.Model):
 
     The stored content held at some instant not before `started_at`, and no
     observation of it ended after `ended_at`; both are on this database's clock.
+    Nothing ever blanks them. `failed_from` and `failed_until` are the same of the newest
+    answer that could not be stored, as long as no later one could.
     """
 
     invoice = models.OneToOneField(
@@ -39,12 +41,39 @@ class InvoiceObservation(models.Model):
     run_id = models.BigIntegerField(
         null=True, help_text=_("The newest run that saw the invoice.")
     )
+    mapper_version = models.PositiveIntegerField(
+        default=0, help_text=_("Of the release that wrote the invoice's row.")
+    )
+    rewrite_at = models.DateTimeField(
+        null=True,
+        help_text=_("What Orb shows after this is written although unchanged."),
+    )
+    failed_from = models.DateTimeField(null=True)
+    failed_until = models.DateTimeField(null=True)
 
     class Meta:
         default_permissions = ()
 
     def __str__(self) -> str:
         return f"{self.pk} at {self.ended_at}"
+
+
+class InvoiceRecheck(models.Model):
+    """
+    An invoice to fetch again, because an answer was left out that nothing else decides.
+
+    Such an answer did not show our own write: Orb may lag, or another party may have
+    undone it. From `due_at` on Orb's answers are believed again, and `recover` asks.
+    """
+
+    invoice_id = OrbIdField(primary_key=True)
+    due_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.pk} at {self.due_at}"
 
 
 class InvoiceFailure(models.Model):
