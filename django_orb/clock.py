@@ -19,6 +19,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Q
 
 REMEASURE_SECONDS = 60.0
 # How far a monotonic clock may run away from the database's between two
@@ -27,11 +28,23 @@ DRIFT = 0.001
 # What clocks and drivers round away, in seconds.
 RESOLUTION = 0.001
 MAX_ERAS = 16
+# How much later than the longest wait a time may be before it is taken for one that
+# was noted by another clock: each process knows the present within a minute.
+SLACK = timedelta(seconds=2 * REMEASURE_SECONDS)
 
-# The instant itself, not the start of the transaction.
+# MariaDB tells the instant in local time only, of which summer time has an hour twice.
+# In UTC it tells when the statement began; the difference of both in local time is how
+# long ago that was, but for the change of a zone, which is of half hours.
+_MARIADB_NOW = """(
+    timestampdiff(microsecond, '1970-01-01', utc_timestamp(6))
+    + mod(timestampdiff(microsecond, now(6), sysdate(6)) + 87300000000, 1800000000)
+    - 900000000
+) / 1000000"""
+
+# The instant itself, not the start of the transaction or of the statement.
 _NOW_SQL = {
     "postgresql": "extract(epoch FROM clock_timestamp())",
-    "mysql": "unix_timestamp(sysdate(6))",
+    "mysql": _MARIADB_NOW,
 }
 
 
@@ -194,6 +207,22 @@ def database_epoch(connection: BaseDatabaseWrapper) -> float:
 def epoch_sql(vendor: str) -> str:
     """As `database_epoch`, as an expression of SQL; NULL on SQLite."""
     return _NOW_SQL.get(vendor, "NULL")
+
+
+def has_come(field: str, now: datetime, *, longest: timedelta) -> Q:
+    """
+    Match rows whose time, in a field of this name, has come.
+
+    No wait is longer than `longest`. A time that is further away than that was noted
+    before the clock was set back, and must not delay anything until it is reached.
+    """
+    too_far = now + longest + SLACK
+    return Q(**{f"{field}__lte": now}) | Q(**{f"{field}__gt": too_far})
+
+
+def is_free(now: datetime, *, longest: timedelta) -> Q:
+    """Match rows that no worker holds: never leased, or with an expired lease."""
+    return Q(lease_expires_at=None) | has_come("lease_expires_at", now, longest=longest)
 
 
 def database_now(using: str) -> datetime:

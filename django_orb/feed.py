@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from . import events, exact_json, inbox
 from .client import OrbClient, next_cursor
-from .clock import clock_of
+from .clock import SLACK, clock_of
 from .conf import get_settings
 from .exceptions import (
     OrbBadRequestError,
@@ -67,7 +67,7 @@ def plan(*, sweep: bool, using: str) -> Reading:
     suffices = feed.is_offered and is_lively and _was_swept(now, using)
     return Reading(
         sweeps=sweep or not suffices,
-        events=feed.is_offered or feed.asked_at < now - DAY,
+        events=feed.is_offered or not now - DAY <= feed.asked_at <= now + SLACK,
     )
 
 
@@ -78,6 +78,7 @@ def _was_swept(now: datetime, using: str) -> bool:
         kind__in=[SyncRun.Kind.INCREMENTAL, SyncRun.Kind.FULL],
         state=SyncRun.State.SUCCEEDED,
         started_at__gt=recent,
+        started_at__lte=now + SLACK,
         windows__kind=SyncWindow.Kind.LIST,
     )
     return swept.exists()
@@ -98,6 +99,10 @@ def read(window: SyncWindow, client: OrbClient, *, using: str) -> Found:
         OrbError: Orb did not answer; try again later.
     """
     feed = _feed(using) or _begin(window.run, using)
+    until = window.run.started_at - OVERLAP
+    if feed.read_until > window.run.started_at:
+        # The clock was set back, and how far its events were read is not known.
+        feed.read_until = window.run.started_at - DAY
     try:
         page = client.fetch_webhook_events_page(
             created_at_gte=feed.read_until, limit=PAGE_SIZE, cursor=window.cursor
@@ -122,7 +127,6 @@ def read(window: SyncWindow, client: OrbClient, *, using: str) -> Found:
     following = next_cursor(page)
     if following == window.cursor:
         following = None
-    until = window.run.started_at - OVERLAP
     if following is None and until > feed.read_until:
         feed.read_until = until
     _note(

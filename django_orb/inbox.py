@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.models import F, Q, QuerySet
 
-from .clock import clock_of
+from .clock import clock_of, has_come, is_free
 from .database import run_in_transaction
 from .models import WebhookEvent
 from .receivers import call_receivers
@@ -25,6 +25,8 @@ MESSAGE_SECONDS = 60
 # An event waits this long for its second attempt, then doubling.
 FIRST_WAIT_SECONDS = 10
 MAX_WAIT_SECONDS = 3600
+LONGEST_LEASE = timedelta(seconds=LEASE_SECONDS)
+LONGEST_WAIT = timedelta(seconds=MAX_WAIT_SECONDS)
 
 State = WebhookEvent.State
 OPEN = (State.RECEIVED, State.FAILED)
@@ -88,7 +90,7 @@ def take_arrived(invoice_id: str, *, using: str) -> list[WebhookEvent]:
 
 def _take_group(invoice_id: str, *, using: str) -> list[WebhookEvent]:
     group = _events(using).filter(invoice_id=invoice_id, state__in=OPEN)
-    if group.filter(lease_expires_at__gte=clock_of(using).latest()).exists():
+    if group.exclude(is_free(clock_of(using).latest(), longest=LONGEST_LEASE)).exists():
         return []
     return _lease(group, using=using)
 
@@ -98,9 +100,7 @@ def _lease(
 ) -> list[WebhookEvent]:
     now = clock_of(using).latest()
     lease = uuid.uuid4().hex
-    free = events.filter(
-        Q(lease_expires_at=None) | Q(lease_expires_at__lt=now), state__in=OPEN
-    )
+    free = events.filter(is_free(now, longest=LONGEST_LEASE), state__in=OPEN)
     expires_at = now + timedelta(seconds=seconds)
     run_in_transaction(
         lambda: free.update(lease=lease, lease_expires_at=expires_at), using=using
@@ -172,17 +172,18 @@ def due_events(*, using: str, limit: int = 1000) -> list[str]:
     due = (
         _events(using)
         .filter(
-            Q(lease_expires_at=None) | Q(lease_expires_at__lt=now),
+            is_free(now, longest=LONGEST_LEASE),
             state__in=OPEN,
-            next_attempt_at__lte=now,
+        )
+        .filter(
+            has_come("next_attempt_at", now, longest=LONGEST_WAIT)
+            | has_come("next_attempt_at", now, longest=LONGEST_LEASE) & Q(attempts=0)
         )
         .order_by("next_attempt_at", "pk")
     )
     ids = list(due.values_list("pk", flat=True)[:limit])
     again_at = now + timedelta(seconds=LEASE_SECONDS)
-    _events(using).filter(pk__in=ids, next_attempt_at__lte=now).update(
-        next_attempt_at=again_at
-    )
+    due.filter(pk__in=ids).order_by().update(next_attempt_at=again_at)
     return ids
 
 

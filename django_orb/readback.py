@@ -12,7 +12,7 @@ from django.db import models
 from . import mirror
 from .changes import Origin
 from .client import OrbClient
-from .clock import clock_of
+from .clock import clock_of, has_come
 from .exceptions import OrbError
 from .mirror import Observation
 from .models import InvoiceChange, InvoiceOperation
@@ -85,8 +85,8 @@ def unmirrored_operations(*, using: str) -> models.QuerySet[InvoiceOperation]:
     """Those that were done, and that the mirror has not been seen to show."""
     now = clock_of(using).latest()
     return InvoiceOperation.objects.using(using).filter(
+        has_come("finished_at", now - OWN_LOOK, longest=OWN_LOOK),
         state=InvoiceOperation.State.SUCCEEDED,
         mirrored_at=None,
-        finished_at__lt=now - OWN_LOOK,
         finished_at__gt=now - LAST_LOOK,
     )

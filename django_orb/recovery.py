@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils.translation import gettext_noop
 
 from .client import OrbClient
-from .clock import clock_of
+from .clock import SLACK, clock_of, is_free
 from .conf import get_settings
 from .exceptions import OrbError, OrbNotFoundError, OrbURLNotFoundError
 from .models import InvoiceOperation
@@ -29,6 +29,8 @@ from .sending import in_words, lease_of, note, send, settle
 # Orb keeps a key for 48 hours; after that sending again would do it again.
 RESEND_HOURS = 47
 DAY = timedelta(days=1)
+# A sender of ours needs minutes, whatever its time-outs are.
+LONGEST_LEASE = timedelta(hours=1)
 
 _STATE = InvoiceOperation.State
 _KIND = InvoiceOperation.Kind
@@ -39,7 +41,7 @@ SHOWN = gettext_noop("Orb gave no answer, but shows that it happened.")
 def stuck_operations(*, using: str) -> QuerySet[InvoiceOperation]:
     """Those in nobody's hands: queued, or silent for longer than sending takes."""
     pending = InvoiceOperation.objects.using(using).filter(
-        Q(lease_expires_at=None) | Q(lease_expires_at__lt=clock_of(using).latest()),
+        is_free(clock_of(using).latest(), longest=LONGEST_LEASE),
         state=_STATE.PENDING,
     )
     return pending.none() if get_settings().READ_ONLY else pending
@@ -134,7 +136,10 @@ def look(
 
 def _is_remembered(operation: InvoiceOperation, now: datetime) -> bool:
     first = operation.first_sent_at
-    return first is None or now - first < timedelta(hours=RESEND_HOURS)
+    if first is None:
+        return True
+    # Sent in the future: the clock was set back, and nothing tells how long ago it was.
+    return -SLACK < now - first < timedelta(hours=RESEND_HOURS)
 
 
 def _find(

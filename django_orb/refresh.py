@@ -12,7 +12,7 @@ from django.db import models
 from . import mirror
 from .changes import FETCHED, Origin
 from .client import OrbClient
-from .clock import clock_of, timed
+from .clock import clock_of, has_come, timed
 from .exceptions import OrbNotFoundError, OrbURLNotFoundError
 from .mirror import Observation, WriteResult
 from .models import InvoiceObservation, InvoiceRecheck
@@ -125,7 +125,7 @@ def settle_doubts(
 def due_rechecks(*, using: str) -> models.QuerySet[InvoiceRecheck]:
     """Those whose time has come, the oldest first."""
     due = InvoiceRecheck.objects.using(using).filter(
-        due_at__lte=clock_of(using).latest()
+        has_come("due_at", clock_of(using).latest(), longest=RECHECK_LEASE)
     )
     return due.order_by("due_at", "pk")
 

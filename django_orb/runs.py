@@ -15,7 +15,7 @@ from django.db.models import Q
 from . import feed, mirror, windows
 from .changes import Origin
 from .client import OrbClient
-from .clock import Interval, clock_of
+from .clock import Interval, clock_of, has_come, is_free
 from .conf import get_settings
 from .exceptions import OrbSyncRunningError
 from .mirror import Observation
@@ -119,8 +119,11 @@ def start_or_resume(
         run: SyncRun = err.run
         if run.since != since or run.accept_missing != accept_missing:
             raise
-        of_run = run.windows.filter(state=SyncWindow.State.PENDING)
-        if of_run.filter(lease_expires_at__gt=clock_of(using).latest()).exists():
+        of_run = SyncWindow.objects.using(using).filter(
+            run=run, state=SyncWindow.State.PENDING
+        )
+        free = is_free(clock_of(using).latest(), longest=windows.longest_lease())
+        if of_run.exclude(free).exists():
             raise
         logger.info("%s goes on where it stopped.", run)
         return run
@@ -129,9 +132,10 @@ def start_or_resume(
 def due_windows(*, using: str, run: SyncRun | None = None) -> list[SyncWindow]:
     """Pending windows of active runs that nobody works on and that need not wait."""
     now = clock_of(using).latest()
+    longest_wait = timedelta(seconds=windows.MAX_WAIT_SECONDS)
     due = SyncWindow.objects.using(using).filter(
-        Q(lease_expires_at=None) | Q(lease_expires_at__lt=now),
-        Q(not_before=None) | Q(not_before__lte=now),
+        is_free(now, longest=windows.longest_lease()),
+        Q(not_before=None) | has_come("not_before", now, longest=longest_wait),
         state=SyncWindow.State.PENDING,
         run__state=SyncRun.State.RUNNING,
     )

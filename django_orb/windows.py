@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Q
-
 from . import mirror
 from .changes import Origin
 from .client import OrbClient
-from .clock import clock_of
+from .clock import clock_of, is_free
 from .conf import get_settings
 from .exceptions import (
     OrbAPIError,
@@ -64,6 +62,11 @@ def lease_seconds() -> float:
     return max(MIN_LEASE_SECONDS, STEP_SECONDS + 2 * get_settings().TIMEOUT_SECONDS)
 
 
+def longest_lease() -> timedelta:
+    """Return how far ahead a lease may end: after a wait that Orb asked for."""
+    return timedelta(seconds=lease_seconds() + MAX_WAIT_SECONDS)
+
+
 def lease_window(window: SyncWindow, *, using: str) -> str | None:
     """
     Take a window that is due and not in anybody's hands; None if it is not.
@@ -75,7 +78,7 @@ def lease_window(window: SyncWindow, *, using: str) -> str | None:
     taken = (
         SyncWindow.objects.using(using)
         .filter(pk=window.pk, state=SyncWindow.State.PENDING, lease=window.lease)
-        .filter(Q(lease_expires_at=None) | Q(lease_expires_at__lt=now))
+        .filter(is_free(now, longest=longest_lease()))
         .update(lease=lease, lease_expires_at=now + timedelta(seconds=lease_seconds()))
     )
     return lease if taken else None
