@@ -46,8 +46,8 @@ _reader = msgspec.json.Decoder(float_hook=Decimal)
 # Python reads integers of so many digits whatever its limit is set to, and PostgreSQL
 # writes 1E+700 as one of 701 digits.
 MAX_DIGITS = 640
-# Python 3.10 gives up at less than 1000, and whoever reads is in some calls already.
-MAX_DEPTH = 200
+# MariaDB gives up at 32.
+MAX_DEPTH = 30
 _SHAPE_OF_NUMBERS = bytes.maketrans(b"123456789E+", b"000000000e-")
 _LONG_NUMBERS = (b"0" * 200, b"0e000", b"0e-000")
 _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")

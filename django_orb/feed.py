@@ -168,10 +168,13 @@ def _write(payload: Any) -> str:
     try:
         return exact_json.dumps(payload)
     except ValueError:
-        # A NUL in the invoice: its id will do.
+        if not isinstance(payload, dict):
+            raise
+        # Something that cannot be stored: the invoice's id will do.
         invoice = payload.get("invoice")
         invoice_id = invoice.get("id") if isinstance(invoice, dict) else None
-        return exact_json.dumps({**payload, "invoice": invoice_id})
+        reduced = exact_json.storable({**payload, "invoice": invoice_id})
+        return exact_json.dumps(reduced)
 
 
 def _newest(

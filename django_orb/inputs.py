@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from django.utils.translation import gettext
 
+from .exact_json import require_storable
 from .exceptions import OrbInputError
 
 
@@ -52,10 +53,10 @@ def line_item_body(
         "start_date": start_date.isoformat(),
         "end_date": end_date.isoformat(),
     }
-    if name:
-        body["name"] = name
-    if item_id:
-        body["item_id"] = item_id
+    for field, text in (("name", name), ("item_id", item_id)):
+        if text:
+            _require_storable(text, field)
+            body[field] = text
     return body
 
 
@@ -74,6 +75,7 @@ def payment_body(
         if value is not None and not isinstance(value, str):
             raise OrbInputError(f"{field} is a text.", field=field)
         if value and value.strip():
+            _require_storable(value, field)
             body[field] = value.strip()
     return body
 
@@ -122,6 +124,7 @@ def _metadata(metadata: object) -> dict[str, str | None]:
                 "to remove it.",
                 field="metadata",
             )
+    _require_storable(dict(metadata), "metadata")
     return dict(metadata)
 
 
@@ -146,6 +149,7 @@ def _require_date(value: object, field: str) -> None:
 def require_text(value: object, field: str) -> None:
     if not isinstance(value, str) or not value.strip():
         raise OrbInputError(f"{field} is empty.", field=field)
+    _require_storable(value, field)
 
 
 def exact_number(value: Decimal | int | str, field: str) -> Decimal:
@@ -169,4 +173,12 @@ def exact_number(value: Decimal | int | str, field: str) -> Decimal:
         ) from err
     if not number.is_finite():
         raise OrbInputError(f"{field} is not a number: {value!r}.", field=field)
+    _require_storable(number, field)
     return number
+
+
+def _require_storable(value: object, field: str) -> None:
+    try:
+        require_storable(value)
+    except ValueError as err:
+        raise OrbInputError(f"{field} cannot be recorded: {err}", field=field) from err

@@ -129,7 +129,7 @@ def usable_id(value: Any) -> str:
         raise OrbPayloadError("An invoice has no id.")
     if len(value) > _ID_LENGTH or exact_json.why_not_text(value):
         raise OrbPayloadError(
-            f"An invoice's id is {_quote(value)}, which cannot be stored."
+            f"An invoice's id is {quote(value)}, which cannot be stored."
         )
     return value
 
@@ -172,7 +172,7 @@ def map_columns(
                 raise OrbPayloadError(f"{column.label} {err}") from None
             except (ValueError, TypeError, ArithmeticError) as err:
                 raise OrbPayloadError(
-                    f"{column.label} is {_quote(raw)}, which is not understood."
+                    f"{column.label} is {quote(raw)}, which is not understood."
                 ) from err
     values["rounded_fields"] = rounded
     return values
@@ -195,7 +195,7 @@ def _amount(raw: Any, exact_digits: int | None) -> tuple[Decimal, bool]:
     value = parse_decimal(raw)
     fitted, is_exact = fit_decimal(value, exact_digits)
     if fitted is None:
-        raise _TooMuchError(f"is too large: {_quote(str(value))}.")
+        raise _TooMuchError(f"is too large: {quote(str(value))}.")
     return fitted, is_exact
 
 
@@ -359,6 +359,10 @@ def _dig(payload: Any, path: tuple[str, ...]) -> dict[str, Any]:
     return payload  # type: ignore[no-any-return]
 
 
-def _quote(value: Any) -> str:
-    text = repr(value)
+def quote(value: Any) -> str:
+    """A value for a message; never too long, nor one that Python does not write."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of too many digits"
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -18,6 +18,7 @@ from django.db.models import F, Value
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_noop
 
+from . import exact_json
 from .client import OrbClient
 from .clock import clock_of
 from .exceptions import (
@@ -115,7 +116,8 @@ def settle(
         using=using,
         state=state,
         detail=detail,
-        result=result or {},
+        # What happened is recorded, whatever else Orb's answer holds.
+        result=exact_json.storable(result or {}),
         finished_at=clock_of(using).latest(),
     )
 

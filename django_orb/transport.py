@@ -355,7 +355,8 @@ def _problem(response: requests.Response) -> dict[str, Any]:
         problem = exact_json.loads(response.content)
     except ValueError:
         return {}
-    return problem if isinstance(problem, dict) else {}
+    # Its words are kept with what they were said about.
+    return exact_json.storable(problem) if isinstance(problem, dict) else {}
 
 
 def _text(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from .exceptions import OrbPayloadError
 from .models import InvoiceLineItem
-from .payloads import map_columns, parse_datetime, parse_decimal
+from .payloads import map_columns, parse_datetime, parse_decimal, quote
 
 T = TypeVar("T")
 
@@ -56,9 +56,9 @@ def read_upcoming(payload: Mapping[str, Any]) -> UpcomingInvoice:
     Raises:
         OrbPayloadError: a value has no such form.
     """
-    customer = payload.get("customer") or {}
+    customer = _object(payload, "customer")
     return UpcomingInvoice(
-        subscription_id=(payload.get("subscription") or {}).get("id") or "",
+        subscription_id=_object(payload, "subscription").get("id") or "",
         customer_id=customer.get("id") or "",
         external_customer_id=customer.get("external_customer_id") or "",
         currency=payload.get("currency") or "",
@@ -67,9 +67,23 @@ def read_upcoming(payload: Mapping[str, Any]) -> UpcomingInvoice:
         amount_due=_read(payload, "amount_due", parse_decimal),
         target_date=_read(payload, "target_date", parse_datetime),
         invoice_number=payload.get("invoice_number") or "",
-        line_items=[_read_line(line) for line in payload.get("line_items") or []],
+        line_items=_read_lines(payload),
         payload=payload,
     )
+
+
+def _object(payload: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = payload.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise OrbPayloadError(f"{name} is not an object.")
+    return value
+
+
+def _read_lines(payload: Mapping[str, Any]) -> list[UpcomingLineItem]:
+    lines = payload.get("line_items") or []
+    if not isinstance(lines, list) or not all(isinstance(x, Mapping) for x in lines):
+        raise OrbPayloadError("line_items is not a list of objects.")
+    return [_read_line(line) for line in lines]
 
 
 def _read(
@@ -79,7 +93,8 @@ def _read(
     try:
         return None if raw is None else convert(raw)
     except (ValueError, ArithmeticError) as err:
-        raise OrbPayloadError(f"{name} is {raw!r}, which is not understood.") from err
+        text = quote(raw)
+        raise OrbPayloadError(f"{name} is {text}, which is not understood.") from err
 
 
 def _read_line(line: Mapping[str, Any]) -> UpcomingLineItem:

@@ -27,7 +27,7 @@ ALLOWED = {
     "broker": "",
     "receivers": "database",
     "conf": "exceptions",
-    "inputs": "exceptions",
+    "inputs": "exact_json exceptions",
     "fields": "exact_json",
     "models": "exact_json exceptions fields",
     # HTTP, which knows no database
@@ -71,7 +71,7 @@ ALLOWED = {
         "changes client clock conf exceptions feed mirror models signals steps windows"
     ),
     "verification": "account client comparison conf exceptions inputs mirror models runs",
-    "sending": "client clock exceptions models",
+    "sending": "client clock exact_json exceptions models",
     "operations": "client clock conf exceptions models observations sending",
     "recovery": "client clock conf exceptions models payloads sending",
     "readback": "changes client clock exceptions mirror models refresh",
