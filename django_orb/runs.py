@@ -352,9 +352,9 @@ def _finish(run: SyncRun, *, using: str) -> None:
             using=using,
         )
         return
-    _mark(absences.filter(invoice_id__in=gone), run, using)
     failures = InvoiceFailure.objects.using(using)
-    failures.filter(pk__in=ids).delete()
+    failing = set(failures.filter(pk__in=ids).values_list("pk", flat=True))
+    _mark(absences.filter(invoice_id__in=gone | failing), run, using)
     unknown = sorted(ids - set(stored.filter(pk__in=ids).values_list("pk", flat=True)))
     if run.kind == SyncRun.Kind.ONE and unknown:
         reason = f"Orb does not know {', '.join(unknown)}."
@@ -374,7 +374,9 @@ def _mark(absences: Iterable[SyncAbsence], run: SyncRun, using: str) -> None:
     ]
     for start in range(0, len(observations), MARK_BATCH):
         batch = observations[start : start + MARK_BATCH]
-        mirror.write(batch, using=using, run_id=run.pk, origin=Origin.of_run(run))
+        origin = Origin.of_run(run)
+        result = mirror.write(batch, using=using, run_id=run.pk, origin=origin)
+        mirror.fetch_later(result.doubtful, using=using)
 
 
 def _end(run: SyncRun, state: str, error: str, *, using: str, missing: int = 0) -> None:

@@ -108,6 +108,40 @@ def test_event_that_may_be_older_or_newer_is_settled_by_one_fetch(
     assert orb.request_counts() == {"fetch_invoice": 1}
 
 
+def test_event_from_a_clock_far_ahead_is_not_newer_than_what_is_mirrored(
+    any_database: str, orb: OrbSandbox
+) -> None:
+    """It was received before it claims to have been made."""
+    invoice_id = orb.invoice_ids("issued")[0]
+    before = orb.invoice(invoice_id)
+    orb.mark_paid(invoice_id)
+    ahead = (now() + timedelta(days=1)).isoformat()
+    event_id = store(event_of(before, created_at=ahead))
+    services.fetch_invoice(invoice_id)
+
+    events.process_event(event_id, using=any_database)
+
+    assert WebhookEvent.objects.get().state == State.PROCESSED
+    assert Invoice.objects.get().status == "paid"
+
+
+def test_invoice_that_was_seen_between_two_events_is_fetched(
+    any_database: str, orb: OrbSandbox
+) -> None:
+    invoice_id = orb.invoice_ids("issued")[0]
+    shown = orb.invoice(invoice_id)
+    first = store(event_of(shown, ELAPSED))
+    WebhookEvent.objects.update(received_at=now() - timedelta(minutes=1))
+    services.fetch_invoice(invoice_id)
+    orb.mark_paid(invoice_id)
+    store(event_of(shown, ELAPSED))
+
+    events.process_event(first, using=any_database)
+
+    assert {one.state for one in WebhookEvent.objects.all()} == {State.PROCESSED}
+    assert Invoice.objects.get().status == "paid"
+
+
 REDUCED: dict[str, Callable[[Any], Any]] = {
     "some fields": lambda one: event_of({"id": one["id"], "status": "x"}, ELAPSED),
     "an id": lambda one: event_of(one["id"], "invoice.cost_data_exported"),

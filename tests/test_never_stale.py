@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import time
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from django_orb import hashing, mirror, payloads, refresh
+from django_orb import events, hashing, mirror, payloads, refresh, services, tasks
+from django_orb.client import OrbClient
 from django_orb.clock import Interval, clock_of
+from django_orb.exceptions import OrbConnectionError
 from django_orb.mirror import Observation
 from django_orb.models import (
     Invoice,
+    InvoiceChange,
     InvoiceFailure,
     InvoiceLineItem,
+    InvoiceObservation,
     InvoiceOperation,
     InvoiceRecheck,
+    WebhookEvent,
 )
 from django_orb.raw import RawInvoice
+from django_orb.testing import OrbSandbox
 
+from . import databases
+from .deliveries import event_of
+from .test_inbox import store
 from .test_mirror import at, fetch, make, see, statuses
 
 
@@ -266,3 +276,133 @@ def test_nothing_is_asked_for_again_when_a_later_answer_has_decided(
 
     assert not InvoiceRecheck.objects.exists()
     assert statuses() == {"inv1": "void"}
+
+
+def let_time_pass(seconds: float) -> None:
+    """As it looks from the rows: what is noted in them was so much longer ago."""
+    for model, names in (
+        (InvoiceRecheck, ["due_at"]),
+        (InvoiceOperation, ["finished_at"]),
+        (InvoiceObservation, ["started_at", "ended_at"]),
+    ):
+        for row in model.objects.all():
+            for name in names:
+                setattr(row, name, getattr(row, name) - timedelta(seconds=seconds))
+            row.save()
+
+
+def undo_what_was_just_paid(orb: OrbSandbox) -> str:
+    """Paid by us, and undone in Orb at once, of which a webhook tells."""
+    invoice_id = orb.invoice_ids("issued")[0]
+    services.mark_invoice_paid(invoice_id, payment_received_date=date(2026, 1, 31))
+    undone = orb.undo_mark_paid(invoice_id)
+    body = event_of(undone)
+    event_id = store(body)
+    events.process_event(event_id, using=databases.current_alias)
+    assert WebhookEvent.objects.get().state == WebhookEvent.State.PROCESSED
+    return invoice_id
+
+
+def test_change_by_another_party_right_after_ours_arrives(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    invoice_id = undo_what_was_just_paid(orb)
+    orb.clear_requests()
+
+    tasks.recover()
+    assert orb.request_counts() == {}  # Orb may still lag
+
+    let_time_pass(seconds=70)
+    tasks.recover()
+    tasks.recover()
+    assert Invoice.objects.get().payload == orb.invoice(invoice_id)
+    assert orb.request_counts() == {"fetch_invoice": 1}
+
+
+def test_worker_that_dies_before_it_asks_again_loses_nothing(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undo_what_was_just_paid(orb)
+    let_time_pass(seconds=70)
+    with monkeypatch.context() as patch:
+        patch.setattr(OrbClient, "fetch_invoice", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tasks.recover()
+
+    tasks.recover()
+    assert Invoice.objects.get().status == "paid"  # another worker has it for a while
+
+    let_time_pass(seconds=301)
+    tasks.recover()
+    assert Invoice.objects.get().status == "issued"
+    assert not InvoiceRecheck.objects.exists()
+
+
+def killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_many_answers_that_do_not_show_our_own_write_are_asked_for_once(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    invoice_id = undo_what_was_just_paid(orb)
+    shown = orb.invoice(invoice_id)
+    clock = clock_of(any_committed_database)
+    for _ in range(5):
+        reading = time.monotonic()
+        mirror.write(
+            mirror.read_page([shown], clock.interval(reading, reading)),
+            using=any_committed_database,
+        )
+    orb.clear_requests()
+
+    let_time_pass(seconds=70)
+    for _ in range(3):
+        tasks.recover()
+
+    assert orb.request_counts() == {"fetch_invoice": 1}
+
+
+def test_what_changes_faster_than_it_is_fetched_is_fetched_later(
+    any_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see(make(), at(0, 1))
+    doubt = mirror.WriteResult(doubtful=["inv1"])
+    monkeypatch.setattr(refresh, "observe_invoices", lambda *_, **__: [])
+    without_asking: Any = None
+
+    refresh.settle_doubts(
+        without_asking, ["inv1"], using=any_database, write=lambda _: doubt
+    )
+
+    assert refresh.due_rechecks(using=any_database).get().pk == "inv1"
+
+
+def test_older_state_does_not_win_while_orb_fails_after_a_new_pdf(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full run has read its page when the invoice is paid and gets another PDF."""
+    invoice_id = orb.invoice_ids("issued")[0]
+    services.fetch_invoice(invoice_id)
+    clock, reading = clock_of(any_committed_database), time.monotonic()
+    page = RawInvoice.of(orb.invoice(invoice_id))
+    interval = clock.interval(reading, reading)
+    orb.mark_paid(invoice_id)
+    services.fetch_invoice(invoice_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(OrbClient, "fetch_invoice", unreachable)
+        services.regenerate_invoice_pdf(invoice_id)
+
+    mirror.write(mirror.read_page([page], interval), using=any_committed_database)
+
+    assert Invoice.objects.get().status == "paid"
+    let_time_pass(seconds=70)
+    tasks.recover()
+    stored = Invoice.objects.get()
+    assert stored.payload["invoice_pdf"] == orb.invoice(invoice_id)["invoice_pdf"]
+    kinds = InvoiceChange.objects.values_list("previous_status", "status")
+    assert ("paid", "issued") not in kinds
+
+
+def unreachable(*_: object, **__: object) -> None:
+    raise OrbConnectionError("Orb is away.")

@@ -25,6 +25,7 @@ from django_orb.models import (
     SyncWindow,
 )
 from django_orb.pages import RawPage
+from django_orb.raw import RawInvoice
 from django_orb.steps import take_step
 
 if TYPE_CHECKING:
@@ -566,3 +567,20 @@ def test_page_that_keeps_ending_its_worker_is_taken_apart(
     assert run.failed == 1
     assert "ended 3 workers" in InvoiceFailure.objects.get(pk=poison).reason
     assert Invoice.objects.count() == len(orb.invoice_ids()) - 1
+
+
+def test_failure_of_an_invoice_that_orb_no_longer_knows_goes(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    draft = orb.invoice_ids("draft")[0]
+    odd = RawInvoice.of({**orb.invoice(draft), "total": "lots"})
+    past = database_now(any_committed_database) - timedelta(minutes=1)
+    seen = mirror.read_page([odd], Interval(past, past))
+    mirror.write(seen, using=any_committed_database)
+    assert InvoiceFailure.objects.get().pk == draft
+    orb.delete_draft(draft)
+
+    services.sync_invoices(mode="full")
+
+    assert not InvoiceFailure.objects.exists()
+    assert not Invoice.objects.filter(pk=draft).exists()

@@ -78,7 +78,7 @@ def assert_readable() -> None:
     """By lists, one by one, and with whatever the admin reads."""
     assert [one.payload["id"] for one in Invoice.objects.order_by("pk")]
     for invoice in Invoice.objects.all():
-        assert services.Invoice.objects.get(pk=invoice.pk).payload
+        assert Invoice.objects.get(pk=invoice.pk).payload
     assert list(InvoiceFailure.objects.all())
     assert list(InvoiceLineItem.objects.select_related("invoice"))
 
