@@ -50,10 +50,9 @@ def read_back(
         except OrbError as err:
             logger.warning("Invoice %s was not read back: %s", invoice_id, err)
             continue
-        if seen.is_absent:
-            continue
-        is_shown = operation.is_shown_in(seen.payload)
-        is_mirrored = is_shown or _is_hidden(operation, using=using)
+        is_mirrored = not seen.is_absent and (
+            operation.is_shown_in(seen.payload) or _is_hidden(operation, using=using)
+        )
         if is_mirrored or _is_believed(seen, operation):
             origin = Origin(InvoiceChange.Origin.OPERATION.value, str(operation.pk))
             store(client, [seen], using=using, origin=origin)
