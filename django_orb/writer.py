@@ -377,9 +377,16 @@ class PageWriter:
 
     def _record_rechecks(self, ids: Sequence[str]) -> None:
         """Have what did not show our own write fetched, once Orb no longer lags."""
+        late = [one for pk in ids if (one := self._incoming[pk]).believed_from]
+        if not late:
+            return
+        # Only what is asked for after this instant, too, can decide about it.
+        now = clock_of(self._using).latest()
         rows: list[dict[str, Any]] = [
-            {"invoice_id": pk, "due_at": due_at}
-            for pk in ids
-            if (due_at := self._incoming[pk].believed_from) is not None
+            {
+                "invoice_id": one.seen.invoice_id,
+                "due_at": max(one.believed_from or now, now),
+            }
+            for one in late
         ]
         upsert(InvoiceRecheck, rows, key=["invoice_id"], using=self._using)

@@ -265,17 +265,32 @@ def test_answer_that_was_written_late_does_not_undo_our_own_write(
 def test_nothing_is_asked_for_again_when_a_later_answer_has_decided(
     any_database: str,
 ) -> None:
-    long_ago = clock_of(any_database).latest() - timedelta(minutes=10)
-    operation = operate(any_database, long_ago)
+    now = clock_of(any_database).latest()
+    operation = operate(any_database, now - timedelta(minutes=10))
     see(make(status="paid"), after(operation, 1))
     see(make(status="issued"), after(operation, 30))
-    see(make(status="void"), after(operation, 90))
+    see(make(status="void"), instant(now + timedelta(seconds=5)))
 
     without_asking: Any = None
     refresh.recheck(without_asking, using=any_database)
 
     assert not InvoiceRecheck.objects.exists()
     assert statuses() == {"inv1": "void"}
+
+
+def test_what_was_asked_for_before_an_answer_was_left_out_does_not_decide_about_it(
+    any_database: str,
+) -> None:
+    """A webhook's interval is wide: it is left out for minutes after our write."""
+    operation = operate(
+        any_database, clock_of(any_database).latest() - timedelta(minutes=10)
+    )
+    see(make(status="paid"), after(operation, 90))
+    wide = Interval(after(operation, 30).started_at, after(operation, 300).ended_at)
+    see(make(status="issued"), wide)
+
+    row = refresh.due_rechecks(using=any_database).get()
+    assert not refresh._is_decided(row, using=any_database)
 
 
 def let_time_pass(seconds: float) -> None:
