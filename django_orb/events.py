@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from . import inbox, mirror
-from .account import open_account
+from .account import is_of_account, open_account
 from .changes import Origin
 from .client import OrbClient
 from .clock import Interval
@@ -93,7 +93,7 @@ def _mirror(
         return mirror.write(seen, using=using, origin=origin)
 
     seen = _observation(newest) if len(events) == 1 else None
-    if seen is not None:
+    if seen is not None and _is_of_account(newest, seen, using=using):
         result = write([seen])
         if not result.doubtful and not result.failed:
             return 0
@@ -112,6 +112,16 @@ def _observation(event: WebhookEvent) -> Observation | None:
         return None
     earliest = min(event.created_at, event.received_at) - SKEW
     return Observation(event.invoice_id, invoice, Interval(earliest, event.received_at))
+
+
+def _is_of_account(event: WebhookEvent, seen: Observation, *, using: str) -> bool:
+    """
+    Whether the account's own key, or what is mirrored, vouches for the invoice.
+
+    A signature does not: a secret may be that of another account's endpoint.
+    """
+    is_by_key = event.source == WebhookEvent.Source.FEED
+    return is_by_key or is_of_account(seen.payload, using=using)
 
 
 def _was_seen_after(events: Sequence[WebhookEvent], *, using: str) -> bool:

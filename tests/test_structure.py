@@ -55,7 +55,7 @@ ALLOWED = {
     ),
     "mirror": "changes clock database models tables verdicts writer",
     "pacing": "client clock conf models",
-    "account": "client exceptions models pacing tables",
+    "account": "client exceptions models pacing tables verdicts",
     "refresh": "changes client clock exceptions mirror models",
     # what runs over it
     "retention": "models",

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -16,7 +17,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from django_orb import broker, tasks, views
+from django_orb import broker, mirror, tasks, views
+from django_orb.clock import Interval, database_now
 from django_orb.models import Invoice, WebhookEvent
 from django_orb.webhooks import OrbEvent
 
@@ -257,6 +259,9 @@ def test_event_may_be_processed_in_its_request(
     any_database: str, sent: list[Any], settings: Any
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "WEBHOOK_IN_PROCESS": True}
+    moment = database_now(any_database) - timedelta(hours=1)
+    seen = mirror.read_page([{**INVOICE, "memo": "old"}], Interval(moment, moment))
+    mirror.write(seen, using=any_database)
 
     assert deliver(event_of(INVOICE)).status_code == 200
 
