@@ -16,6 +16,8 @@ from queue import Empty, SimpleQueue
 
 from django.db import connections
 
+from .threads import in_this_context
+
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 1.0
@@ -40,7 +42,7 @@ class Broker:
         if not self._places.acquire(timeout=PATIENCE_SECONDS):
             return False
         thread = threading.Thread(
-            target=self._ask, args=(question, answers), daemon=True
+            target=self._ask, args=(in_this_context(question), answers), daemon=True
         )
         try:
             thread.start()

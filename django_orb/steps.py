@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.db.models import Exists, OuterRef, Q
@@ -20,6 +21,7 @@ from .pages import RawPage
 from .payloads import parse_datetime
 from .raw import RawInvoice, Shape
 from .refresh import observe_invoices
+from .threads import in_this_context
 
 FETCHES_PER_STEP = 20
 STEP_SECONDS = 60.0
@@ -73,7 +75,8 @@ class PageReader:
             answer = self._fetch(window, cursor)
         following = next_cursor(answer.value.envelope)
         if following and following != cursor:
-            future = self._executor.submit(self._fetch_ahead, window, following)
+            fetch = partial(self._fetch_ahead, window, following)
+            future = self._executor.submit(in_this_context(fetch))
             self._ahead = following, future
         return answer
 

@@ -17,6 +17,7 @@ from celery import Task, shared_task
 
 from . import (
     changes,
+    eager,
     events,
     inbox,
     mirror,
@@ -92,7 +93,10 @@ def sync_page(window_id: int, lease: str) -> None:
     if progress.is_lost:
         return
     if not progress.is_done:
-        publish(sync_page, window_id, lease, seconds=progress.wait_seconds)
+        wait = progress.wait_seconds
+        if not publish(sync_page, window_id, lease, seconds=wait):
+            # `recover` need not wait for the lease to end.
+            windows.release_window(window_id, lease, using=using)
         return
     run = SyncRun.objects.using(using).get(windows=window_id)
     runs.advance(run, using=using)
@@ -207,6 +211,8 @@ def publish(task: Task[Any, Any], *args: object, seconds: float = 0.0) -> bool:
 
     The rows are the queue, so a broker that is away delays work and loses none.
     """
+    if task.app.conf.task_always_eager:
+        return eager.run(task, args, seconds=seconds)
     options: dict[str, Any] = {"countdown": seconds} if seconds else {}
     queue = get_settings().CELERY_QUEUE
     if queue:

@@ -57,8 +57,10 @@ def test_it_serves_until_it_is_told_to_stop():
         text=True,
     ) as process:
         assert process.stdout is not None
+        base_url = process.stdout.readline().strip()
+        hint = process.stdout.readline().strip()
         request = urllib.request.Request(
-            process.stdout.readline().strip() + "/invoices?limit=3",
+            base_url + "/invoices?limit=3",
             headers={"Authorization": "Bearer sandbox-key"},
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -67,6 +69,8 @@ def test_it_serves_until_it_is_told_to_stop():
         _, errors = process.communicate(timeout=20)
 
     assert len(page["data"]) == 3
+    way = f"{{'BASE_URL': '{base_url}', 'API_KEY': 'sandbox-key'}}"
+    assert hint == f"The API key is 'sandbox-key': set DJANGO_ORB = {way}"
     assert (process.returncode, errors) == (0, "")
 
 

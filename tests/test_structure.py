@@ -24,7 +24,9 @@ ALLOWED = {
     "signals": "",
     "clock": "exceptions",
     "database": "exceptions",
-    "broker": "",
+    "threads": "",
+    "broker": "threads",
+    "eager": "",
     "receivers": "database",
     "conf": "exceptions",
     "inputs": "exact_json exceptions",
@@ -65,7 +67,9 @@ ALLOWED = {
         "webhooks"
     ),
     "feed": ("client clock conf events exact_json exceptions inbox models webhooks"),
-    "steps": "feed client clock exceptions mirror models pages payloads raw refresh",
+    "steps": (
+        "feed client clock exceptions mirror models pages payloads raw refresh threads"
+    ),
     "windows": "changes client clock conf exceptions mirror models pacing steps",
     "runs": (
         "changes client clock conf exceptions feed mirror models signals steps windows"
@@ -84,8 +88,8 @@ ALLOWED = {
         "models refresh runs upcoming verification"
     ),
     "tasks": (
-        "account broker changes client clock conf events exceptions inbox mirror models "
-        "readback recovery refresh retention runs services windows"
+        "account broker changes client clock conf eager events exceptions inbox mirror "
+        "models readback recovery refresh retention runs services windows"
     ),
     # how people and Orb reach it
     "views": "conf events exceptions inbox mirror tasks webhooks",

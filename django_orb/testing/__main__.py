@@ -11,7 +11,11 @@ WARMED = 20_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the sandbox until it is told to stop; its first line is its base URL."""
+    """
+    Run the sandbox until it is told to stop.
+
+    Its first line is its base URL, its second says how to use it.
+    """
     options = parser().parse_args(arguments)
     try:
         from . import OrbSandbox
@@ -24,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with OrbSandbox(**vars(options)) as orb:
         if options.invoices <= WARMED:
             orb.warm()
-        sys.stdout.write(f"{orb.base_url}\n")
+        how = {"BASE_URL": orb.base_url, "API_KEY": orb.api_key}
+        sys.stdout.write(
+            f"{orb.base_url}\nThe API key is {orb.api_key!r}: set DJANGO_ORB = {how}\n"
+        )
         sys.stdout.flush()
         # In steps: a signal that another thread received does not end a wait.
         while not stopped.wait(0.5):

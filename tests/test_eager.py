@@ -1,0 +1,132 @@
+"""`task_always_eager`: tasks run in their caller, and nothing waits or recurses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery.signals import task_postrun, task_prerun
+
+from django_orb import operations, tasks
+from django_orb.models import Invoice, InvoiceOperation, SyncRun, WebhookEvent
+from django_orb.operations import Request
+from django_orb.testing import OrbSandbox
+
+from . import celery_app
+from .deliveries import deliver, event_of
+
+
+class Depth:
+    """How many tasks ran inside each other, and how many ran."""
+
+    def __init__(self) -> None:
+        self.now = self.most = self.count = 0
+
+    def enter(self, **named: Any) -> None:
+        self.now += 1
+        self.count += 1
+        self.most = max(self.most, self.now)
+
+    def leave(self, **named: Any) -> None:
+        self.now -= 1
+
+
+@pytest.fixture(autouse=True)
+def depth(monkeypatch: pytest.MonkeyPatch) -> Iterator[Depth]:
+    conf = celery_app.app.conf
+    conf.update(task_always_eager=True)
+    monkeypatch.setattr(tasks, "TURN_SECONDS", 0)  # each turn is one page
+    depth = Depth()
+    task_prerun.connect(depth.enter)
+    task_postrun.connect(depth.leave)
+    yield depth
+    task_prerun.disconnect(depth.enter)
+    task_postrun.disconnect(depth.leave)
+    conf.update(task_always_eager=False, task_eager_propagates=False)
+
+
+@pytest.fixture(autouse=True)
+def _small_pages(settings: Any, orb: OrbSandbox) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 5}
+
+
+def test_whole_run_is_done_in_its_call_without_recursion(
+    any_committed_database: str, orb: OrbSandbox, depth: Depth
+) -> None:
+    tasks.sync_invoices.delay("full")
+
+    assert SyncRun.objects.get().state == SyncRun.State.SUCCEEDED
+    assert Invoice.objects.count() == 60
+    assert depth.count > 12  # a turn for each page
+    assert depth.most == 2  # the turns inside the task that began the run
+
+
+def test_run_that_orb_does_not_answer_waits_in_its_rows(
+    any_committed_database: str, orb: OrbSandbox, depth: Depth
+) -> None:
+    orb.fail_next(count=1000, status=503)
+
+    tasks.sync_invoices.delay("full")
+
+    run = SyncRun.objects.get()
+    windows = run.windows.exclude(not_before=None)
+    assert run.state == SyncRun.State.RUNNING
+    # One request for each window, not one for each moment until Orb is back.
+    assert len(orb.requests) <= run.windows.count()
+    assert {window.lease_expires_at for window in windows} == {None}
+
+    tasks.recover.delay()
+    assert len(orb.requests) <= run.windows.count()  # nothing is due yet
+
+    orb.clear_faults()
+    windows.update(not_before=None)
+    tasks.recover.delay()
+    run.refresh_from_db()
+    assert run.state == SyncRun.State.SUCCEEDED
+    assert Invoice.objects.count() == 60
+
+
+def test_webhook_whose_invoice_cannot_be_had_waits_in_its_row(
+    any_committed_database: str, orb: OrbSandbox, depth: Depth
+) -> None:
+    orb.fail_next(count=1000, status=503)
+
+    response = deliver(event_of(orb.invoice_ids()[0], "invoice.cost_data_exported"))
+
+    assert response.status_code == 200
+    assert WebhookEvent.objects.get().state == WebhookEvent.State.FAILED
+    assert (len(orb.requests), depth.count) == (1, 1)
+
+
+def test_queued_operations_are_sent_without_recursion(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    depth: Depth,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks, "TURN_SECONDS", 0.05)  # a turn for each or two
+    ids = orb.invoice_ids("issued")[:4]
+    requests = [Request("void_invoice", pk, idempotency_key=f"key {pk}") for pk in ids]
+    operations.queue(requests, batch="batch", using=any_committed_database)
+
+    tasks.send_operations.delay()
+
+    states = {operation.state for operation in InvoiceOperation.objects.all()}
+    assert states == {InvoiceOperation.State.SUCCEEDED}
+    assert orb.request_counts()["void_invoice"] == 4
+    assert depth.most == 2
+
+
+def test_task_that_fails_does_not_fail_who_asked_for_it(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As little as a worker's failure reaches the process that sent the message."""
+    celery_app.app.conf.update(task_eager_propagates=True)
+    orb.fail_next(count=1000, status=503)
+
+    assert tasks.publish(tasks.sync_invoice, orb.invoice_ids()[0])
+
+    assert "sync_invoice failed" in caplog.text
