@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import MAX_PREC, Context, Decimal
 from functools import lru_cache
 from typing import Any
@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 from django.utils import dateformat, formats
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
-from django.utils.timezone import localtime, now
+from django.utils.timezone import get_current_timezone, now
 from django.utils.translation import get_language, gettext, gettext_noop, npgettext_lazy
 
-from .payloads import parse_datetime, parse_decimal
+from .numbers import read_decimal
+from .payloads import parse_datetime
 
 DAY = "j M Y"
 MOMENT = "j M Y, H:i"
@@ -85,11 +86,8 @@ def _grouped(value: Decimal, *, min_places: int) -> str:
 
 
 def to_decimal(raw: Any) -> Decimal | None:
-    """A number out of a payload, or None where it is none."""
-    try:
-        return parse_decimal(raw)
-    except (ValueError, ArithmeticError):
-        return None
+    """A number out of a payload, or None where it is not a number of usable size."""
+    return read_decimal(raw)
 
 
 def to_moment(raw: Any) -> datetime | None:
@@ -119,14 +117,14 @@ def utc_day(value: datetime | None) -> str:
     They are the customer's midnight in UTC, and the customer's time zone is not
     known here, so they are never shifted to the server's.
     """
-    return day(value and value.astimezone(timezone.utc))
+    return day(value and in_zone(value, timezone.utc))
 
 
 def utc_short(value: datetime | None) -> str:
     """The day, and the time where it is midnight in another zone than UTC."""
     if value is None:
         return ""
-    at = value.astimezone(timezone.utc)
+    at = in_zone(value, timezone.utc)
     is_midnight = (at.hour, at.minute) == (0, 0)
     return utc_day(value) if is_midnight else utc_moment(value)
 
@@ -134,7 +132,7 @@ def utc_short(value: datetime | None) -> str:
 def utc_moment(value: datetime | None) -> str:
     if value is None:
         return ""
-    at = value.astimezone(timezone.utc)
+    at = in_zone(value, timezone.utc)
     return f"{_written(at, MOMENT, get_language())} UTC"
 
 
@@ -142,7 +140,22 @@ def local_moment(value: datetime | None) -> str:
     """When something happened here, in the time zone of the site."""
     if value is None:
         return ""
-    return dateformat.format(localtime(value), f"{MOMENT} T")
+    return dateformat.format(in_zone(value), f"{MOMENT} T")
+
+
+def in_zone(value: datetime, zone: tzinfo | None = None) -> datetime:
+    """
+    The moment in a time zone, by default the site's.
+
+    The first and the last hours of the calendar do not exist in every time zone: such
+    a moment stays in UTC, or in the zone that it has.
+    """
+    for target in (zone or get_current_timezone(), timezone.utc):
+        try:
+            return value.astimezone(target)
+        except OverflowError:
+            continue
+    return value
 
 
 def ago(moment: datetime) -> str:

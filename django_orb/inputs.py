@@ -12,6 +12,10 @@ from django.utils.translation import gettext
 
 from .exact_json import require_storable
 from .exceptions import OrbInputError
+from .numbers import MAX_PLACES, MAX_WHOLE_DIGITS, fits_money
+
+# More than any number that a money column holds is written with.
+MAX_CHARACTERS = 100
 
 
 class Unchanged(Enum):
@@ -165,6 +169,10 @@ def exact_number(value: Decimal | int | str, field: str) -> Decimal:
             "exact.",
             field=field,
         )
+    if isinstance(value, str) and len(value) > MAX_CHARACTERS:
+        raise OrbInputError(
+            f"{field} is longer than {MAX_CHARACTERS} characters.", field=field
+        )
     try:
         number = Decimal(value)
     except (InvalidOperation, TypeError, ValueError) as err:
@@ -174,6 +182,12 @@ def exact_number(value: Decimal | int | str, field: str) -> Decimal:
     if not number.is_finite():
         raise OrbInputError(f"{field} is not a number: {value!r}.", field=field)
     _require_storable(number, field)
+    if not fits_money(number):
+        raise OrbInputError(
+            f"{field} has more than {MAX_WHOLE_DIGITS} digits before the point or more "
+            f"than {MAX_PLACES} after it.",
+            field=field,
+        )
     return number
 
 

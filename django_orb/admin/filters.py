@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from calendar import monthrange
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import MAXYEAR, date, datetime, timedelta, timezone
 from typing import Any
 
 from django.contrib import admin
@@ -17,6 +17,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_orb import mirror
+from django_orb.formats import in_zone
 from django_orb.models import Invoice, InvoiceLineItem
 from django_orb.reports import AGES, OWED
 
@@ -191,7 +192,7 @@ class InvoiceDateFilter(admin.SimpleListFilter):
 
 
 def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(timezone.utc)
+    return in_zone(moment, timezone.utc)
 
 
 def _month(year: int, month: int) -> datetime:
@@ -221,7 +222,11 @@ def _span_of(value: str) -> Span | None:
     try:
         start = datetime(year, month or 1, day or 1, tzinfo=timezone.utc)
         if day:
-            return start, start + timedelta(days=1)
+            is_last = start.date() == date.max
+            return start, None if is_last else start + timedelta(days=1)
+        is_last = year == MAXYEAR and month in (0, 12)
+        if is_last:
+            return start, None
         end = _month(year, month + 1) if month else _month(year + 1, 1)
     except (ValueError, OverflowError):
         return None

@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib.admin.widgets import AdminDateWidget, AdminTextInputWidget
 from django.utils import timezone
-from django.utils.formats import number_format, sanitize_separators
+from django.utils.formats import get_format, number_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -29,16 +29,43 @@ class NumberField(forms.CharField):
     widget = NumberInput
 
     def clean(self, value: Any) -> Any:
-        text = sanitize_separators(super().clean(value))
+        text = super().clean(value)
         try:
-            exact_number(text, "number")
-        except OrbInputError as err:
+            return f"{exact_number(read_typed(text), 'number'):f}"
+        except (OrbInputError, ValueError) as err:
             words = gettext("“%(text)s” is not a number; write it as in %(example)s.")
             example = number_format(Decimal("1234.5"), 2)
             raise forms.ValidationError(
                 words % {"text": text, "example": example}
             ) from err
-        return text
+
+
+def read_typed(text: str) -> str:
+    """
+    A number as the active language writes it, in the form that a machine reads.
+
+    Raises:
+        ValueError: it is not written so, in full: "1,2,3" is not a number in English.
+    """
+    decimal_point = get_format("DECIMAL_SEPARATOR")
+    separator = get_format("THOUSAND_SEPARATOR")
+    sign = text[:1] if text[:1] in ("+", "-", "\N{MINUS SIGN}") else ""
+    whole, point, places = text[len(sign) :].partition(decimal_point)
+    plain = whole
+    if separator and whole and not whole.isdecimal():
+        # A language's space may be a narrow one, which no keyboard has.
+        typed = (
+            "".join(separator if one.isspace() else one for one in whole)
+            if separator.isspace()
+            else whole
+        )
+        plain = typed.replace(separator, "")
+        is_usual = len(plain) <= 20 and plain.isdecimal()
+        if not is_usual or number_format(int(plain), force_grouping=True) != typed:
+            raise ValueError(text)
+    if not (plain + places).isdecimal() or bool(point) != bool(places):
+        raise ValueError(text)
+    return f"{'-' if sign not in ('', '+') else ''}{plain or '0'}.{places or '0'}"
 
 
 class LineItemForm(forms.Form):

@@ -115,15 +115,13 @@ class Call:
         self, invoices: Iterable[Invoice], token: FormToken, kind: str, text: str
     ) -> bool:
         """Warn of what others asked for after this confirmation was shown."""
-        seen = self.request.POST.get("newest_operation", "")
-        if not seen.isdecimal():
-            return False
+        seen = read_pk(self.request.POST.get("newest_operation", ""))
         ids = [invoice.pk for invoice in invoices]
         mine = {token.key_for(invoice_id) for invoice_id in ids}
         others = [
             operation
             for operation in operations_of(ids, recent=True)
-            if operation.pk > int(seen)
+            if operation.pk > seen
             and operation.kind == kind
             and operation.state != InvoiceOperation.State.REFUSED
             and operation.idempotency_key not in mine
@@ -146,8 +144,14 @@ class Call:
                 (numbers[one.invoice_id], read_deed(one, currency))
                 for one, currency in deeds
             ],
-            "newest_operation": newest(operations),
+            # A text: templates write numbers as people read them, such as 2,000.
+            "newest_operation": str(newest(operations)),
         }
+
+
+def read_pk(raw: str) -> int:
+    """A row's number that a form sent back; 0 if it did not, so that all are newer."""
+    return int(raw) if raw.isdecimal() and len(raw) < 20 else 0
 
 
 def change_url(model_admin: Any, invoice_id: str) -> str:

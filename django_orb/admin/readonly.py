@@ -63,8 +63,13 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             label,
         )
 
-    def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        paginator: Any = super().get_paginator(request, *args, **kwargs)
+    def get_paginator(
+        self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        paginator: Any = super().get_paginator(request, queryset, *args, **kwargs)
+        # The history's pages are rows of another model.
+        if getattr(queryset, "model", None) is not self.model:
+            return paginator
         chosen = request.GET.keys() - {ORDER_VAR, PAGE_VAR, ERROR_FLAG}
         if SEARCH_VAR not in chosen and len(chosen) <= 1:
             paginator.count_by = self.get_ordering(request)

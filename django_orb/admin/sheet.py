@@ -85,6 +85,7 @@ class Sheet:
     provenance: str
     raw_json: str
     is_json_cut: bool
+    missing_since: str
 
 
 def read_sheet(invoice: Invoice) -> Sheet:
@@ -110,6 +111,7 @@ def read_sheet(invoice: Invoice) -> Sheet:
         provenance=read_provenance(invoice),
         raw_json=raw_json[:MAX_JSON],
         is_json_cut=len(raw_json) > MAX_JSON,
+        missing_since=local_moment(invoice.missing_since),
     )
 
 

@@ -17,6 +17,7 @@ from django_orb.fields import (
     SearchKeyField,
     search_key,
 )
+from django_orb.numbers import read_decimal
 
 # Half of what Orb promises: between making and mirroring them there may be days.
 LINKS_ARE_FRESH = timedelta(days=30)
@@ -331,23 +332,37 @@ class InvoiceLineItem(models.Model):
     @property
     def payload(self) -> dict[str, Any]:
         """This line in the invoice's payload."""
-        lines: list[dict[str, Any]] = self.invoice.payload.get("line_items") or []
+        payload: Any = self.invoice.payload
+        lines = _objects_of(payload if isinstance(payload, dict) else {}, "line_items")
         return lines[self.position] if self.position < len(lines) else {}
 
     @property
     def adjustments(self) -> list[dict[str, Any]]:
-        return self.payload.get("adjustments") or []
+        return _objects_of(self.payload, "adjustments")
 
     @property
     def sub_line_items(self) -> list[dict[str, Any]]:
         """Tiers or matrix cells, each with name, quantity and amount."""
-        return self.payload.get("sub_line_items") or []
+        return _objects_of(self.payload, "sub_line_items")
 
     @property
     def tax_amounts(self) -> list[dict[str, Any]]:
-        return self.payload.get("tax_amounts") or []
+        return _objects_of(self.payload, "tax_amounts")
 
     @property
     def tax(self) -> Decimal:
-        """The sum of this line's taxes; not inside `amount`."""
-        return sum((Decimal(t["amount"]) for t in self.tax_amounts), Decimal(0))
+        """The sum of this line's taxes; not inside `amount`. What is not there is 0."""
+        return sum(
+            (read_decimal(tax.get("amount")) or Decimal(0) for tax in self.tax_amounts),
+            Decimal(0),
+        )
+
+
+def _objects_of(source: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The JSON objects of a list; Orb may have sent null, or something else."""
+    items = source.get(name)
+    return (
+        [one for one in items if isinstance(one, dict)]
+        if isinstance(items, list)
+        else []
+    )

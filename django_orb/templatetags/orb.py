@@ -59,7 +59,7 @@ def orb_day(moment: datetime | None) -> str:
     if moment is None:
         return ""
     zone = ZoneInfo(get_settings().REPORT_TIME_ZONE)
-    return date_filter(moment.astimezone(zone).date())
+    return date_filter(formats.in_zone(moment, zone).date())
 
 
 @register.filter

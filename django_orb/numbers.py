@@ -1,0 +1,41 @@
+"""Numbers out of payloads and forms, none of them too large to work with."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+# Enough for any amount with any digits, and few enough to calculate with and to write.
+MAX_DIGITS = 200
+# What a money column holds: digits before and after the point.
+MAX_WHOLE_DIGITS = 20
+MAX_PLACES = 18
+
+
+def read_decimal(raw: Any) -> Decimal | None:
+    """Read a number of a payload. Return None if it is not a number of usable size."""
+    if isinstance(raw, bool) or not isinstance(raw, (str, int, Decimal)):
+        return None
+    try:
+        number = Decimal(raw)
+    except (InvalidOperation, ValueError):
+        return None
+    return number if is_usable(number) else None
+
+
+def is_usable(number: Decimal) -> bool:
+    """Whether a number is finite and can be written with at most `MAX_DIGITS`."""
+    if not number.is_finite():
+        return False
+    return places_of(number) <= MAX_DIGITS and number.adjusted() <= MAX_DIGITS
+
+
+def fits_money(number: Decimal) -> bool:
+    """Whether a money column holds the number without rounding it."""
+    is_small = number.adjusted() < MAX_WHOLE_DIGITS
+    return is_small and places_of(number) <= MAX_PLACES
+
+
+def places_of(number: Decimal) -> int:
+    """Return how many digits are written after the point."""
+    return max(0, -int(number.as_tuple().exponent))
