@@ -233,3 +233,11 @@ def test_its_worker_knows_the_tasks_of_the_schedule(environment: dict[str, str])
     )
 
     assert (result.stdout, result.stderr) == ("set()\n", "")
+
+
+def test_the_demo_says_that_its_folder_is_not_there(manage, tmp_path):
+    result = manage("demo", "--no-serve", EXAMPLE_DATA=str(tmp_path / "absent"))
+
+    assert result.returncode == 1
+    assert "There is no folder" in result.stderr
+    assert "Traceback" not in result.stderr

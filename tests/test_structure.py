@@ -20,6 +20,7 @@ MAX_FUNCTION_LINES = 60
 ALLOWED = {
     "exact_json": "",
     "exceptions": "",
+    "numbers": "",
     "hashing": "exact_json exceptions",
     "signals": "",
     "clock": "exceptions",
@@ -29,9 +30,9 @@ ALLOWED = {
     "eager": "",
     "receivers": "database",
     "conf": "exceptions",
-    "inputs": "exact_json exceptions",
+    "inputs": "exact_json exceptions numbers",
     "fields": "exact_json",
-    "models": "exact_json exceptions fields",
+    "models": "exact_json exceptions fields numbers",
     # HTTP, which knows no database
     "retries": "",
     "transport": "conf exact_json exceptions retries",
@@ -44,7 +45,7 @@ ALLOWED = {
     # the mirror
     "payloads": "exact_json exceptions fields models raw",
     "upcoming": "exceptions models payloads",
-    "formats": "payloads",
+    "formats": "numbers payloads",
     "customers": "conf models",
     "reports": "conf models",
     "comparison": "payloads",

@@ -63,7 +63,7 @@ def test_a_form_tells_of_others_when_operations_are_past_999(log_in):
     invoice = make_invoice("draft")
     operate(invoice, id=2000)
     client = log_in("view_invoice", "create_invoicelineitem")
-    url = page_of(invoice.pk, "line_item")
+    url = page_of(invoice.pk, "line-item")
 
     fields = fields_of(client.get(url))
 

@@ -203,6 +203,11 @@ def _number(low: int, high: int) -> Callable[[str], int]:
 @contextmanager
 def _only_demo_on(database: Path) -> Iterator[None]:
     """Refuse to pull the database from under a demo that is running."""
+    if not database.parent.is_dir():
+        raise CommandError(
+            f"There is no folder {database.parent}: create it, or name another in "
+            "EXAMPLE_DATA."
+        )
     lock = sqlite3.connect(database.with_suffix(".lock.sqlite3"), timeout=0)
     try:
         lock.execute("BEGIN EXCLUSIVE")
