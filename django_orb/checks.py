@@ -160,6 +160,9 @@ def _check_webhook_secrets(conf: OrbSettings) -> list[CheckMessage]:
 
 
 def _has_endpoint() -> bool:
+    # A project that only runs workers may be without URLs.
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return False
     try:
         reverse("django_orb:webhook")
     except (NoReverseMatch, ImproperlyConfigured):
