@@ -13,7 +13,8 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,16 @@ CONNECT_SECONDS = 2
 current_alias = os.environ.get("DJANGO_ORB_TEST_ALIAS", "default")
 
 
+#: Where the mirror's models are read by default, as from a replica that lags.
+stale_alias: str | None = None
+
+
 class CurrentAliasRouter:
     """Send every query to the database that the current test is about."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str:
-        return current_alias
+        is_ours = model._meta.app_label == "django_orb"
+        return stale_alias if stale_alias and is_ours else current_alias
 
     def db_for_write(self, model: Any, **hints: Any) -> str:
         return current_alias
@@ -43,6 +49,17 @@ class CurrentAliasRouter:
 def use_alias(alias: str) -> None:
     global current_alias
     current_alias = alias
+
+
+@contextmanager
+def reading_from(alias: str) -> Iterator[None]:
+    """Read the mirror's models from another database, unless told where."""
+    global stale_alias
+    stale_alias = alias
+    try:
+        yield
+    finally:
+        stale_alias = None
 
 
 def address(server: str, port: int, user: str, name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from django_orb import mirror
 from django_orb.formats import (
     ago,
     as_map,
@@ -155,8 +156,9 @@ def read_deed(operation: InvoiceOperation, currency: str = "") -> Deed:
 def operations_of(
     invoice_ids: Collection[str], *, recent: bool = False
 ) -> list[InvoiceOperation]:
-    """Newest first; one query."""
-    found = InvoiceOperation.objects.filter(invoice_id__in=invoice_ids)
+    """Newest first; one query, never to a replica: this guards against doubles."""
+    stored = InvoiceOperation.objects.using(mirror.database_alias())
+    found = stored.filter(invoice_id__in=invoice_ids)
     if recent:
         found = found.filter(created_at__gte=timezone.now() - RECENT)
     return list(found[:SHOWN])

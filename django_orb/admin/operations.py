@@ -86,7 +86,11 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, operation: InvoiceOperation
     ) -> dict[str, Any]:
         needs_person = operation.state == InvoiceOperation.State.NEEDS_ATTENTION
-        invoice = Invoice.objects.filter(pk=operation.invoice_id).first()
+        invoice = (
+            Invoice.objects.using(operation._state.db)
+            .filter(pk=operation.invoice_id)
+            .first()
+        )
         return {
             "title": f"{operation.get_kind_display()}: "
             f"{short(str(invoice or operation.invoice_id))}",

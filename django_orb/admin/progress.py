@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
+from django_orb import mirror
 from django_orb.customers import label_customers
 from django_orb.formats import money, recorded
 from django_orb.models import Invoice, InvoiceOperation
@@ -48,12 +49,13 @@ class Progress:
 
 def read_progress(batch: str) -> Progress:
     """Two queries, and the oldest first, which is the order of sending."""
-    found = InvoiceOperation.objects.filter(batch=batch).order_by("pk")
+    using = mirror.database_alias()
+    found = InvoiceOperation.objects.using(using).filter(batch=batch).order_by("pk")
     operations = list(found.defer("result")[:SHOWN]) if batch else []
     ids = {one.invoice_id for one in operations}
-    invoices = Invoice.objects.only(
-        "invoice_number", "customer_id", "external_customer_id", "total", "currency"
-    ).in_bulk(ids)
+    columns = ("invoice_number", "customer_id", "external_customer_id", "total")
+    stored = Invoice.objects.using(using).only(*columns, "currency")
+    invoices = stored.in_bulk(ids)
     label_customers(invoices.values())
     states = Counter(one.state for one in operations)
     pending = states[InvoiceOperation.State.PENDING.value]

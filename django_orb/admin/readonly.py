@@ -21,6 +21,8 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 
+from django_orb import mirror
+
 from .changelist import QuickChangeList
 from .paginator import CappedPaginator
 
@@ -62,6 +64,19 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             obj.pk,
             label,
         )
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """
+        Rows of the mirror's own database, except for lists that are only shown.
+
+        What is done to a row is decided by what is read here, and a replica may lag.
+        """
+        queryset = super().get_queryset(request)
+        match = request.resolver_match
+        is_list = match is not None and (match.url_name or "").endswith("_changelist")
+        if is_list and request.method == "GET":
+            return queryset
+        return queryset.using(mirror.database_alias())
 
     def get_paginator(
         self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any

@@ -7,7 +7,7 @@ from django.http import HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext
 
-from django_orb import services
+from django_orb import mirror, services
 from django_orb.formats import as_map, money, quantity, short
 from django_orb.models import Invoice, InvoiceLineItem, InvoiceOperation
 
@@ -46,7 +46,7 @@ def respond(call: Call) -> HttpResponse | None:
         call.report_skipped(batch.skipped)
         return None
     invoice = batch.chosen[0]
-    line = invoice.line_items.filter(orb_id=line_id).first()
+    line = stored_line(invoice, line_id)
     if not begun and (line is None or not is_deletable(line)):
         text = (
             gettext("The draft has no such line any more.")
@@ -64,6 +64,11 @@ def respond(call: Call) -> HttpResponse | None:
         return confirm(call, invoice, line, token)
     call.report([delete(call, invoice, line_id, line, token)], logged=begun)
     return None
+
+
+def stored_line(invoice: Invoice, line_id: str) -> InvoiceLineItem | None:
+    lines = invoice.line_items.using(mirror.database_alias())
+    return lines.filter(orb_id=line_id).first()
 
 
 def confirm(
@@ -104,7 +109,7 @@ def delete(
             actor=call.request.user,  # type: ignore[arg-type]
             origin=InvoiceOperation.Origin.ADMIN.value,
         )
-        return not invoice.line_items.filter(orb_id=line_id).exists()
+        return stored_line(invoice, line_id) is None
 
     return attempt_write(
         invoice,

@@ -105,7 +105,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
         run = self.get_object(request, unquote(object_id))
         if run is None:
             raise Http404(gettext("There is no such run."))
-        self.cancel_selected(request, SyncRun.objects.filter(pk=run.pk))
+        self.cancel_selected(request, self.get_queryset(request).filter(pk=run.pk))
         url = reverse(
             "admin:django_orb_syncrun_change",
             args=[run.pk],
@@ -159,7 +159,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def page_context(self, run: SyncRun) -> dict[str, Any]:
-        windows = list(run.windows.all())
+        windows = list(run.windows.using(run._state.db))
         return {
             "title": str(run),
             "subtitle": None,

@@ -65,14 +65,14 @@ def close(
 def stop(model_admin: Any, request: HttpRequest, batch: str) -> None:
     """Cancel what nobody has begun to send."""
     using = mirror.database_alias()
-    waiting = InvoiceOperation.objects.filter(
+    waiting = InvoiceOperation.objects.using(using).filter(
         batch=batch, state=InvoiceOperation.State.PENDING, first_sent_at=None
     )
     stopped = list(waiting)
     text = gettext("%(who)s stopped it before it was sent.") % {"who": name_of(request)}
     count = operations.cancel(batch, detail=text, using=using)
     for operation in stopped:
-        operation.refresh_from_db()
+        operation.refresh_from_db(using=using)
         if operation.state == InvoiceOperation.State.CANCELLED:
             model_admin.log_change(
                 request, operation, gettext("Stopped before it was sent.")

@@ -74,5 +74,6 @@ class ProgressPrinter:
         return self._expected
 
     def _waiting(self, run: SyncRun) -> str:
-        window = run.windows.filter(state="pending").exclude(error="").first()
+        pending = run.windows.using(run._state.db).filter(state="pending")
+        window = pending.exclude(error="").first()
         return f"Waiting for Orb: {window.error}" if window else ""

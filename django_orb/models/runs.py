@@ -81,7 +81,9 @@ class SyncRun(models.Model):
     def progress(self) -> dict[str, Any]:
         """The counts so far, read from the windows, and the last heartbeat."""
         sums = {name: Sum(name, default=0) for name in COUNTS}
-        return self.windows.aggregate(**sums, heartbeat_at=Max("heartbeat_at"))
+        # Where the run was read: a replica may not have the windows yet.
+        windows = self.windows.using(self._state.db)
+        return windows.aggregate(**sums, heartbeat_at=Max("heartbeat_at"))
 
 
 class SyncWindow(models.Model):
