@@ -9,7 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from .client import OrbClient
-from .exceptions import OrbAccountError, OrbNotFoundError, OrbURLNotFoundError
+from .exceptions import OrbAccountError, OrbNotFoundError
 from .models import Invoice, InvoiceFailure, InvoiceOperation, MirroredAccount
 from .pacing import PacedClient
 from .tables import claim, upsert
@@ -117,8 +117,6 @@ def _probes(using: str) -> list[str]:
 def _knows(client: OrbClient, invoice_id: str) -> bool:
     try:
         client.fetch_invoice(invoice_id)
-    except OrbURLNotFoundError:
-        raise
     except OrbNotFoundError:
         return False
     return True

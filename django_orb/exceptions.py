@@ -10,8 +10,8 @@ OrbError
 │   │   └── OrbFeatureNotAvailableError      not enabled for the account
 │   ├── OrbAuthenticationError           401
 │   ├── OrbPermissionError               403
-│   ├── OrbNotFoundError                 404
-│   │   └── OrbURLNotFoundError              no such route: look at BASE_URL
+│   ├── OrbNotFoundError                 404: Orb says that it has no such thing
+│   ├── OrbURLNotFoundError              any other 404: look at BASE_URL
 │   ├── OrbConflictError                 409
 │   ├── OrbTooLargeError                 413
 │   ├── OrbRateLimitError                429
@@ -126,8 +126,12 @@ class OrbNotFoundError(OrbAPIError):
     """404 of Orb's own kind: nothing with this id in the account of the key."""
 
 
-class OrbURLNotFoundError(OrbNotFoundError):
-    """404 that names no resource: no such route; usually a wrong `BASE_URL`."""
+class OrbURLNotFoundError(OrbAPIError):
+    """
+    404 of a route or a proxy, which says nothing about what was asked for.
+
+    Usually `BASE_URL` is wrong.
+    """
 
 
 class OrbConflictError(OrbAPIError):

@@ -26,6 +26,7 @@ from .exceptions import (
     OrbPayloadError,
     OrbPermissionError,
     OrbRateLimitError,
+    OrbURLNotFoundError,
 )
 from .models import SyncRun, SyncWindow, WebhookEvent, WebhookFeed
 from .webhooks import OrbEvent, parse_event
@@ -42,7 +43,12 @@ PAGE_SIZE = 100
 PROCESS_SECONDS = 30.0
 MAX_DEFERRALS = 5
 
-_NOT_OFFERED = (OrbBadRequestError, OrbNotFoundError, OrbPermissionError)
+_NOT_OFFERED = (
+    OrbBadRequestError,
+    OrbNotFoundError,
+    OrbPermissionError,
+    OrbURLNotFoundError,
+)
 
 
 class Reading(NamedTuple):

@@ -21,7 +21,7 @@ from django.utils.translation import gettext_noop
 from .client import OrbClient
 from .clock import SLACK, clock_of, is_free
 from .conf import get_settings
-from .exceptions import OrbError, OrbNotFoundError, OrbURLNotFoundError
+from .exceptions import OrbError, OrbNotFoundError
 from .models import InvoiceOperation
 from .payloads import parse_datetime, parse_decimal
 from .sending import in_words, lease_of, note, send, settle
@@ -115,12 +115,9 @@ def look(
     """Settle by what Orb shows, without doing it again where that does not tell."""
     try:
         payload = client.fetch_invoice(operation.invoice_id)
-    except OrbNotFoundError as err:
-        if isinstance(err, OrbURLNotFoundError):
-            note(operation, in_words(err), using=using)
-        else:
-            detail = gettext_noop("Orb no longer knows the invoice.")
-            settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
+    except OrbNotFoundError:
+        detail = gettext_noop("Orb no longer knows the invoice.")
+        settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
         return
     except OrbError as err:
         note(operation, in_words(err), using=using)

@@ -13,7 +13,7 @@ from . import mirror
 from .changes import FETCHED, Origin
 from .client import OrbClient
 from .clock import clock_of, has_come, timed
-from .exceptions import OrbNotFoundError, OrbURLNotFoundError
+from .exceptions import OrbNotFoundError
 from .mirror import Observation, WriteResult
 from .models import InvoiceObservation, InvoiceRecheck
 
@@ -40,8 +40,6 @@ def observe_invoice(
     def fetch() -> object:
         try:
             return client.fetch_invoice(invoice_id)
-        except OrbURLNotFoundError:
-            raise
         except OrbNotFoundError:
             return None
 

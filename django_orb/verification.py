@@ -35,7 +35,6 @@ from .exceptions import (
     OrbInputError,
     OrbNotFoundError,
     OrbResponseError,
-    OrbURLNotFoundError,
 )
 from .inputs import require_text
 from .models import Invoice, InvoiceFailure, InvoiceLineItem, SyncRun
@@ -263,8 +262,6 @@ class Verification(Iterator[Difference]):
     def _fetch(self, invoice_id: str) -> dict[str, Any] | None:
         try:
             return self._client.fetch_invoice(invoice_id)
-        except OrbURLNotFoundError:
-            raise
         except OrbNotFoundError:
             return None
 

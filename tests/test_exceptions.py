@@ -105,3 +105,7 @@ def test_errors_survive_the_way_between_processes():
         copy = pickle.loads(pickle.dumps(error))
         assert (type(copy), str(copy)) == (type(error), str(error))
         assert vars(copy) == vars(error)
+
+
+def test_a_404_of_a_route_is_not_taken_for_something_that_is_gone() -> None:
+    assert not issubclass(exceptions.OrbURLNotFoundError, exceptions.OrbNotFoundError)

@@ -584,3 +584,22 @@ def test_operation_that_was_cancelled_meanwhile_is_not_sent(
         recovery.recover_one(taken, client=client, using=any_committed_database)
 
     assert "void_invoice" not in orb.request_counts()
+
+
+@pytest.mark.parametrize("first", ["after", "before"])
+def test_a_proxys_404_tells_nothing_about_what_was_done(
+    any_committed_database: str, orb: OrbSandbox, first: str
+) -> None:
+    draft = add(orb, "draft")
+    line = services.create_invoice_line_item(draft, **LINE)
+    orb.cut_next(1, when=first, route="delete_invoice_line_item")
+    with pytest.raises(OrbOutcomeUnknownError):
+        services.delete_invoice_line_item(draft, line)
+    orb.issue(draft)
+    age()
+    orb.fail_next(1, route="fetch_invoice", status=404, html=True)
+
+    tasks.recover()
+
+    deletion = InvoiceOperation.objects.get(kind="delete_invoice_line_item")
+    assert deletion.state == "pending"

@@ -200,6 +200,5 @@ def _trouble(invoice: Invoice, err: Exception, note: str = "") -> Outcome:
     text = explain(err)
     if note and note.lower() not in text.lower():
         text = f"{text} {note}"
-    is_of_one = isinstance(err, _OF_ONE_INVOICE)
-    ends_batch = not is_of_one or isinstance(err, OrbURLNotFoundError)
+    ends_batch = not isinstance(err, _OF_ONE_INVOICE)
     return Outcome(invoice, messages.ERROR, text, ends_batch=ends_batch)
