@@ -7,10 +7,12 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections, router
+from django.db.models import Model
 from django.urls import NoReverseMatch, reverse
 
 from .conf import (
@@ -229,6 +231,60 @@ def check_databases(
                 )
             )
     return messages
+
+
+@register(Tags.database)
+def check_encodings(
+    *, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """W011: invoices with characters that the database cannot hold."""
+    messages: list[CheckMessage] = []
+    for alias in databases or ():
+        if not router.allow_migrate(alias, "django_orb"):
+            continue
+        try:
+            narrow = _narrow_encoding(alias)
+        except DatabaseError:
+            continue  # Django reports that it cannot connect
+        if narrow:
+            messages.append(
+                Warning(
+                    f"{narrow} (database {alias!r}) cannot hold every character; "
+                    "invoices with others are recorded as failed.",
+                    hint="Convert it to utf8mb4 on MariaDB, to UTF8 on PostgreSQL.",
+                    id="django_orb.W011",
+                )
+            )
+    return messages
+
+
+def _narrow_encoding(alias: str) -> str:
+    """Name what is not in Unicode: the database, or some of our tables."""
+    connection = connections[alias]
+    if connection.vendor not in ("mysql", "postgresql"):
+        return ""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SHOW server_encoding")
+            encoding = cursor.fetchone()[0]
+            return "" if encoding == "UTF8" else f"A database in {encoding}"
+        tables = [model._meta.db_table for model in _our_models()]
+        names = ", ".join(["%s"] * len(tables))
+        cursor.execute(
+            "SELECT table_name, MIN(character_set_name) "  # noqa: S608
+            "FROM information_schema.columns "
+            f"WHERE table_schema = DATABASE() AND table_name IN ({names}) "
+            "AND character_set_name <> 'utf8mb4' GROUP BY table_name "
+            "UNION ALL SELECT 'its new tables', @@character_set_database "
+            "FROM DUAL WHERE @@character_set_database <> 'utf8mb4'",
+            tables,
+        )
+        found = sorted(cursor.fetchall())
+    return ", ".join(f"{table} in {charset}" for table, charset in found)
+
+
+def _our_models() -> list[type[Model]]:
+    return list(apps.get_app_config("django_orb").get_models())
 
 
 def _untested_vendor(alias: str) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from django.conf import settings
 from django.db import OperationalError, connections, transaction
 
 T = TypeVar("T")
@@ -48,3 +49,25 @@ def is_contention(err: BaseException) -> bool:
     cause = err.__cause__
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     return state in _SQLSTATES
+
+
+class StatementLog:
+    """
+    Django's log of statements, which keeps their texts while DEBUG is on.
+
+    A long run would fill the memory with its pages. Statements that were there
+    before stay, and all do where a caller captures them.
+    """
+
+    def __init__(self, using: str) -> None:
+        self._connection = connections[using]
+        log = self._connection.queries_log
+        self._last = log[-1] if log else None
+
+    def forget(self) -> None:
+        """Drop the statements that came since."""
+        if not settings.DEBUG or self._connection.force_debug_cursor:
+            return
+        log = self._connection.queries_log
+        while log and log[-1] is not self._last:
+            log.pop()

@@ -8,8 +8,10 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from django.db import DataError
 from django.db.models import F, Q, QuerySet
 
+from . import exact_json
 from .clock import clock_of, has_come, is_free
 from .database import run_in_transaction
 from .models import WebhookEvent
@@ -64,7 +66,21 @@ def store_all(
         }
         for event, body in sorted(events, key=lambda pair: pair[0].id)
     ]
-    claim(WebhookEvent, rows, using=using)
+    try:
+        claim(WebhookEvent, rows, using=using)
+    except DataError:
+        for row in rows:
+            _store_or_hint(row, using=using)
+
+
+def _store_or_hint(row: dict[str, Any], *, using: str) -> None:
+    """Store an event; where its body does not fit, without the invoice in it."""
+    try:
+        claim(WebhookEvent, [row], using=using)
+    except DataError:
+        payload = {**exact_json.loads(row["body"]), "invoice": row["invoice_id"]}
+        body = exact_json.dumps(payload)
+        claim(WebhookEvent, [{**row, "body": body}], using=using)
 
 
 def take(event_id: str, *, using: str) -> list[WebhookEvent]:

@@ -15,6 +15,7 @@ from . import changes, events, mirror, runs
 from .account import open_account
 from .client import OrbClient
 from .clock import clock_of, timed
+from .database import StatementLog
 from .deeds import (
     create_invoice_line_item,
     delete_invoice_line_item,
@@ -91,7 +92,9 @@ def list_invoices(
             invoice_date_gte=invoice_date_gte,
             **filters,
         )
+        log = StatementLog(using)
         while True:
+            log.forget()
             clock.keep_measured()
             answer = timed(lambda: next(pages, None))
             if answer.value is None:

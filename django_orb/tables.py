@@ -5,14 +5,15 @@ what the database does. What is written where is read off the models' fields.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
-from django.db import connections, models
+from django.db import DataError, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import exact_json
@@ -22,6 +23,15 @@ Row = Mapping[str, Any]
 
 # Of one statement, to keep it well below what servers take at once.
 _MAX_PARAMETERS = 60_000
+# MariaDB in its lax mode would store "?" for what a column cannot hold.
+_STRICTLY = "SET STATEMENT sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES') FOR"
+# What a statement is beside its rows, and a value that is not a text at most.
+_OVERHEAD_BYTES = 8192
+_MAX_PLAIN_BYTES = 64
+_QUOTES_BYTES = 4
+_MARIADB_ESCAPES = "\\'\"\0\n\r\x1a"
+# By the driver's connection, since a new one may meet another limit.
+_max_packets: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 _COPY_ROWS = 1000
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
@@ -49,10 +59,12 @@ def claim(model: type[models.Model], rows: Sequence[Row], *, using: str) -> None
     if not rows:
         return
     connection = connections[using]
+    conflict = "ON CONFLICT DO NOTHING"
     if connection.vendor == "mysql":
-        _execute(connection, model, rows, conflict="", verb="INSERT IGNORE")
-    else:
-        _execute(connection, model, rows, conflict="ON CONFLICT DO NOTHING")
+        # INSERT IGNORE would also ignore that a column cannot hold a value.
+        key = connection.ops.quote_name(_primary_key(model))
+        conflict = f"ON DUPLICATE KEY UPDATE {key} = {key}"
+    _execute(connection, model, rows, conflict=conflict)
 
 
 def upsert(
@@ -77,7 +89,6 @@ def _execute(
     rows: Sequence[Row],
     *,
     conflict: str,
-    verb: str = "INSERT",
 ) -> None:
     names = tuple(rows[0])
     zone = connection.timezone_name
@@ -89,7 +100,7 @@ def _execute(
         ]
         for row in rows
     ]
-    head = f"{verb} INTO {_target(connection, model, names)}"
+    head = f"INSERT INTO {_target(connection, model, names)}"
     one = f"({', '.join(['%s'] * len(names))})"
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
@@ -102,14 +113,74 @@ def _execute(
             sql = f"{head} SELECT * FROM unnest({arrays}) {conflict}"  # noqa: S608
             cursor.execute(sql, columns)
             return
-        size = _MAX_PARAMETERS // len(names)
-        for start in range(0, len(parameters), size):
-            batch = parameters[start : start + size]
+        for batch in _batches(connection, model, parameters):
             values = ", ".join([one] * len(batch))
             cursor.execute(
-                f"{head} VALUES {values} {conflict}",
+                f"{_STRICTLY} {head} VALUES {values} {conflict}",
                 [value for row in batch for value in row],
             )
+
+
+def is_text_taken(text: str, *, using: str) -> bool:
+    """Whether a row with this text is certain to fit into a statement."""
+    connection = connections[using]
+    is_limited = connection.vendor == "mysql"
+    return not is_limited or 2 * _byte_count(text) < _max_bytes(connection) // 2
+
+
+def _max_bytes(connection: BaseDatabaseWrapper) -> int:
+    """Return how many bytes the rows of a statement may have on MariaDB."""
+    connection.ensure_connection()
+    driver: Any = connection.connection
+    if driver not in _max_packets:
+        with connection.wrap_database_errors, driver.cursor() as cursor:
+            cursor.execute("SELECT @@max_allowed_packet")
+            _max_packets[driver] = int(cursor.fetchone()[0])
+    return _max_packets[driver] - _OVERHEAD_BYTES
+
+
+def _batches(
+    connection: BaseDatabaseWrapper,
+    model: type[models.Model],
+    parameters: Sequence[list[Any]],
+) -> Iterator[Sequence[list[Any]]]:
+    """
+    Cut rows into statements that MariaDB takes: it ends a connection over others.
+
+    Raises:
+        DataError: a row is larger than any statement may be.
+    """
+    limit = _max_bytes(connection)
+    max_rows = _MAX_PARAMETERS // len(parameters[0])
+    batch: list[list[Any]] = []
+    total = 0
+    for row in parameters:
+        size = 2 * sum(map(_byte_count, row))  # each character may be escaped
+        if size > limit:
+            size = sum(map(_escaped_byte_count, row))
+        if size > limit:
+            raise DataError(
+                f"A row of {size} bytes for {model._meta.db_table} is larger than "
+                f"MariaDB's max_allowed_packet lets a statement be ({limit} bytes)."
+            )
+        if batch and (total + size > limit or len(batch) == max_rows):
+            yield batch
+            batch, total = [], 0
+        batch.append(row)
+        total += size
+    yield batch
+
+
+def _byte_count(value: Any) -> int:
+    if not isinstance(value, str):
+        return _MAX_PLAIN_BYTES
+    return (len(value) if value.isascii() else len(value.encode())) + _QUOTES_BYTES
+
+
+def _escaped_byte_count(value: Any) -> int:
+    if not isinstance(value, str):
+        return _MAX_PLAIN_BYTES
+    return _byte_count(value) + sum(map(value.count, _MARIADB_ESCAPES))
 
 
 def _arrays(
@@ -185,6 +256,11 @@ def _field(model: type[models.Model], name: str) -> models.Field[Any, Any]:
     field = model._meta.get_field(name)
     assert isinstance(field, models.Field)  # noqa: S101
     return field
+
+
+def _primary_key(model: type[models.Model]) -> str:
+    assert model._meta.pk is not None  # noqa: S101
+    return str(model._meta.pk.column)
 
 
 def _column(model: type[models.Model], name: str) -> str:

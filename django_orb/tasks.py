@@ -11,7 +11,8 @@ import contextlib
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from celery import Task, shared_task
 
@@ -33,6 +34,7 @@ from .account import open_account
 from .broker import broker
 from .clock import clock_of
 from .conf import get_settings
+from .database import StatementLog
 from .exceptions import (
     OrbAccountError,
     OrbConfigurationError,
@@ -43,12 +45,31 @@ from .models import InvoiceOperation, SyncRun
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 # How long a task keeps a worker before the host's own tasks get their turn.
 TURN_SECONDS = 20
 READ_BACKS = 20
 
 
-@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+def _task(function: Callable[P, R]) -> Task[P, R]:
+    """Make a task that is sent again if its worker dies, and keeps no statements."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        log = StatementLog(mirror.database_alias())
+        try:
+            return function(*args, **kwargs)
+        finally:
+            log.forget()
+
+    make = shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+    task: Task[P, R] = make(run)
+    return task
+
+
+@_task
 def sync_invoices(
     mode: str = "incremental", since: str | None = None, sweep: bool = False
 ) -> int:
@@ -78,7 +99,7 @@ def start_sync(
         return run
 
 
-@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+@_task
 def sync_page(window_id: int, lease: str) -> None:
     """Work on a run's window for a while, then hand it on."""
     using = mirror.database_alias()
@@ -103,19 +124,19 @@ def sync_page(window_id: int, lease: str) -> None:
     publish_due(run, using=using)
 
 
-@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+@_task
 def sync_invoice(invoice_id: str) -> None:
     """Fetch one invoice from Orb into the mirror."""
     services.fetch_invoice(invoice_id)
 
 
-@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+@_task
 def process_webhook_event(event_id: str) -> None:
     """Bring what a stored webhook event tells into the mirror."""
     events.process_event(event_id, using=mirror.database_alias())
 
 
-@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+@_task
 def recover() -> None:
     """
     Take up what died or waited; run it every minute.
@@ -134,7 +155,7 @@ def recover() -> None:
     send_operations()
 
 
-@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+@_task
 def send_operations() -> None:
     """Send what is queued for a while, then hand it on."""
     goes_on = settle_operations(seconds=TURN_SECONDS)
@@ -174,7 +195,7 @@ def settle_operations(*, seconds: float = float("inf")) -> bool:
     return has_answered
 
 
-@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+@_task
 def prune() -> None:
     """Delete settled webhook events and ended runs that are old enough."""
     using, conf = mirror.database_alias(), get_settings()

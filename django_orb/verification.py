@@ -31,6 +31,7 @@ from .comparison import (
     differences,
 )
 from .conf import get_settings
+from .database import StatementLog
 from .exceptions import (
     OrbInputError,
     OrbNotFoundError,
@@ -99,6 +100,7 @@ class Verification(Iterator[Difference]):
         self._since = since
         self._on_page = on_page
         self._using = mirror.database_alias()
+        self._log = StatementLog(self._using)
         self._patience = PATIENCE_SECONDS
         is_sqlite = connections[self._using].vendor == "sqlite"
         self._exact_digits = SQLITE_DIGITS if is_sqlite else None
@@ -124,6 +126,10 @@ class Verification(Iterator[Difference]):
             else:
                 yield from self._chosen(invoice_ids)
             yield from self._mark_gone()
+        self._end_page()
+
+    def _end_page(self) -> None:
+        self._log.forget()
         self._on_page(self)
 
     # Which invoices
@@ -139,7 +145,7 @@ class Verification(Iterator[Difference]):
             )
             self.pages += 1
             yield from self._compare_page(page["data"])
-            self._on_page(self)
+            self._end_page()
             cursor = next_cursor(page)
             if cursor is None:
                 return
@@ -179,7 +185,7 @@ class Verification(Iterator[Difference]):
             unlisted = [pk for pk in batch if not self._notes.has("invoice", pk)]
             self.invoices += len(unlisted)
             yield from self._examine_all(unlisted)
-            self._on_page(self)
+            self._end_page()
 
     def _chosen(self, invoice_ids: Iterable[str]) -> Iterator[Difference]:
         for invoice_id in dict.fromkeys(invoice_ids):
@@ -188,7 +194,7 @@ class Verification(Iterator[Difference]):
             if not found and not self._read([invoice_id]):
                 found = [Difference(invoice_id, "unknown", "", NOTHING, NOTHING)]
             yield from found
-            self._on_page(self)
+            self._end_page()
 
     # What differs
 
@@ -320,7 +326,7 @@ class Verification(Iterator[Difference]):
                     yield replace(one[0], is_repaired=False, reason=refusal)
             else:
                 yield from self._repair(found)
-            self._on_page(self)
+            self._end_page()
 
 
 class _Notes:

@@ -21,6 +21,7 @@ from .changes import Origin
 from .client import OrbClient
 from .clock import clock_of, is_free
 from .conf import get_settings
+from .database import StatementLog
 from .exceptions import (
     OrbAPIError,
     OrbConflictError,
@@ -107,6 +108,7 @@ def work(
         WindowFailedError: it will never be done; the run should end.
     """
     deadline = time.monotonic() + seconds
+    log = StatementLog(using)
     with ThreadPoolExecutor(max_workers=1) as executor:
         reader = PageReader(client, page_size, executor)
         try:
@@ -118,6 +120,7 @@ def work(
                     _commit_step(window, step, using=using)
                 except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
                     return Progress(wait_seconds=_defer(window, err, using=using))
+                log.forget()
                 on_step()
                 if window.state == SyncWindow.State.DONE:
                     return Progress(is_done=True)

@@ -42,7 +42,7 @@ from .observations import (
     see_again,
 )
 from .payloads import SQLITE_EXACT_DIGITS, MappedInvoice
-from .tables import insert, upsert
+from .tables import insert, is_text_taken, upsert
 from .verdicts import Incoming, Known, Observation, Verdict, judge, touch
 
 # How long Orb's answers may lag behind our own writes.
@@ -361,12 +361,16 @@ class PageWriter:
         rows: list[dict[str, Any]] = [
             {
                 "invoice_id": invoice_id,
-                "reason": reason.replace("\0", ""),
-                "payload_text": self._incoming[invoice_id].as_ascii(),
+                # In what every table can hold, whatever it quotes.
+                "reason": reason.replace("\0", "")
+                .encode("ascii", "backslashreplace")
+                .decode(),
+                "payload_text": text if is_text_taken(text, using=self._using) else "",
                 "failed_at": failed_at,
                 "run_id": self._run_id,
             }
             for invoice_id, reason in failed.items()
+            for text in [self._incoming[invoice_id].as_ascii()]
         ]
         upsert(InvoiceFailure, rows, key=["invoice_id"], using=self._using)
 

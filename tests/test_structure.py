@@ -62,7 +62,7 @@ ALLOWED = {
     "refresh": "changes client clock exceptions mirror models",
     # what runs over it
     "retention": "models",
-    "inbox": "clock database models receivers signals tables webhooks",
+    "inbox": "clock database exact_json models receivers signals tables webhooks",
     "events": (
         "account changes client clock exceptions inbox mirror models pacing refresh "
         "webhooks"
@@ -71,11 +71,11 @@ ALLOWED = {
     "steps": (
         "feed client clock exceptions mirror models pages payloads raw refresh threads"
     ),
-    "windows": "changes client clock conf exceptions mirror models pacing steps",
+    "windows": "changes client clock conf database exceptions mirror models pacing steps",
     "runs": (
         "changes client clock conf exceptions feed mirror models signals steps windows"
     ),
-    "verification": "account client comparison conf exceptions inputs mirror models runs",
+    "verification": "account client comparison conf database exceptions inputs mirror models runs",
     "sending": "client clock exact_json exceptions models",
     "operations": "client clock conf exceptions models observations sending",
     "recovery": "client clock conf exceptions models payloads sending",
@@ -85,11 +85,11 @@ ALLOWED = {
         "refresh"
     ),
     "services": (
-        "account changes client clock conf deeds events exceptions formats inputs mirror "
+        "account changes client clock conf database deeds events exceptions formats inputs mirror "
         "models refresh runs upcoming verification"
     ),
     "tasks": (
-        "account broker changes client clock conf eager events exceptions inbox mirror "
+        "account broker changes client clock conf database eager events exceptions inbox mirror "
         "models readback recovery refresh retention runs services windows"
     ),
     # how people and Orb reach it
