@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
-from django.db import OperationalError, connections, transaction
+from django.db import InterfaceError, OperationalError, connections, transaction
 
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 10
 # MariaDB: deadlock, lock wait time-out, row changed since it was read.
 _MYSQL_RETRY_CODES = {1213, 1205, 1020}
-# PostgreSQL: serialization failure, deadlock.
-_SQLSTATES = {"40001", "40P01"}
+# PostgreSQL: serialization failure, deadlock, lock time-out.
+_SQLSTATES = {"40001", "40P01", "55P03"}
 
 
 def run_in_transaction(body: Callable[[], T], *, using: str) -> T:
@@ -71,3 +72,46 @@ class StatementLog:
         log = self._connection.queries_log
         while log and log[-1] is not self._last:
             log.pop()
+
+
+def ends_work(err: BaseException) -> bool:
+    """Whether an exception is meant for the process, whichever code it met."""
+    return any(
+        isinstance(cause, SoftTimeLimitExceeded) or not isinstance(cause, Exception)
+        for cause in _causes(err)
+    )
+
+
+def is_passing(err: BaseException) -> bool:
+    """Whether the same call may go well at another time, or in another process."""
+    passing = (OperationalError, InterfaceError, MemoryError)
+    return ends_work(err) or any(isinstance(cause, passing) for cause in _causes(err))
+
+
+def _causes(err: BaseException) -> Iterator[BaseException]:
+    """The exception and all that it was raised from or while handling."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [err]
+    while waiting:
+        cause = waiting.pop()
+        if cause is not None and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            waiting += [cause.__cause__, cause.__context__]
+            waiting += getattr(cause, "exceptions", ())  # of a group
+
+
+def is_spoilt(using: str) -> bool:
+    """Whether the open transaction cannot be committed any more."""
+    connection = connections[using]
+    return (
+        connection.needs_rollback
+        or connection.closed_in_transaction
+        or connection.connection is None
+    )
+
+
+def renew_connection(using: str) -> None:
+    """Leave a connection that was lost, so that the next statement opens another."""
+    if not connections[using].in_atomic_block:
+        connections[using].close_if_unusable_or_obsolete()

@@ -19,6 +19,7 @@ from .account import is_of_account, open_account
 from .changes import Origin
 from .client import OrbClient
 from .clock import Interval
+from .database import ends_work, renew_connection
 from .exceptions import OrbPayloadError, OrbRateLimitError
 from .mirror import Observation, WriteResult
 from .models import InvoiceChange, InvoiceObservation, WebhookEvent
@@ -65,20 +66,24 @@ def _process(
     events: Sequence[WebhookEvent], *, using: str, client: OrbClient | None
 ) -> int | None:
     """Settle events; how often Orb was asked, None where that went wrong."""
-    if not events[0].invoice_id:
-        inbox.finish(events, State.IGNORED.value, using=using)
-        return 0
+    is_about_invoice = bool(events[0].invoice_id)
+    state = State.PROCESSED if is_about_invoice else State.IGNORED
+    fetches = 0
     try:
-        fetches = _mirror(events, using=using, client=client)
+        if is_about_invoice:
+            fetches = _mirror(events, using=using, client=client)
+        inbox.finish(events, state.value, using=using)
     except Exception as err:
         logger.warning("%s was not processed.", events[-1], exc_info=True)
         if isinstance(err, OrbRateLimitError):
             seconds = err.retry_after_seconds or PATIENCE_SECONDS
             hold_back(READS, min(seconds, 60.0), using=using)
         trace = traceback.format_exc().replace("\0", "")
+        renew_connection(using)
         inbox.fail(events, err, trace, using=using)
+        if ends_work(err):
+            raise
         return None
-    inbox.finish(events, State.PROCESSED.value, using=using)
     return fetches
 
 

@@ -15,7 +15,7 @@ from . import exact_json
 from .clock import clock_of, has_come, is_free
 from .database import run_in_transaction
 from .models import WebhookEvent
-from .receivers import call_receivers
+from .receivers import call_receivers, send_robust
 from .signals import webhook_failed, webhook_received
 from .tables import claim
 from .webhooks import OrbEvent
@@ -27,6 +27,7 @@ MESSAGE_SECONDS = 60
 # An event waits this long for its second attempt, then doubling.
 FIRST_WAIT_SECONDS = 10
 MAX_WAIT_SECONDS = 3600
+DIED = "An attempt did not end: its worker died, or lost the database."
 LONGEST_LEASE = timedelta(seconds=LEASE_SECONDS)
 LONGEST_WAIT = timedelta(seconds=MAX_WAIT_SECONDS)
 
@@ -118,17 +119,24 @@ def _lease(
     lease = uuid.uuid4().hex
     free = events.filter(is_free(now, longest=LONGEST_LEASE), state__in=OPEN)
     expires_at = now + timedelta(seconds=seconds)
+    # Counted here, so that an attempt counts even if it takes its worker along.
+    leased = {"lease": lease, "lease_expires_at": expires_at}
     run_in_transaction(
-        lambda: free.update(lease=lease, lease_expires_at=expires_at), using=using
+        lambda: free.update(**leased, attempts=F("attempts") + 1), using=using
     )
     return list(events.filter(lease=lease).order_by("received_at", "pk"))
 
 
 def finish(events: Sequence[WebhookEvent], state: str, *, using: str) -> None:
-    """Settle events that are still leased to the caller, and tell who listens."""
+    """
+    Settle events that are still leased to the caller, and tell who listens.
+
+    Raises:
+        Exception: receivers could not be called now; this event is not settled, nor
+            are those after it.
+    """
     changes = {
         "state": state,
-        "attempts": F("attempts") + 1,
         "finished_at": clock_of(using).latest(),
         "error": "",
         **_RELEASED,
@@ -143,8 +151,9 @@ def finish(events: Sequence[WebhookEvent], state: str, *, using: str) -> None:
 
 def _finish(event: WebhookEvent, changes: dict[str, Any], *, using: str) -> None:
     if _mine([event], using=using).update(**changes):
-        event.refresh_from_db(using=using)
-        call_receivers(webhook_received, WebhookEvent, using=using, event=event)
+        # The caller's stays as it is: all of this may have to be done again.
+        now = _events(using).get(pk=event.pk)
+        call_receivers(webhook_received, WebhookEvent, using=using, event=now)
 
 
 def fail(
@@ -152,24 +161,25 @@ def fail(
 ) -> None:
     """Note why events could not be processed, and when to try again."""
     now = clock_of(using).latest()
+    failed = []
     for event in events:
         changes = {
             "state": State.FAILED.value,
-            "attempts": event.attempts + 1,
-            "next_attempt_at": now + _wait(event.attempts),
+            "next_attempt_at": now + _wait(event.attempts - 1),
             "error": trace,
             **_RELEASED,
         }
         if _mine([event], using=using).update(**changes):
-            event.refresh_from_db(using=using)
-            webhook_failed.send_robust(WebhookEvent, event=event, error=error)
+            failed.append(_events(using).get(pk=event.pk))
+    for event in failed:
+        send_robust(webhook_failed, WebhookEvent, event=event, error=error)
 
 
 _RELEASED = {"lease": "", "lease_expires_at": None}
 
 
 def _wait(attempts: int) -> timedelta:
-    seconds = FIRST_WAIT_SECONDS * 2 ** min(attempts, 20)
+    seconds = FIRST_WAIT_SECONDS * 2 ** max(0, min(attempts, 20))
     return timedelta(seconds=min(seconds, MAX_WAIT_SECONDS))
 
 
@@ -199,7 +209,9 @@ def due_events(*, using: str, limit: int = 1000) -> list[str]:
     )
     ids = list(due.values_list("pk", flat=True)[:limit])
     again_at = now + timedelta(seconds=LEASE_SECONDS)
-    due.filter(pk__in=ids).order_by().update(next_attempt_at=again_at)
+    taken = _events(using).filter(pk__in=ids)
+    taken.exclude(lease="").update(state=State.FAILED, error=DIED)
+    taken.update(next_attempt_at=again_at)
     return ids
 
 

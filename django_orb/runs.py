@@ -21,6 +21,7 @@ from .exceptions import OrbSyncRunningError
 from .mirror import Observation
 from .models import Invoice, InvoiceFailure, SyncAbsence, SyncRun, SyncWindow
 from .models.runs import COUNTS
+from .receivers import send_robust
 from .signals import sync_finished
 from .steps import WindowFailedError
 
@@ -395,5 +396,5 @@ def _end(run: SyncRun, state: str, error: str, *, using: str, missing: int = 0) 
     )
     run.refresh_from_db(using=using)
     if is_mine:
-        tell = partial(sync_finished.send_robust, SyncRun, run=run)
-        transaction.on_commit(tell, using=using, robust=True)
+        tell = partial(send_robust, sync_finished, SyncRun, run=run)
+        transaction.on_commit(tell, using=using)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
-#: sender=Invoice, invoice, change_id, previous_status ("" here), status,
+#: sender=Invoice, invoice, change_id (a UUID), previous_status ("" here), status,
 #: changed_fields (empty here), origin ("sync", "fetch", "webhook", "operation"),
 #: origin_id (of the run, event or operation, or "")
 invoice_created = Signal()

@@ -5,6 +5,7 @@ what the database does. What is written where is read off the models' fields.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -92,7 +93,8 @@ def _execute(
 ) -> None:
     names = tuple(rows[0])
     zone = connection.timezone_name
-    adapters = _adapters(connection.vendor, zone, model, names)
+    has_uuid = connection.features.has_native_uuid_field
+    adapters = _adapters(connection.vendor, zone, has_uuid, model, names)
     parameters = [
         [
             row[name] if adapt is None or row[name] is None else adapt(row[name])
@@ -269,15 +271,23 @@ def _column(model: type[models.Model], name: str) -> str:
 
 @cache
 def _adapters(
-    vendor: str, zone: str, model: type[models.Model], names: tuple[str, ...]
+    vendor: str,
+    zone: str,
+    has_uuid: bool,
+    model: type[models.Model],
+    names: tuple[str, ...],
 ) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
     """What turns a Python value into what the driver takes; None: it is that."""
-    return tuple((name, _adapter(vendor, zone, _field(model, name))) for name in names)
+    return tuple(
+        (name, _adapter(vendor, zone, has_uuid, _field(model, name))) for name in names
+    )
 
 
 def _adapter(
-    vendor: str, zone: str, field: models.Field[Any, Any]
+    vendor: str, zone: str, has_uuid: bool, field: models.Field[Any, Any]
 ) -> Callable[[Any], Any] | None:
+    if isinstance(field, models.UUIDField):
+        return str if has_uuid else _hex
     if isinstance(field, models.JSONField):
         return _json_text(field)
     if isinstance(field, models.DecimalField) and vendor == "sqlite":
@@ -303,7 +313,7 @@ def _copy_writer(field: models.Field[Any, Any]) -> Callable[[Any], str]:
         return datetime.isoformat
     if isinstance(field, models.BooleanField):
         return lambda value: "t" if value else "f"
-    if isinstance(field, (models.DecimalField, models.IntegerField)):
+    if isinstance(field, (models.DecimalField, models.IntegerField, models.UUIDField)):
         return str
     return _escaped
 
@@ -324,6 +334,11 @@ def _json_text(field: models.JSONField[Any, Any]) -> Callable[[Any], str]:
 
 def _empty_json(value: Any) -> str:
     return "[]" if value == [] else exact_json.dumps(value)
+
+
+def _hex(value: uuid.UUID) -> str:
+    """As Django stores it where the database has no type for it."""
+    return value.hex
 
 
 def _plain_decimal(value: Decimal) -> str:

@@ -15,16 +15,16 @@ def connect() -> None:
     invoice_status_changed.connect(count)
 
 
-def count(change_id: int, **named: Any) -> None:
+def count(change_id: uuid.UUID, **named: Any) -> None:
     """Leave a row for each call; were there two for a change, both would stay."""
     name = f"{change_id} {uuid.uuid4().hex}"
     _users().create(username=name)
 
 
-def counts() -> Counter[int]:
+def counts() -> Counter[uuid.UUID]:
     """How often each change was told."""
     names = _users().values_list("username", flat=True)
-    return Counter(int(name.split()[0]) for name in names)
+    return Counter(uuid.UUID(name.split()[0]) for name in names)
 
 
 def _users() -> Any:

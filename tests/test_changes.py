@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -293,7 +294,7 @@ def test_receiver_may_be_asynchronous(
     assert heard == ["inv1"]
 
 
-def count_status(change_id: int, **named: Any) -> None:
+def count_status(change_id: uuid.UUID, **named: Any) -> None:
     """What a project does: it writes to the same database."""
     users = get_user_model().objects.using(databases.current_alias)
     users.create(username=f"change {change_id}")
@@ -424,13 +425,13 @@ def test_writers_of_the_same_invoices_are_told_of_in_order(
         thread.join()
 
     assert errors == []
-    told_ids: dict[str, list[int]] = {}
+    told_ids: dict[str, list[uuid.UUID]] = {}
     for name, named in told:
         if name != "status":
             told_ids.setdefault(named["invoice"].pk, []).append(named["change_id"])
     for invoice_id, ids in told_ids.items():
         recorded = InvoiceChange.objects.filter(invoice_id=invoice_id).order_by("pk")
-        assert list(dict.fromkeys(ids)) == [one.pk for one in recorded]
+        assert list(dict.fromkeys(ids)) == [one.change_id for one in recorded]
         previous = ""
         for one in recorded:
             assert one.previous_status == previous

@@ -8,7 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connections
+from celery.exceptions import SoftTimeLimitExceeded
+from django.contrib.auth import get_user_model
+from django.db import OperationalError, connections
 from django.db.models.signals import ModelSignal
 from django.dispatch import Signal
 
@@ -20,7 +22,7 @@ from django_orb.models import (
     InvoiceFailure,
     WebhookEvent,
 )
-from django_orb.signals import webhook_received
+from django_orb.signals import webhook_failed, webhook_received
 from django_orb.testing import OrbSandbox
 
 from . import databases, payloads
@@ -407,3 +409,98 @@ def test_what_the_sandbox_delivers_keeps_the_mirror_right(
     events.process_due(using=any_committed_database)
     assert_mirrors(orb)
     assert set(WebhookEvent.objects.values_list("state", flat=True)) == {"processed"}
+
+
+# Receivers that cannot be called now
+
+
+def locked(*times: bool) -> tuple[list[str], Any]:
+    """A receiver that writes, and meets a lock so many times; and the states it saw."""
+    waiting, seen = list(times), []
+
+    def listen(event: WebhookEvent, **more: Any) -> None:
+        seen.append(event.state)
+        users = get_user_model().objects.using(databases.current_alias)
+        users.create(username=f"{event.pk}")
+        if waiting and waiting.pop():
+            raise OperationalError("database is locked")
+
+    return seen, listen
+
+
+def test_event_whose_receiver_meets_a_lock_is_told_at_once(
+    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_orb.database.time.sleep", lambda seconds: None)
+    seen, listen = locked(True, True)
+
+    with listening(webhook_received, WebhookEvent, listen):
+        done = process(event("customer.created"))
+
+    assert (done.state, done.lease, done.attempts) == (State.IGNORED, "", 1)
+    assert seen == [State.IGNORED] * 3
+    assert get_user_model().objects.count() == 1
+
+
+@pytest.mark.parametrize("kind", ["customer.created", "invoice.issued"])
+def test_event_whose_receiver_cannot_be_called_is_tried_again_soon(
+    any_committed_database: str, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("django_orb.database.time.sleep", lambda seconds: None)
+    mirror_earlier(INVOICE, minutes=30)
+    _, listen = locked(*[True] * 10)
+    payload = event_of(PAID) if kind == "invoice.issued" else event(kind)
+
+    with listening(webhook_received, WebhookEvent, listen):
+        waiting = process(payload)
+        assert (waiting.state, waiting.lease) == (State.FAILED, "")
+        assert "database is locked" in waiting.error
+        assert waiting.next_attempt_at is not None
+        wait = waiting.next_attempt_at - database_now(any_committed_database)
+        assert wait < timedelta(seconds=inbox.FIRST_WAIT_SECONDS + 1)
+        assert get_user_model().objects.count() == 0
+
+        events.process_event(waiting.pk, using=any_committed_database)
+
+    done = WebhookEvent.objects.get()
+    assert done.state in (State.PROCESSED, State.IGNORED)
+    assert (done.lease, done.attempts, done.error) == ("", 2, "")
+    assert get_user_model().objects.count() == 1
+
+
+def test_connection_that_a_receiver_loses_leaves_its_event_to_be_tried_again(
+    any_committed_database: str,
+) -> None:
+    lost = [True]
+
+    def listen(event: WebhookEvent, **more: Any) -> None:
+        if lost and lost.pop():
+            connections[any_committed_database].close()
+
+    with listening(webhook_received, WebhookEvent, listen):
+        waiting = process(event("customer.created"))
+        assert (waiting.state, waiting.lease) == (State.FAILED, "")
+        events.process_event(waiting.pk, using=any_committed_database)
+
+    assert WebhookEvent.objects.get().state == State.IGNORED
+
+
+@pytest.mark.parametrize("signal", [webhook_received, webhook_failed])
+def test_soft_time_limit_in_a_receiver_ends_the_task_and_the_lease(
+    any_committed_database: str, orb: OrbSandbox, signal: Signal
+) -> None:
+    orb.fail_next(2, status=503)
+
+    def run_out(**more: Any) -> None:
+        raise SoftTimeLimitExceeded
+
+    is_fetched = signal is webhook_failed
+    payload = event_of("inv1", "invoice.edited") if is_fetched else event("x.created")
+    with (
+        listening(signal, WebhookEvent, run_out),
+        pytest.raises(SoftTimeLimitExceeded),
+    ):
+        process(payload)
+
+    left = WebhookEvent.objects.get()
+    assert (left.state, left.lease, left.attempts) == (State.FAILED, "", 1)

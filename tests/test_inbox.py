@@ -105,6 +105,24 @@ def test_dead_workers_event_is_taken_over_and_not_settled_by_it(
     assert WebhookEvent.objects.get().state == State.PROCESSED
 
 
+def test_attempts_that_take_their_worker_along_are_counted_and_seen(
+    any_database: str,
+) -> None:
+    event_id = about("inv1")
+    for _ in range(3):
+        take(event_id)
+        pass_time(seconds=inbox.LEASE_SECONDS + 1)
+
+    assert due() == [event_id]
+    stored = WebhookEvent.objects.get()
+    assert (stored.state, stored.attempts, stored.error) == ("failed", 3, inbox.DIED)
+
+    taken = inbox.take(event_id, using=any_database)
+    inbox.finish(taken, State.PROCESSED.value, using=any_database)
+    stored.refresh_from_db()
+    assert (stored.state, stored.attempts, stored.error) == ("processed", 4, "")
+
+
 def test_event_is_due_when_its_message_had_time_to_arrive(any_database: str) -> None:
     event_id = about("inv1")
     assert due() == []

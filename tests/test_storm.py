@@ -107,6 +107,7 @@ def let_leases_end() -> None:
     """The workers are dead: what they held need not wait for minutes."""
     now = database_now(databases.current_alias)
     WebhookEvent.objects.update(lease_expires_at=None, next_attempt_at=now)
+    InvoiceChange.objects.filter(announced_at=None).update(next_attempt_at=None)
     SyncWindow.objects.exclude(lease="").update(lease_expires_at=now, not_before=None)
 
 
@@ -201,7 +202,7 @@ def check_changes(ids: list[str]) -> None:
         assert change.previous_status == status[change.invoice_id]
         status[change.invoice_id] = change.status
         if change.previous_status != change.status:
-            expected[change.pk] = 1
+            expected[change.change_id] = 1
     assert counting.counts() == expected
     assert (
         dict(Invoice.objects.filter(pk__in=ids).values_list("pk", "status")) == status

@@ -50,7 +50,7 @@ ALLOWED = {
     "reports": "conf models",
     "comparison": "payloads",
     "tables": "exact_json",
-    "changes": "database hashing models receivers signals tables",
+    "changes": "clock database hashing models receivers signals tables",
     "verdicts": "changes clock exact_json exceptions hashing models payloads raw",
     "observations": "clock models tables verdicts",
     "writer": (
@@ -64,8 +64,8 @@ ALLOWED = {
     "retention": "models",
     "inbox": "clock database exact_json models receivers signals tables webhooks",
     "events": (
-        "account changes client clock exceptions inbox mirror models pacing refresh "
-        "webhooks"
+        "account changes client clock database exceptions inbox mirror models pacing "
+        "refresh webhooks"
     ),
     "feed": ("client clock conf events exact_json exceptions inbox models webhooks"),
     "steps": (
@@ -73,7 +73,8 @@ ALLOWED = {
     ),
     "windows": "changes client clock conf database exceptions mirror models pacing steps",
     "runs": (
-        "changes client clock conf exceptions feed mirror models signals steps windows"
+        "changes client clock conf exceptions feed mirror models receivers signals steps "
+        "windows"
     ),
     "verification": "account client comparison conf database exceptions inputs mirror models runs",
     "sending": "client clock exact_json exceptions models",
@@ -97,7 +98,7 @@ ALLOWED = {
     "urls": "views",
     "templatetags": "conf formats models",
     "admin": (
-        "account conf customers exact_json exceptions fields formats inbox inputs mirror models "
+        "account changes conf customers exact_json exceptions fields formats inbox inputs mirror models "
         "operations payloads recovery reports runs sending services tasks upcoming"
     ),
     "management": (

@@ -14,7 +14,13 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
 from django_orb.formats import local_moment, money, recorded, short
-from django_orb.models import Invoice, InvoiceFailure, InvoiceOperation, WebhookEvent
+from django_orb.models import (
+    Invoice,
+    InvoiceChange,
+    InvoiceFailure,
+    InvoiceOperation,
+    WebhookEvent,
+)
 
 SHOWN = 5
 MOST = 1000
@@ -143,6 +149,15 @@ def _other_kinds() -> Iterator[Kind]:
         f"?state__exact={failed}",
         lambda one: local_moment(one.received_at),
     )
+    untold = InvoiceChange.objects.filter(announced_at=None, failed_at__isnull=False)
+    yield Kind(
+        "invoicechange",
+        _("Changes that could not be told"),
+        ADVICE["change"],
+        untold.order_by("pk"),
+        "?told=failed",
+        lambda one: local_moment(one.created_at),
+    )
 
 
 ADVICE = {
@@ -153,6 +168,10 @@ ADVICE = {
     "failure": _("The reason says what is wrong; each sync tries again."),
     "operation": _("Look in Orb whether it happened, and say so on its page."),
     "event": _("They are tried again by themselves; the page shows why they failed."),
+    "change": _(
+        "Correct the receiver that the error names, and have them told again; later "
+        "changes of these invoices wait for that."
+    ),
 }
 
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib import admin
-from django.http import HttpRequest
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from django_orb import changes, mirror, tasks
 from django_orb.formats import ago, joined, local_moment, short
 from django_orb.models import Invoice, InvoiceChange
 
 from .badges import INVOICE_LOOKS, UNKNOWN, badge, status_label
-from .operations import invoice_link
-from .readonly import ReadOnlyAdmin
+from .operations import code_block, invoice_link
+from .readonly import ReadOnlyAdmin, outside_transactions
 
 SHOWN = 50
+MAX_RETRIES = 1000
 MISSING = "missing_since"
 
 
@@ -72,12 +75,30 @@ def status_badge(change: InvoiceChange) -> SafeString:
     return badge(look, status_label(change.status))
 
 
+class ToldFilter(admin.SimpleListFilter):
+    """Changes that receivers were not told of."""
+
+    title = _("told")
+    parameter_name = "told"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("waiting", _("Not yet")), ("failed", _("Failed"))]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[InvoiceChange]
+    ) -> QuerySet[InvoiceChange]:
+        if self.value() not in ("waiting", "failed"):
+            return queryset
+        has_failed = self.value() == "failed"
+        return queryset.filter(announced_at=None, failed_at__isnull=not has_failed)
+
+
 @admin.register(InvoiceChange)
 class InvoiceChangeAdmin(ReadOnlyAdmin):
     """What changed, and where that came from."""
 
     list_display = ("created_at", "invoice_id_link", "what", "names", "origin")
-    list_filter = ("origin", "kind")
+    list_filter = (ToldFilter, "origin", "kind")
     search_fields = ("invoice_id",)
     search_help_text = _("An invoice's id.")
     fields = (
@@ -85,15 +106,51 @@ class InvoiceChangeAdmin(ReadOnlyAdmin):
         "what",
         "names",
         ("origin", "origin_id"),
+        "change_id",
         ("created_at", "announced_at"),
+        ("attempts", "next_attempt_at", "failed_at"),
+        "trace",
     )
-    readonly_fields = ("invoice_id_link", "what", "names")
+    readonly_fields = ("invoice_id_link", "what", "names", "trace")
+    actions = ("tell_again",)
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str
     ) -> tuple[Any, bool]:
         term = search_term.strip()
         return queryset.filter(invoice_id=term) if term else queryset, False
+
+    def has_tell_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.tell_invoicechange")
+
+    @outside_transactions
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().changelist_view(request, extra_context)
+
+    @admin.action(permissions=["tell"], description=_("Tell selected failed again"))
+    def tell_again(self, request: HttpRequest, queryset: Any) -> None:
+        failed = queryset.filter(announced_at=None, failed_at__isnull=False)
+        chosen = list(failed[:MAX_RETRIES])
+        if not chosen:
+            self.message_user(
+                request, gettext("None of them failed."), messages.WARNING
+            )
+            return
+        ids = [change.pk for change in chosen]
+        changes.tell_again(ids, using=mirror.database_alias())
+        for change in chosen:
+            self.log_change(request, change, gettext("Asked for it to be told again."))
+        tasks.wake(tasks.recover)
+        text = ngettext(
+            "%d change is told again.", "%d changes are told again.", len(ids)
+        )
+        self.message_user(request, text % len(ids), messages.SUCCESS)
+
+    @admin.display(description=_("error"), empty_value="")
+    def trace(self, change: InvoiceChange) -> SafeString:
+        return code_block(change.error) if change.error else SafeString()
 
     @admin.display(description=_("invoice"), ordering="invoice_id")
     def invoice_id_link(self, change: InvoiceChange) -> SafeString:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import uuid
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -25,6 +27,13 @@ class InvoiceChange(models.Model):
         OPERATION = "operation", _("Operation")
 
     id = models.BigAutoField(primary_key=True)
+    change_id = models.UUIDField(
+        _("change's id"),
+        default=uuid.uuid4,
+        unique=True,
+        editable=False,
+        help_text=_("As receivers get it; unique across databases."),
+    )
     invoice = models.ForeignKey(
         Invoice,
         verbose_name=_("invoice"),
@@ -56,12 +65,22 @@ class InvoiceChange(models.Model):
     )
     created_at = models.DateTimeField(_("created at"))
     announced_at = models.DateTimeField(_("announced at"), null=True, blank=True)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    next_attempt_at = models.DateTimeField(_("next attempt at"), null=True, blank=True)
+    failed_at = models.DateTimeField(
+        _("failed at"),
+        null=True,
+        blank=True,
+        help_text=_("When the last attempt to tell it failed."),
+    )
+    error = models.TextField(_("error"), blank=True)
 
     class Meta:
         default_permissions = ("view",)
         verbose_name = _("invoice change")
         verbose_name_plural = _("invoice changes")
         ordering = ["-pk"]
+        permissions = [("tell_invoicechange", "Can have failed changes told again")]
         indexes = [
             models.Index(fields=["invoice", "id"], name="orb_change_invoice"),
             models.Index(fields=["announced_at", "id"], name="orb_change_waiting"),

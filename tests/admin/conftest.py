@@ -25,6 +25,7 @@ EVERYTHING = (
     "view_invoicefailure",
     "view_syncrun",
     "view_invoicechange",
+    "tell_invoicechange",
     "view_webhookevent",
     "retry_webhookevent",
 )

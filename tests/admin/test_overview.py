@@ -14,6 +14,7 @@ from django_orb.admin.charts import bar_chart, compact, round_ticks
 from django_orb.admin.filters import AgeFilter
 from django_orb.models import (
     Invoice,
+    InvoiceChange,
     InvoiceFailure,
     InvoiceOperation,
     SyncRun,
@@ -49,6 +50,9 @@ def trouble() -> None:
     WebhookEvent.objects.create(
         id="whk1", type="invoice.issued", state="failed", received_at=NOW, body="{}"
     )
+    InvoiceChange.objects.create(
+        invoice_id="gone", kind="updated", status="paid", created_at=NOW, failed_at=NOW
+    )
 
 
 def test_all_that_needs_a_person_is_there_and_leads_to_its_list(finance: Client):
@@ -64,6 +68,7 @@ def test_all_that_needs_a_person_is_there_and_leads_to_its_list(finance: Client)
         "Could not be read",
         "Operations whose outcome nobody knows",
         "Webhook events that failed",
+        "Changes that could not be told",
     ):
         found = re.search(rf'<h3><a href="([^"]+)">{title}</a>.*?> 1</span>', text)
         assert found, title
