@@ -58,6 +58,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         "redis": databases.broker_absence(databases.redis_url()),
         "rabbitmq": databases.broker_absence(databases.rabbitmq_url()),
         "chromium": databases.chromium_absence(),
+        "pgbouncer": databases.pgbouncer_absence(),
     }
     verdict = "its tests failed" if databases.REQUIRED else "its tests were skipped"
     for server, reason in absent.items():

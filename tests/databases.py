@@ -246,3 +246,13 @@ def chromium_absence() -> str | None:
     except ImportError as error:
         return f"no driver: {error}"
     return None
+
+
+def pgbouncer() -> str:
+    """Return the path of PgBouncer, or "" where there is none."""
+    wanted = os.environ.get("DJANGO_ORB_PGBOUNCER", "pgbouncer")
+    return shutil.which(wanted, path=f"{os.environ.get('PATH', '')}:/usr/sbin") or ""
+
+
+def pgbouncer_absence() -> str | None:
+    return None if pgbouncer() else "no PgBouncer: set DJANGO_ORB_PGBOUNCER to its path"

@@ -1,51 +1,357 @@
-"""Projects that install the app and are not like the one of these tests."""
+"""
+Projects that install the app and are not like the one of these tests.
+
+Each is written into a folder and driven by `tests.host_drive` in a process: checked,
+migrated, synced, sent a webhook, and asked to void, on the databases it names.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
+import socket
 import subprocess
 import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import django_orb
+import pytest
 
-MINIMAL = """
+from django_orb.testing import OrbSandbox
+
+from . import databases
+from .conftest import skip_or_fail
+from .host_drive import SECRET
+
+ROOT = Path(__file__).parent.parent
+INVOICES = 60
+
+SETTINGS = """
 SECRET_KEY = "host"
+ALLOWED_HOSTS = ["*"]
 USE_TZ = True
-DATABASES = {{
-    "default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {database!r}}}
-}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STATIC_URL = "static/"
+ROOT_URLCONF = "host_urls"
 INSTALLED_APPS = [
-    "django.contrib.contenttypes",
+    "django.contrib.admin",
     "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
     "django_orb",
 ]
-DJANGO_ORB = {{"API_KEY": "key"}}
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+"""
+URLS = """
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("orb/", include("django_orb.urls")),
+]
+"""
+ROUTER = """
+class Router:
+    def db_for_read(self, model, **hints):
+        return "mirror" if model._meta.app_label == "django_orb" else None
+
+    db_for_write = db_for_read
+
+    def allow_migrate(self, db, app_label, **hints):
+        return {allow_migrate}
+
+
+class ReplicaRouter:
+    def db_for_read(self, model, **hints):
+        return "replica"
+
+    def db_for_write(self, model, **hints):
+        return "default"
+
+    def allow_relation(self, one, other, **hints):
+        return True
+
+    def allow_migrate(self, db, app_label, **hints):
+        return db == "default"
+"""
+APART = '(db == "mirror") == (app_label == "django_orb")'
+# The mirror's database has tables of the other apps too, and users of its own.
+AUTH_IN_BOTH = 'None if app_label != "django_orb" else db == "mirror"'
+PEOPLE = """
+import uuid
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+
+
+class Person(AbstractUser):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
 """
 
+Settings = dict[str, Any]
+MakeDatabase = Callable[[str], Settings]
+Drive = Callable[..., None]
 
-def manage(project: Path, *arguments: str) -> str:
-    """Run a command of Django in a project; it must succeed."""
-    root = str(Path(django_orb.__file__).parent.parent)
-    names = {"PYTHONPATH": f"{project}{os.pathsep}{root}"}
-    done = subprocess.run(
-        [sys.executable, "-m", "django", *arguments, "--settings", "host_settings"],
-        cwd=project,
-        env={**os.environ, **names},
-        capture_output=True,
-        text=True,
-        timeout=120,
+
+@pytest.fixture
+def make_database(tmp_path: Path) -> Iterator[MakeDatabase]:
+    """Return a function that makes an empty database on an engine."""
+    made: list[tuple[str, str]] = []
+
+    def make(engine: str) -> Settings:
+        name = f"django_orb_host{databases.slot()}_{uuid.uuid4().hex[:8]}"
+        if engine == "sqlite":
+            path = str(tmp_path / f"{name}.sqlite3")
+            return {"ENGINE": "django.db.backends.sqlite3", "NAME": path}
+        with _server(engine) as execute:
+            execute(f"CREATE DATABASE {name}")
+        made.append((engine, name))
+        if engine == "postgresql":
+            where = databases.address("POSTGRESQL", 5432, "postgres", "postgres")
+            return {**where, "ENGINE": "django.db.backends.postgresql", "NAME": name}
+        where = databases.address("MARIADB", 3306, "root", "")
+        return {**where, "ENGINE": "django.db.backends.mysql", "NAME": name}
+
+    yield make
+    for engine, name in made:
+        how = " WITH (FORCE)" if engine == "postgresql" else ""
+        with _server(engine) as execute:
+            execute(f"DROP DATABASE {name}{how}")
+
+
+class _server:  # noqa: N801  used like a function
+    """A connection to a server, outside transactions."""
+
+    def __init__(self, engine: str) -> None:
+        from django.conf import settings
+
+        reason = settings.ABSENT_DATABASES.get(engine)
+        if reason:
+            skip_or_fail(engine, reason)
+        if engine == "postgresql":
+            where = databases.address("POSTGRESQL", 5432, "postgres", "postgres")
+            psycopg = importlib.import_module("psycopg")
+            self._connection = psycopg.connect(
+                host=where["HOST"],
+                port=where["PORT"],
+                user=where["USER"],
+                password=where["PASSWORD"],
+                dbname=where["NAME"],
+                autocommit=True,
+            )
+        else:
+            where = databases.address("MARIADB", 3306, "root", "")
+            self._connection = databases._mysql_driver().connect(
+                host=where["HOST"],
+                port=where["PORT"],
+                user=where["USER"],
+                password=where["PASSWORD"],
+            )
+
+    def __enter__(self) -> Callable[[str], Any]:
+        return self._connection.cursor().execute  # type: ignore[no-any-return]
+
+    def __exit__(self, *error: object) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Iterator[Drive]:
+    """Return a function that writes a project and has it driven."""
+    sandbox = OrbSandbox(invoices=INVOICES, seed=1)
+    sandbox.start()
+
+    def run(
+        database_settings: dict[str, Settings],
+        more: str = "",
+        environment: dict[str, str] | None = None,
+        router: str = APART,
+    ) -> None:
+        orb = {
+            "API_KEY": sandbox.api_key,
+            "BASE_URL": sandbox.base_url,
+            "WEBHOOK_SECRETS": [SECRET],
+            "READS_PER_SECOND": 2000,
+            "WRITES_PER_SECOND": 2000,
+        }
+        text = f"{SETTINGS}\nDATABASES = {database_settings!r}\nDJANGO_ORB = {orb!r}\n"
+        if any(one["ENGINE"].endswith("mysql") for one in database_settings.values()):
+            text = f"from tests import databases\ndatabases._mysql_driver()\n{text}"
+        (tmp_path / "host_settings.py").write_text(text + more)
+        (tmp_path / "host_urls.py").write_text(URLS)
+        (tmp_path / "host_routers.py").write_text(ROUTER.format(allow_migrate=router))
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.host_drive"],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+                "DJANGO_SETTINGS_MODULE": "host_settings",
+                "CELERY_BROKER_URL": "amqp://127.0.0.1:9//",  # nothing listens
+                "HOST_INVOICES": str(len(sandbox.invoice_ids())),
+                **(environment or {}),
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert "It all works." in done.stdout, done.stdout + done.stderr
+
+    yield run
+    sandbox.stop()
+
+
+def test_a_minimal_project_without_users_admin_and_urls(drive, make_database):
+    drive(
+        {"default": make_database("sqlite")},
+        'INSTALLED_APPS = ["django_orb"]\nMIDDLEWARE = []\ndel ROOT_URLCONF\n',
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
-def test_a_project_without_urls_is_checked_and_migrated(tmp_path):
-    database = str(tmp_path / "host.sqlite3")
-    settings = MINIMAL.format(database=database)
-    (tmp_path / "host_settings.py").write_text(settings)
+@pytest.mark.parametrize("router", [APART, AUTH_IN_BOTH], ids=["apart", "both"])
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mariadb"])
+def test_a_mirror_in_a_database_of_its_own(drive, make_database, engine, router):
+    aliases = {"default": make_database("sqlite"), "mirror": make_database(engine)}
 
-    manage(tmp_path, "check", "--fail-level", "WARNING", "--database", "default")
-    manage(tmp_path, "migrate")
+    drive(
+        aliases,
+        'DATABASE_ROUTERS = ["host_routers.Router"]\n'
+        'DATABASES["default"]["ATOMIC_REQUESTS"] = True\n'
+        'DATABASES["mirror"]["ATOMIC_REQUESTS"] = True\n',
+        router=router,
+    )
 
-    assert "[X] 0001_initial" in manage(tmp_path, "showmigrations", "django_orb")
+
+def test_a_replica_for_reads(drive, make_database):
+    database = make_database("postgresql")
+
+    drive(
+        {"default": database, "replica": database},
+        'DATABASE_ROUTERS = ["host_routers.ReplicaRouter"]\n',
+    )
+
+
+def test_a_schema_for_each_tenant(drive, make_database):
+    database = make_database("postgresql")
+    for tenant in ("acme", "globex"):
+        options = {"options": f"-c search_path={tenant}"}
+        drive(
+            {"default": {**database, "OPTIONS": options}},
+            "import psycopg\n"
+            f"with psycopg.connect(host={database['HOST']!r}, port={database['PORT']!r},"
+            f" user={database['USER']!r}, password={database['PASSWORD']!r},"
+            f" dbname={database['NAME']!r}) as connection:\n"
+            f'    connection.execute("CREATE SCHEMA IF NOT EXISTS {tenant}")\n',
+        )
+
+
+def test_pooled_connections(drive, make_database):
+    database = make_database("postgresql")
+
+    drive({"default": {**database, "OPTIONS": {"pool": True}}})
+
+
+@pytest.fixture
+def pgbouncer(tmp_path: Path) -> Iterator[int]:
+    """Run PgBouncer in transaction mode before PostgreSQL; gives its port."""
+    program = databases.pgbouncer()
+    if not program:
+        skip_or_fail("pgbouncer", databases.pgbouncer_absence() or "")
+    where = databases.address("POSTGRESQL", 5432, "postgres", "postgres")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    folder = tmp_path / "pgbouncer"
+    folder.mkdir()
+    (folder / "users.txt").write_text(f'"{where["USER"]}" "{where["PASSWORD"]}"\n')
+    (folder / "pgbouncer.ini").write_text(
+        "[databases]\n"
+        f"* = host={where['HOST']} port={where['PORT']}\n"
+        "[pgbouncer]\n"
+        "listen_addr = 127.0.0.1\n"
+        f"listen_port = {port}\n"
+        "unix_socket_dir =\n"
+        "auth_type = trust\n"
+        f"auth_file = {folder}/users.txt\n"
+        "pool_mode = transaction\n"
+        "default_pool_size = 3\n"
+    )
+    is_root = os.getuid() == 0
+    for path in (*tmp_path.parents[:2], tmp_path, folder):
+        path.chmod(0o755)
+    process = subprocess.Popen(
+        [program, *(["-u", "nobody"] if is_root else []), f"{folder}/pgbouncer.ini"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    for _ in range(100):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            break
+        time.sleep(0.05)
+    yield port
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.mark.parametrize("prepares", [False, True], ids=["plain", "prepared"])
+def test_pgbouncer_in_transaction_mode(drive, make_database, pgbouncer, prepares):
+    database = {
+        **make_database("postgresql"),
+        "PORT": pgbouncer,
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+        "CONN_MAX_AGE": 60,
+    }
+    if prepares:
+        database["OPTIONS"] = {"prepare_threshold": 1}
+
+    drive({"default": database})
+
+
+def test_asgi(drive, make_database):
+    drive({"default": make_database("sqlite")}, environment={"HOST_ASYNC": "1"})
+
+
+def test_eager_celery(drive, make_database):
+    drive({"default": make_database("sqlite")}, "CELERY_TASK_ALWAYS_EAGER = True\n")
+
+
+def test_users_with_uuids_other_keys_and_no_translation(drive, make_database, tmp_path):
+    people = tmp_path / "people"
+    (people / "migrations").mkdir(parents=True)
+    (people / "__init__.py").touch()
+    (people / "migrations" / "__init__.py").touch()
+    (people / "models.py").write_text(PEOPLE)
+
+    drive(
+        {"default": make_database("sqlite")},
+        'INSTALLED_APPS.append("people")\n'
+        'AUTH_USER_MODEL = "people.Person"\n'
+        'DEFAULT_AUTO_FIELD = "django.db.models.AutoField"\n'
+        "USE_I18N = False\n",
+    )
