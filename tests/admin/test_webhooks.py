@@ -8,14 +8,14 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from django_orb import inbox, mirror, tasks
-from django_orb.clock import clock_of
-from django_orb.models import WebhookEvent
+from django_orb.clock import clock_of, database_now
+from django_orb.models import InvoiceChange, WebhookEvent
 from django_orb.webhooks import parse_event
 from tests.deliveries import as_bytes, event, event_of
 from tests.factories import make_invoice
 from tests.test_tasks import catch_messages
 
-from .pages import choose, page_of
+from .pages import choose, page_of, told
 
 pytestmark = pytest.mark.django_db
 
@@ -142,3 +142,30 @@ def test_changes_have_a_list_and_a_page(finance: Client) -> None:
     assert "Issued → unheard_of" in response.content.decode()
     page = finance.get(f"{url}{newest.pk}/change/").content.decode()
     assert "Issued → unheard_of" in page
+
+
+def test_change_that_could_not_be_told_is_told_again_when_asked_for(
+    finance: Client, log_in: Any, sent: list[str]
+) -> None:
+    invoice = make_invoice()
+    failed = InvoiceChange.objects.create(
+        invoice=invoice,
+        kind="updated",
+        status="paid",
+        created_at=database_now("default"),
+        attempts=12,
+        failed_at=database_now("default"),
+        error="Traceback: MemoryError",
+    )
+    url = "/admin/django_orb/invoicechange/"
+    chosen = choose("tell_again", str(failed.pk))
+    assert "MemoryError" in finance.get(f"{url}{failed.pk}/change/").content.decode()
+
+    log_in("view_invoicechange", name="reader").post(url, chosen)
+    failed.refresh_from_db()
+    assert failed.failed_at is not None
+
+    assert told(finance.post(url, chosen)) == ["success: 1 change is told again."]
+    asked = InvoiceChange.objects.get(pk=failed.pk)
+    assert (asked.failed_at, asked.attempts) == (None, 0)
+    assert "None of them failed." in told(finance.post(url, chosen))[-1]
