@@ -34,6 +34,12 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+# 0 could be read as "nothing" and as "for ever", so it is refused.
+_RETENTION: tuple[Callable[[Any], bool], str] = (
+    lambda value: value is None or (_is_int(value) and value >= 1),
+    "a whole number of days, at least 1, or None to keep them for ever",
+)
+
 # What each setting must be; API_KEY, BASE_URL and WEBHOOK_SECRETS have checks of
 # their own.
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -42,14 +48,11 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a number of seconds above 0",
     ),
     "WEBHOOK_IN_PROCESS": (lambda value: isinstance(value, bool), "True or False"),
-    "WEBHOOK_RETENTION_DAYS": (
-        lambda value: _is_int(value) and value >= 1,
-        "a whole number of days, at least 1",
-    ),
-    "RUN_RETENTION_DAYS": (
-        lambda value: _is_int(value) and value >= 1,
-        "a whole number of days, at least 1",
-    ),
+    "WEBHOOK_RETENTION_DAYS": _RETENTION,
+    "FAILED_WEBHOOK_RETENTION_DAYS": _RETENTION,
+    "RUN_RETENTION_DAYS": _RETENTION,
+    "CHANGE_RETENTION_DAYS": _RETENTION,
+    "OPERATION_RETENTION_DAYS": _RETENTION,
     "SWEEP_MINUTES": (
         lambda value: _is_int(value) and value >= 0,
         "a whole number of minutes, at least 0",

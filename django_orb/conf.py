@@ -39,11 +39,24 @@ class OrbSettings:
     WEBHOOK_IN_PROCESS: bool = False
     """Process webhooks within the request that brings them, without Celery."""
 
-    WEBHOOK_RETENTION_DAYS: int = 30
-    """How long the `prune` task keeps webhook events that were processed."""
+    WEBHOOK_RETENTION_DAYS: int | None = 30
+    """How long the `prune` task keeps webhook events that were processed; None, here
+    and in the next four, is for ever."""
 
-    RUN_RETENTION_DAYS: int = 90
+    FAILED_WEBHOOK_RETENTION_DAYS: int | None = 90
+    """How long the `prune` task keeps webhook events that fail, and so how long they
+    are tried again."""
+
+    RUN_RETENTION_DAYS: int | None = 90
     """How long the `prune` task keeps sync runs that ended."""
+
+    CHANGE_RETENTION_DAYS: int | None = 400
+    """How long the `prune` task keeps an invoice's history, counted from when each
+    change was announced."""
+
+    OPERATION_RETENTION_DAYS: int | None = None
+    """How long the `prune` task keeps operations that ended. They are the audit trail,
+    and an idempotency key whose operation was deleted could be used again."""
 
     SWEEP_MINUTES: int = 60
     """How often incremental syncs read all that is open or recent, where Orb's feed

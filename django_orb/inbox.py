@@ -91,12 +91,13 @@ def take(event_id: str, *, using: str) -> list[WebhookEvent]:
     Nothing where it is settled, or where somebody is at work on that invoice: who is
     looks again at the end, by `take_arrived`.
     """
-    event = _events(using).filter(pk=event_id, state__in=OPEN).first()
-    if event is None:
+    event = _events(using).filter(pk=event_id, state__in=OPEN)
+    invoice_id = event.values_list("invoice_id", flat=True).first()
+    if invoice_id is None:
         return []
-    if not event.invoice_id:
+    if not invoice_id:
         return _lease(_events(using).filter(pk=event_id), using=using)
-    return _take_group(event.invoice_id, using=using)
+    return _take_group(invoice_id, using=using)
 
 
 def take_arrived(invoice_id: str, *, using: str) -> list[WebhookEvent]:
@@ -115,16 +116,23 @@ def _take_group(invoice_id: str, *, using: str) -> list[WebhookEvent]:
 def _lease(
     events: QuerySet[WebhookEvent], *, using: str, seconds: float = LEASE_SECONDS
 ) -> list[WebhookEvent]:
+    """
+    Lease events that no worker holds. Return them, oldest first.
+
+    Where there are several, one fetch answers for all, so their bodies stay where they
+    are: there may be many, each with a whole invoice.
+    """
     now = clock_of(using).latest()
     lease = uuid.uuid4().hex
     free = events.filter(is_free(now, longest=LONGEST_LEASE), state__in=OPEN)
     expires_at = now + timedelta(seconds=seconds)
     # Counted here, so that an attempt counts even if it takes its worker along.
     leased = {"lease": lease, "lease_expires_at": expires_at}
-    run_in_transaction(
+    count = run_in_transaction(
         lambda: free.update(**leased, attempts=F("attempts") + 1), using=using
     )
-    return list(events.filter(lease=lease).order_by("received_at", "pk"))
+    mine = events.filter(lease=lease).order_by("received_at", "pk")
+    return list(mine if count == 1 else mine.defer("body"))
 
 
 def finish(events: Sequence[WebhookEvent], state: str, *, using: str) -> None:

@@ -1,43 +1,150 @@
-"""What is deleted once it is old enough."""
+"""
+Delete what is old enough, and only what is finished.
+
+Every table that grows has a decision here:
+
+- `WebhookEvent`: processed and ignored ones go after `WEBHOOK_RETENTION_DAYS`, failed
+  ones after `FAILED_WEBHOOK_RETENTION_DAYS`, by the time at which they came. Those
+  that nothing has tried yet, or that a worker holds, stay.
+- `InvoiceChange`: `CHANGE_RETENTION_DAYS` after it was announced. A change that still
+  waits for its receivers stays, however old it is.
+- `InvoiceOperation`: kept for ever unless `OPERATION_RETENTION_DAYS` is set, because it
+  is the audit trail, and because its row is what makes an idempotency key count once.
+  Pending ones, those that need attention and those that the mirror does not show yet
+  always stay.
+- `SyncRun`, and with it `SyncWindow` and `SyncAbsence`: `RUN_RETENTION_DAYS` after its
+  end. Of each kind the newest that succeeded stays.
+- `Invoice` and `InvoiceLineItem` are the mirror, from which nothing is deleted.
+- `InvoiceObservation` has a narrow row for each id that was ever asked for, also for
+  those that Orb does not know. It stays: without it an older answer that comes late
+  would be taken for the newest.
+- `InvoiceFailure` and `InvoiceRecheck` have a row for each invoice at most. A run
+  deletes the first once the invoice can be stored or is gone, `recover` deletes the
+  second once the invoice was fetched, and until then both are needed.
+- `MirroredAccount`, `WebhookFeed` and `RequestBudget` have a fixed number of rows.
+
+Rows are deleted in batches by primary key, each in a transaction of its own that looks
+at the condition again: a worker may have taken the row since it was chosen.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
 
-from django.db.models import Max
+from django.db.models import Max, Q, QuerySet
 
-from .models import SyncRun, WebhookEvent
+from .conf import OrbSettings
+from .database import run_in_transaction
+from .models import (
+    InvoiceChange,
+    InvoiceOperation,
+    SyncAbsence,
+    SyncRun,
+    SyncWindow,
+    WebhookEvent,
+)
 
-EVENTS_AT_ONCE = 1000
+ROWS_AT_ONCE = 1000
 RUNS_AT_ONCE = 100
 
 SETTLED = (WebhookEvent.State.PROCESSED, WebhookEvent.State.IGNORED)
+REFUSED = (InvoiceOperation.State.REFUSED, InvoiceOperation.State.CANCELLED)
+
+
+def prune(conf: OrbSettings, *, now: datetime, using: str) -> dict[str, int]:
+    """Delete all that the settings give up. Return how many of each kind."""
+    kinds: list[tuple[str, int | None, Callable[..., int]]] = [
+        ("webhook events", conf.WEBHOOK_RETENTION_DAYS, prune_events),
+        (
+            "failed webhook events",
+            conf.FAILED_WEBHOOK_RETENTION_DAYS,
+            prune_failed_events,
+        ),
+        ("invoice changes", conf.CHANGE_RETENTION_DAYS, prune_changes),
+        ("operations", conf.OPERATION_RETENTION_DAYS, prune_operations),
+        ("sync runs", conf.RUN_RETENTION_DAYS, prune_runs),
+    ]
+    counts = {}
+    for name, days, delete in kinds:
+        is_kept = days is None or days < 1
+        before = now if days is None else now - timedelta(days=days)
+        counts[name] = 0 if is_kept else delete(before=before, using=using)
+    return counts
 
 
 def prune_events(*, before: datetime, using: str) -> int:
-    """Delete settled events that came before a time, in batches; how many."""
-    count = 0
+    """Delete processed and ignored events that came before a time. Return how many."""
     events = WebhookEvent.objects.using(using).filter(state__in=SETTLED)
-    old = events.filter(received_at__lt=before).values_list("pk", flat=True)
-    while ids := list(old[:EVENTS_AT_ONCE]):
-        deleted, _ = events.filter(pk__in=ids).delete()
-        count += deleted
-    return count
+    return _delete(events.filter(received_at__lt=before), "-received_at", "-pk")
+
+
+def prune_failed_events(*, before: datetime, using: str) -> int:
+    """
+    Delete failed events that came before a time. Return how many.
+
+    One that a worker holds stays: it may be processed this very moment.
+    """
+    failed = WebhookEvent.objects.using(using).filter(
+        state=WebhookEvent.State.FAILED, lease=""
+    )
+    return _delete(failed.filter(received_at__lt=before), "-received_at", "-pk")
+
+
+def prune_changes(*, before: datetime, using: str) -> int:
+    """Delete changes that were announced before a time. Return how many."""
+    changes = InvoiceChange.objects.using(using)
+    return _delete(changes.filter(announced_at__lt=before), "announced_at", "pk")
+
+
+def prune_operations(*, before: datetime, using: str) -> int:
+    """
+    Delete operations that came to their end before a time. Return how many.
+
+    What succeeded came to its end once the mirror shows it.
+    """
+    is_shown = Q(state=InvoiceOperation.State.SUCCEEDED, mirrored_at__lt=before)
+    ended = InvoiceOperation.objects.using(using).filter(
+        is_shown | Q(state__in=REFUSED), finished_at__lt=before
+    )
+    return _delete(ended, "pk")
 
 
 def prune_runs(*, before: datetime, using: str) -> int:
     """
-    Delete runs that ended before a time, in batches; how many.
+    Delete runs that ended before a time. Return how many.
 
-    Of each kind the newest that succeeded stays: it tells what the mirror knows.
+    Of each kind the newest that succeeded stays: it tells what the mirror knows. What
+    hangs on a run goes first, because it may be as much as the mirror has invoices.
     """
     runs = SyncRun.objects.using(using).order_by()
     good = runs.filter(state=SyncRun.State.SUCCEEDED).values("kind")
     newest = good.annotate(newest=Max("pk")).values_list("newest", flat=True)
     ended = runs.filter(finished_at__lt=before).exclude(pk__in=list(newest))
-    old = ended.order_by("pk").values_list("pk", flat=True)
     count = 0
-    while ids := list(old[:RUNS_AT_ONCE]):
-        runs.filter(pk__in=ids).delete()
-        count += len(ids)
+    while ids := _first(ended, "pk", limit=RUNS_AT_ONCE):
+        _delete(SyncAbsence.objects.using(using).filter(run__in=ids), "pk")
+        _delete(SyncWindow.objects.using(using).filter(run__in=ids), "pk")
+        deleted = _delete(ended.filter(pk__in=ids), "pk")
+        count += deleted
+        if not deleted:
+            break
     return count
+
+
+def _delete(rows: QuerySet[Any], *order: str) -> int:
+    """Delete rows in batches, each in a transaction of its own. Return how many."""
+    count = 0
+    while ids := _first(rows, *order, limit=ROWS_AT_ONCE):
+        # Where the host listens to deletions, Django loads what it deletes.
+        batch = rows.filter(pk__in=ids).order_by().only("pk")
+        deleted, _ = run_in_transaction(batch.delete, using=rows.db)
+        count += deleted
+        if not deleted:
+            break
+    return count
+
+
+def _first(rows: QuerySet[Any], *order: str, limit: int) -> list[Any]:
+    return list(rows.order_by(*order).values_list("pk", flat=True)[:limit])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -197,15 +197,12 @@ def settle_operations(*, seconds: float = float("inf")) -> bool:
 
 @_task
 def prune() -> None:
-    """Delete settled webhook events and ended runs that are old enough."""
-    using, conf = mirror.database_alias(), get_settings()
+    """Delete what is finished and older than the settings keep it."""
+    using = mirror.database_alias()
     now = clock_of(using).latest()
-    before = now - timedelta(days=conf.WEBHOOK_RETENTION_DAYS)
-    count = retention.prune_events(before=before, using=using)
-    logger.info("%s webhook events were deleted.", count)
-    before = now - timedelta(days=conf.RUN_RETENTION_DAYS)
-    count = retention.prune_runs(before=before, using=using)
-    logger.info("%s sync runs were deleted.", count)
+    counts = retention.prune(get_settings(), now=now, using=using)
+    for name, count in counts.items():
+        logger.info("%s %s were deleted.", count, name)
 
 
 def publish_due(

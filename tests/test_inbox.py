@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.db.models import F
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
-from django_orb import inbox, tasks
+from django_orb import events, inbox, tasks
 from django_orb.clock import database_now
 from django_orb.models import WebhookEvent
 from django_orb.signals import webhook_failed
@@ -194,3 +198,26 @@ def test_recover_wakes_what_no_message_reached(
     tasks.recover()
 
     assert sent == [("process_webhook_event", (pk,)) for pk in ids]
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_retry_of_failed_events_loads_no_body_that_decides_nothing(
+    any_database: str, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    ids = [about("inv1") for _ in range(count)]
+    filler = "x" * 200_000
+    body = json.dumps({"id": "e", "type": "invoice.edited", "filler": filler})
+    WebhookEvent.objects.update(state=State.FAILED, attempts=3, body=body)
+    settings_without_key = {"API_KEY": ""}  # so the retry fails, too
+    with (
+        override_settings(DJANGO_ORB=settings_without_key),
+        CaptureQueriesContext(connections[any_database]) as statements,
+    ):
+        monkeypatch.delenv("ORB_API_KEY", raising=False)
+        events.process_event(ids[0], using=any_database)
+
+    assert set(WebhookEvent.objects.values_list("attempts", flat=True)) == {4}
+    column = connections[any_database].ops.quote_name("body")
+    reads = [query["sql"] for query in statements if column in query["sql"]]
+    # A single event is read with its body, and once more for the signal.
+    assert len(reads) == (2 if count == 1 else 0)

@@ -61,7 +61,7 @@ ALLOWED = {
     "account": "client exceptions models pacing tables verdicts",
     "refresh": "changes client clock exceptions mirror models",
     # what runs over it
-    "retention": "models",
+    "retention": "conf database models",
     "inbox": "clock database exact_json models receivers signals tables webhooks",
     "events": (
         "account changes client clock database exceptions inbox mirror models pacing "
