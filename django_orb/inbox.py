@@ -160,7 +160,7 @@ def finish(events: Sequence[WebhookEvent], state: str, *, using: str) -> None:
 def _finish(event: WebhookEvent, changes: dict[str, Any], *, using: str) -> None:
     if _mine([event], using=using).update(**changes):
         # The caller's stays as it is: all of this may have to be done again.
-        now = _events(using).get(pk=event.pk)
+        now = _events(using).defer("body").get(pk=event.pk)
         call_receivers(webhook_received, WebhookEvent, using=using, event=now)
 
 
@@ -178,7 +178,7 @@ def fail(
             **_RELEASED,
         }
         if _mine([event], using=using).update(**changes):
-            failed.append(_events(using).get(pk=event.pk))
+            failed.append(_events(using).defer("body").get(pk=event.pk))
     for event in failed:
         send_robust(webhook_failed, WebhookEvent, event=event, error=error)
 
