@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -31,6 +31,7 @@ from .exceptions import (
     OrbRefusedError,
     OrbTransactionError,
 )
+from .lookup import RESEND_HOURS
 from .models import InvoiceOperation
 from .models.operations import describe_actor
 from .observations import claim_observations
@@ -85,11 +86,13 @@ def queue(requests: Sequence[Request], *, batch: str, using: str) -> None:
     """
     Record operations that `recovery` sends as soon as somebody wakes it.
 
-    Each needs a key; one that is recorded already is left as it is.
+    Each needs a key; one that is recorded already is left as it is. All are recorded,
+    or none.
 
     Raises:
         OrbReadOnlyError: `READ_ONLY` is on.
         OrbTransactionError: called inside a transaction.
+        OrbInputError: a key belongs to another operation.
     """
     require_writable()
     require_no_transaction(using)
@@ -98,17 +101,28 @@ def queue(requests: Sequence[Request], *, batch: str, using: str) -> None:
     rows = [_row(one, now, batch=batch) for one in requests]
     with transaction.atomic(using=using, durable=True):
         manager.bulk_create(rows, ignore_conflicts=True, batch_size=100)
+        recorded = manager.in_bulk(
+            [row.idempotency_key for row in rows], field_name="idempotency_key"
+        )
+        for row, request in zip(rows, requests, strict=True):
+            _require_same(recorded[row.idempotency_key], request)
         claim_observations([one.invoice_id for one in requests], using=using)
 
 
 def cancel(batch: str, *, detail: str, using: str) -> int:
-    """End those of a batch that nobody has begun to send; how many that were."""
+    """
+    End those of a batch that were not begun to be sent; return how many.
+
+    Those older than a key's life are left: in a restored backup they may have been.
+    """
+    now = clock_of(using).latest()
     waiting = InvoiceOperation.objects.using(using).filter(
-        batch=batch, state=_STATE.PENDING, first_sent_at=None
+        batch=batch,
+        state=_STATE.PENDING,
+        first_sent_at=None,
+        created_at__gt=now - timedelta(hours=RESEND_HOURS),
     )
-    return waiting.update(
-        state=_STATE.CANCELLED, detail=detail, finished_at=clock_of(using).latest()
-    )
+    return waiting.update(state=_STATE.CANCELLED, detail=detail, finished_at=now)
 
 
 def require_writable() -> None:

@@ -2,40 +2,34 @@
 Take up operations whose sender died, got no answer, or left them in the queue.
 
 # Note [Defined ends]
-Under the same key the same request is sent again until 47 hours after it was first
-sent. After that, and for an edit always, Orb is looked at: is it there? Where that
-does not tell, a person is asked. Nothing is sent from an installation that only
+Under the same key the same request is sent again until 47 hours after it was
+recorded. After that, and for an edit always, Orb is looked at: is it there? Where
+that does not tell, a person is asked. That holds for what looks as if it had never
+been sent, too: it may come from a backup that was restored. Nothing is sent from an installation that only
 reads, such as a copy of production with production's pending rows.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from django.db.models import QuerySet
-from django.utils.translation import gettext_noop
 
+from . import lookup
 from .client import OrbClient
-from .clock import SLACK, clock_of, is_free
+from .clock import clock_of, is_free
 from .conf import get_settings
 from .exceptions import OrbError, OrbNotFoundError
 from .models import InvoiceOperation
-from .payloads import parse_datetime, parse_decimal
 from .sending import in_words, lease_of, note, send, settle
 
-# Orb keeps a key for 48 hours; after that sending again would do it again.
-RESEND_HOURS = 47
-DAY = timedelta(days=1)
 # A sender of ours needs minutes, whatever its time-outs are.
 LONGEST_LEASE = timedelta(hours=1)
 
 _STATE = InvoiceOperation.State
-_KIND = InvoiceOperation.Kind
-
-SHOWN = gettext_noop("Orb gave no answer, but shows that it happened.")
 
 
 def stuck_operations(*, using: str) -> QuerySet[InvoiceOperation]:
@@ -57,35 +51,50 @@ def recover_operations(
     """
     deadline = time.monotonic() + seconds
     for pk in list(stuck_operations(using=using).order_by("pk").values_list("pk")):
-        if time.monotonic() > deadline:
-            return
         operation = stuck_operations(using=using).filter(pk=pk[0]).first()
         if operation and _take_lease(operation, client, using=using):
             recover_one(operation, client=client, using=using)
             yield operation
             if operation.state == _STATE.PENDING:
                 return
+        # Only now: a turn that tried nothing would hand itself on for ever.
+        if time.monotonic() > deadline:
+            return
 
 
 def recover_one(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
     """Send again what may be sent again, and look for the rest."""
-    now = clock_of(using).latest()
-    is_new = operation.first_sent_at is None
-    if is_new or (operation.is_repeatable and _is_remembered(operation, now)):
+    # What was not sent yet may be; of what was, only what Orb does once for its key.
+    may_send = operation.first_sent_at is None or operation.is_repeatable
+    if may_send and lookup.is_remembered(operation, clock_of(using).latest()):
         send(operation, client=client, using=using)
     else:
         look(operation, client=client, using=using)
 
 
-def look_again(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
-    """For a person: look whether Orb shows it by now, and send nothing."""
-    asked = InvoiceOperation.objects.using(using).filter(
-        pk=operation.pk, state=_STATE.NEEDS_ATTENTION
+def look_again(operation: InvoiceOperation, *, client: OrbClient, using: str) -> str:
+    """
+    For a person: look whether Orb shows it by now, and send nothing.
+
+    It needs a person throughout, unless Orb shows it. Return why Orb could not be
+    looked at, or "".
+    """
+    operation.refresh_from_db(using=using)
+    if operation.state != _STATE.NEEDS_ATTENTION:
+        return ""
+    try:
+        state, detail, result = _see(operation, client, using=using)[:3]
+    except OrbError as err:
+        return in_words(err)
+    settle(
+        operation,
+        state,
+        detail,
+        using=using,
+        result=result,
+        expected=_STATE.NEEDS_ATTENTION,
     )
-    lease = clock_of(using).latest() + lease_of(client)
-    if asked.update(state=_STATE.PENDING, lease_expires_at=lease):
-        operation.refresh_from_db(using=using)
-        look(operation, client=client, using=using, may_send=False)
+    return ""
 
 
 def close(
@@ -105,131 +114,39 @@ def close(
     return bool(closed)
 
 
-def look(
-    operation: InvoiceOperation,
-    *,
-    client: OrbClient,
-    using: str,
-    may_send: bool = True,
-) -> None:
+def look(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
     """Settle by what Orb shows, without doing it again where that does not tell."""
     try:
-        payload = client.fetch_invoice(operation.invoice_id)
-    except OrbNotFoundError:
-        detail = gettext_noop("Orb no longer knows the invoice.")
-        settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
-        return
+        state, detail, result, may_send = _see(operation, client, using=using)
     except OrbError as err:
         note(operation, in_words(err), using=using)
         return
-    result = _find(operation, payload, using=using)
-    if result is not None:
-        settle(operation, _STATE.SUCCEEDED, SHOWN, using=using, result=result)
-    elif may_send and _is_untouched(operation, payload, using=using):
+    if may_send:
         send(operation, client=client, using=using)
     else:
-        settle(operation, _STATE.NEEDS_ATTENTION, _question(operation), using=using)
+        settle(operation, state, detail, using=using, result=result)
 
 
-def _is_remembered(operation: InvoiceOperation, now: datetime) -> bool:
-    first = operation.first_sent_at
-    if first is None:
-        return True
-    # Sent in the future: the clock was set back, and nothing tells how long ago it was.
-    return -SLACK < now - first < timedelta(hours=RESEND_HOURS)
+def _see(
+    operation: InvoiceOperation, client: OrbClient, *, using: str
+) -> tuple[str, str, dict[str, Any], bool]:
+    """
+    Return the state, detail and result that Orb shows, and whether it may be sent.
 
-
-def _find(
-    operation: InvoiceOperation, payload: Mapping[str, Any], *, using: str
-) -> dict[str, Any] | None:
-    """What stands for Orb's answer if the invoice shows what was to be done."""
-    if operation.kind == _KIND.CREATE_LINE_ITEM:
-        return _find_line(operation, payload, using=using)
-    is_visible = operation.kind != _KIND.REGENERATE_PDF and (
-        operation.kind != _KIND.UPDATE or "metadata" in operation.body
-    )
-    return {} if is_visible and operation.is_shown_in(payload) else None
-
-
-def _find_line(
-    operation: InvoiceOperation, payload: Mapping[str, Any], *, using: str
-) -> dict[str, Any] | None:
-    """The one line that is as asked for and that no other operation made."""
-    others = InvoiceOperation.objects.using(using).filter(
-        invoice_id=operation.invoice_id,
-        kind=_KIND.CREATE_LINE_ITEM,
-        state=_STATE.SUCCEEDED,
-    )
-    taken = {one.line_item_id for one in others}
-    lines: list[dict[str, Any]] = payload.get("line_items") or []
-    found = [
-        line
-        for line in lines
-        if line.get("id") not in taken and _is_as_asked(line, operation.body)
-    ]
-    return found[0] if len(found) == 1 else None
-
-
-def _is_as_asked(line: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
-    item = ((line.get("price") or {}).get("item") or {}).get("id")
-    if "name" in body and line.get("name") != body["name"]:
-        return False
-    if "item_id" in body and item != body["item_id"]:
-        return False
+    Only an edit may, if it would still replace what it was meant to replace.
+    """
+    attention = _STATE.NEEDS_ATTENTION.value
     try:
-        numbers = all(
-            parse_decimal(line.get(name)) == parse_decimal(body.get(name))
-            for name in ("quantity", "amount")
-        )
-        days = all(
-            _is_near(line.get(name), body.get(name))
-            for name in ("start_date", "end_date")
-        )
-    except (ValueError, ArithmeticError):
-        return False
-    return numbers and days
-
-
-def _is_near(shown: Any, asked: Any) -> bool:
-    """Orb shows the asked day as the customer's midnight, in UTC."""
-    moment, day = parse_datetime(shown), parse_datetime(f"{asked}T00:00:00+00:00")
-    return abs(moment - day) <= DAY
-
-
-def _is_untouched(
-    operation: InvoiceOperation, payload: Mapping[str, Any], *, using: str
-) -> bool:
-    """Whether an edit would still replace what it was meant to replace."""
-    if operation.kind != _KIND.UPDATE or "metadata" not in operation.body:
-        return False
-    now = clock_of(using).latest()
-    before = operation.before.get("metadata")
-    shown = payload.get("metadata") or {}
-    wanted = operation.body["metadata"]
-    if before is None or not _is_remembered(operation, now):
-        return False
-    if wanted is None:
-        return bool(shown == before)
-    return all(shown.get(key) == before.get(key) for key in wanted)
-
-
-def _question(operation: InvoiceOperation) -> str:
-    """What a person is asked when looking does not tell."""
-    if operation.kind == _KIND.UPDATE:
-        return gettext_noop(
-            "No answer came, and what Orb shows is neither what was asked for nor what "
-            "was there before, or cannot be seen on the invoice. Look in Orb, and edit "
-            "again if it is still wanted."
-        )
-    if operation.kind == _KIND.CREATE_LINE_ITEM:
-        return gettext_noop(
-            "No answer for two days, and the invoice does not show one such line that "
-            "nobody else added. Look in Orb whether it happened."
-        )
-    return gettext_noop(
-        "No answer for two days, and the invoice does not show it. Look in Orb whether "
-        "it happened."
-    )
+        payload = client.fetch_invoice(operation.invoice_id)
+    except OrbNotFoundError:
+        return attention, lookup.UNKNOWN_INVOICE, {}, False
+    finding = lookup.find(operation, payload, using=using)
+    if finding.sight == lookup.Sight.SHOWN:
+        return _STATE.SUCCEEDED.value, lookup.SHOWN, finding.result, False
+    may_send = lookup.is_remembered(
+        operation, clock_of(using).latest()
+    ) and lookup.shows_before(operation, payload)
+    return attention, lookup.question(operation), {}, may_send
 
 
 def _take_lease(operation: InvoiceOperation, client: OrbClient, *, using: str) -> bool:

@@ -6,11 +6,18 @@ Orb reads idempotency keys on POST only. A DELETE names a line whose id is never
 used again, so sending it again is harmless, and "no such line" then means that it
 is gone. A PUT sent again could undo what somebody else edited meanwhile: before
 it is repeated, the invoice is looked at (`recovery`).
+
+# Note [Doubted refusals]
+If an earlier request got no answer, it may have been obeyed, and the refusal of the
+next may say just that ("is void"). So after doubt the invoice is looked at before a
+refusal is believed, whatever was asked for. Orb's reads may lag behind its writes:
+for a minute only what the invoice shows counts, not what it does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +25,7 @@ from django.db.models import F, Value
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_noop
 
-from . import exact_json
+from . import exact_json, lookup, mirror
 from .client import OrbClient
 from .clock import clock_of
 from .exceptions import (
@@ -63,12 +70,13 @@ _REFUSALS = (OrbBadRequestError, OrbNotFoundError, OrbInputError)
 def send(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
     """Send a recorded operation under its key, and record what Orb answered."""
     was_sent = operation.first_sent_at is not None
-    if not _begin(operation, client, using=using):
+    begun_at = _begin(operation, client, using=using)
+    if begun_at is None:
         return
     try:
         answer = _call(operation, client)
     except _AT_THE_DOOR as err:
-        is_in_doubt = was_sent or getattr(err, "follows_doubt", False)
+        is_in_doubt = was_sent or _follows_doubt(err)
         is_busy = isinstance(err, OrbRateLimitError) and bool(operation.batch)
         if is_busy:
             _wait(operation, using=using)
@@ -77,7 +85,11 @@ def send(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
         else:
             settle(operation, _STATE.REFUSED, in_words(err), using=using)
     except _REFUSALS as err:
-        _refuse(operation, err, was_sent=was_sent, client=client, using=using)
+        doubt = _Doubt(err, was_sent or _follows_doubt(err), begun_at)
+        if doubt.is_doubtful or _is_missing_line(operation, err):
+            _doubt_refusal(operation, doubt, client=client, using=using)
+        else:
+            settle(operation, _STATE.REFUSED, in_words(err), using=using)
     except OrbConflictError as err:
         _note_conflict(operation, err, using=using)
     except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
@@ -110,10 +122,13 @@ def settle(
     *,
     using: str,
     result: dict[str, Any] | None = None,
+    expected: str = _STATE.PENDING.value,
 ) -> None:
+    """End it, if it still is in the state that the caller expects."""
     _change(
         operation,
         using=using,
+        expected=expected,
         state=state,
         detail=detail,
         # What happened is recorded, whatever else Orb's answer holds.
@@ -127,8 +142,10 @@ def note(operation: InvoiceOperation, detail: str, *, using: str) -> None:
     _change(operation, using=using, detail=detail)
 
 
-def _begin(operation: InvoiceOperation, client: OrbClient, *, using: str) -> bool:
-    """Note that it is on its way; not if it ended or was cancelled meanwhile."""
+def _begin(
+    operation: InvoiceOperation, client: OrbClient, *, using: str
+) -> datetime | None:
+    """Note that it is on its way, and when; not if it ended or was cancelled."""
     now = clock_of(using).latest()
     pending = InvoiceOperation.objects.using(using).filter(
         pk=operation.pk, state=_STATE.PENDING
@@ -139,7 +156,7 @@ def _begin(operation: InvoiceOperation, client: OrbClient, *, using: str) -> boo
         lease_expires_at=now + lease_of(client),
     )
     operation.refresh_from_db(using=using)
-    return bool(begun)
+    return now if begun else None
 
 
 def _call(operation: InvoiceOperation, client: OrbClient) -> dict[str, Any]:
@@ -162,33 +179,65 @@ def _call(operation: InvoiceOperation, client: OrbClient) -> dict[str, Any]:
     return calls[operation.kind](invoice_id, **body, **key)
 
 
-def _refuse(
-    operation: InvoiceOperation,
-    err: OrbError,
-    *,
-    was_sent: bool,
-    client: OrbClient,
-    using: str,
+@dataclass(frozen=True)
+class _Doubt:
+    """A refusal that is looked at before it is believed, and the try that brought it."""
+
+    err: OrbError
+    # Whether an earlier request, in this try or before it, got no answer.
+    is_doubtful: bool
+    begun_at: datetime
+
+
+def _doubt_refusal(
+    operation: InvoiceOperation, doubt: _Doubt, *, client: OrbClient, using: str
 ) -> None:
-    """Orb said no; of a deletion that may mean that it is done."""
-    is_missing = isinstance(err, OrbNotFoundError)
-    if operation.kind != _KIND.DELETE_LINE_ITEM or not (was_sent or is_missing):
-        settle(operation, _STATE.REFUSED, in_words(err), using=using)
-        return
+    """Orb said no, which may mean that it has been done already."""
+    refusal = in_words(doubt.err)
     try:
         payload = client.fetch_invoice(operation.invoice_id)
     except OrbNotFoundError:
-        settle(operation, _STATE.REFUSED, in_words(err), using=using)
+        if doubt.is_doubtful:
+            detail = lookup.UNKNOWN_INVOICE
+            settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
+        else:
+            settle(operation, _STATE.REFUSED, refusal, using=using)
+        return
     except OrbError as trouble:
         note(operation, in_words(trouble), using=using)
+        return
+    finding = lookup.find(operation, payload, using=using)
+    if finding.sight == lookup.Sight.SHOWN:
+        gone = gettext_noop("The line was gone already.")
+        detail = lookup.SHOWN if doubt.is_doubtful else gone
+        result = finding.result
+        settle(operation, _STATE.SUCCEEDED, detail, using=using, result=result)
+    elif _may_lag(operation, doubt, using=using):
+        note(operation, f"{refusal} It is looked at again.", using=using)
+    elif finding.sight == lookup.Sight.UNCLEAR:
+        detail = lookup.question(operation)
+        settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
+    elif _is_missing_line(operation, doubt.err):
+        note(operation, f"{refusal} Yet Orb still shows it.", using=using)
     else:
-        if operation.is_shown_in(payload):
-            detail = "" if was_sent else gettext_noop("The line was gone already.")
-            settle(operation, _STATE.SUCCEEDED, detail, using=using)
-        elif is_missing:
-            note(operation, f"{in_words(err)} Yet Orb still shows it.", using=using)
-        else:
-            settle(operation, _STATE.REFUSED, in_words(err), using=using)
+        settle(operation, _STATE.REFUSED, refusal, using=using)
+
+
+def _may_lag(operation: InvoiceOperation, doubt: _Doubt, *, using: str) -> bool:
+    """Whether the request that got no answer is so young that Orb's reads may lag."""
+    sent_at = operation.first_sent_at or doubt.begun_at
+    if _follows_doubt(doubt.err):
+        sent_at = max(sent_at, doubt.begun_at)
+    return doubt.is_doubtful and clock_of(using).latest() - sent_at <= mirror.LAG
+
+
+def _is_missing_line(operation: InvoiceOperation, err: OrbError) -> bool:
+    is_deletion = operation.kind == _KIND.DELETE_LINE_ITEM
+    return is_deletion and isinstance(err, OrbNotFoundError)
+
+
+def _follows_doubt(err: OrbError) -> bool:
+    return bool(getattr(err, "follows_doubt", False))
 
 
 def _note_conflict(
@@ -215,10 +264,16 @@ def _wait(operation: InvoiceOperation, *, using: str) -> None:
     _change(operation, using=using, detail=detail, lease_expires_at=again)
 
 
-def _change(operation: InvoiceOperation, *, using: str, **changes: Any) -> None:
-    """Write only while it is pending: an outcome never changes again."""
-    pending = InvoiceOperation.objects.using(using).filter(
-        pk=operation.pk, state=_STATE.PENDING
+def _change(
+    operation: InvoiceOperation,
+    *,
+    using: str,
+    expected: str = _STATE.PENDING.value,
+    **changes: Any,
+) -> None:
+    """Write only if nothing ended it meanwhile: an outcome never changes again."""
+    unchanged = InvoiceOperation.objects.using(using).filter(
+        pk=operation.pk, state=expected
     )
-    pending.update(**changes)
+    unchanged.update(**changes)
     operation.refresh_from_db(using=using)

@@ -77,9 +77,10 @@ ALLOWED = {
         "windows"
     ),
     "verification": "account client comparison conf database exceptions inputs mirror models runs",
-    "sending": "client clock exact_json exceptions models",
-    "operations": "client clock conf exceptions models observations sending",
-    "recovery": "client clock conf exceptions models payloads sending",
+    "lookup": "clock models payloads",
+    "sending": "client clock exact_json exceptions lookup mirror models",
+    "operations": "client clock conf exceptions lookup models observations sending",
+    "recovery": "client clock conf exceptions lookup models sending",
     "readback": "changes client clock exceptions mirror models refresh",
     "deeds": (
         "account client exceptions inputs mirror models operations payloads readback "

@@ -40,9 +40,15 @@ def look(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) ->
     using = mirror.database_alias()
     try:
         with open_account(using=using) as client:
-            recovery.look_again(operation, client=client, using=using)
+            trouble = recovery.look_again(operation, client=client, using=using)
     except (OrbError, OrbConfigurationError) as err:
         model_admin.message_user(request, explain(err), messages.ERROR)
+        return
+    if trouble:
+        text = gettext("Orb could not be looked at. %(detail)s") % {
+            "detail": recorded(trouble)
+        }
+        model_admin.message_user(request, text, messages.ERROR)
         return
     is_settled = operation.state == InvoiceOperation.State.SUCCEEDED
     level = messages.SUCCESS if is_settled else messages.WARNING

@@ -20,7 +20,7 @@ from django.utils.translation import trans_real
 
 from django_orb import formats
 from django_orb.admin.forms import NumberField
-from django_orb.recovery import SHOWN
+from django_orb.lookup import SHOWN
 from tests.messages import catalogs, compiled, read_source
 
 from .everything import make_one_of_everything, pages
