@@ -126,7 +126,7 @@ def read(window: SyncWindow, client: OrbClient, *, using: str) -> Found:
         _note(using, is_offered=False, asked_at=clock_of(using).latest())
         return Found()
     found = [one for item in page["data"] if (one := _read_item(item)) is not None]
-    newest = _newest(found, feed.newest_at)
+    newest = _newest(found, feed.newest_at, clock_of(using).latest() + events.SKEW)
     source = WebhookEvent.Source.FEED.value
     inbox.store_all(found, using=using, source=source)
     fetches = _process([event.id for event, _ in found], client, using=using)
@@ -184,9 +184,10 @@ def _write(payload: Any) -> str:
 
 
 def _newest(
-    found: list[tuple[OrbEvent, str]], newest: datetime | None
+    found: list[tuple[OrbEvent, str]], newest: datetime | None, until: datetime
 ) -> datetime | None:
-    times = [event.created_at for event, _ in found if event.created_at]
+    """When the newest event was made; a time that is yet to come says nothing."""
+    times = [at for event, _ in found if (at := event.created_at) and at <= until]
     return max([*times, *filter(None, [newest])], default=None)
 
 

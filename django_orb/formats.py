@@ -175,6 +175,7 @@ def safe_link(url: Any) -> str:
     if not isinstance(url, str):
         return ""
     try:
+        url.encode()  # a half of a surrogate pair is in no address
         parts = urlsplit(url)
     except ValueError:
         return ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterable
+from decimal import MAX_PREC, Context, Decimal, InvalidOperation
 from typing import Any
 
 # Enough for any amount with any digits, and few enough to calculate with and to write.
@@ -10,6 +11,8 @@ MAX_DIGITS = 200
 # What a money column holds: digits before and after the point.
 MAX_WHOLE_DIGITS = 20
 MAX_PLACES = 18
+
+_EXACT = Context(prec=MAX_PREC)
 
 
 def read_decimal(raw: Any) -> Decimal | None:
@@ -21,6 +24,14 @@ def read_decimal(raw: Any) -> Decimal | None:
     except (InvalidOperation, ValueError):
         return None
     return number if is_usable(number) else None
+
+
+def exact_sum(numbers: Iterable[Decimal]) -> Decimal:
+    """Add up usable numbers without rounding, however many digits they have."""
+    total = Decimal(0)
+    for number in numbers:
+        total = _EXACT.add(total, number)
+    return total
 
 
 def is_usable(number: Decimal) -> bool:

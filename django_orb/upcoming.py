@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
+from . import exact_json
 from .exceptions import OrbPayloadError
 from .models import InvoiceLineItem
 from .payloads import map_columns, parse_datetime, parse_decimal, quote
@@ -53,34 +54,42 @@ def read_upcoming(payload: Mapping[str, Any]) -> UpcomingInvoice:
     """
     Type the answer of `OrbClient.fetch_upcoming_invoice`.
 
+    What could not be stored if it were an invoice, as a number of a thousand digits,
+    is replaced by words in its `payload` too, so that it can be shown and cached.
+
     Raises:
         OrbPayloadError: a value has no such form.
     """
+    payload = exact_json.storable(payload)
     customer = _object(payload, "customer")
     return UpcomingInvoice(
-        subscription_id=_object(payload, "subscription").get("id") or "",
-        customer_id=customer.get("id") or "",
-        external_customer_id=customer.get("external_customer_id") or "",
-        currency=payload.get("currency") or "",
+        subscription_id=_text(_object(payload, "subscription"), "id"),
+        customer_id=_text(customer, "id"),
+        external_customer_id=_text(customer, "external_customer_id"),
+        currency=_text(payload, "currency"),
         subtotal=_read(payload, "subtotal", parse_decimal),
         total=_read(payload, "total", parse_decimal),
         amount_due=_read(payload, "amount_due", parse_decimal),
         target_date=_read(payload, "target_date", parse_datetime),
-        invoice_number=payload.get("invoice_number") or "",
+        invoice_number=_text(payload, "invoice_number"),
         line_items=_read_lines(payload),
         payload=payload,
     )
 
 
 def _object(payload: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = payload.get(name) or {}
+    value = payload.get(name)
+    if value is None:
+        return {}
     if not isinstance(value, Mapping):
         raise OrbPayloadError(f"{name} is not an object.")
     return value
 
 
 def _read_lines(payload: Mapping[str, Any]) -> list[UpcomingLineItem]:
-    lines = payload.get("line_items") or []
+    lines = payload.get("line_items")
+    if lines is None:
+        return []
     if not isinstance(lines, list) or not all(isinstance(x, Mapping) for x in lines):
         raise OrbPayloadError("line_items is not a list of objects.")
     return [_read_line(line) for line in lines]
@@ -97,10 +106,19 @@ def _read(
         raise OrbPayloadError(f"{name} is {text}, which is not understood.") from err
 
 
+def _text(payload: Mapping[str, Any], name: str) -> str:
+    return _read(payload, name, _require_text) or ""
+
+
+def _require_text(raw: Any) -> str:
+    if not isinstance(raw, str):
+        raise ValueError("not a text")
+    return raw
+
+
 def _read_line(line: Mapping[str, Any]) -> UpcomingLineItem:
     # Older accounts' upcoming lines have no id.
-    columns = map_columns(InvoiceLineItem, {"id": "-", **line})
+    orb_id = _text(line, "id")
+    columns = map_columns(InvoiceLineItem, {**line, "id": orb_id or "-"})
     names = ("name", "quantity", "amount", "start_date", "end_date")
-    return UpcomingLineItem(
-        orb_id=line.get("id") or "", **{name: columns[name] for name in names}
-    )
+    return UpcomingLineItem(orb_id=orb_id, **{name: columns[name] for name in names})

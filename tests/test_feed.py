@@ -11,8 +11,9 @@ from django_orb import feed, services, tasks
 from django_orb.client import OrbClient
 from django_orb.models import Invoice, SyncRun, SyncWindow, WebhookEvent, WebhookFeed
 from django_orb.testing import OrbSandbox
+from django_orb.webhooks import parse_event
 
-from .deliveries import deliver
+from .deliveries import as_bytes, deliver
 from .test_runs import assert_mirrors
 from .test_tasks import catch_messages
 
@@ -234,3 +235,15 @@ def test_event_that_is_none_is_passed_over(
 
     assert services.sync_invoices().state == SyncRun.State.SUCCEEDED
     assert Invoice.objects.get(pk=invoice_id).status == "paid"
+
+
+def test_an_event_of_the_future_does_not_make_the_list_lively(
+    filled: OrbSandbox,
+) -> None:
+    event = filled.webhook_events()[-1]
+    later = {**event, "id": "whk-later", "created_at": "2150-01-01T00:00:00Z"}
+    parsed = parse_event(as_bytes(later))
+    assert parsed.created_at is not None
+    until = parsed.created_at - timedelta(days=1)
+
+    assert feed._newest([(parsed, "")], None, until) is None

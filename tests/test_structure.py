@@ -44,7 +44,7 @@ ALLOWED = {
     "webhooks": "conf exact_json exceptions",
     # the mirror
     "payloads": "exact_json exceptions fields models raw",
-    "upcoming": "exceptions models payloads",
+    "upcoming": "exact_json exceptions models payloads",
     "formats": "numbers payloads",
     "customers": "conf models",
     "reports": "conf models",
@@ -99,8 +99,9 @@ ALLOWED = {
     "urls": "views",
     "templatetags": "conf formats models",
     "admin": (
-        "account changes conf customers exact_json exceptions fields formats inbox inputs mirror models "
-        "operations payloads recovery reports runs sending services tasks upcoming"
+        "account changes conf customers exact_json exceptions fields formats inbox inputs "
+        "mirror models numbers operations payloads recovery reports runs sending services "
+        "tasks upcoming"
     ),
     "management": (
         "comparison conf exact_json exceptions mirror models payloads runs services "

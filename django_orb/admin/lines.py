@@ -23,6 +23,7 @@ from django_orb.formats import (
     utc_moment,
     utc_short,
 )
+from django_orb.numbers import exact_sum
 
 ZERO = Decimal(0)
 
@@ -114,7 +115,7 @@ def number(raw: Any) -> str:
 
 
 def sum_of(rows: list[Mapping[str, Any]], name: str) -> Decimal:
-    return sum((to_decimal(row.get(name)) or ZERO for row in rows), ZERO)
+    return exact_sum(to_decimal(row.get(name)) or ZERO for row in rows)
 
 
 def read_grouping(grouping: Any) -> str:
@@ -183,7 +184,7 @@ def read_steps(line: Mapping[str, Any], currency: str) -> list[Part]:
     ):
         used = to_decimal(line.get(name))
         if used:
-            steps.append(Part(label, amount=money(-used, currency)))
+            steps.append(Part(label, amount=money(used.copy_negate(), currency)))
     if steps:
         subtotal = amount(line.get("subtotal"), currency)
         steps.insert(0, Part(gettext("Before adjustments"), amount=subtotal))
@@ -201,7 +202,7 @@ def read_adjustment(adjustment: Mapping[str, Any], currency: str) -> Part:
     kind = as_text(adjustment.get("adjustment_type"))
     value = to_decimal(adjustment.get("amount"))
     if value and kind != "minimum":
-        value = -value
+        value = value.copy_negate()
     return Part(
         read_discount_label(adjustment, kind, currency),
         note=as_text(adjustment.get("reason")),

@@ -212,4 +212,6 @@ def read_times(operation: InvoiceOperation) -> list[Fact]:
 
 
 def code_block(text: str) -> SafeString:
+    """A text as it came; halves of surrogate pairs, which no page can have, escaped."""
+    text = text.encode("utf-8", "backslashreplace").decode()
     return format_html('<pre class="orb-json">{}</pre>', text)

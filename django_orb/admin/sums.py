@@ -19,6 +19,7 @@ from django_orb.formats import (
     utc_day,
 )
 from django_orb.models import Invoice
+from django_orb.numbers import exact_sum
 
 from .lines import (
     ZERO,
@@ -52,20 +53,32 @@ def read_sums(invoice: Invoice, payload: Mapping[str, Any]) -> list[Row]:
     discounts = read_discounts(payload, currency)
     steps = [
         (gettext("Discounts and adjustments"), read_adjusted(lines), discounts),
-        (gettext("Prepaid credits"), -sum_of(lines, "credits_applied"), ""),
-        (gettext("Invoiced before"), -sum_of(lines, "partially_invoiced_amount"), ""),
+        (
+            gettext("Prepaid credits"),
+            sum_of(lines, "credits_applied").copy_negate(),
+            "",
+        ),
+        (
+            gettext("Invoiced before"),
+            sum_of(lines, "partially_invoiced_amount").copy_negate(),
+            "",
+        ),
         *[(label, value, "") for label, value in read_taxes(lines).items()],
     ]
     steps.append(
         (
             gettext("Other"),
-            total - subtotal - sum((value for _, value, _ in steps), ZERO),
+            _difference(total, [subtotal, *(value for _, value, _ in steps)]),
             "",
         )
     )
     settled = [
-        (gettext("Customer balance applied"), -balance_applied(payload), ""),
-        (gettext("Credit notes"), -credited(payload), ""),
+        (
+            gettext("Customer balance applied"),
+            balance_applied(payload).copy_negate(),
+            "",
+        ),
+        (gettext("Credit notes"), credited(payload).copy_negate(), ""),
     ]
     return [
         Row(gettext("Subtotal"), money(subtotal, currency)),
@@ -79,6 +92,10 @@ def read_sums(invoice: Invoice, payload: Mapping[str, Any]) -> list[Row]:
             weight="due",
         ),
     ]
+
+
+def _difference(total: Decimal, parts: list[Decimal]) -> Decimal:
+    return exact_sum([total, *(part.copy_negate() for part in parts)])
 
 
 def read_settled(invoice: Invoice) -> str:
@@ -110,13 +127,13 @@ def _rows(steps: list[tuple[str, Decimal, str]], currency: str) -> list[Row]:
 
 def read_adjusted(lines: list[Mapping[str, Any]]) -> Decimal:
     """What adjustments changed on the lines that say so."""
-    change = ZERO
+    changes: list[Decimal] = []
     for line in lines:
         before = to_decimal(line.get("subtotal"))
         after = to_decimal(line.get("adjusted_subtotal"))
         if before is not None and after is not None:
-            change += after - before
-    return change
+            changes.append(_difference(after, [before]))
+    return exact_sum(changes)
 
 
 def read_discounts(payload: Mapping[str, Any], currency: str) -> str:
@@ -134,18 +151,19 @@ def read_taxes(lines: list[Mapping[str, Any]]) -> dict[str, Decimal]:
     for line in lines:
         for tax in as_maps(line.get("tax_amounts")):
             label = read_tax_label(tax)
-            taxes[label] = taxes.get(label, ZERO) + sum_of([tax], "amount")
+            taxes[label] = exact_sum([taxes.get(label, ZERO), sum_of([tax], "amount")])
     return taxes
 
 
 def balance_applied(payload: Mapping[str, Any]) -> Decimal:
     """How much of the customer's balance the invoice used."""
-    used = ZERO
+    used: list[Decimal] = []
     for one in as_maps(payload.get("customer_balance_transactions")):
         if one.get("action") == "applied_to_invoice":
             value = to_decimal(one.get("amount")) or ZERO
-            used += -value if one.get("type") == "increment" else value
-    return used
+            is_returned = one.get("type") == "increment"
+            used.append(value.copy_negate() if is_returned else value)
+    return exact_sum(used)
 
 
 def credited(payload: Mapping[str, Any]) -> Decimal:

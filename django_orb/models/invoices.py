@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypedDict
@@ -17,7 +18,7 @@ from django_orb.fields import (
     SearchKeyField,
     search_key,
 )
-from django_orb.numbers import read_decimal
+from django_orb.numbers import exact_sum, read_decimal
 
 # Half of what Orb promises: between making and mirroring them there may be days.
 LINKS_ARE_FRESH = timedelta(days=30)
@@ -262,9 +263,13 @@ class Invoice(models.Model):
         return (timezone.now() - self.due_date).days
 
     @property
-    def tax(self) -> Decimal:
-        """The sum of all lines' taxes, in `currency`; Orb's totals include it."""
-        return sum((line.tax for line in self.line_items.all()), Decimal(0))
+    def tax(self) -> Decimal | None:
+        """
+        The sum of all lines' taxes, in `currency`; Orb's totals include it.
+
+        None if an amount cannot be read: a part of the sum would pass for all of it.
+        """
+        return _whole_sum(line.tax for line in self.line_items.all())
 
 
 class Overview(Invoice):
@@ -350,12 +355,26 @@ class InvoiceLineItem(models.Model):
         return _objects_of(self.payload, "tax_amounts")
 
     @property
-    def tax(self) -> Decimal:
-        """The sum of this line's taxes; not inside `amount`. What is not there is 0."""
-        return sum(
-            (read_decimal(tax.get("amount")) or Decimal(0) for tax in self.tax_amounts),
-            Decimal(0),
+    def tax(self) -> Decimal | None:
+        """
+        The sum of this line's taxes; not inside `amount`.
+
+        An amount that is null or absent is 0. None if one is not a number.
+        """
+        amounts = (tax.get("amount") for tax in self.tax_amounts)
+        return _whole_sum(
+            Decimal(0) if raw is None else read_decimal(raw) for raw in amounts
         )
+
+
+def _whole_sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """The exact sum; None if one of the amounts is not known."""
+    known: list[Decimal] = []
+    for amount in amounts:
+        if amount is None:
+            return None
+        known.append(amount)
+    return exact_sum(known)
 
 
 def _objects_of(source: dict[str, Any], name: str) -> list[dict[str, Any]]:
