@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
+from django.core import signing
 from django.utils.translation import gettext
 
 from django_orb import mirror
@@ -170,6 +172,42 @@ class FormToken:
     value: str
     user_id: str
     kind: str
+    # What the form that was sent had been rendered for, signed.
+    seal: str = ""
+
+    def sealed(
+        self, selected: Iterable[str], shown: Iterable[str], fields: object = None
+    ) -> str:
+        """
+        Return what a form carries that shows these invoices of those selected.
+
+        `fields` are the values that it shows, unless they are filled in there.
+        """
+        content = {
+            "selected": _digest(sorted(selected)),
+            "shown": sorted(shown),
+            "fields": None if fields is None else _digest(fields),
+        }
+        seal = signing.dumps(content, salt=self._salt, compress=True)
+        return f"{self.value}.{seal}"
+
+    def covers(
+        self, selected: Iterable[str], chosen: Iterable[str], fields: object = None
+    ) -> bool:
+        """Return whether the form that was sent had shown all of it to this user."""
+        try:
+            content = signing.loads(self.seal, salt=self._salt)
+        except signing.BadSignature:
+            return False
+        return (
+            content["selected"] == _digest(sorted(selected))
+            and {*chosen} <= {*content["shown"]}
+            and content["fields"] in (None, _digest(fields))
+        )
+
+    @property
+    def _salt(self) -> str:
+        return "\0".join(["django_orb", self.value, self.user_id, self.kind])
 
     def key_for(self, invoice_id: str) -> str:
         parts = [self.value, self.user_id, self.kind, invoice_id]
@@ -191,9 +229,15 @@ class FormToken:
 
 def read_token(raw: str, *, user_id: object, kind: str) -> FormToken | None:
     """The token of a form that was sent, if it looks like one of ours."""
-    if not _TOKEN.fullmatch(raw):
+    value, _, seal = raw.partition(".")
+    if not _TOKEN.fullmatch(value):
         return None
-    return FormToken(raw, str(user_id), kind)
+    return FormToken(value, str(user_id), kind, seal)
+
+
+def _digest(content: object) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def new_token(*, user_id: object, kind: str) -> FormToken:

@@ -48,7 +48,8 @@ def respond(call: Call) -> HttpResponse | None:
     if not form.is_bound or not form.is_valid() or "edit" in post:
         return ask(call, batch, token, form)
     told = gettext("Meanwhile a line item was added by somebody else.")
-    if not call.is_confirmed or call.tells_of_others(batch.chosen, token, KIND, told):
+    is_confirmed = call.confirms(token, batch.chosen, form.body)
+    if not is_confirmed or call.tells_of_others(batch.chosen, token, KIND, told):
         return confirm(call, batch, token, form)
     call.report(add_all(call, batch, token, form), logged=begun)
     call.report_skipped(batch.skipped)
@@ -62,7 +63,7 @@ def ask(
         "title": (
             gettext("Add a line item to %(target)s") % {"target": read_target(batch)}
         ),
-        "token": token.value,
+        "token": call.seal(token, batch.chosen),
         "form": form,
         "media": call.model_admin.media + form.media,
         "previews": read_previews(batch, None),
@@ -81,7 +82,7 @@ def confirm(
             gettext("Add this line item to %(target)s?")
             % {"target": read_target(batch)}
         ),
-        "token": token.value,
+        "token": call.seal(token, batch.chosen, form.body),
         "form": form,
         "quantity": quantity(form.body["quantity"]),
         "amount": money(to_decimal(form.body["amount"])),

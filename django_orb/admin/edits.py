@@ -54,7 +54,8 @@ def respond(call: Call) -> HttpResponse | None:
     if not form.is_bound or not form.is_valid() or "edit" in post:
         return ask(call, invoice, token, form)
     told = gettext("Meanwhile somebody else edited it.")
-    if not call.is_confirmed or call.tells_of_others([invoice], token, KIND, told):
+    is_confirmed = call.confirms(token, [invoice], form.body)
+    if not is_confirmed or call.tells_of_others([invoice], token, KIND, told):
         return confirm(call, invoice, token, form)
     call.report([edit(call, invoice, token, form)], logged=begun)
     return None
@@ -79,7 +80,7 @@ def ask(
 ) -> TemplateResponse:
     context = {
         "title": gettext("Edit %(invoice)s") % {"invoice": short(str(invoice))},
-        "token": token.value,
+        "token": call.seal(token, [invoice]),
         "form": form,
         "shown": json.dumps(form.shown),
         "is_draft": "net_terms" in form.fields,
@@ -94,7 +95,7 @@ def confirm(
 ) -> TemplateResponse:
     context = {
         "title": gettext("Edit %(invoice)s?") % {"invoice": short(str(invoice))},
-        "token": token.value,
+        "token": call.seal(token, [invoice], form.body),
         "form": form,
         "shown": json.dumps(form.shown),
         "changes": read_changes(form),

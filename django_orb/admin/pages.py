@@ -50,6 +50,29 @@ class Call:
         token = read_token(raw, user_id=self.user_id, kind=kind)
         return token or new_token(user_id=self.user_id, kind=kind), bool(token)
 
+    def seal(
+        self, token: FormToken, shown: Iterable[Invoice], fields: object = None
+    ) -> str:
+        """Bind the form's token to what the form shows, for `confirms`."""
+        selected = [invoice.pk for invoice in self.invoices]
+        return token.sealed(selected, [invoice.pk for invoice in shown], fields)
+
+    def confirms(
+        self, token: FormToken, chosen: Iterable[Invoice], fields: object = None
+    ) -> bool:
+        """Return whether these invoices and values are what the user has confirmed."""
+        if not self.is_confirmed:
+            return False
+        selected = [invoice.pk for invoice in self.invoices]
+        if token.covers(selected, [invoice.pk for invoice in chosen], fields):
+            return True
+        text = gettext(
+            "These are not the invoices or values that were confirmed. Nothing was "
+            "sent: check them, and confirm once more."
+        )
+        self.say(messages.WARNING, text)
+        return False
+
     def render(self, template: str, context: dict[str, Any]) -> TemplateResponse:
         label_customers(self.invoices)
         request, site = self.request, self.model_admin.admin_site

@@ -71,7 +71,7 @@ def respond(call: Call, procedure: Procedure) -> HttpResponse | None:
     if not batch.chosen:
         call.report_skipped(batch.skipped)
         return None
-    is_confirmed = call.is_confirmed and is_ours
+    is_confirmed = is_ours and call.confirms(token, batch.chosen)
     form = procedure.form_class(call.request.POST if is_confirmed else None)
     if not is_confirmed or not form.is_valid() or tells(call, batch, token, procedure):
         return confirm(call, batch, token, procedure, form)
@@ -104,7 +104,7 @@ def confirm(
     yes = procedure.yes_many.format(count) if count > 1 else procedure.yes_one
     context = {
         "title": procedure.title.format(target),
-        "token": token.value,
+        "token": call.seal(token, batch.chosen),
         "explanation": procedure.explanation,
         "form": form,
         "media": call.model_admin.media + form.media,

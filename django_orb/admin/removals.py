@@ -57,7 +57,7 @@ def respond(call: Call) -> HttpResponse | None:
         )
         call.say(messages.WARNING, text, invoice)
         return None
-    if not (call.is_confirmed and is_ours):
+    if not (is_ours and call.confirms(token, [invoice])):
         return confirm(call, invoice, line, token) if line else None
     told = gettext("Meanwhile somebody else deleted a line.")
     if line and call.tells_of_others([invoice], token, KIND, told):
@@ -80,7 +80,7 @@ def confirm(
             gettext("Delete “%(line)s” from %(invoice)s?")
             % {"line": short(str(line)), "invoice": short(str(invoice))}
         ),
-        "token": token.value,
+        "token": call.seal(token, [invoice]),
         "line": line,
         "quantity": quantity(line.quantity),
         "amount": money(amount, invoice.currency),

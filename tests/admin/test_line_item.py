@@ -192,6 +192,20 @@ def test_a_confirmation_sent_twice_adds_one_line(
     assert names.count("Support") == 1
 
 
+def test_confirmation_of_other_values_is_shown_again(
+    orb: OrbSandbox, finance: Client, draft: Invoice
+) -> None:
+    confirmation = preview(finance, draft)
+    fields = {**fields_of(confirmation), "amount": "99.00", "post": "yes"}
+
+    response = finance.post(page_of(draft.pk, "line-item"), fields)
+
+    assert "not the invoices or values that were confirmed" in response.text
+    assert not InvoiceOperation.objects.exists()
+    told(confirm(finance, draft, response))
+    assert InvoiceOperation.objects.get().body["amount"] == "99.00"
+
+
 def test_a_form_used_again_with_other_values_adds_nothing(
     orb: OrbSandbox, finance: Client, draft: Invoice
 ) -> None:
@@ -200,7 +214,8 @@ def test_a_form_used_again_with_other_values_adds_nothing(
     url = page_of(draft.pk, "line-item")
 
     fields = {**fields_of(confirmation), "amount": "99.00", "post": "yes"}
-    message = told(finance.post(url, fields))[-1]
+    again = finance.post(url, fields)
+    message = told(confirm(finance, draft, again))[-1]
 
     assert "sent before, with other values" in message
     assert InvoiceOperation.objects.count() == 1

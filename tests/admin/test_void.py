@@ -172,7 +172,40 @@ def test_two_forms_are_two_intentions(orb: OrbSandbox, finance: Client) -> None:
     assert InvoiceOperation.objects.count() == 1
 
 
-def test_a_form_of_somebody_else_is_another_intention(
+def add(orb: OrbSandbox, status: str) -> str:
+    made = orb.add_invoice(status=status, days_ago=1)
+    return str(services.fetch_invoice(str(made["id"])).pk)
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_confirmation_of_other_invoices_is_shown_again(
+    orb: OrbSandbox, finance: Client, count: int
+) -> None:
+    ids = [add(orb, "issued") for _ in range(count + 1)]
+    fields = fields_of(finance.post(LIST, choose("void_selected", *ids[:count])))
+
+    for others in (ids[1:], ids):
+        response = finance.post(LIST, {**fields, "_selected_action": others})
+        assert "not the invoices or values that were confirmed" in response.text
+
+    assert not InvoiceOperation.objects.exists()
+
+
+def test_confirmation_does_not_reach_what_it_had_skipped(
+    orb: OrbSandbox, finance: Client
+) -> None:
+    issued, draft = add(orb, "issued"), add(orb, "draft")
+    fields = fields_of(finance.post(LIST, choose("void_selected", issued, draft)))
+    orb.issue(draft)
+    services.fetch_invoice(draft)
+
+    response = finance.post(LIST, fields)
+
+    assert response.status_code == 200
+    assert not InvoiceOperation.objects.exists()
+
+
+def test_a_form_of_somebody_else_is_shown_again(
     orb: OrbSandbox, finance: Client, log_in: LogIn
 ) -> None:
     first, second = (
@@ -182,9 +215,10 @@ def test_a_form_of_somebody_else_is_another_intention(
     told(finance.post(page_of(first.pk, "void"), fields))
     other = log_in(*EVERYTHING, name="other")
 
-    told(other.post(page_of(second.pk, "void"), fields))
+    response = other.post(page_of(second.pk, "void"), fields)
 
-    assert InvoiceOperation.objects.count() == 2
+    assert "This cannot be undone" in response.text
+    assert InvoiceOperation.objects.count() == 1
 
 
 @pytest.mark.parametrize("token", ["", "short", "x" * 65, "<script>alert(1)</script>"])
