@@ -325,7 +325,7 @@ def quietly(examples: int) -> Callable[[Test], Test]:
 
 
 @pytest.mark.django_db(databases=["postgresql"])
-@quietly(100)
+@quietly(30)
 @given(schedule=SCHEDULES)
 def test_mirror_converges_whatever_goes_wrong(schedule: Schedule) -> None:
     play(schedule)
