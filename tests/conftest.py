@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("tests")
 
+# More would wait for the same three databases.
+MAX_WORKERS = 4
 ALIASES = {"sqlite": "default", "postgresql": "postgresql", "mariadb": "mariadb"}
 
 
@@ -32,6 +34,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long", action="store_true", help="run the long proofs in their full form"
     )
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
+    """Run the whole suite in parallel; what is named runs in this process."""
+    if _is_for_workers(config):
+        config.option.numprocesses = max(2, min(os.cpu_count() or 2, MAX_WORKERS))
+    return (yield)
+
+
+def _is_for_workers(config: pytest.Config) -> bool:
+    """Whether all tests are to be run, and the command does not say by how many."""
+    is_worker = hasattr(config, "workerinput")
+    if is_worker or not config.pluginmanager.hasplugin("xdist"):
+        return False
+    names_tests = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    option = config.option
+    looks = option.usepdb or option.trace or option.collectonly or option.help
+    return not names_tests and not looks and option.numprocesses is None
 
 
 def pytest_collection_modifyitems(
