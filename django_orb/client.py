@@ -11,7 +11,7 @@ import requests
 from .conf import DEFAULT_BASE_URL, api_key_problem, base_url_problem, get_settings
 from .exceptions import OrbConfigurationError, OrbResponseError
 from .filters import InvoiceFilters, list_query
-from .pages import RawPage, split_page
+from .pages import RawPage, split_page, split_page_of_one
 from .transport import BearerAuth, Transport
 from .writes import InvoiceWrites, as_object, segment
 
@@ -159,10 +159,15 @@ class OrbClient(InvoiceWrites):
         *,
         limit: int = 100,
         cursor: str | None = None,
+        summaries: bool = False,
         **filters: Unpack[InvoiceFilters],
     ) -> RawPage:
         """
         Fetch one page as `fetch_invoices_page` does, its invoices as text.
+
+        With a `limit` of 1 the invoice may be one that cannot be read. Whether the
+        page's cursor is usable is left to `next_cursor`. `summaries` asks for
+        invoices without their lines, which costs Orb less.
 
         Raises:
             OrbInputError: a filter's value is ambiguous.
@@ -171,10 +176,11 @@ class OrbClient(InvoiceWrites):
         query = list_query(limit, filters)
         if cursor is not None:
             query.append(("cursor", cursor))
-        page = self._transport.get("/invoices", query, read=split_page)
+        path = "/invoices/summary" if summaries else "/invoices"
+        read = split_page_of_one if limit == 1 else split_page
+        page = self._transport.get(path, query, read=read)
         if page is None:
-            raise OrbResponseError("Orb's answer to GET /invoices is empty.")
-        next_cursor(page.envelope)
+            raise OrbResponseError(f"Orb's answer to GET {path} is empty.")
         return cast("RawPage", page)
 
     def list_invoices(

@@ -19,15 +19,7 @@ from . import events, exact_json, inbox
 from .client import OrbClient, next_cursor
 from .clock import SLACK, clock_of
 from .conf import get_settings
-from .exceptions import (
-    OrbBadRequestError,
-    OrbError,
-    OrbNotFoundError,
-    OrbPayloadError,
-    OrbPermissionError,
-    OrbRateLimitError,
-    OrbURLNotFoundError,
-)
+from .exceptions import OrbAPIError, OrbFeatureNotAvailableError, OrbPayloadError
 from .models import SyncRun, SyncWindow, WebhookEvent, WebhookFeed
 from .webhooks import OrbEvent, parse_event
 
@@ -41,14 +33,6 @@ DAY = timedelta(days=1)
 PAGE_SIZE = 100
 # How long a step may go on to process what it found; the rest waits for `recover`.
 PROCESS_SECONDS = 30.0
-MAX_DEFERRALS = 5
-
-_NOT_OFFERED = (
-    OrbBadRequestError,
-    OrbNotFoundError,
-    OrbPermissionError,
-    OrbURLNotFoundError,
-)
 
 
 class Reading(NamedTuple):
@@ -95,59 +79,70 @@ class Found(NamedTuple):
 
     following: str | None = None
     requests: int = 1
+    is_offered: bool = True
 
 
-def read(window: SyncWindow, client: OrbClient, *, using: str) -> Found:
+def read(
+    window: SyncWindow,
+    client: OrbClient,
+    *,
+    limit: int,
+    using: str,
+    seconds: float = PROCESS_SECONDS,
+) -> Found:
     """
-    Read a page and process what is new in it.
+    Read a page and process what is new in it, for so many seconds.
 
     Raises:
         OrbError: Orb did not answer; try again later.
     """
-    feed = _feed(using) or _begin(window.run, using)
-    until = window.run.started_at - OVERLAP
-    if feed.read_until > window.run.started_at:
+    feed = _feed(using)
+    start = window.run.started_at
+    read_until = feed.read_until if feed else start - FIRST_LOOK
+    if read_until > start:
         # The clock was set back, and how far its events were read is not known.
-        feed.read_until = window.run.started_at - DAY
+        read_until = start - DAY
     try:
         page = client.fetch_webhook_events_page(
-            created_at_gte=feed.read_until, limit=PAGE_SIZE, cursor=window.cursor
+            created_at_gte=read_until, limit=limit, cursor=window.cursor
         )
-    except OrbError as err:
-        is_hopeless = window.deferrals >= MAX_DEFERRALS
-        is_limit = isinstance(err, OrbRateLimitError)
-        if not isinstance(err, _NOT_OFFERED) and (is_limit or not is_hopeless):
+    except OrbAPIError as err:
+        if not _says_there_is_none(err):
             raise
         logger.info(
             "Orb's list of webhook events cannot be used; syncs do without it, and "
             "ask for it again in a day. %s",
             err,
         )
-        _note(using, is_offered=False, asked_at=clock_of(using).latest())
-        return Found()
-    found = [one for item in page["data"] if (one := _read_item(item)) is not None]
-    newest = _newest(found, feed.newest_at, clock_of(using).latest() + events.SKEW)
+        _note(using, is_offered=False, read_until=read_until)
+        return Found(is_offered=False)
+    found = [event for item in page["data"] if (event := _read_item(item)) is not None]
+    latest = clock_of(using).latest() + events.SKEW
+    newest = _newest(found, feed.newest_at if feed else None, latest)
     source = WebhookEvent.Source.FEED.value
     inbox.store_all(found, using=using, source=source)
-    fetches = _process([event.id for event, _ in found], client, using=using)
+    event_ids = [event.id for event, _ in found]
+    fetches = _process(event_ids, client, seconds, using=using)
     following = next_cursor(page)
-    if following == window.cursor:
-        following = None
-    if following is None and until > feed.read_until:
-        feed.read_until = until
-    _note(
-        using,
-        is_offered=True,
-        asked_at=clock_of(using).latest(),
-        read_until=feed.read_until,
-        newest_at=newest,
-    )
+    if following is None:
+        read_until = max(read_until, start - OVERLAP)
+    _note(using, is_offered=True, read_until=read_until, newest_at=newest)
     return Found(following, 1 + fetches)
 
 
-def _process(event_ids: list[str], client: OrbClient, *, using: str) -> int:
+def _says_there_is_none(err: OrbAPIError) -> bool:
+    """Whether Orb itself, and not a proxy on the way, says that there is no list."""
+    is_unknown = err.type == "404-url-not-found"
+    return is_unknown or isinstance(err, OrbFeatureNotAvailableError)
+
+
+def _process(
+    event_ids: list[str], client: OrbClient, seconds: float, *, using: str
+) -> int:
     """Process what nobody did yet; how often Orb was asked for an invoice."""
-    deadline = time.monotonic() + PROCESS_SECONDS
+    if not seconds:
+        return 0
+    deadline = time.monotonic() + seconds
     waiting = WebhookEvent.objects.using(using).filter(
         pk__in=event_ids, state=WebhookEvent.State.RECEIVED
     )
@@ -195,18 +190,6 @@ def _feed(using: str) -> WebhookFeed | None:
     return WebhookFeed.objects.using(using).first()
 
 
-def _begin(run: SyncRun, using: str) -> WebhookFeed:
-    start = run.started_at
-    feed, _ = WebhookFeed.objects.using(using).get_or_create(
-        pk=1,
-        defaults={
-            "is_offered": False,
-            "read_until": start - FIRST_LOOK,
-            "asked_at": start,
-        },
-    )
-    return feed
-
-
 def _note(using: str, **changes: Any) -> None:
-    WebhookFeed.objects.using(using).filter(pk=1).update(**changes)
+    changes["asked_at"] = clock_of(using).latest()
+    WebhookFeed.objects.using(using).update_or_create(pk=1, defaults=changes)

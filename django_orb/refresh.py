@@ -13,7 +13,7 @@ from . import mirror
 from .changes import FETCHED, Origin
 from .client import OrbClient
 from .clock import clock_of, has_come, timed
-from .exceptions import OrbNotFoundError
+from .exceptions import OrbError, OrbNotFoundError
 from .mirror import Observation, WriteResult
 from .models import InvoiceObservation, InvoiceRecheck
 
@@ -58,13 +58,15 @@ def observe_invoices(
     *,
     using: str,
     seconds: float = float("inf"),
+    stops_at_error: bool = False,
 ) -> list[Observation]:
     """
     Ask Orb for each invoice, newer for sure than what is stored now.
 
     The stored versions are read before the first request, so that a fetch which
     nobody overtakes is written whatever the clocks say. After `seconds` the rest
-    is left for another time; one is always asked for.
+    is left for another time; one is always asked for. With `stops_at_error` so is
+    the rest when Orb fails at an invoice, unless that is the first.
     """
     deadline = time.monotonic() + seconds
     versions = mirror.versions(invoice_ids, using=using)
@@ -73,7 +75,13 @@ def observe_invoices(
         if seen and time.monotonic() > deadline:
             break
         known = versions.get(invoice_id)
-        seen.append(observe_invoice(client, invoice_id, using=using, supersedes=known))
+        try:
+            found = observe_invoice(client, invoice_id, using=using, supersedes=known)
+        except OrbError:
+            if stops_at_error and seen:
+                break
+            raise
+        seen.append(found)
     return seen
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta, timezone
+from contextlib import nullcontext
+from datetime import datetime, timedelta
 from functools import partial
 
 from django.db import DatabaseError, IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 
 from . import feed, mirror, windows
 from .changes import Origin
@@ -21,16 +21,13 @@ from .exceptions import OrbSyncRunningError
 from .mirror import Observation
 from .models import Invoice, InvoiceFailure, SyncAbsence, SyncRun, SyncWindow
 from .models.runs import COUNTS
+from .planning import plan_windows
 from .receivers import send_robust
 from .signals import sync_finished
 from .steps import WindowFailedError
 
 logger = logging.getLogger(__name__)
 
-STATUSES = tuple(Invoice.Status.values)
-UNSETTLED = (Invoice.Status.DRAFT.value, Invoice.Status.ISSUED.value)
-WINDOW_MONTHS = 3
-WINDOW_COUNT = 8
 MAX_MISSING = 50
 MAX_MISSING_SHARE = 0.01
 MARK_BATCH = 100
@@ -71,7 +68,7 @@ def start_run(
                 announces_new=announces_new,
                 started_at=now,
             )
-            planned = _plan(run, now, list(invoice_ids), reading)
+            planned = plan_windows(run, now, list(invoice_ids), reading)
             SyncWindow.objects.using(using).bulk_create(planned)
     except IntegrityError as err:
         active = SyncRun.objects.using(using).filter(active_kind=kind).first()
@@ -118,7 +115,9 @@ def start_or_resume(
         )
     except OrbSyncRunningError as err:
         run: SyncRun = err.run
-        if run.since != since or run.accept_missing != accept_missing:
+        is_quieter = announce and not run.announces_new
+        is_other = run.since != since or run.accept_missing != accept_missing
+        if is_other or is_quieter:
             raise
         of_run = SyncWindow.objects.using(using).filter(
             run=run, state=SyncWindow.State.PENDING
@@ -183,7 +182,7 @@ def _work_window(
             progress = turn(
                 window.pk,
                 lease,
-                client=client,
+                connect=lambda: nullcontext(client),
                 using=using,
                 on_step=lambda: on_step(run),
             )
@@ -209,7 +208,7 @@ def turn(
     window_id: int,
     lease: str,
     *,
-    client: OrbClient,
+    connect: windows.Connect,
     using: str,
     seconds: float = float("inf"),
     on_step: Callable[[], None] = lambda: None,
@@ -219,7 +218,7 @@ def turn(
         return windows.work(
             window_id,
             lease,
-            client=client,
+            connect=connect,
             page_size=get_settings().PAGE_SIZE,
             using=using,
             seconds=seconds,
@@ -261,76 +260,20 @@ def advance(run: SyncRun, *, using: str) -> list[SyncWindow]:
                 state=SyncWindow.State.PENDING
             )
             return waiting
-    _finish(run, using=using)
+    try:
+        _finish(run, using=using)
+    except DatabaseError:
+        raise  # it is tried again, by `recover` at the latest
+    except Exception as err:
+        logger.exception("%s could not be finished.", run)
+        reason = f"It could not be finished. {type(err).__name__}: {err}"
+        _end(run, SyncRun.State.FAILED, reason, using=using)
     return []
 
 
 def cancel_run(run: SyncRun, *, using: str) -> None:
     """End an active run; its workers stop at their next page."""
     _end(run, SyncRun.State.CANCELLED, "Cancelled.", using=using)
-
-
-def _plan(
-    run: SyncRun, now: datetime, invoice_ids: list[str], reading: feed.Reading
-) -> list[SyncWindow]:
-    pending, waiting = SyncWindow.State.PENDING, SyncWindow.State.WAITING
-    list_kind, check = SyncWindow.Kind.LIST, SyncWindow.Kind.CHECK
-    every = list(STATUSES)
-    if run.kind == SyncRun.Kind.ONE:
-        fetch = SyncWindow.Kind.FETCH
-        planned = [SyncWindow(kind=fetch, state=pending, invoice_ids=invoice_ids)]
-    elif run.kind == SyncRun.Kind.PARTIAL:
-        planned = [
-            SyncWindow(
-                kind=list_kind,
-                state=pending,
-                statuses=every,
-                invoice_date_gte=run.since,
-            )
-        ]
-    elif run.kind == SyncRun.Kind.INCREMENTAL:
-        lookback = now - timedelta(days=get_settings().LOOKBACK_DAYS)
-        sweep = [
-            SyncWindow(kind=list_kind, state=pending, statuses=list(UNSETTLED)),
-            SyncWindow(
-                kind=list_kind,
-                state=pending,
-                statuses=every,
-                invoice_date_gte=lookback,
-            ),
-            SyncWindow(kind=check, state=waiting),
-        ]
-        events = SyncWindow(kind=SyncWindow.Kind.FEED, state=pending)
-        planned = [
-            *(sweep if reading.sweeps else []),
-            *([events] if reading.events else []),
-        ]
-    else:
-        edges = [None, *_edges(now), None]
-        planned = [
-            SyncWindow(
-                kind=list_kind,
-                state=pending,
-                statuses=every,
-                invoice_date_gte=start,
-                invoice_date_lt=end,
-            )
-            for start, end in itertools.pairwise(edges)
-        ]
-        planned.append(SyncWindow(kind=check, state=waiting))
-    for position, window in enumerate(planned):
-        window.run = run
-        window.position = position
-    return planned
-
-
-def _edges(now: datetime) -> list[datetime]:
-    """Month starts that cut history into windows; the outermost ones stay open."""
-    edges = []
-    for index in range(WINDOW_COUNT):
-        months = now.year * 12 + now.month - 1 - index * WINDOW_MONTHS
-        edges.append(datetime(months // 12, months % 12 + 1, 1, tzinfo=timezone.utc))
-    return edges[::-1]
 
 
 def _finish(run: SyncRun, *, using: str) -> None:
@@ -359,31 +302,55 @@ def _finish(run: SyncRun, *, using: str) -> None:
     unknown = sorted(ids - set(stored.filter(pk__in=ids).values_list("pk", flat=True)))
     if run.kind == SyncRun.Kind.ONE and unknown:
         reason = f"Orb does not know {', '.join(unknown)}."
-        _end(run, SyncRun.State.FAILED, reason, using=using, missing=len(gone))
+        _end(run, SyncRun.State.FAILED, reason, using=using)
         return
-    failed = failures.filter(run_id=run.pk).count()
-    note = f"{failed} could not be mirrored; see their reasons." if failed else ""
-    _end(run, SyncRun.State.SUCCEEDED, note, using=using, missing=len(gone))
+    if run.windows.using(using).filter(has_gap=True).exists():
+        reason = f"A part of Orb's list could not be read. {_note_of(run, using)}"
+        _end(run, SyncRun.State.FAILED, reason, using=using)
+        return
+    if run.kind == SyncRun.Kind.FULL:
+        # It read everything: what had no id has one by now, or failed in it again.
+        old = Q(run_id=None) | Q(run_id__lt=run.pk)
+        failures.filter(old, pk__startswith=mirror.NO_ID).delete()
+    _end(run, SyncRun.State.SUCCEEDED, _note_of(run, using), using=using)
+
+
+def _note_of(run: SyncRun, using: str) -> str:
+    """What was not done although the run succeeded."""
+    failed = InvoiceFailure.objects.using(using).filter(run_id=run.pk).count()
+    notes = SyncWindow.objects.using(using).filter(run=run).exclude(note="")
+    failures = f"{failed} could not be mirrored; see their reasons." if failed else ""
+    return " ".join(filter(None, [failures, *notes.values_list("note", flat=True)]))
 
 
 def _mark(absences: Iterable[SyncAbsence], run: SyncRun, using: str) -> None:
+    """Mark what is gone, and count in the last window what was really marked."""
     observations = [
         Observation.absent(
             one.invoice_id, Interval(one.started_at, one.ended_at), one.supersedes
         )
         for one in absences
     ]
+    last = run.windows.using(using).last()
+
+    def count(result: mirror.WriteResult) -> None:
+        if last is not None and result.missing:
+            SyncWindow.objects.using(using).filter(pk=last.pk).update(
+                missing=F("missing") + len(result.missing)
+            )
+
     for start in range(0, len(observations), MARK_BATCH):
         batch = observations[start : start + MARK_BATCH]
         origin = Origin.of_run(run)
-        result = mirror.write(batch, using=using, run_id=run.pk, origin=origin)
+        result = mirror.write(
+            batch, using=using, run_id=run.pk, origin=origin, also=count
+        )
         mirror.fetch_later(result.doubtful, using=using)
 
 
-def _end(run: SyncRun, state: str, error: str, *, using: str, missing: int = 0) -> None:
+def _end(run: SyncRun, state: str, error: str, *, using: str) -> None:
     progress = run.progress()
     totals = {name: progress[name] for name in COUNTS}
-    totals["missing"] += missing
     active = SyncRun.objects.using(using).filter(pk=run.pk, state=SyncRun.State.RUNNING)
     # Whoever still works on it loses the lease, and with it what it would write.
     SyncWindow.objects.using(using).filter(run=run).update(lease="")

@@ -36,8 +36,8 @@ from .formats import safe_link
 from .inputs import require_text
 from .mirror import Observation
 from .models import Invoice, SyncRun
+from .planning import STATUSES
 from .refresh import observe_invoice, store
-from .runs import STATUSES
 from .upcoming import UpcomingInvoice, UpcomingLineItem, read_upcoming
 from .verification import verify_invoices
 

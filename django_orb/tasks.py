@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from celery import Task, shared_task
@@ -35,12 +35,7 @@ from .broker import broker
 from .clock import clock_of
 from .conf import get_settings
 from .database import StatementLog
-from .exceptions import (
-    OrbAccountError,
-    OrbConfigurationError,
-    OrbError,
-    OrbSyncRunningError,
-)
+from .exceptions import OrbError, OrbSyncRunningError
 from .models import InvoiceOperation, SyncRun
 
 logger = logging.getLogger(__name__)
@@ -103,14 +98,13 @@ def start_sync(
 def sync_page(window_id: int, lease: str) -> None:
     """Work on a run's window for a while, then hand it on."""
     using = mirror.database_alias()
-    try:
-        with open_account(using=using, retries=0) as client:
-            progress = runs.turn(
-                window_id, lease, client=client, using=using, seconds=TURN_SECONDS
-            )
-    except (OrbAccountError, OrbConfigurationError) as err:
-        runs.fail_window(window_id, lease, str(err), using=using)
-        return
+    progress = runs.turn(
+        window_id,
+        lease,
+        connect=partial(open_account, using=using, retries=0),
+        using=using,
+        seconds=TURN_SECONDS,
+    )
     if progress.is_lost:
         return
     if not progress.is_done:

@@ -18,7 +18,7 @@ from typing import Any, TypeGuard
 
 from django.db import connections
 
-from . import mirror, runs
+from . import mirror, planning, runs
 from .account import open_account
 from .client import next_cursor
 from .comparison import (
@@ -138,7 +138,7 @@ class Verification(Iterator[Difference]):
         cursor: str | None = None
         while True:
             page = self._client.fetch_invoices_page(
-                status=list(runs.STATUSES),
+                status=list(planning.STATUSES),
                 invoice_date_gte=self._since,
                 limit=get_settings().PAGE_SIZE,
                 cursor=cursor,

@@ -276,7 +276,7 @@ def impatient(retries: int) -> Iterator[None]:
         return make(**{**options, "retries": retries})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("django_orb.runs.WINDOW_COUNT", 2)
+        patch.setattr("django_orb.planning.WINDOW_COUNT", 2)
         patch.setattr("django_orb.runs.time", clock)
         patch.setattr("django_orb.transport.time", clock)
         patch.setattr(OrbClient, "from_settings", from_settings)

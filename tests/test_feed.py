@@ -165,17 +165,10 @@ def test_late_payment_of_an_old_invoice_is_found(
     assert Invoice.objects.get(pk=old).status == "paid"
 
 
-@pytest.mark.parametrize("fault", ["feature", "gone", "forbidden"])
 def test_account_without_a_list_is_swept_each_time(
-    any_database: str,
-    orb: OrbSandbox,
-    caplog: pytest.LogCaptureFixture,
-    fault: str,
+    any_database: str, orb: OrbSandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     orb.has_webhook_events = False
-    if fault != "feature":
-        status = {"gone": 404, "forbidden": 403}[fault]
-        orb.fail_next(1, status=status, route=EVENTS)
     caplog.set_level("INFO")
 
     runs = [services.sync_invoices() for _ in range(3)]
@@ -192,17 +185,92 @@ def test_account_without_a_list_is_swept_each_time(
     assert WebhookFeed.objects.get().is_offered
 
 
-def test_list_that_only_fails_does_not_keep_a_run_from_ending(
-    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "fault",
+    [{"status": 404, "html": True}, {"status": 403}, {"status": 400}, {"status": 503}],
+    ids=str,
+)
+def test_list_that_fails_is_made_up_for_and_asked_for_again(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
 ) -> None:
+    """Only Orb itself can say that there is no list, and not a proxy or a key."""
     monkeypatch.setattr("django_orb.runs.time.sleep", lambda seconds: None)
-    filled.fail_next(20, status=500, route=EVENTS)
+    filled.fail_next(20, route=EVENTS, **fault)
 
     run = services.sync_invoices()
 
     assert run.state == SyncRun.State.SUCCEEDED
-    assert filled.request_counts()[EVENTS] == feed.MAX_DEFERRALS + 1
-    assert SyncWindow.Kind.LIST in kinds(services.sync_invoices())
+    assert SyncWindow.Kind.LIST in kinds(run)
+    assert "could not be read to its end" in run.error
+    assert WebhookFeed.objects.get().is_offered
+    filled.clear_faults()
+    filled.clear_requests()
+    services.sync_invoices()
+    assert filled.request_counts()[EVENTS] == 1
+
+
+def test_run_that_reads_only_events_does_not_succeed_while_orb_is_away(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orb comes back after half a minute; what changed by then is found."""
+    changed = filled.invoice_ids("issued")[0]
+    filled.mark_paid(changed)
+    filled.fail_next(10_000, status=503)
+    waited = 0.0
+
+    def wait(seconds: float) -> None:
+        nonlocal waited
+        assert SyncRun.objects.latest("pk").is_active
+        waited += seconds
+        if waited > 30:
+            filled.clear_faults()
+
+    monkeypatch.setattr("django_orb.runs.time.sleep", wait)
+
+    run = services.sync_invoices()
+
+    assert waited > 30
+    assert run.state == SyncRun.State.SUCCEEDED
+    assert Invoice.objects.get(pk=changed).status == "paid"
+    assert WebhookFeed.objects.get().is_offered
+
+
+def test_events_behind_a_page_that_failed_are_found_by_the_next_run(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = [filled.add_invoice(days_ago=400)["id"] for _ in range(5)]
+    for invoice_id in old:
+        filled.update_invoice(invoice_id, status="synced")
+    services.sync_invoices(mode="full")
+    for invoice_id in old:
+        filled.mark_paid(invoice_id)
+    monkeypatch.setattr("django_orb.runs.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(feed, "PAGE_SIZE", 2)
+    filled.fail_next(100, status=500, route=EVENTS, skip=1)
+    services.sync_invoices()
+    assert Invoice.objects.filter(pk__in=old, status="synced").exists()
+    filled.clear_faults()
+    pass_time(hours=3)
+
+    services.sync_invoices()
+
+    assert not Invoice.objects.filter(pk__in=old).exclude(status="paid").exists()
+
+
+def test_event_that_failed_is_not_tried_again_by_each_reading(
+    filled: OrbSandbox,
+) -> None:
+    bad = filled.invoice_ids("issued")[0]
+    filled.update_invoice(bad, memo="a\0b")
+    filled.mark_paid(bad)
+    services.sync_invoices()
+    attempts = WebhookEvent.objects.get(invoice_id=bad).attempts
+    filled.clear_requests()
+
+    services.sync_invoices()
+
+    assert filled.request_counts() == {EVENTS: 1}
+    assert WebhookEvent.objects.get(invoice_id=bad).attempts == attempts
 
 
 def test_invoice_that_no_database_takes_fails_its_event_alone(

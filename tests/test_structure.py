@@ -68,15 +68,24 @@ ALLOWED = {
         "refresh webhooks"
     ),
     "feed": ("client clock conf events exact_json exceptions inbox models webhooks"),
+    "planning": "clock conf feed models",
+    "page_sizes": "",
     "steps": (
         "feed client clock exceptions mirror models pages payloads raw refresh threads"
     ),
-    "windows": "changes client clock conf database exceptions mirror models pacing steps",
-    "runs": (
-        "changes client clock conf exceptions feed mirror models receivers signals steps "
-        "windows"
+    "passing": "client clock exceptions mirror models steps",
+    "windows": (
+        "changes client clock conf database exceptions mirror models pacing page_sizes "
+        "passing planning steps"
     ),
-    "verification": "account client comparison conf database exceptions inputs mirror models runs",
+    "runs": (
+        "changes client clock conf exceptions feed mirror models planning receivers "
+        "signals steps windows"
+    ),
+    "verification": (
+        "account client comparison conf database exceptions inputs mirror models planning "
+        "runs"
+    ),
     "lookup": "clock models payloads",
     "sending": "client clock exact_json exceptions lookup mirror models",
     "operations": "client clock conf exceptions lookup models observations sending",
@@ -87,8 +96,8 @@ ALLOWED = {
         "refresh"
     ),
     "services": (
-        "account changes client clock conf database deeds events exceptions formats inputs mirror "
-        "models refresh runs upcoming verification"
+        "account changes client clock conf database deeds events exceptions formats inputs "
+        "mirror models planning refresh runs upcoming verification"
     ),
     "tasks": (
         "account broker changes client clock conf database eager events exceptions inbox mirror "
@@ -100,8 +109,8 @@ ALLOWED = {
     "templatetags": "conf formats models",
     "admin": (
         "account changes conf customers exact_json exceptions fields formats inbox inputs "
-        "mirror models numbers operations payloads recovery reports runs sending services "
-        "tasks upcoming"
+        "mirror models numbers operations payloads planning recovery reports runs sending "
+        "services tasks upcoming"
     ),
     "management": (
         "comparison conf exact_json exceptions mirror models payloads runs services "

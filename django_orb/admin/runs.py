@@ -26,7 +26,7 @@ from django.utils.translation import gettext_lazy as _
 from django_orb import mirror, runs
 from django_orb.formats import joined, local_moment, short, utc_day
 from django_orb.models import SyncRun, SyncWindow
-from django_orb.runs import STATUSES
+from django_orb.planning import STATUSES
 
 from .badges import run_badge, status_label
 from .readonly import ReadOnlyAdmin

@@ -137,11 +137,30 @@ class SyncWindow(models.Model):
     deferrals = models.PositiveIntegerField(
         default=0, help_text=_("Times in a row that Orb did not answer.")
     )
-    singles_left = models.PositiveIntegerField(
+    page_size = models.PositiveIntegerField(
         default=0,
-        help_text=_("Invoices to read one by one, to find one that kills."),
+        help_text="How much to ask for at a time; 0 is as much as is configured.",
+    )
+    careful_steps = models.PositiveIntegerField(
+        default=0,
+        help_text="Steps that have to go well before more is asked for again.",
+    )
+    cursor_mark = models.TextField(
+        blank=True, help_text="A cursor that must not come again: see `steps`."
+    )
+    stalled_pages = models.PositiveIntegerField(
+        default=0, help_text="Pages in a row that did not get to earlier dates."
+    )
+    # See Note [Getting past] in `passing`.
+    unreadable_lt = models.DateTimeField(null=True, blank=True)
+    readable_lt = models.DateTimeField(null=True, blank=True)
+    has_gap = models.BooleanField(
+        default=False, help_text="A part of Orb's list was passed over unread."
     )
     error = models.TextField(blank=True)
+    note = models.TextField(
+        blank=True, help_text="A limitation that the run mentions when it ends."
+    )
     pages = models.PositiveIntegerField(default=0)
     requests = models.PositiveIntegerField(default=0)
     created = models.PositiveIntegerField(default=0)
