@@ -159,7 +159,10 @@ class Story:
     def _recover(self) -> None:
         """Let six minutes pass, and the schedule do its work."""
         past = database_now(databases.current_alias) - timedelta(minutes=6)
-        InvoiceOperation.objects.filter(state="pending").update(lease_expires_at=past)
+        pending = InvoiceOperation.objects.filter(state="pending")
+        pending.update(lease_expires_at=past)
+        # Orb's reads no longer lag behind what got no answer.
+        pending.exclude(first_sent_at=None).update(first_sent_at=past)
         InvoiceOperation.objects.filter(mirrored_at=None).exclude(
             finished_at=None
         ).update(finished_at=past)
@@ -179,9 +182,9 @@ class Story:
             assert seen >= set(done)
 
     def _check_void(self, invoice: dict[str, Any], done: list[str]) -> None:
-        assert len(done) <= 1
         assert (invoice["status"] == "void") == bool(done)
-        assert self._events("invoice.manually_marked_as_void") == len(done)
+        # Two that got no answer both find it done: whose it was cannot be told.
+        assert self._events("invoice.manually_marked_as_void") == bool(done)
 
     def _check_line(self, invoice: dict[str, Any], done: list[str]) -> None:
         names = Counter(line["name"] for line in invoice["line_items"])
@@ -194,9 +197,9 @@ class Story:
         assert len(invoice["line_items"]) == (0 if done else 1)
 
     def _check_issue(self, invoice: dict[str, Any], done: list[str]) -> None:
-        assert len(done) <= 1
         assert (invoice["status"] != "draft") == bool(done)
-        assert self._events("invoice.issued") == len(done)
+        # Two that got no answer both find it done: whose it was cannot be told.
+        assert self._events("invoice.issued") == bool(done)
 
     def _check_edit(self, invoice: dict[str, Any], done: list[str]) -> None:
         assert [*invoice["metadata"]] == done
