@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_orb import operations, recovery, services, tasks
+from django_orb.account import open_account
 from django_orb.clock import database_now
 from django_orb.exceptions import (
     OrbInputError,
@@ -242,7 +243,7 @@ def test_looking_again_with_orb_away_sends_nothing_later(
     InvoiceOperation.objects.update(state="needs_attention", detail="Look.")
     orb.fail_next(1, status=503, route="fetch_invoice")
 
-    with services.open_account(using=any_committed_database, retries=0) as client:
+    with open_account(using=any_committed_database, retries=0) as client:
         trouble = recovery.look_again(
             operation, client=client, using=any_committed_database
         )

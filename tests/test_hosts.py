@@ -29,6 +29,8 @@ from .host_drive import SECRET
 
 ROOT = Path(__file__).parent.parent
 INVOICES = 60
+# Real projects in processes of their own: one pair of Python and Django is enough.
+pytestmark = pytest.mark.proof
 
 SETTINGS = """
 SECRET_KEY = "host"
