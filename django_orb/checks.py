@@ -22,7 +22,7 @@ from .conf import (
     get_settings,
     is_loopback,
 )
-from .customers import host_function
+from .customer_labels import host_function
 from .exceptions import OrbConfigurationError
 
 

@@ -36,7 +36,7 @@ from typing import Any
 from django.db.models import Max, Q, QuerySet
 
 from .conf import OrbSettings
-from .database import run_in_transaction
+from .db import run_in_transaction
 from .models import (
     InvoiceChange,
     InvoiceOperation,

@@ -11,35 +11,33 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from typing import Any, Literal, NamedTuple
 
-from . import changes, events, mirror, runs
-from .account import open_account
+from . import mirror
 from .client import OrbClient
-from .clock import clock_of, timed
-from .database import StatementLog
-from .deeds import (
-    create_invoice_line_item,
-    delete_invoice_line_item,
-    issue_invoice,
-    mark_invoice_paid,
-    pay_invoice,
-    regenerate_invoice_pdf,
-    update_invoice,
-    void_invoice,
-)
+from .connection import open_account
+from .db import StatementLog, clock_of, timed
 from .exceptions import (
     OrbInputError,
     OrbPayloadError,
     OrbResponseError,
     OrbSyncFailedError,
 )
-from .formats import safe_link
-from .inputs import require_text
-from .mirror import Observation
+from .formatting import safe_link
+from .mirror import Observation, change_log, observe_invoice, store
 from .models import Invoice, SyncRun
-from .planning import STATUSES
-from .refresh import observe_invoice, store
+from .operations import (
+    create_invoice_line_item,
+    delete_invoice_line_item,
+    issue_invoice,
+    mark_invoice_paid,
+    pay_invoice,
+    regenerate_invoice_pdf,
+    require_text,
+    update_invoice,
+    void_invoice,
+)
+from .sync import STATUSES, runs, verify_invoices
 from .upcoming import UpcomingInvoice, UpcomingLineItem, read_upcoming
-from .verification import verify_invoices
+from .webhooks import processing
 
 __all__ = [
     "InvoiceLinks",
@@ -205,8 +203,8 @@ def sync_invoices(
             accept_missing=accept_missing,
             announce=announce,
         )
-        events.process_due(using=using)
-        changes.announce(using=using)
+        processing.process_due(using=using)
+        change_log.announce(using=using)
         runs.work_here(run, client=client, using=using, on_step=on_step)
     if run.state != SyncRun.State.SUCCEEDED:
         raise OrbSyncFailedError(f"{run} did not finish. {run.error}", run=run)

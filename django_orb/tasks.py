@@ -16,27 +16,17 @@ from typing import Any, ParamSpec, TypeVar
 
 from celery import Task, shared_task
 
-from . import (
-    changes,
-    eager,
-    events,
-    inbox,
-    mirror,
-    readback,
-    recovery,
-    refresh,
-    retention,
-    runs,
-    services,
-    windows,
-)
-from .account import open_account
-from .broker import broker
-from .clock import clock_of
+from . import eager, mirror, retention, services
 from .conf import get_settings
-from .database import StatementLog
+from .connection import open_account
+from .db import StatementLog, clock_of
 from .exceptions import OrbError, OrbSyncRunningError
+from .mirror import change_log, fetching
 from .models import InvoiceOperation, SyncRun
+from .operations import confirmation, recovery
+from .publishing import broker
+from .sync import runs, windows
+from .webhooks import inbox, processing
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +117,7 @@ def sync_invoice(invoice_id: str) -> None:
 @_task
 def process_webhook_event(event_id: str) -> None:
     """Bring what a stored webhook event tells into the mirror."""
-    events.process_event(event_id, using=mirror.database_alias())
+    processing.process_event(event_id, using=mirror.database_alias())
 
 
 @_task
@@ -142,7 +132,7 @@ def recover() -> None:
     using = mirror.database_alias()
     for event_id in inbox.due_events(using=using):
         publish(process_webhook_event, event_id)
-    changes.announce(using=using)
+    change_log.announce(using=using)
     for run in SyncRun.objects.using(using).filter(state=SyncRun.State.RUNNING):
         runs.advance(run, using=using)
         publish_due(run, using=using)
@@ -173,19 +163,19 @@ def settle_operations(*, seconds: float = float("inf")) -> bool:
             ):
                 has_answered = operation.state != InvoiceOperation.State.PENDING
                 if operation.state == InvoiceOperation.State.SUCCEEDED:
-                    readback.read_back(client, operation, using=using, waits=(0.0,))
+                    confirmation.read_back(client, operation, using=using, waits=(0.0,))
                 elif operation.state == InvoiceOperation.State.REFUSED:
                     # The mirror was behind, or it would not have been asked for.
                     with contextlib.suppress(OrbError):
                         services.fetch_invoice(operation.invoice_id)
-    unmirrored = readback.unmirrored_operations(using=using)
+    unmirrored = confirmation.unmirrored_operations(using=using)
     if unmirrored.exists():
         with open_account(using=using) as client:
             for operation in unmirrored[:READ_BACKS]:
-                readback.read_back(client, operation, using=using, waits=(0.0,))
-    if refresh.due_rechecks(using=using).exists():
+                confirmation.read_back(client, operation, using=using, waits=(0.0,))
+    if fetching.due_rechecks(using=using).exists():
         with open_account(using=using) as client, contextlib.suppress(OrbError):
-            refresh.recheck(client, using=using)
+            fetching.recheck(client, using=using)
     return has_answered
 
 

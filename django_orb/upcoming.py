@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from . import exact_json
 from .exceptions import OrbPayloadError
+from .mirror import map_columns, parse_datetime, parse_decimal, quote
 from .models import InvoiceLineItem
-from .payloads import map_columns, parse_datetime, parse_decimal, quote
 
 T = TypeVar("T")
 

@@ -12,10 +12,10 @@ from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from . import events, inbox, mirror, tasks
+from . import mirror, tasks
 from .conf import get_settings
 from .exceptions import OrbPayloadError, OrbWebhookVerificationError
-from .webhooks import OrbEvent, parse_event, verify_signature
+from .webhooks import OrbEvent, inbox, parse_event, processing, verify_signature
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def _accept(event: OrbEvent, body: str) -> None:
     using = mirror.database_alias()
     inbox.store(event, body, using=using)
     if get_settings().WEBHOOK_IN_PROCESS:
-        events.process_event(event.id, using=using)
+        processing.process_event(event.id, using=using)
         return
     wake = partial(tasks.wake, tasks.process_webhook_event, event.id)
     transaction.on_commit(wake, using=using)

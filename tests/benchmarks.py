@@ -212,8 +212,8 @@ def sdk_loop(base_url: str, alias: str, invoices: int) -> None:
     from orb import Orb
 
     from django_orb import exact_json
+    from django_orb.mirror.mapping import map_invoice
     from django_orb.models import Invoice, InvoiceLineItem
-    from django_orb.payloads import map_invoice
 
     client = Orb(api_key=KEY, base_url=base_url)
     statuses: Any = STATUSES

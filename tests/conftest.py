@@ -148,9 +148,9 @@ def any_committed_database(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def _new_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """What this process thinks of its broker is forgotten after the test."""
-    from django_orb import broker, tasks
+    from django_orb import publishing, tasks
 
-    monkeypatch.setattr(tasks, "broker", broker.Broker())
+    monkeypatch.setattr(tasks, "broker", publishing.Broker())
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from orb import types
 
-from django_orb.webhooks import sign
+from django_orb.webhooks.signature import sign
 
 from . import payloads
 

@@ -21,14 +21,14 @@ import django
 
 # Where a process may be killed, as functions of these modules that it calls.
 POINTS = {
-    "not recorded": ("django_orb.operations", "_record"),
-    "recorded": ("django_orb.sending", "send"),
-    "begun": ("django_orb.transport", "_send"),
+    "not recorded": ("django_orb.operations.ledger", "_record"),
+    "recorded": ("django_orb.operations.sending", "send"),
+    "begun": ("django_orb.client.transport", "_send"),
     "sent": ("http.client", "getresponse"),
-    "answered": ("django_orb.transport", "_read"),
-    "read": ("django_orb.sending", "settle"),
-    "settled": ("django_orb.readback", "read_back"),
-    "seen": ("django_orb.refresh", "store"),
+    "answered": ("django_orb.client.transport", "_read"),
+    "read": ("django_orb.operations.sending", "settle"),
+    "settled": ("django_orb.operations.confirmation", "read_back"),
+    "seen": ("django_orb.mirror.fetching", "store"),
 }
 # The part of a deed in which a kill by number may come: from its record on.
 CALLS = 4000
@@ -76,12 +76,13 @@ def be_quick() -> None:
     """Nobody waits for an Orb that recovers at once."""
     import time
 
-    from django_orb import operations, readback, transport
+    from django_orb.client import transport
+    from django_orb.operations import confirmation, ledger
 
     clock = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
     vars(transport).update(time=clock)
-    readback.LOOK_AFTER_SECONDS = (0.0, 0.0)  # type: ignore[assignment]
-    operations.WAIT_SECONDS = 1
+    confirmation.LOOK_AFTER_SECONDS = (0.0, 0.0)  # type: ignore[assignment]
+    ledger.WAIT_SECONDS = 1
 
 
 def fork(deed: dict[str, Any]) -> int:

@@ -25,21 +25,13 @@ from typing import Any, NamedTuple, cast
 import pytest
 from django.db import models
 
-from django_orb import (
-    clock,
-    events,
-    exact_json,
-    inbox,
-    mirror,
-    observations,
-    payloads,
-    readback,
-    refresh,
-    retention,
-)
-from django_orb.client import OrbClient
+from django_orb import exact_json, mirror, retention
+from django_orb.client.orb_client import OrbClient
+from django_orb.client.raw_invoice import RawInvoice
+from django_orb.db import clock
 from django_orb.exceptions import OrbConnectionError, OrbError, OrbNotFoundError
-from django_orb.mirror import Observation, WriteResult
+from django_orb.mirror import fetching, mapping, observation_sql
+from django_orb.mirror.writing import Observation, WriteResult
 from django_orb.models import (
     Invoice,
     InvoiceChange,
@@ -50,8 +42,9 @@ from django_orb.models import (
     InvoiceRecheck,
     WebhookEvent,
 )
-from django_orb.raw import RawInvoice
-from django_orb.webhooks import parse_event
+from django_orb.operations import confirmation
+from django_orb.webhooks import inbox, processing
+from django_orb.webhooks.signature import parse_event
 
 from .deliveries import event_of
 from .histories import ID, Stale
@@ -155,7 +148,7 @@ class Walk:
         ]
         action = self.chance.choice(actions)
         self.path.append(action.__name__)
-        payloads.MAPPER_VERSION = self.chance.choice([1, 2])
+        mapping.MAPPER_VERSION = self.chance.choice([1, 2])
         before = self._row()
         self._try(action)
         self.look(before if action.__name__ != "restore" else None)
@@ -224,7 +217,7 @@ class Walk:
 
     def _store(self, seen: list[Observation]) -> WriteResult:
         self.writes += 1
-        return refresh.store(self.client, seen, using=self.using)
+        return fetching.store(self.client, seen, using=self.using)
 
     @property
     def client(self) -> OrbClient:
@@ -264,7 +257,7 @@ class Walk:
         )
         if shown.exists():
             self.newest = max(self.newest, self.event_ages[event_id])
-        events.process_event(event_id, using=self.using, client=self.client)
+        processing.process_event(event_id, using=self.using, client=self.client)
 
     def write_to_orb(self) -> None:
         """We add a line; Orb's reads lag behind that for a while."""
@@ -284,7 +277,7 @@ class Walk:
             self._succeed(self._operation("regenerate_invoice_pdf", {}))
 
     def _operation(self, kind: str, result: dict[str, Any]) -> InvoiceOperation:
-        observations.claim_observations([ID], using=self.using)
+        observation_sql.claim_observations([ID], using=self.using)
         return InvoiceOperation.objects.using(self.using).create(
             kind=kind,
             invoice_id=ID,
@@ -299,7 +292,7 @@ class Walk:
         operation.save(using=self.using)
         self.is_away = self.is_away or self.chance.random() < 0.2
         if self.chance.random() < 0.7:  # or the worker dies
-            readback.read_back(
+            confirmation.read_back(
                 self.client, operation, using=self.using, waits=(0.0, 0.0)
             )
 
@@ -309,7 +302,7 @@ class Walk:
             self._fetch()
 
     def _fetch(self) -> None:
-        self._store(refresh.observe_invoices(self.client, [ID], using=self.using))
+        self._store(fetching.observe_invoices(self.client, [ID], using=self.using))
 
     def turn(self) -> None:
         self.is_away = not self.is_away
@@ -321,9 +314,11 @@ class Walk:
     def recover(self) -> None:
         for event_id in inbox.due_events(using=self.using):
             self._process(event_id)
-        for operation in readback.unmirrored_operations(using=self.using):
-            readback.read_back(self.client, operation, using=self.using, waits=(0.0,))
-        refresh.recheck(self.client, using=self.using)
+        for operation in confirmation.unmirrored_operations(using=self.using):
+            confirmation.read_back(
+                self.client, operation, using=self.using, waits=(0.0,)
+            )
+        fetching.recheck(self.client, using=self.using)
         if self.doubtful:
             self._fetch()
             self.doubtful = False
@@ -373,7 +368,7 @@ class Walk:
         self.held = min(ages)
         if before is None or before[0] != row[0] or before[1] == row[1]:
             return
-        is_needed = before[2] < payloads.MAPPER_VERSION or before[3] is not None
+        is_needed = before[2] < mapping.MAPPER_VERSION or before[3] is not None
         if not is_needed and self.path[-1] in ("answer", "deliver"):
             raise Rewritten(f"{before} became {row}")
 
@@ -427,16 +422,16 @@ def walking(seed: object, using: str) -> Iterator[Walk]:
         patch.setattr(clock, "database_epoch", walk.epoch)
         patch.setattr(clock, "_clocks", {})
         # The statement that locks tells the time too, where it can.
-        patch.setattr(observations, "epoch_sql", lambda vendor: "NULL")
-        patch.setattr(payloads, "MAPPER_VERSION", 1)
-        observations._text.cache_clear()
+        patch.setattr(observation_sql, "epoch_sql", lambda vendor: "NULL")
+        patch.setattr(mapping, "MAPPER_VERSION", 1)
+        observation_sql._text.cache_clear()
         try:
             yield walk
         except AssertionError as err:
             err.args = (f"{err}\nseed {seed}: {', '.join(walk.path)}",)
             raise
         finally:
-            observations._text.cache_clear()
+            observation_sql._text.cache_clear()
 
 
 def walk_by_chance(seed: object, using: str, steps: int = 40) -> int:

@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 
 from django_orb import mirror
-from django_orb.clock import Interval
+from django_orb.db.clock import Interval
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.models.operations import describe_actor
 

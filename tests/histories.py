@@ -30,19 +30,21 @@ from typing import Any, NamedTuple, cast
 import pytest
 from django.db import connections, transaction
 
-from django_orb import clock, mirror, refresh
-from django_orb.client import OrbClient
-from django_orb.clock import DatabaseClock, Interval
+from django_orb import mirror
+from django_orb.client.orb_client import OrbClient
+from django_orb.client.raw_invoice import RawInvoice
+from django_orb.db import clock
+from django_orb.db.clock import DatabaseClock, Interval
 from django_orb.exceptions import OrbNotFoundError
-from django_orb.mirror import Observation, WriteResult
+from django_orb.mirror import fetching
+from django_orb.mirror.ordering import NEVER_THERE
+from django_orb.mirror.writing import Observation, WriteResult
 from django_orb.models import (
     Invoice,
     InvoiceLineItem,
     InvoiceObservation,
     InvoiceOperation,
 )
-from django_orb.raw import RawInvoice
-from django_orb.verdicts import NEVER_THERE
 
 from .payloads import load
 
@@ -509,7 +511,7 @@ class Player:
         """What our own code makes of this answer, at the end of it."""
         self._be(moment, reader.worker)
         self._clocks.now = reader.began
-        return refresh.observe_invoice(
+        return fetching.observe_invoice(
             cast("OrbClient", _Answer(self._clocks, reader)),
             ID,
             using=self.using,
@@ -571,7 +573,7 @@ class Player:
             moment = moment._replace(newest=state, newest_at=instant)
         if result.doubtful:
             self.tally.doubts += 1
-            if reader.rounds >= refresh.MAX_ROUNDS:
+            if reader.rounds >= fetching.MAX_ROUNDS:
                 raise Unsettled(f"{reader.rounds} fetches did not end a doubt")
             again = Reader("refetch", reader.worker, rounds=reader.rounds + 1)
             return _with(moment, None, again)

@@ -84,9 +84,9 @@ def receive_webhook() -> None:
     from django.urls import reverse
 
     from django_orb import tasks
-    from django_orb.client import OrbClient
+    from django_orb.client.orb_client import OrbClient
     from django_orb.models import Invoice, WebhookEvent
-    from django_orb.testing.deliveries import signed_headers
+    from django_orb.testing.sandbox.deliveries import signed_headers
 
     invoice = Invoice.objects.filter(status="issued").order_by("pk").first()
     assert invoice

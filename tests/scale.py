@@ -305,7 +305,7 @@ def full(runs: Runs, report: Report) -> None:
 
 def close_all_but(sandbox: Sandbox, wanted: int) -> None:
     """Leave so many invoices unsettled at Orb; the account has more as it is made."""
-    from django_orb.client import OrbClient
+    from django_orb.client.orb_client import OrbClient
 
     with OrbClient.from_settings() as client:
         unsettled = [

@@ -10,7 +10,7 @@ from celery.signals import task_postrun, task_prerun
 
 from django_orb import operations, tasks
 from django_orb.models import Invoice, InvoiceOperation, SyncRun, WebhookEvent
-from django_orb.operations import Request
+from django_orb.operations.ledger import Request
 from django_orb.testing import OrbSandbox
 
 from . import celery_app

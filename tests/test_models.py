@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone as django_timezone
 
 from django_orb import mirror
-from django_orb.clock import Interval
+from django_orb.db.clock import Interval
 from django_orb.models import Invoice
 
 from .payloads import load

@@ -22,15 +22,11 @@ from django.urls import reverse
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from django_orb import events, exact_json, mirror, services
+from django_orb import exact_json, mirror, services
 from django_orb.exceptions import OrbError
-from django_orb.models import (
-    Invoice,
-    InvoiceFailure,
-    SyncRun,
-    WebhookEvent,
-)
+from django_orb.models import Invoice, InvoiceFailure, SyncRun, WebhookEvent
 from django_orb.upcoming import UpcomingInvoice
+from django_orb.webhooks import processing
 
 from . import deliveries, payloads
 from .admin.conftest import EVERYTHING
@@ -73,7 +69,7 @@ def examples(count: int) -> Callable[[Test], Test]:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run is patient with a page that is odd itself."""
-    monkeypatch.setattr("django_orb.runs.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("django_orb.sync.runs.time.sleep", lambda seconds: None)
 
 
 def sound(invoice_id: str) -> dict[str, Any]:
@@ -305,7 +301,7 @@ def test_an_odd_webhook_is_processed_or_refused(any_database: str, what: Any) ->
 
         assert response.status_code in (200, 400)
         for event in WebhookEvent.objects.all():
-            events.process_event(event.pk, using=any_database)
+            processing.process_event(event.pk, using=any_database)
             event.refresh_from_db()
             assert event.state in ("processed", "ignored", "failed")
             mirrored = Invoice.objects.filter(pk=event.invoice_id)

@@ -22,8 +22,8 @@ from django_orb.models import (
     SyncRun,
     WebhookEvent,
 )
-from django_orb.runs import due_windows, start_run
-from django_orb.windows import lease_window
+from django_orb.sync.runs import due_windows, start_run
+from django_orb.sync.windows import lease_window
 from tests import databases
 from tests.admin.conftest import EVERYTHING
 from tests.admin.pages import LIST, choose, fields_of, page_of, told
@@ -39,7 +39,9 @@ pytestmark = pytest.mark.django_db(databases=["default", REPLICA])
 
 @pytest.fixture(autouse=True)
 def replica(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("django_orb.readback.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(
+        "django_orb.operations.confirmation.time.sleep", lambda seconds: None
+    )
     with databases.reading_from(REPLICA):
         yield
     assert not Invoice.objects.using(REPLICA).exists()

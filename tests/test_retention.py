@@ -9,8 +9,8 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
 from django_orb import retention, tasks
-from django_orb.clock import database_now
 from django_orb.conf import OrbSettings, get_settings
+from django_orb.db.clock import database_now
 from django_orb.models import (
     InvoiceChange,
     InvoiceOperation,

@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 
 from django_orb import mirror, services
-from django_orb.clock import clock_of
+from django_orb.db.clock import clock_of
 from django_orb.exceptions import (
     OrbConfigurationError,
     OrbConnectionError,
@@ -20,12 +20,7 @@ from django_orb.exceptions import (
     OrbRefusedError,
     OrbTransactionError,
 )
-from django_orb.models import (
-    Invoice,
-    InvoiceFailure,
-    InvoiceLineItem,
-    InvoiceOperation,
-)
+from django_orb.models import Invoice, InvoiceFailure, InvoiceLineItem, InvoiceOperation
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -42,7 +37,9 @@ LINE: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_orb.readback.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(
+        "django_orb.operations.confirmation.time.sleep", lambda seconds: None
+    )
 
 
 def test_fetch_mirrors_and_returns_the_stored_invoice(

@@ -17,13 +17,13 @@ from django.core.management import call_command
 from kombu import Connection
 
 from django_orb import operations, services, tasks
-from django_orb.clock import database_now
+from django_orb.db.clock import database_now
 from django_orb.exceptions import OrbOutcomeUnknownError
 from django_orb.models import Invoice, InvoiceOperation, SyncRun, SyncWindow
-from django_orb.operations import Request
+from django_orb.operations.ledger import Request
 from django_orb.testing import OrbSandbox
 
-from .test_runs import assert_mirrors
+from .sync.test_runs import assert_mirrors
 from .workers import Workers, wait_for
 
 RUN_SECONDS = 120

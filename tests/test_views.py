@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from django_orb import broker, mirror, tasks, views
-from django_orb.clock import Interval, database_now
+from django_orb import mirror, publishing, tasks, views
+from django_orb.db.clock import Interval, database_now
 from django_orb.models import Invoice, WebhookEvent
-from django_orb.webhooks import OrbEvent
+from django_orb.webhooks.signature import OrbEvent
 
 from . import databases, deliveries, payloads
 from .deliveries import as_bytes, deliver, event, event_of, headers, post
@@ -106,7 +106,7 @@ def test_event_survives_what_comes_after_it_in_the_request(
     def fail(*args: Any, **named: Any) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("django_orb.events.process_event", fail)
+    monkeypatch.setattr("django_orb.webhooks.processing.process_event", fail)
 
     assert deliver(event(), Client(raise_request_exception=False)).status_code == 500
 
@@ -218,7 +218,7 @@ def test_broker_that_is_away_or_silent_costs_about_a_second(
 
 def test_broker_that_is_back_is_asked_again() -> None:
     hangs = threading.Event()
-    ours = broker.Broker()
+    ours = publishing.Broker()
     try:
         assert ours.ask(lambda: True)
         assert not ours.ask(hangs.wait)
@@ -232,11 +232,11 @@ def test_broker_that_is_back_is_asked_again() -> None:
 def test_silent_broker_holds_a_limited_number_of_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(broker, "MAX_THREADS", 2)
-    monkeypatch.setattr(broker, "PATIENCE_SECONDS", 0.01)
-    monkeypatch.setattr(broker, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(publishing, "MAX_THREADS", 2)
+    monkeypatch.setattr(publishing, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(publishing, "PAUSE_SECONDS", 0.0)
     hangs = threading.Event()
-    ours = broker.Broker()
+    ours = publishing.Broker()
     asking: list[threading.Thread] = []
 
     def hang() -> bool:
@@ -357,7 +357,7 @@ def test_nothing_ends_in_an_error_for_long(
 
 
 def test_every_field_of_an_event_fits_where_it_is_stored(any_database: str) -> None:
-    from django_orb import inbox
+    from django_orb.webhooks import inbox
 
     longest = OrbEvent("i" * 128, "t" * 255, deliveries.now(), "n" * 128)
     inbox.store(longest, "{}", using=databases.current_alias)

@@ -10,7 +10,7 @@ import django
 def main(offset: int) -> None:
     from django_orb import mirror
 
-    from .test_mirror import at, page_of
+    from .mirror.test_writing import at, page_of
 
     using = mirror.database_alias()
     for number in range(offset, offset + 8):

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.formats import local_moment, money, recorded, short
+from django_orb.formatting import local_moment, money, recorded, short
 from django_orb.models import (
     Invoice,
     InvoiceChange,

@@ -9,7 +9,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 
-from django_orb.formats import short
+from django_orb.formatting import short
 from django_orb.models import (
     Invoice,
     InvoiceOperation,

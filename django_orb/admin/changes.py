@@ -12,8 +12,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb import changes, mirror, tasks
-from django_orb.formats import ago, joined, local_moment, short
+from django_orb import mirror, tasks
+from django_orb.formatting import ago, joined, local_moment, short
+from django_orb.mirror import change_log
 from django_orb.models import Invoice, InvoiceChange
 
 from .badges import INVOICE_LOOKS, UNKNOWN, badge, status_label
@@ -139,7 +140,7 @@ class InvoiceChangeAdmin(ReadOnlyAdmin):
             )
             return
         ids = [change.pk for change in chosen]
-        changes.tell_again(ids, using=mirror.database_alias())
+        change_log.tell_again(ids, using=mirror.database_alias())
         for change in chosen:
             self.log_change(request, change, gettext("Asked for it to be told again."))
         tasks.wake(tasks.recover)

@@ -9,8 +9,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.customers import label_of
-from django_orb.formats import money, short, utc_day, utc_moment
+from django_orb.customer_labels import label_of
+from django_orb.formatting import money, short, utc_day, utc_moment
 from django_orb.models import Invoice
 
 from .badges import invoice_badge, missing_badge, overdue_badge

@@ -10,12 +10,11 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_orb import mirror
-from django_orb.formats import short
+from django_orb.formatting import short
 from django_orb.models import InvoiceFailure
 
-from . import refreshes
+from .actions import Call, fetch_again
 from .operations import code_block
-from .pages import Call
 from .readonly import ReadOnlyAdmin, outside_transactions
 
 
@@ -41,7 +40,7 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
             waits = _("Orb gave no id for them; the next sync meets them again.")
             self.message_user(request, waits, messages.WARNING)
             return
-        refreshes.read_later(
+        fetch_again.read_later(
             Call(self, request, [], "", ""), [failure.pk for failure in failures]
         )
         for failure in failures:

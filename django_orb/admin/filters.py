@@ -17,7 +17,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_orb import mirror
-from django_orb.formats import in_zone
+from django_orb.formatting import in_zone
 from django_orb.models import Invoice, InvoiceLineItem
 from django_orb.reports import AGES, OWED
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from django.utils.formats import number_format
 from django.utils.translation import gettext
 
-from django_orb.formats import ago, local_moment
+from django_orb.formatting import ago, local_moment
 from django_orb.models import SyncRun
 
 

@@ -19,23 +19,27 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.customers import find_customers, label_customers
+from django_orb.customer_labels import find_customers, label_customers
 from django_orb.fields import search_key
-from django_orb.formats import short
+from django_orb.formatting import short
 from django_orb.models import Invoice
 
-from . import (
-    acts,
-    charges,
-    documents,
-    edits,
-    forecasts,
-    procedures,
-    refreshes,
-    removals,
+from . import upcoming
+from .actions import (
+    Call,
+    action_definitions,
+    add_line_item,
+    change_url,
+    confirmed_actions,
+    delete_line_item,
+    edit_invoice,
+    fetch_again,
+    invoice_url,
+    open_document,
+    why_no_edit,
+    why_no_line_item,
 )
 from .badges import invoice_badge, overdue_badge
-from .batches import why_no_edit, why_no_line_item
 from .changes import read_chapters
 from .columns import InvoiceColumns
 from .filters import (
@@ -47,20 +51,18 @@ from .filters import (
     OverdueFilter,
 )
 from .freshness import read_freshness
-from .history import operations_of, read_deed
-from .pages import Call, change_url, invoice_url
+from .invoice_page import operations_of, read_deed, read_sheet
 from .readonly import ReadOnlyAdmin, outside_transactions
-from .sheet import read_sheet
 
 Respond = Callable[[Call], "HttpResponse | None"]
 
 # By the name of their page.
 PROCEDURES = {
-    "void": acts.VOID,
-    "issue": acts.ISSUE,
-    "mark_paid": acts.MARK_PAID,
-    "pay": acts.PAY,
-    "regenerate_pdf": acts.REGENERATE_PDF,
+    "void": action_definitions.VOID,
+    "issue": action_definitions.ISSUE,
+    "mark_paid": action_definitions.MARK_PAID,
+    "pay": action_definitions.PAY,
+    "regenerate_pdf": action_definitions.REGENERATE_PDF,
 }
 
 
@@ -89,7 +91,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     )
     heavy = ("payload", "memo", "hosted_invoice_url", "invoice_pdf", "rounded_fields")
     amounts = ("amount_due", "total")
-    most_at_once = refreshes.MAX_INVOICES
+    most_at_once = fetch_again.MAX_INVOICES
     fields = ("id",)
     ordering = ("-invoice_date", "-id")
     search_fields = ("id",)
@@ -149,7 +151,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         """What the invoice's own page shows, and which buttons it has."""
         views = (
             *("line_item", "delete_line", "edit", "refresh", "upcoming"),
-            *documents.NAMES,
+            *open_document.NAMES,
         )
         links = {
             view: invoice_url(self, view, invoice.pk) for view in (*PROCEDURES, *views)
@@ -227,12 +229,12 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     @admin.action(permissions=["void"], description=_("Void selected invoices"))
     def void_selected(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "void_selected")
-        return procedures.respond(call, acts.VOID)
+        return confirmed_actions.respond(call, action_definitions.VOID)
 
     @admin.action(permissions=["issue"], description=_("Issue selected drafts"))
     def issue_selected(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "issue_selected")
-        return procedures.respond(call, acts.ISSUE)
+        return confirmed_actions.respond(call, action_definitions.ISSUE)
 
     @admin.action(
         permissions=["mark_paid"],
@@ -240,7 +242,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     )
     def mark_selected_paid(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "mark_selected_paid")
-        return procedures.respond(call, acts.MARK_PAID)
+        return confirmed_actions.respond(call, action_definitions.MARK_PAID)
 
     @admin.action(
         permissions=["pay"],
@@ -248,7 +250,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     )
     def pay_selected(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "pay_selected")
-        return procedures.respond(call, acts.PAY)
+        return confirmed_actions.respond(call, action_definitions.PAY)
 
     @admin.action(
         permissions=["regenerate_pdf"],
@@ -256,21 +258,21 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     )
     def regenerate_selected_pdfs(self, request: HttpRequest, queryset: Any) -> Any:
         call = self.call_for(request, queryset, "regenerate_selected_pdfs")
-        return procedures.respond(call, acts.REGENERATE_PDF)
+        return confirmed_actions.respond(call, action_definitions.REGENERATE_PDF)
 
     @admin.action(
         permissions=["line_item"],
         description=_("Add line item to selected drafts"),
     )
     def add_line_item(self, request: HttpRequest, queryset: Any) -> Any:
-        return charges.respond(self.call_for(request, queryset, "add_line_item"))
+        return add_line_item.respond(self.call_for(request, queryset, "add_line_item"))
 
     @admin.action(
         permissions=["sync"],
         description=_("Refresh selected invoices from Orb"),
     )
     def refresh_from_orb(self, request: HttpRequest, queryset: Any) -> None:
-        refreshes.respond(self.call_for(request, queryset, "refresh_from_orb"))
+        fetch_again.respond(self.call_for(request, queryset, "refresh_from_orb"))
 
     def call_for(self, request: HttpRequest, queryset: Any, action: str) -> Call:
         """
@@ -282,7 +284,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         if "index" not in request.POST:
             ids = request.POST.getlist(ACTION_CHECKBOX_NAME)
             queryset = self.get_queryset(request).filter(pk__in=ids)
-        most = refreshes.MAX_INVOICES + 1
+        most = fetch_again.MAX_INVOICES + 1
         invoices = list(queryset.order_by(*self.ordering).defer(None)[:most])
         return Call(self, request, invoices, action, request.get_full_path())
 
@@ -302,7 +304,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         for view, function in views.items():
             route = f"<path:object_id>/{view.replace('_', '-')}/"
             own.append(path(route, wrap(function), name=f"{name}_{view}"))
-        for document in documents.NAMES:
+        for document in open_document.NAMES:
             route, function = f"<path:object_id>/{document}/", wrap(self.open_view)
             kwargs = {"document": document}
             own.append(path(route, function, kwargs, name=f"{name}_{document}"))
@@ -317,24 +319,24 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str, name: str
     ) -> HttpResponse:
         def respond(call: Call) -> HttpResponse | None:
-            return procedures.respond(call, PROCEDURES[name])
+            return confirmed_actions.respond(call, PROCEDURES[name])
 
         return self.act(request, object_id, respond, self.may(request, name))
 
     @outside_transactions
     def edit_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         is_allowed = self.has_edit_permission(request)
-        return self.act(request, object_id, edits.respond, is_allowed)
+        return self.act(request, object_id, edit_invoice.respond, is_allowed)
 
     @outside_transactions
     def delete_line_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         is_allowed = self.has_delete_line_permission(request)
-        return self.act(request, object_id, removals.respond, is_allowed)
+        return self.act(request, object_id, delete_line_item.respond, is_allowed)
 
     @outside_transactions
     def line_item_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         is_allowed = self.has_line_item_permission(request)
-        return self.act(request, object_id, charges.respond, is_allowed)
+        return self.act(request, object_id, add_line_item.respond, is_allowed)
 
     @outside_transactions
     def refresh_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -342,7 +344,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         may_view = self.has_view_permission(request)
         if request.method != "POST" and is_allowed and may_view:
             return HttpResponseNotAllowed(["POST"])
-        return self.act(request, object_id, refreshes.respond, is_allowed)
+        return self.act(request, object_id, fetch_again.respond, is_allowed)
 
     @outside_transactions
     def open_view(
@@ -351,14 +353,14 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         """Lead to the invoice's page at Orb or to its PDF, by a link that works."""
 
         def respond(call: Call) -> HttpResponse | None:
-            return documents.respond(call, document)
+            return open_document.respond(call, document)
 
         return self.act(request, object_id, respond, is_allowed=True)
 
     @outside_transactions
     def upcoming_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         is_allowed = self.has_sync_permission(request)
-        return self.act(request, object_id, forecasts.respond, is_allowed)
+        return self.act(request, object_id, upcoming.respond, is_allowed)
 
     def act(
         self,
@@ -389,5 +391,5 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
             f"admin:{opts.app_label}_{opts.model_name}_changelist",
             current_app=self.admin_site.name,
         )
-        refreshes.sync_now(Call(self, request, [], "", back_url))
+        fetch_again.sync_now(Call(self, request, [], "", back_url))
         return HttpResponseRedirect(back_url)

@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.formats import money, quantity, short, span, utc_day
+from django_orb.formatting import money, quantity, short, span, utc_day
 from django_orb.models import InvoiceLineItem
 
 from .filters import PriceTypeFilter

@@ -21,15 +21,14 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.formats import local_moment, recorded, short
+from django_orb.formatting import local_moment, recorded, short
 from django_orb.models import Invoice, InvoiceOperation
 
-from . import settlements
+from .actions import resolve_operation
 from .badges import operation_badge
-from .history import tell, who_in_full
+from .invoice_page import Fact, pretty, tell, who_in_full
 from .progress import read_progress
 from .readonly import ReadOnlyAdmin, outside_transactions
-from .sheet import Fact, pretty
 
 
 def invoice_link(invoice_id: str) -> SafeString:
@@ -151,7 +150,7 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
         self.require_settler(request)
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        settlements.stop(self, request, batch)
+        resolve_operation.stop(self, request, batch)
         return HttpResponseRedirect(batch_url(self, batch))
 
     @outside_transactions
@@ -162,7 +161,7 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
             raise Http404(gettext("There is no such operation."))
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        settlements.settle(self, request, operation)
+        resolve_operation.settle(self, request, operation)
         return HttpResponseRedirect(operation_url(self, "change", operation.pk))
 
     def require_settler(self, request: HttpRequest) -> None:

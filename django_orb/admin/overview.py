@@ -19,7 +19,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from django_orb import __version__, reports
-from django_orb.formats import ago, local_moment, money
+from django_orb.formatting import ago, local_moment, money
 from django_orb.mirror import database_alias
 from django_orb.models import InvoiceOperation, Overview, SyncRun, WebhookEvent
 from django_orb.reports import AGES, Amount, Receivables, Turnover

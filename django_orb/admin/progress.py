@@ -9,8 +9,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
 from django_orb import mirror
-from django_orb.customers import label_customers
-from django_orb.formats import money, recorded
+from django_orb.customer_labels import label_customers
+from django_orb.formatting import money, recorded
 from django_orb.models import Invoice, InvoiceOperation
 
 from .badges import operation_badge

@@ -23,14 +23,14 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb import mirror, runs
-from django_orb.formats import joined, local_moment, short, utc_day
+from django_orb import mirror
+from django_orb.formatting import joined, local_moment, short, utc_day
 from django_orb.models import SyncRun, SyncWindow
-from django_orb.planning import STATUSES
+from django_orb.sync import STATUSES, runs
 
 from .badges import run_badge, status_label
+from .invoice_page import Fact
 from .readonly import ReadOnlyAdmin
-from .sheet import Fact
 
 COUNTED = ("pages", "created", "updated", "unchanged", "failed", "missing")
 

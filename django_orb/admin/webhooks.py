@@ -9,14 +9,15 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb import exact_json, inbox, mirror, tasks
-from django_orb.formats import local_moment, short
+from django_orb import exact_json, mirror, tasks
+from django_orb.formatting import local_moment, short
 from django_orb.models import WebhookEvent
+from django_orb.webhooks import inbox
 
 from .badges import event_badge
+from .invoice_page import pretty
 from .operations import code_block, invoice_link
 from .readonly import ReadOnlyAdmin, outside_transactions
-from .sheet import pretty
 
 MAX_RETRIES = 1000
 

@@ -18,7 +18,7 @@ from django_orb.fields import (
     SearchKeyField,
     search_key,
 )
-from django_orb.numbers import exact_sum, read_decimal
+from django_orb.parsing import exact_sum, read_decimal
 
 # Half of what Orb promises: between making and mirroring them there may be days.
 LINKS_ARE_FRESH = timedelta(days=30)

@@ -10,7 +10,7 @@ from django import template
 from django.template.defaultfilters import date as date_filter
 from django.utils.translation import gettext
 
-from django_orb import formats
+from django_orb import formatting
 from django_orb.conf import get_settings
 from django_orb.models import Invoice
 
@@ -50,7 +50,7 @@ def orb_invoices(
 @register.filter
 def orb_money(invoice: Invoice, field: str) -> str:
     """An amount of an invoice with its currency: `{{ invoice|orb_money:"total" }}`."""
-    return formats.money(getattr(invoice, field), invoice.currency)
+    return formatting.money(getattr(invoice, field), invoice.currency)
 
 
 @register.filter
@@ -59,7 +59,7 @@ def orb_day(moment: datetime | None) -> str:
     if moment is None:
         return ""
     zone = ZoneInfo(get_settings().REPORT_TIME_ZONE)
-    return date_filter(formats.in_zone(moment, zone).date())
+    return date_filter(formatting.in_zone(moment, zone).date())
 
 
 @register.filter

@@ -13,9 +13,8 @@ from django.urls import NoReverseMatch, reverse
 from django_orb import mirror
 from django_orb.models import Invoice
 
-from .deliveries import signed_headers
 from .environment import WEBHOOK_SECRET
-from .sandbox import OrbSandbox
+from .sandbox import OrbSandbox, signed_headers
 
 NO_ENDPOINT = (
     'No webhook endpoint: urls.py lacks path("orb/", include("django_orb.urls")).'

@@ -6,14 +6,11 @@ import time
 from typing import Any
 
 from django_orb import mirror
-from django_orb.changes import Origin
-from django_orb.clock import clock_of
-from django_orb.mirror import Observation
+from django_orb.db import clock_of
+from django_orb.mirror import Observation, Origin
 from django_orb.models import Invoice, InvoiceChange, InvoiceLineItem
 
-from .account import Account
-from .clock import Clock
-from .made_up import MadeUpOrb
+from .account import Account, Clock, MadeUpOrb
 
 # What a factory makes has always been there: nobody is told.
 _ORIGIN = Origin(InvoiceChange.Origin.FETCH.value, tells_new=False)

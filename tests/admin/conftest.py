@@ -33,7 +33,9 @@ EVERYTHING = (
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_orb.readback.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(
+        "django_orb.operations.confirmation.time.sleep", lambda seconds: None
+    )
 
 
 @pytest.fixture

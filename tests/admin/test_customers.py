@@ -10,8 +10,13 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 
-from django_orb import checks, customers
-from django_orb.customers import Customer, CustomerLabel, label_customers, read_labels
+from django_orb import checks, customer_labels
+from django_orb.customer_labels import (
+    Customer,
+    CustomerLabel,
+    label_customers,
+    read_labels,
+)
 from django_orb.models import Invoice
 from tests.factories import make_invoice, make_invoices
 
@@ -136,8 +141,8 @@ def test_without_functions_customers_are_called_by_their_ids() -> None:
     label_customers([own, orbs])
 
     assert (own.customer_label.name, orbs.customer_label.name) == ("acme-001", "x")
-    assert customers.find_customers("acme") == []
-    assert customers.label_of(Invoice.objects.get(pk="a")).url == ""
+    assert customer_labels.find_customers("acme") == []
+    assert customer_labels.label_of(Invoice.objects.get(pk="a")).url == ""
 
 
 @pytest.mark.parametrize("name", ["CUSTOMER_LABELS", "CUSTOMER_SEARCH"])
@@ -155,6 +160,6 @@ def test_E008_a_path_to_no_function(  # noqa: N802
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, name: path}
 
     with pytest.raises(ImproperlyConfigured, match=words):
-        customers.host_function(name)
+        customer_labels.host_function(name)
     (error,) = (e for e in checks.check_settings() if e.id == "django_orb.E008")
     assert path in error.msg

@@ -10,9 +10,7 @@ from django.template import Context, Template
 from django.test import Client
 from django.urls import reverse
 
-from django_orb.models import (
-    Invoice,
-)
+from django_orb.models import Invoice
 
 from .everything import make_one_of_everything, pages
 from .pages import choose

@@ -13,11 +13,11 @@ from django.contrib.contenttypes.models import ContentType
 from django.test import override_settings
 from django.utils import translation
 
-from django_orb import formats
-from django_orb.admin.forms import LineItemForm
+from django_orb import formatting
+from django_orb.admin.actions.forms import LineItemForm
 from django_orb.exceptions import OrbInputError
-from django_orb.inputs import exact_number
 from django_orb.models import Invoice, InvoiceOperation
+from django_orb.operations.arguments import exact_number
 from tests import payloads
 from tests.admin.everything import make_one_of_everything
 from tests.admin.pages import LIST, fields_of, page_of
@@ -195,7 +195,7 @@ def test_the_ends_of_the_calendar_have_pages(admin_client, settings, zone, momen
     ):
         assert admin_client.get(url).status_code == 200, url
     edge = datetime.fromisoformat(moment.replace("Z", "+00:00"))
-    assert formats.in_zone(edge.astimezone(timezone.utc)).tzinfo is not None
+    assert formatting.in_zone(edge.astimezone(timezone.utc)).tzinfo is not None
 
 
 def test_numbers_for_machines_are_not_written_for_people(admin_client, settings):

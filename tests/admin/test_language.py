@@ -20,9 +20,9 @@ from django.utils import translation
 from django.utils.timezone import now
 from django.utils.translation import trans_real
 
-from django_orb import formats
-from django_orb.admin.forms import NumberField
-from django_orb.lookup import SHOWN
+from django_orb import formatting
+from django_orb.admin.actions.forms import NumberField
+from django_orb.operations.lookup import SHOWN
 from tests.messages import catalogs, compiled, read_source
 
 from .everything import make_one_of_everything, pages
@@ -66,10 +66,10 @@ def marked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for code in ("en", "en-us"):
         monkeypatch.setitem(trans_real._translations, code, language)  # type: ignore[attr-defined]
     # Days are remembered by the name of the language.
-    formats._written.cache_clear()
+    formatting._written.cache_clear()
     with translation.override("en-us", deactivate=True):
         yield
-    formats._written.cache_clear()
+    formatting._written.cache_clear()
 
 
 def read_texts(page: str) -> set[str]:
@@ -221,16 +221,18 @@ def test_numbers_are_typed_as_the_language_writes_them() -> None:
 
 def test_ago_is_inflected() -> None:
     with translation.override("de"):
-        assert formats.ago(now() - timedelta(days=3)) == "vor 3\xa0Tagen"
+        assert formatting.ago(now() - timedelta(days=3)) == "vor 3\xa0Tagen"
     with translation.override("en"):
-        assert formats.ago(now() - timedelta(days=3)) == "3\xa0days ago"
+        assert formatting.ago(now() - timedelta(days=3)) == "3\xa0days ago"
 
 
 def test_what_was_recorded_in_english_is_read_in_the_readers_language() -> None:
     with translation.override("de"):
-        assert formats.recorded(SHOWN).startswith("Orb hat nicht geantwortet")
-        assert formats.recorded("Something of Orb's own.") == "Something of Orb's own."
-        assert formats.recorded("") == ""
+        assert formatting.recorded(SHOWN).startswith("Orb hat nicht geantwortet")
+        assert (
+            formatting.recorded("Something of Orb's own.") == "Something of Orb's own."
+        )
+        assert formatting.recorded("") == ""
 
 
 def test_headings_keep_the_capitals_of_the_language(finance: Client) -> None:

@@ -8,7 +8,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from django_orb import exceptions
-from django_orb.admin.outcomes import explain
+from django_orb.admin.actions.outcomes import explain
 from django_orb.models import Invoice, InvoiceOperation
 from tests.factories import make_invoice
 

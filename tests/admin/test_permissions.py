@@ -8,11 +8,11 @@ from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from django_orb.admin.batches import new_token
+from django_orb.admin.actions.selection import new_token
 from django_orb.admin.invoices import InvoiceAdmin
 from django_orb.models import Invoice, InvoiceOperation, SyncRun
 from tests.factories import make_invoice, operate
-from tests.test_deeds import DEEDS
+from tests.operations.test_api import DEEDS
 
 from .pages import LIST, OPERATIONS, choose, page_of
 
@@ -52,8 +52,8 @@ def nothing_reaches_orb(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*DEEDS, "fetch_invoice"):
         monkeypatch.setattr(f"django_orb.services.{name}", refuse)
     monkeypatch.setattr("django_orb.tasks.start_sync", refuse)
-    monkeypatch.setattr("django_orb.runs.start_run", refuse)
-    monkeypatch.setattr("django_orb.operations.queue", refuse)
+    monkeypatch.setattr("django_orb.sync.runs.start_run", refuse)
+    monkeypatch.setattr("django_orb.operations.ledger.queue", refuse)
 
 
 def forged(user_id: object) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from django_orb import broker, services, tasks
+from django_orb import publishing, services, tasks
 from django_orb.models import Invoice, SyncRun
 from tests.factories import make_invoices
 
@@ -73,7 +73,7 @@ def test_without_a_broker_the_run_is_recorded_and_waits(finance: Client) -> None
 
 
 def test_too_many_are_refused(finance: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_orb.admin.refreshes.MAX_INVOICES", 5)
+    monkeypatch.setattr("django_orb.admin.actions.fetch_again.MAX_INVOICES", 5)
     ids = [invoice.pk for invoice in make_invoices(6)]
 
     (message,) = told(finance.post(LIST, choose("refresh_from_orb", *ids)))
@@ -184,7 +184,7 @@ def test_a_broker_that_does_not_answer_is_not_waited_for(
         given_up.wait(timeout=20)
         return True
 
-    monkeypatch.setattr(broker, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(publishing, "PATIENCE_SECONDS", 0.05)
     monkeypatch.setattr(tasks, "publish", publish)
     ids = [invoice.pk for invoice in make_invoices(6)]
 

@@ -9,8 +9,9 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from django_orb import runs, services
+from django_orb import services
 from django_orb.models import Invoice, InvoiceFailure, SyncRun
+from django_orb.sync import runs
 from django_orb.testing import OrbSandbox
 
 from .pages import choose, told

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from django_orb.admin.lines import LineView, read_line
-from django_orb.admin.sheet import (
+from django_orb.admin.invoice_page.amounts import Row, balance_applied
+from django_orb.admin.invoice_page.lines import LineView, read_line
+from django_orb.admin.invoice_page.sections import (
     Sheet,
     pretty,
     read_address,
     read_sheet,
     read_tax_id,
 )
-from django_orb.admin.sums import Row, balance_applied
+from django_orb.mirror.mapping import map_invoice
 from django_orb.models import Invoice
-from django_orb.payloads import map_invoice
 from tests import payloads
 
 

@@ -11,8 +11,9 @@ import requests
 from django.db import connection
 from django.test import Client
 
-from django_orb import runs, services, tasks
+from django_orb import services, tasks
 from django_orb.models import Invoice, InvoiceFailure, SyncRun
+from django_orb.sync import runs
 from django_orb.testing import OrbSandbox
 
 from .pages import LIST, choose, page_of

@@ -366,7 +366,7 @@ def test_voiding_works_on_every_database(
 def test_too_many_at_once_are_refused(
     finance: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("django_orb.admin.procedures.MAX_QUEUED", 3)
+    monkeypatch.setattr("django_orb.admin.actions.confirmed_actions.MAX_QUEUED", 3)
     make_invoices(4)
     chosen = choose("void_selected", "issued00000", select_across="1")
 
@@ -393,7 +393,7 @@ def test_a_void_that_cannot_be_read_back_counts_as_done(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OrbConnectionError("Gone.")
 
-    monkeypatch.setattr("django_orb.deeds.read_back", fail)
+    monkeypatch.setattr("django_orb.operations.api.read_back", fail)
 
     (message,) = told(confirm_void(finance, invoice.pk))
 

@@ -7,10 +7,11 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from django_orb import inbox, mirror, tasks
-from django_orb.clock import clock_of, database_now
+from django_orb import mirror, tasks
+from django_orb.db.clock import clock_of, database_now
 from django_orb.models import InvoiceChange, WebhookEvent
-from django_orb.webhooks import parse_event
+from django_orb.webhooks import inbox
+from django_orb.webhooks.signature import parse_event
 from tests.deliveries import as_bytes, event, event_of
 from tests.factories import make_invoice
 from tests.test_tasks import catch_messages

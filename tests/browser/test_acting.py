@@ -6,10 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from django_orb import services
-from django_orb.models import (
-    Invoice,
-    InvoiceOperation,
-)
+from django_orb.models import Invoice, InvoiceOperation
 
 from .browsing import MARKS, Drive, choose, page_of, photograph, richest
 

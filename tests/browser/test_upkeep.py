@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections
 
 from django_orb import services, tasks
-from django_orb.models import (
-    InvoiceFailure,
-    InvoiceOperation,
-    SyncRun,
-    WebhookEvent,
-)
+from django_orb.models import InvoiceFailure, InvoiceOperation, SyncRun, WebhookEvent
 from tests.factories import operate
 
 from .browsing import MARKS, Drive, choose, page_of, photograph

@@ -14,10 +14,11 @@ from importlib import import_module
 import pytest
 
 from django_orb import testing
-from django_orb.testing import OrbSandbox, __main__, render
-from django_orb.testing.calendars import zone
-from django_orb.testing.clock import Clock
-from django_orb.testing.templates import Template, slot, text_slot
+from django_orb.testing import OrbSandbox, __main__
+from django_orb.testing.account import render
+from django_orb.testing.account.calendars import zone
+from django_orb.testing.account.clock import Clock
+from django_orb.testing.account.templates import Template, slot, text_slot
 
 from .conftest import NOW, Api
 from .test_idempotency import post_line
@@ -132,7 +133,7 @@ def test_an_unknown_name():
 
 
 def test_a_broken_dependency_is_not_hidden(monkeypatch):
-    monkeypatch.delitem(sys.modules, "django_orb.testing.sandbox")
+    monkeypatch.delitem(sys.modules, "django_orb.testing.sandbox.orb_sandbox")
     monkeypatch.setitem(sys.modules, "dateutil.tz", None)
     for name in [n for n in sys.modules if n.startswith("django_orb.testing.")]:
         monkeypatch.delitem(sys.modules, name)

@@ -13,7 +13,7 @@ import orb as orb_sdk
 import pytest
 
 from django_orb import testing
-from django_orb.testing.routes import ROUTES
+from django_orb.testing.sandbox.routes import ROUTES
 
 from .conftest import Api
 from .exact import assert_exact

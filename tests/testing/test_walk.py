@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from django_orb.testing import OrbSandbox
-from django_orb.testing.problems import Problem
+from django_orb.testing.account.problems import Problem
 
 from .conftest import NOW, Api
 from .exact import assert_sums

@@ -10,14 +10,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.dateparse import parse_date, parse_datetime
 
-from django_orb import mirror, runs, services, tasks
-from django_orb.exceptions import (
-    OrbConfigurationError,
-    OrbError,
-    OrbSyncRunningError,
-)
+from django_orb import mirror, services, tasks
+from django_orb.exceptions import OrbConfigurationError, OrbError, OrbSyncRunningError
 from django_orb.management.progress import ProgressPrinter
 from django_orb.models import SyncRun
+from django_orb.sync import runs
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -12,10 +12,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from django_orb import exact_json, services
-from django_orb.comparison import NOTHING, Difference
 from django_orb.exceptions import OrbConfigurationError, OrbError
-from django_orb.payloads import parse_datetime
-from django_orb.verification import Verification
+from django_orb.mirror import parse_datetime
+from django_orb.sync import NOTHING, Difference, Verification
 
 REFRESH_SECONDS = 0.2
 WORDS = {

@@ -1,0 +1,212 @@
+"""What is done to chosen invoices after one confirmation: now, or queued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext
+
+from django_orb import mirror, operations, tasks
+from django_orb.admin.invoice_page import balance_applied
+from django_orb.exceptions import OrbConfigurationError, OrbError
+from django_orb.formatting import as_map, money, short
+from django_orb.models import Invoice, InvoiceOperation
+from django_orb.operations import Request
+
+from .action_context import Call
+from .outcomes import Outcome, attempt_all, attempt_write, explain
+from .selection import HANDFUL, MAX_QUEUED, Batch, FormToken, WhyNot, sort_out
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """
+    One of the operations that need no more than a confirmation, or a small form.
+
+    `serve` is the service, called late; `title`, `yes` and the like are its words.
+    """
+
+    kind: str
+    serve: Callable[..., Invoice]
+    why_not: WhyNot
+    title: str
+    yes_one: str
+    yes_many: str
+    done: str
+    asked: str
+    explanation: Sequence[str] = ()
+    is_done: Callable[[Invoice], bool] = lambda invoice: True
+    not_yet: str = ""
+    form_class: type[forms.Form] = forms.Form
+    body_of: Callable[[dict[str, Any]], dict[str, Any]] = field(default=dict)
+    template: str = "action_confirmation.html"
+    is_grave: bool = False
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An invoice in a confirmation."""
+
+    invoice: Invoice
+    total: str
+    amount_due: str
+    balance_returned: str
+
+
+def respond(call: Call, procedure: Procedure) -> HttpResponse | None:
+    """Ask for confirmation; do what was confirmed and return None, or queue it."""
+    if call.is_too_many(MAX_QUEUED):
+        return None
+    token, is_ours = call.token(procedure.kind)
+    ids = [invoice.pk for invoice in call.invoices]
+    begun = token.begun(ids) if is_ours else set()
+    batch = sort_out(call.invoices, procedure.why_not, begun=begun)
+    if not batch.chosen:
+        call.report_skipped(batch.skipped)
+        return None
+    is_confirmed = is_ours and call.confirms(token, batch.chosen)
+    form = procedure.form_class(call.request.POST if is_confirmed else None)
+    if not is_confirmed or not form.is_valid() or tells(call, batch, token, procedure):
+        return confirm(call, batch, token, procedure, form)
+    if len(batch.chosen) > HANDFUL:
+        return queue(call, batch, token, procedure, form, begun)
+    call.report(do_all(call, batch, token, procedure, form), logged=begun)
+    call.report_skipped(batch.skipped)
+    return None
+
+
+def tells(call: Call, batch: Batch, token: FormToken, procedure: Procedure) -> bool:
+    text = gettext("Meanwhile somebody else asked for the same.")
+    return call.tells_of_others(batch.chosen, token, procedure.kind, text)
+
+
+def confirm(
+    call: Call,
+    batch: Batch,
+    token: FormToken,
+    procedure: Procedure,
+    form: forms.Form,
+) -> TemplateResponse:
+    count = len(batch.chosen)
+    target = (
+        gettext("%(count)s invoices") % {"count": count}
+        if count > 1
+        else short(str(batch.chosen[0]))
+    )
+    effects = [read_effect(invoice) for invoice in batch.chosen]
+    yes = procedure.yes_many.format(count) if count > 1 else procedure.yes_one
+    context = {
+        "title": procedure.title.format(target),
+        "token": call.seal(token, batch.chosen),
+        "explanation": procedure.explanation,
+        "form": form,
+        "media": call.model_admin.media + form.media,
+        "effects": effects,
+        "returns_balance": any(effect.balance_returned for effect in effects),
+        "yes": yes,
+        "is_grave": procedure.is_grave,
+        "is_queued": count > HANDFUL,
+        "skipped": batch.skipped,
+        **call.recent(),
+    }
+    return call.render(procedure.template, context)
+
+
+def read_effect(invoice: Invoice) -> Effect:
+    returned = balance_applied(as_map(invoice.payload))
+    return Effect(
+        invoice=invoice,
+        total=money(invoice.total, invoice.currency),
+        amount_due=money(invoice.amount_due, invoice.currency),
+        balance_returned=money(returned, invoice.currency) if returned > 0 else "",
+    )
+
+
+def do_all(
+    call: Call,
+    batch: Batch,
+    token: FormToken,
+    procedure: Procedure,
+    form: forms.Form,
+) -> list[Outcome]:
+    def attempt(invoice: Invoice) -> Outcome:
+        key = token.key_for(invoice.pk)
+        return attempt_write(
+            invoice,
+            lambda: procedure.is_done(
+                procedure.serve(
+                    invoice,
+                    **form.cleaned_data,
+                    idempotency_key=key,
+                    actor=call.request.user,
+                    origin=InvoiceOperation.Origin.ADMIN.value,
+                )
+            ),
+            key=key,
+            done=procedure.done,
+            asked=procedure.asked,
+            not_yet=procedure.not_yet,
+        )
+
+    return list(attempt_all(batch.chosen, attempt))
+
+
+def queue(
+    call: Call,
+    batch: Batch,
+    token: FormToken,
+    procedure: Procedure,
+    form: forms.Form,
+    begun: set[str],
+) -> HttpResponse | None:
+    """Record all of them, wake a worker, and show how they come along."""
+    requests = [
+        Request(
+            kind=procedure.kind,
+            invoice_id=invoice.pk,
+            body=procedure.body_of(form.cleaned_data),
+            idempotency_key=token.key_for(invoice.pk),
+            actor=call.request.user,  # type: ignore[arg-type]
+            origin=InvoiceOperation.Origin.ADMIN.value,
+        )
+        for invoice in batch.chosen
+    ]
+    using = mirror.database_alias()
+    try:
+        operations.queue(requests, batch=token.batch, using=using)
+    except (OrbError, OrbConfigurationError) as err:
+        call.say(messages.ERROR, explain(err))
+        return None
+    for invoice in batch.chosen:
+        if invoice.pk not in begun:
+            text = gettext("%(asked)s It is queued with others.") % {
+                "asked": procedure.asked
+            }
+            call.model_admin.log_change(call.request, invoice, text)
+    text = gettext("%(count)s invoices are queued, and done one after the other.") % {
+        "count": len(requests)
+    }
+    level = messages.SUCCESS
+    if not tasks.wake(tasks.send_operations):
+        text = gettext(
+            "%(text)s The message broker is out of reach: it starts once it is back."
+        ) % {"text": text}
+        level = messages.WARNING
+    call.say(level, text)
+    call.report_skipped(batch.skipped)
+    if not call.request.user.has_perm("django_orb.view_invoiceoperation"):
+        return None
+    return HttpResponseRedirect(
+        reverse(
+            "admin:django_orb_invoiceoperation_batch",
+            args=[token.batch],
+            current_app=call.model_admin.admin_site.name,
+        )
+    )

@@ -1,0 +1,120 @@
+"""Deleting one line of a draft: the confirmation, then the call."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext
+
+from django_orb import mirror, services
+from django_orb.formatting import as_map, money, quantity, short
+from django_orb.models import Invoice, InvoiceLineItem, InvoiceOperation
+
+from .action_context import Call
+from .outcomes import Outcome, attempt_write
+from .selection import FormToken, sort_out, why_not_in
+
+KIND = InvoiceOperation.Kind.DELETE_LINE_ITEM.value
+
+
+def why_not_delete(invoice: Invoice) -> str:
+    """Why no line can be deleted; "" when one can."""
+    return why_not_in(
+        invoice,
+        {Invoice.Status.DRAFT},
+        gettext(
+            "Its status is “%(status)s”, and line items can be deleted from drafts only."
+        ),
+    )
+
+
+def is_deletable(line: InvoiceLineItem) -> bool:
+    """Whether Orb deletes it: one-off lines only."""
+    price = as_map(as_map(line.payload).get("price"))
+    return bool(price.get("cadence") == "one_time")
+
+
+def respond(call: Call) -> HttpResponse | None:
+    """Ask for confirmation, or do what was confirmed and return None."""
+    line_id = call.request.POST.get("line") or call.request.GET.get("line", "")
+    token, is_ours = call.token(f"{KIND} {line_id}")
+    ids = [invoice.pk for invoice in call.invoices]
+    begun = token.begun(ids) if is_ours else set()
+    batch = sort_out(call.invoices, why_not_delete, begun=begun)
+    if not batch.chosen:
+        call.report_skipped(batch.skipped)
+        return None
+    invoice = batch.chosen[0]
+    line = stored_line(invoice, line_id)
+    if not begun and (line is None or not is_deletable(line)):
+        text = (
+            gettext("The draft has no such line any more.")
+            if line is None
+            else gettext(
+                "The draft keeps this line: only one-off lines can be deleted."
+            )
+        )
+        call.say(messages.WARNING, text, invoice)
+        return None
+    if not (is_ours and call.confirms(token, [invoice])):
+        return confirm(call, invoice, line, token) if line else None
+    told = gettext("Meanwhile somebody else deleted a line.")
+    if line and call.tells_of_others([invoice], token, KIND, told):
+        return confirm(call, invoice, line, token)
+    call.report([delete(call, invoice, line_id, line, token)], logged=begun)
+    return None
+
+
+def stored_line(invoice: Invoice, line_id: str) -> InvoiceLineItem | None:
+    lines = invoice.line_items.using(mirror.database_alias())
+    return lines.filter(orb_id=line_id).first()
+
+
+def confirm(
+    call: Call, invoice: Invoice, line: InvoiceLineItem, token: FormToken
+) -> TemplateResponse:
+    amount = line.amount
+    context = {
+        "title": (
+            gettext("Delete “%(line)s” from %(invoice)s?")
+            % {"line": short(str(line)), "invoice": short(str(invoice))}
+        ),
+        "token": call.seal(token, [invoice]),
+        "line": line,
+        "quantity": quantity(line.quantity),
+        "amount": money(amount, invoice.currency),
+        "before": money(invoice.total, invoice.currency),
+        "after": money(invoice.total - amount, invoice.currency),
+        **call.recent(),
+    }
+    return call.render("line_item_deletion.html", context)
+
+
+def delete(
+    call: Call,
+    invoice: Invoice,
+    line_id: str,
+    line: InvoiceLineItem | None,
+    token: FormToken,
+) -> Outcome:
+    key = token.key_for(invoice.pk)
+    label = f"“{short(str(line))}”" if line else gettext("the line")
+
+    def remove() -> bool:
+        services.delete_invoice_line_item(
+            invoice,
+            line_id,
+            idempotency_key=key,
+            actor=call.request.user,  # type: ignore[arg-type]
+            origin=InvoiceOperation.Origin.ADMIN.value,
+        )
+        return stored_line(invoice, line_id) is None
+
+    return attempt_write(
+        invoice,
+        remove,
+        key=key,
+        done=gettext("Deleted %(label)s in Orb.") % {"label": label},
+        asked=gettext("Asked Orb to delete %(label)s.") % {"label": label},
+    )

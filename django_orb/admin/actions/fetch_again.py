@@ -1,0 +1,86 @@
+"""Reading invoices anew from Orb: a handful at once, more in the background."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.contrib import messages
+from django.utils.translation import gettext, ngettext
+
+from django_orb import mirror, services, tasks
+from django_orb.exceptions import OrbConfigurationError, OrbError
+from django_orb.models import Invoice, SyncRun
+from django_orb.sync import runs
+
+from .action_context import Call
+from .outcomes import Outcome, attempt_all, attempt_read, explain
+
+HANDFUL = 5
+MAX_INVOICES = 1000
+
+
+def respond(call: Call) -> None:
+    """Read a handful now; for more, start a run that shows its progress."""
+    if len(call.invoices) > MAX_INVOICES:
+        text = gettext("Choose %(most)s invoices at most, or use “Sync now”.") % {
+            "most": MAX_INVOICES
+        }
+        call.say(messages.ERROR, text)
+    elif len(call.invoices) > HANDFUL:
+        refresh_later(call)
+    else:
+        call.report(attempt_all(call.invoices, refresh), logged=set())
+
+
+def refresh(invoice: Invoice) -> Outcome:
+    return attempt_read(
+        invoice,
+        lambda: services.fetch_invoice(invoice.pk),
+        done=gettext("Read anew from Orb."),
+    )
+
+
+def refresh_later(call: Call) -> None:
+    read_later(call, [invoice.pk for invoice in call.invoices])
+
+
+def read_later(call: Call, invoice_ids: Sequence[str]) -> None:
+    """Start a run for them, also for those that are not in the mirror."""
+    using = mirror.database_alias()
+    ids = list(invoice_ids)
+    run = runs.start_run(SyncRun.Kind.ONE.value, using=using, invoice_ids=ids)
+    tasks.publish_due(run, using=using, send=tasks.wake)
+    text = ngettext(
+        "Reading %(count)s invoice anew from Orb.",
+        "Reading %(count)s invoices anew from Orb.",
+        len(ids),
+    )
+    say_started(call, run, text % {"count": len(ids)})
+
+
+def sync_now(call: Call) -> None:
+    """Start an incremental run, or join the one that is at work."""
+    try:
+        run = tasks.start_sync(sweep=True)
+    except (OrbError, OrbConfigurationError) as err:
+        call.say(messages.ERROR, explain(err))
+        return
+    tasks.publish_due(run, using=mirror.database_alias(), send=tasks.wake)
+    say_started(call, run, gettext("Bringing the mirror up to date with Orb."))
+
+
+def say_started(call: Call, run: SyncRun, text: str) -> None:
+    """Say that the work began, or that it waits because no broker took it."""
+    if was_taken(run):
+        call.say_of_run(messages.SUCCESS, text, run)
+        return
+    waits = gettext(
+        "The message broker is out of reach, so it waits: it is recorded, and starts "
+        "by itself once the broker is back."
+    )
+    call.say_of_run(messages.WARNING, f"{text} {waits}", run)
+
+
+def was_taken(run: SyncRun) -> bool:
+    """Whether no part of a new run still waits for somebody to take it."""
+    return not runs.due_windows(using=mirror.database_alias(), run=run)

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.contrib.admin.widgets import AdminDateWidget, AdminTextInputWidget
+from django.utils import timezone
+from django.utils.formats import get_format, number_format
+from django.utils.text import capfirst
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from django_orb.exceptions import OrbInputError
+from django_orb.operations import UNCHANGED, exact_number, line_item_body, update_body
+
+
+class NumberInput(AdminTextInputWidget):
+    """A text field, so that no digit is lost; phones offer digits."""
+
+    def __init__(self) -> None:
+        super().__init__(attrs={"inputmode": "decimal", "class": "orb-number"})
+
+
+class NumberField(forms.CharField):
+    """A number as people write it here; it stays a text, so that no digit is lost."""
+
+    widget = NumberInput
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        try:
+            return f"{exact_number(read_typed(text), 'number'):f}"
+        except (OrbInputError, ValueError) as err:
+            words = gettext("“%(text)s” is not a number; write it as in %(example)s.")
+            example = number_format(Decimal("1234.5"), 2)
+            raise forms.ValidationError(
+                words % {"text": text, "example": example}
+            ) from err
+
+
+def read_typed(text: str) -> str:
+    """
+    A number as the active language writes it, in the form that a machine reads.
+
+    Raises:
+        ValueError: it is not written so, in full: "1,2,3" is not a number in English.
+    """
+    decimal_point = get_format("DECIMAL_SEPARATOR")
+    separator = get_format("THOUSAND_SEPARATOR")
+    sign = text[:1] if text[:1] in ("+", "-", "\N{MINUS SIGN}") else ""
+    whole, point, places = text[len(sign) :].partition(decimal_point)
+    plain = whole
+    if separator and whole and not whole.isdecimal():
+        # A language's space may be a narrow one, which no keyboard has.
+        typed = (
+            "".join(separator if one.isspace() else one for one in whole)
+            if separator.isspace()
+            else whole
+        )
+        plain = typed.replace(separator, "")
+        is_usual = len(plain) <= 20 and plain.isdecimal()
+        if not is_usual or number_format(int(plain), force_grouping=True) != typed:
+            raise ValueError(text)
+    if not (plain + places).isdecimal() or bool(point) != bool(places):
+        raise ValueError(text)
+    return f"{'-' if sign not in ('', '+') else ''}{plain or '0'}.{places or '0'}"
+
+
+class LineItemForm(forms.Form):
+    """A line item as `services.create_invoice_line_item` takes it."""
+
+    required_css_class = "required"
+
+    name = forms.CharField(
+        required=False,
+        label=_("Name"),
+        widget=AdminTextInputWidget,
+        help_text=_("As the customer reads it on the invoice."),
+    )
+    item_id = forms.CharField(
+        required=False,
+        label=_("Item in Orb"),
+        widget=AdminTextInputWidget,
+        help_text=_(
+            "The id of an item; without one, Orb uses the item of that name, or "
+            "makes one."
+        ),
+    )
+    quantity = NumberField(label=_("Quantity"), initial="1")
+    amount = NumberField(
+        label=_("Amount"),
+        help_text=_(
+            "The line's total before tax, not the price of one. Below zero is a credit."
+        ),
+    )
+    start_date = forms.DateField(
+        label=_("Start"), widget=AdminDateWidget, initial=timezone.localdate
+    )
+    end_date = forms.DateField(
+        label=_("End"),
+        widget=AdminDateWidget,
+        initial=timezone.localdate,
+        help_text=_("Both are days in the customer's time zone."),
+    )
+
+    def __init__(
+        self, *args: Any, currencies: Sequence[str] = (), **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if len(currencies) == 1:
+            self.fields["amount"].label = gettext("Amount in %(currency)s") % {
+                "currency": currencies[0]
+            }
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        if not self.errors:
+            try:
+                self.body = line_item_body(**self.arguments(values))
+            except OrbInputError as err:
+                field = err.field if err.field in self.fields else None
+                self.add_error(field, capfirst(str(err)))
+        return values
+
+    def arguments(self, values: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The keyword arguments of the service."""
+        given = self.cleaned_data if values is None else values
+        return {name: given[name] for name in self.fields}
+
+
+class PaymentForm(forms.Form):
+    """What `services.mark_invoice_paid` wants to know of a payment."""
+
+    required_css_class = "required"
+
+    payment_received_date = forms.DateField(
+        label=_("Received on"),
+        widget=AdminDateWidget,
+        initial=timezone.localdate,
+    )
+    external_id = forms.CharField(
+        required=False,
+        label=_("Reference"),
+        widget=AdminTextInputWidget,
+        help_text=_("The payment's number in the other system, such as the bank's."),
+    )
+    notes = forms.CharField(
+        required=False,
+        label=_("Notes"),
+        widget=forms.Textarea(attrs={"rows": 3, "class": "orb-text"}),
+    )
+
+
+class EditForm(forms.Form):
+    """
+    Metadata as lines of "key = value"; terms and due date while it is a draft.
+
+    What was shown travels along, so that only what was changed here is changed.
+    """
+
+    metadata = forms.CharField(
+        required=False,
+        label=_("Metadata"),
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 8, "class": "orb-text"}),
+        help_text=_(
+            "One line for each: key = value. A line that is taken away removes its key."
+        ),
+    )
+    net_terms = forms.IntegerField(
+        required=False,
+        min_value=0,
+        label=_("Net terms in days"),
+        help_text=_("0 for due on issue. Empty leaves it as it is."),
+    )
+    due_date = forms.DateField(
+        required=False,
+        label=_("Due date"),
+        widget=AdminDateWidget,
+        help_text=_(
+            "A day in the customer's time zone, instead of net terms. Empty "
+            "leaves it as it is."
+        ),
+    )
+
+    def __init__(self, data: Any, *, shown: Mapping[str, str], is_draft: bool) -> None:
+        super().__init__(data, initial={"metadata": as_lines(shown)})
+        self.shown = shown
+        if not is_draft:
+            del self.fields["net_terms"], self.fields["due_date"]
+
+    def clean_metadata(self) -> dict[str, str | None]:
+        """What changes: a value of None takes its key away."""
+        given: dict[str, str] = {}
+        for line in self.cleaned_data["metadata"].splitlines():
+            key, equals, value = line.partition("=")
+            key = key.strip()
+            if not line.strip():
+                continue
+            if not equals or not key:
+                raise forms.ValidationError(
+                    gettext("“%(line)s” is not of the form key = value.")
+                    % {"line": line}
+                )
+            if key in given:
+                raise forms.ValidationError(
+                    gettext("“%(key)s” is there twice.") % {"key": key}
+                )
+            given[key] = value.strip()
+        changed = {k: v for k, v in given.items() if self.shown.get(k) != v}
+        removed = [key for key in editable(self.shown) if key not in given]
+        return {**changed, **dict.fromkeys(removed)}
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        if not self.errors:
+            try:
+                self.body = update_body(**self.arguments(values))
+            except OrbInputError as err:
+                field = err.field if err.field in self.fields else None
+                self.add_error(field, capfirst(str(err)))
+        return values
+
+    def arguments(self, values: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The keyword arguments of the service: what changes."""
+        given = self.cleaned_data if values is None else values
+        return {
+            name: UNCHANGED if value in (None, {}) else value
+            for name, value in given.items()
+        }
+
+
+def as_lines(metadata: Mapping[str, str]) -> str:
+    return "\n".join(f"{key} = {value}" for key, value in editable(metadata).items())
+
+
+def editable(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Those that fit on a line; others stay as they are."""
+    return {
+        key: value
+        for key, value in metadata.items()
+        if "=" not in key
+        and key == key.strip()
+        and value == value.strip()
+        and len(f"{key}={value}.".splitlines()) == 1
+    }

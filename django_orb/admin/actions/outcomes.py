@@ -1,0 +1,203 @@
+"""One call to Orb for one invoice, and what became of it in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from django.contrib import messages
+from django.utils.translation import gettext
+
+from django_orb import mirror
+from django_orb.admin.texts import lazy as _
+from django_orb.exceptions import (
+    OrbAuthenticationError,
+    OrbBadRequestError,
+    OrbConfigurationError,
+    OrbConnectionError,
+    OrbError,
+    OrbInputError,
+    OrbNotFoundError,
+    OrbOutcomeUnknownError,
+    OrbPayloadError,
+    OrbRefusedError,
+    OrbResponseError,
+    OrbServerError,
+    OrbTooLargeError,
+    OrbURLNotFoundError,
+)
+from django_orb.formatting import recorded
+from django_orb.models import Invoice, InvoiceOperation
+from django_orb.operations import in_words
+
+# Troubles of one invoice; after any other the next one would fare no better, and
+# cost another time-out.
+_OF_ONE_INVOICE = (
+    OrbBadRequestError,
+    OrbInputError,
+    OrbNotFoundError,
+    OrbPayloadError,
+    OrbResponseError,
+    OrbTooLargeError,
+)
+
+NOTHING_SENT = _("Nothing was sent.")
+NOT_YET = _("It could not be read back yet; the next sync shows it.")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is said about one invoice, and what is kept of it in its history."""
+
+    invoice: Invoice
+    level: int
+    text: str
+    log: str = ""
+    ends_batch: bool = False
+
+
+def attempt_all(
+    invoices: Iterable[Invoice], attempt: Callable[[Invoice], Outcome]
+) -> Iterator[Outcome]:
+    """One outcome for each; once Orb is out of reach the rest is not tried."""
+    is_over = False
+    for invoice in invoices:
+        if is_over:
+            yield Outcome(
+                invoice,
+                messages.WARNING,
+                gettext(
+                    "Not tried, because of the trouble above. Nothing was sent for it."
+                ),
+            )
+            continue
+        outcome = attempt(invoice)
+        is_over = outcome.ends_batch
+        yield outcome
+
+
+def attempt_write(
+    invoice: Invoice,
+    call: Callable[[], bool],
+    *,
+    key: str,
+    done: str,
+    asked: str,
+    not_yet: str = "",
+) -> Outcome:
+    """
+    Make one call that changes something in Orb, and says if the mirror shows it.
+
+    `done` says what has happened then, `asked` what was wanted, for the history, and
+    `not_yet` what is said instead of `done` where Orb may take its time.
+    """
+    try:
+        is_shown = call()
+    except OrbRefusedError as err:
+        text = gettext("Orb refused: %(detail)s%(news)s") % {
+            "detail": recorded(err.detail),
+            "news": _news(invoice),
+        }
+        return Outcome(invoice, messages.ERROR, text, f"{asked} {text}")
+    except OrbOutcomeUnknownError as err:
+        return _unknown(invoice, err, asked)
+    except (OrbError, OrbConfigurationError) as err:
+        operations = InvoiceOperation.objects.using(mirror.database_alias())
+        operation = operations.filter(idempotency_key=key).first()
+        if _is_done(operation, err):
+            return Outcome(invoice, messages.WARNING, f"{done} {NOT_YET}", done)
+        return _trouble(invoice, err, "" if operation else NOTHING_SENT)
+    if not_yet and not is_shown:
+        return Outcome(invoice, messages.WARNING, not_yet, asked)
+    text = done if is_shown else f"{done} {NOT_YET}"
+    return Outcome(invoice, messages.SUCCESS, text, done)
+
+
+def attempt_read(invoice: Invoice, call: Callable[[], object], *, done: str) -> Outcome:
+    """Make one call that only reads from Orb."""
+    try:
+        call()
+    except (OrbError, OrbConfigurationError) as err:
+        return _trouble(invoice, err)
+    return Outcome(invoice, messages.SUCCESS, done, done)
+
+
+def explain(err: Exception) -> str:
+    """An error as somebody who has never seen this code can read it."""
+    if isinstance(err, OrbConfigurationError):
+        return gettext("The connection to Orb is not set up: %(err)s") % {"err": err}
+    if isinstance(err, OrbInputError):
+        return _explain_input(err)
+    if isinstance(err, OrbConnectionError):
+        return gettext(
+            "Orb could not be reached; try again in a few minutes. (%(err)s)"
+        ) % {"err": err}
+    if isinstance(err, OrbAuthenticationError):
+        return gettext("Orb did not accept the API key. %(err)s") % {
+            "err": in_words(err)
+        }
+    if isinstance(err, OrbURLNotFoundError):
+        return gettext("Orb has no such address; is BASE_URL right? %(err)s") % {
+            "err": in_words(err)
+        }
+    if isinstance(err, OrbNotFoundError):
+        return gettext("Orb does not know this invoice. %(err)s") % {
+            "err": in_words(err)
+        }
+    if isinstance(err, OrbPayloadError):
+        return gettext(
+            "Orb's answer could not be stored, and is kept under failures: %(err)s"
+        ) % {"err": err}
+    if isinstance(err, OrbServerError):
+        return gettext(
+            "Orb has trouble of its own; try again in a few minutes. %(err)s"
+        ) % {"err": in_words(err)}
+    return recorded(in_words(err)) if isinstance(err, OrbError) else str(err)
+
+
+def _explain_input(err: OrbInputError) -> str:
+    if err.field != "idempotency_key":
+        return str(err)
+    return gettext(
+        "This form was sent before, with other values, and its first outcome stands. "
+        "Open the form anew to ask for something else."
+    )
+
+
+def _news(invoice: Invoice) -> str:
+    """What somebody else did to it meanwhile: a refusal is followed by a look."""
+    stored = Invoice.objects.using(mirror.database_alias()).filter(pk=invoice.pk)
+    now = stored.only("status").first()
+    if now is None or now.status == invoice.status:
+        return ""
+    return gettext(" In Orb its status is “%(status)s” by now.") % {
+        "status": now.get_status_display()
+    }
+
+
+def _unknown(invoice: Invoice, err: OrbOutcomeUnknownError, asked: str) -> Outcome:
+    detail = recorded(getattr(err.operation, "detail", ""))
+    text = gettext(
+        "Orb did not confirm, so it may or may not have happened. It is recorded as operation %(pk)s and will be settled by itself: do not repeat it."
+    ) % {"pk": err.operation.pk}
+    if detail:
+        text = f"{text} ({detail})"
+    log = gettext("%(asked)s Orb did not confirm yet; operation %(pk)s.") % {
+        "asked": asked,
+        "pk": err.operation.pk,
+    }
+    return Outcome(invoice, messages.WARNING, text, log, ends_batch=True)
+
+
+def _is_done(operation: InvoiceOperation | None, err: Exception) -> bool:
+    if operation is None or isinstance(err, OrbInputError):
+        return False
+    return operation.state == InvoiceOperation.State.SUCCEEDED
+
+
+def _trouble(invoice: Invoice, err: Exception, note: str = "") -> Outcome:
+    text = explain(err)
+    if note and note.lower() not in text.lower():
+        text = f"{text} {note}"
+    ends_batch = not isinstance(err, _OF_ONE_INVOICE)
+    return Outcome(invoice, messages.ERROR, text, ends_batch=ends_batch)

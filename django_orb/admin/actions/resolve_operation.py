@@ -1,0 +1,94 @@
+"""What a person does about operations that need one, or that should stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from django_orb import mirror, operations
+from django_orb.connection import open_account
+from django_orb.exceptions import OrbConfigurationError, OrbError
+from django_orb.formatting import recorded, short
+from django_orb.models import InvoiceOperation
+from django_orb.operations import recovery
+
+from .outcomes import explain
+
+VERDICTS = {
+    "done": _("%(who)s looked in Orb: it was done."),
+    "not_done": _("%(who)s looked in Orb: it was not done."),
+}
+
+
+def settle(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) -> None:
+    """Look again, or end it by what the person found in Orb."""
+    if operation.state != InvoiceOperation.State.NEEDS_ATTENTION:
+        text = gettext("It needs nobody any more; nothing was changed.")
+        model_admin.message_user(request, text, messages.WARNING)
+        return
+    verdict = request.POST.get("verdict", "")
+    if verdict == "look":
+        look(model_admin, request, operation)
+    elif verdict in VERDICTS:
+        close(model_admin, request, operation, verdict)
+
+
+def look(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) -> None:
+    using = mirror.database_alias()
+    try:
+        with open_account(using=using) as client:
+            trouble = recovery.look_again(operation, client=client, using=using)
+    except (OrbError, OrbConfigurationError) as err:
+        model_admin.message_user(request, explain(err), messages.ERROR)
+        return
+    if trouble:
+        text = gettext("Orb could not be looked at. %(detail)s") % {
+            "detail": recorded(trouble)
+        }
+        model_admin.message_user(request, text, messages.ERROR)
+        return
+    is_settled = operation.state == InvoiceOperation.State.SUCCEEDED
+    level = messages.SUCCESS if is_settled else messages.WARNING
+    text = gettext("Looked in Orb. %(detail)s") % {"detail": recorded(operation.detail)}
+    model_admin.message_user(request, text, level)
+    model_admin.log_change(request, operation, text)
+
+
+def close(
+    model_admin: Any, request: HttpRequest, operation: InvoiceOperation, verdict: str
+) -> None:
+    was_done = verdict == "done"
+    text = str(VERDICTS[verdict]) % {"who": name_of(request)}
+    using = mirror.database_alias()
+    if recovery.close(operation, was_done=was_done, detail=text, using=using):
+        model_admin.message_user(request, text, messages.SUCCESS)
+        model_admin.log_change(request, operation, text)
+
+
+def stop(model_admin: Any, request: HttpRequest, batch: str) -> None:
+    """Cancel what nobody has begun to send."""
+    using = mirror.database_alias()
+    waiting = InvoiceOperation.objects.using(using).filter(
+        batch=batch, state=InvoiceOperation.State.PENDING, first_sent_at=None
+    )
+    stopped = list(waiting)
+    text = gettext("%(who)s stopped it before it was sent.") % {"who": name_of(request)}
+    count = operations.cancel(batch, detail=text, using=using)
+    for operation in stopped:
+        operation.refresh_from_db(using=using)
+        if operation.state == InvoiceOperation.State.CANCELLED:
+            model_admin.log_change(
+                request, operation, gettext("Stopped before it was sent.")
+            )
+    told = gettext("%(count)s were stopped before they were sent.") % {"count": count}
+    level = messages.SUCCESS if count else messages.WARNING
+    model_admin.message_user(request, told, level)
+
+
+def name_of(request: HttpRequest) -> str:
+    user: Any = request.user
+    return short(user.get_full_name() or user.get_username())

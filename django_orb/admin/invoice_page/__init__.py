@@ -1,0 +1,45 @@
+"""The page of one invoice, as sections that are read from its payload."""
+
+from __future__ import annotations
+
+from .amounts import (
+    Row,
+    balance_applied,
+    read_sums,
+)
+from .history import (
+    edited_in_words,
+    newest,
+    operations_of,
+    read_deed,
+    tell,
+    who_in_full,
+)
+from .lines import (
+    ZERO,
+    LineView,
+    read_lines,
+)
+from .sections import (
+    Fact,
+    pretty,
+    read_sheet,
+)
+
+__all__ = [
+    "ZERO",
+    "Fact",
+    "LineView",
+    "Row",
+    "balance_applied",
+    "edited_in_words",
+    "newest",
+    "operations_of",
+    "pretty",
+    "read_deed",
+    "read_lines",
+    "read_sheet",
+    "read_sums",
+    "tell",
+    "who_in_full",
+]

@@ -1,0 +1,167 @@
+"""What people and programs asked Orb to do with invoices, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from django_orb import mirror
+from django_orb.admin.badges import operation_badge
+from django_orb.formatting import (
+    ago,
+    as_map,
+    as_text,
+    local_moment,
+    money,
+    recorded,
+    short,
+    to_decimal,
+)
+from django_orb.models import InvoiceOperation
+
+Kind = InvoiceOperation.Kind
+DONE_AND_ASKED = {
+    Kind.VOID.value: (
+        _("%(who)s voided it"),
+        _("%(who)s asked to void it"),
+    ),
+    Kind.CREATE_LINE_ITEM.value: (
+        _("%(who)s added %(what)s"),
+        _("%(who)s asked to add %(what)s"),
+    ),
+    Kind.DELETE_LINE_ITEM.value: (
+        _("%(who)s deleted %(what)s"),
+        _("%(who)s asked to delete %(what)s"),
+    ),
+    Kind.ISSUE.value: (
+        _("%(who)s issued it"),
+        _("%(who)s asked to issue it"),
+    ),
+    Kind.MARK_PAID.value: (
+        _("%(who)s marked it as paid"),
+        _("%(who)s asked to mark it as paid"),
+    ),
+    Kind.PAY.value: (
+        _("%(who)s had its payment collected"),
+        _("%(who)s asked to collect its payment"),
+    ),
+    Kind.UPDATE.value: (
+        _("%(who)s edited its %(what)s"),
+        _("%(who)s asked to edit its %(what)s"),
+    ),
+    Kind.REGENERATE_PDF.value: (
+        _("%(who)s had its PDF made anew"),
+        _("%(who)s asked for a new PDF"),
+    ),
+}
+RECENT = timedelta(days=1)
+SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Deed:
+    """An operation as pages show it."""
+
+    pk: int
+    invoice_id: str
+    text: str
+    detail: str
+    ago: str
+    moment: str
+    badge: SafeString
+
+
+def who(operation: InvoiceOperation) -> str:
+    """Return the name of the user who asked, as it was then."""
+    if operation.actor_name:
+        return short(operation.actor_name)
+    return gettext("Somebody") if operation.origin == "admin" else gettext("A program")
+
+
+def who_in_full(operation: InvoiceOperation) -> str:
+    """Return the name with the username, which tells two users of one name apart."""
+    name, username = who(operation), operation.actor_username
+    is_told = username in ("", operation.actor_name)
+    return name if is_told else f"{name} ({short(username)})"
+
+
+def edited_in_words(body: Any) -> str:
+    """For instance: metadata (po_number), net terms."""
+    given = as_map(body)
+    keys = ", ".join(as_map(given.get("metadata")))
+    words = {
+        "metadata": gettext("metadata (%(keys)s)") % {"keys": short(keys)}
+        if keys
+        else gettext("metadata"),
+        "net_terms": gettext("net terms"),
+        "due_date": gettext("due date"),
+    }
+    return ", ".join(words[name] for name in words if name in given) or gettext(
+        "details"
+    )
+
+
+def line_in_words(line: Any, currency: str = "") -> str:
+    body = as_map(line)
+    name = as_text(body.get("name")) or (
+        gettext("item %(item_id)s") % {"item_id": as_text(body.get("item_id"))}
+    )
+    return f"“{short(name)}” {money(to_decimal(body.get('amount')), currency)}".strip()
+
+
+def tell(operation: InvoiceOperation, currency: str = "") -> str:
+    """For instance: Ada added “Support” 12.00 USD."""
+    if operation.kind not in DONE_AND_ASKED:
+        return f"{who(operation)}: {operation.get_kind_display()}"
+    done, asked = DONE_AND_ASKED[operation.kind]
+    is_done = operation.state == InvoiceOperation.State.SUCCEEDED
+    return str(done if is_done else asked) % {
+        "who": who(operation),
+        "what": subject_in_words(operation, currency),
+    }
+
+
+def subject_in_words(operation: InvoiceOperation, currency: str) -> str:
+    """What of the invoice it is about, where that is not all of it."""
+    if operation.kind == Kind.CREATE_LINE_ITEM:
+        return line_in_words(operation.body, currency)
+    if operation.kind == Kind.DELETE_LINE_ITEM:
+        line = operation.before or {"item_id": operation.line_item_id}
+        return line_in_words(line, currency)
+    if operation.kind == Kind.UPDATE:
+        return edited_in_words(operation.body)
+    return ""
+
+
+def read_deed(operation: InvoiceOperation, currency: str = "") -> Deed:
+    return Deed(
+        pk=operation.pk,
+        invoice_id=operation.invoice_id,
+        text=tell(operation, currency),
+        detail=recorded(operation.detail),
+        ago=ago(operation.created_at),
+        moment=local_moment(operation.created_at),
+        badge=operation_badge(operation),
+    )
+
+
+def operations_of(
+    invoice_ids: Collection[str], *, recent: bool = False
+) -> list[InvoiceOperation]:
+    """Newest first; one query, never to a replica: this guards against doubles."""
+    stored = InvoiceOperation.objects.using(mirror.database_alias())
+    found = stored.filter(invoice_id__in=invoice_ids)
+    if recent:
+        found = found.filter(created_at__gte=timezone.now() - RECENT)
+    return list(found[:SHOWN])
+
+
+def newest(operations: Sequence[InvoiceOperation]) -> int:
+    return max((operation.pk for operation in operations), default=0)

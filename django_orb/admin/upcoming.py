@@ -1,0 +1,91 @@
+"""What a subscription would be billed next: asked from Orb when somebody looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.contrib import messages
+from django.core.cache import cache
+from django.http import HttpResponse
+from django.utils import timezone
+from django.utils.translation import gettext
+
+from django_orb import services
+from django_orb.conf import get_settings
+from django_orb.exceptions import OrbConfigurationError, OrbError, OrbNotFoundError
+from django_orb.formatting import local_moment, utc_short
+from django_orb.models import Invoice
+from django_orb.services import UpcomingInvoice
+
+from .actions import Call, explain
+from .invoice_page import ZERO, LineView, Row, read_lines, read_sums
+
+CACHE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Forecast:
+    target: str
+    read_at: str
+    amount_due: str
+    lines: list[LineView]
+    sums: list[Row]
+    hidden_lines: str = ""
+
+
+def respond(call: Call) -> HttpResponse | None:
+    """Show the upcoming invoice, or say why there is none and return None."""
+    invoice = call.invoices[0]
+    if not invoice.subscription_id:
+        call.say(messages.WARNING, gettext("It belongs to no subscription."), invoice)
+        return None
+    try:
+        upcoming, read_at = fetch(invoice.subscription_id)
+    except OrbNotFoundError as err:
+        call.say(
+            messages.WARNING,
+            gettext("Nothing is upcoming. %(detail)s") % {"detail": err.detail},
+            invoice,
+        )
+        return None
+    except (OrbError, OrbConfigurationError) as err:
+        call.say(messages.ERROR, explain(err), invoice)
+        return None
+    title = gettext("Upcoming invoice of subscription %(subscription_id)s") % {
+        "subscription_id": invoice.subscription_id
+    }
+    context = {"title": title, "sheet": read_forecast(upcoming, read_at)}
+    return call.render("upcoming.html", context)
+
+
+def fetch(subscription_id: str) -> tuple[UpcomingInvoice, datetime]:
+    """The upcoming invoice and when it was read, at most a minute ago."""
+    key = f"django_orb:upcoming:{get_settings().BASE_URL}:{subscription_id}"
+    found: tuple[UpcomingInvoice, datetime] | None = cache.get(key)
+    if found is None:
+        found = services.fetch_upcoming_invoice(subscription_id), timezone.now()
+        cache.set(key, found, CACHE_SECONDS)
+    return found
+
+
+def read_forecast(upcoming: UpcomingInvoice, read_at: datetime) -> Forecast:
+    # An invoice that is never saved, so that the sums are written as for others.
+    # Older accounts leave out all but the subtotal.
+    subtotal = ZERO if upcoming.subtotal is None else upcoming.subtotal
+    total = subtotal if upcoming.total is None else upcoming.total
+    like = Invoice(
+        status=Invoice.Status.DRAFT,
+        currency=upcoming.currency,
+        subtotal=subtotal,
+        total=total,
+        amount_due=total if upcoming.amount_due is None else upcoming.amount_due,
+    )
+    sums = read_sums(like, upcoming.payload)
+    return Forecast(
+        target=utc_short(upcoming.target_date),
+        read_at=local_moment(read_at),
+        amount_due=sums[-1].amount,
+        lines=read_lines(upcoming.payload, upcoming.currency),
+        sums=sums,
+    )

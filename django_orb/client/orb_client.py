@@ -1,0 +1,279 @@
+"""Orb's invoice operations over HTTP, as parsed JSON; knows no database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import requests
+
+from django_orb.conf import (
+    DEFAULT_BASE_URL,
+    api_key_problem,
+    base_url_problem,
+    get_settings,
+)
+from django_orb.exceptions import OrbConfigurationError, OrbResponseError
+
+from .list_page import RawPage, split_page, split_page_of_one
+from .query import InvoiceFilters, list_query
+from .transport import BearerAuth, Transport
+from .write_endpoints import InvoiceWrites, as_object, segment
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+
+class OrbClient(InvoiceWrites):
+    """
+    Call Orb with one API key.
+
+    Requests that failed in passing (no connection, 408, 409, 429, 5xx) are repeated
+    `retries` times with growing pauses; a POST only when it carries an idempotency
+    key. A `session` of one's own is used as it is and not closed.
+
+    Raises:
+        OrbConfigurationError: the key or the address cannot be one.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str = DEFAULT_BASE_URL,
+        *,
+        timeout_seconds: float = 30.0,
+        session: requests.Session | None = None,
+        retries: int = 2,
+    ) -> None:
+        if problem := api_key_problem(api_key):
+            api_key = ""  # error reports show the variables of a frame
+            raise OrbConfigurationError(f"The API key for Orb {problem}.")
+        if problem := base_url_problem(base_url):
+            raise OrbConfigurationError(f"The base URL for Orb {problem}.")
+        self._owns_session = session is None
+        self._transport = Transport(
+            base_url=base_url.rstrip("/"),
+            auth=BearerAuth(api_key),
+            session=session or requests.Session(),
+            timeout_seconds=timeout_seconds,
+            retries=retries,
+        )
+
+    @classmethod
+    def from_settings(cls, *, retries: int = 2) -> Self:
+        """
+        Make a client for the account in `settings.DJANGO_ORB`.
+
+        Raises:
+            OrbConfigurationError: there is no API key, or something else is wrong.
+        """
+        conf = get_settings()
+        if not conf.API_KEY:
+            raise OrbConfigurationError(
+                'There is no API key for Orb: set DJANGO_ORB = {"API_KEY": "..."}, '
+                "or ORB_API_KEY in the environment."
+            )
+        return cls(
+            conf.API_KEY,
+            conf.BASE_URL,
+            timeout_seconds=conf.TIMEOUT_SECONDS,
+            retries=retries,
+        )
+
+    @property
+    def base_url(self) -> str:
+        return self._transport.base_url
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs from key to key and from address to address; reveals neither."""
+        return self._transport.fingerprint
+
+    def before_request(self, hook: Callable[[str], None]) -> None:
+        """Have `hook` called with the method before each request, also each retry."""
+        self._transport.before_request = hook
+
+    @property
+    def worst_case_seconds(self) -> float:
+        """How long one call may take with its retries while no bytes come."""
+        return self._transport.worst_case_seconds
+
+    def close(self) -> None:
+        if self._owns_session:
+            self._transport.session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        # Error reports ask for it also when `__init__` has failed.
+        transport = vars(self).get("_transport")
+        return f"<{type(self).__name__} {transport.base_url if transport else '?'}>"
+
+    def ping(self) -> dict[str, Any]:
+        """Check that the address and the key are right."""
+        return as_object("GET /ping", self._transport.get("/ping"))
+
+    def fetch_invoice(self, invoice_id: str) -> dict[str, Any]:
+        """
+        Fetch one invoice in any status.
+
+        Raises:
+            OrbNotFoundError: the account has no such invoice.
+
+        Source: https://docs.withorb.com/api-reference/invoice/fetch-invoice
+        """
+        path = f"/invoices/{segment(invoice_id)}"
+        return as_object(f"GET {path}", self._transport.get(path))
+
+    def fetch_upcoming_invoice(self, subscription_id: str) -> dict[str, Any]:
+        """
+        Fetch the next invoice of a subscription as Orb expects it to become.
+
+        It has a `target_date` instead of an `invoice_date`.
+
+        Source: https://docs.withorb.com/api-reference/invoice/fetch-upcoming-invoice
+        """
+        path = "/invoices/upcoming"
+        answer = self._transport.get(path, [("subscription_id", subscription_id)])
+        return as_object(f"GET {path}", answer)
+
+    def fetch_invoices_page(
+        self,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        **filters: Unpack[InvoiceFilters],
+    ) -> dict[str, Any]:
+        """
+        Fetch one page: `{"data": [...], "pagination_metadata": {...}}`.
+
+        Give the page's `next_cursor` with the same filters to read on.
+
+        Raises:
+            OrbInputError: a filter's value is ambiguous.
+            OrbResponseError: the answer is not such a page.
+        """
+        return self._page(list_query(limit, filters), cursor)
+
+    def read_invoices_page(
+        self,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        summaries: bool = False,
+        **filters: Unpack[InvoiceFilters],
+    ) -> RawPage:
+        """
+        Fetch one page as `fetch_invoices_page` does, its invoices as text.
+
+        With a `limit` of 1 the invoice may be one that cannot be read. Whether the
+        page's cursor is usable is left to `next_cursor`. `summaries` asks for
+        invoices without their lines, which costs Orb less.
+
+        Raises:
+            OrbInputError: a filter's value is ambiguous.
+            OrbResponseError: the answer is not such a page.
+        """
+        query = list_query(limit, filters)
+        if cursor is not None:
+            query.append(("cursor", cursor))
+        path = "/invoices/summary" if summaries else "/invoices"
+        read = split_page_of_one if limit == 1 else split_page
+        page = self._transport.get(path, query, read=read)
+        if page is None:
+            raise OrbResponseError(f"Orb's answer to GET {path} is empty.")
+        return cast("RawPage", page)
+
+    def list_invoices(
+        self,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        **filters: Unpack[InvoiceFilters],
+    ) -> Iterator[dict[str, Any]]:
+        """
+        List invoices page by page, newest `invoice_date` first, from `cursor` on.
+
+        A page is fetched when the iterator is asked for it; see
+        `fetch_invoices_page` for its form.
+
+        Raises:
+            OrbInputError: a filter's value is ambiguous.
+            OrbResponseError: a page is not one, or Orb gives a cursor twice.
+        """
+        return self._pages(list_query(limit, filters), cursor)
+
+    def _pages(
+        self, query: list[tuple[str, str]], cursor: str | None
+    ) -> Iterator[dict[str, Any]]:
+        seen = {cursor}
+        while True:
+            page = self._page(query, cursor)
+            yield page
+            cursor = next_cursor(page)
+            if cursor is None:
+                return
+            if cursor in seen:
+                raise OrbResponseError("Orb gave the same cursor of a list twice.")
+            seen.add(cursor)
+
+    def _page(
+        self,
+        query: list[tuple[str, str]],
+        cursor: str | None,
+        path: str = "/invoices",
+    ) -> dict[str, Any]:
+        if cursor is not None:
+            query = [*query, ("cursor", cursor)]
+        name = f"GET {path}"
+        page = as_object(name, self._transport.get(path, query))
+        if not isinstance(page.get("data"), list):
+            what = path[1:].replace("_", " ")
+            raise OrbResponseError(f"Orb's answer to {name} has no list of {what}.")
+        next_cursor(page)
+        return page
+
+    def fetch_webhook_events_page(
+        self,
+        *,
+        created_at_gte: datetime,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> dict[str, Any]:
+        """
+        Fetch one page of webhook events, `{"data": [...], "pagination_metadata": ...}`.
+
+        Each has the webhook's body as its `payload`. `created_at_gte` is aware.
+
+        Raises:
+            OrbResponseError: the answer is not such a page.
+
+        Source: https://docs.withorb.com/api-reference/webhook/list-webhook-events
+        """
+        query = [
+            ("created_at[gte]", created_at_gte.isoformat()),
+            ("limit", str(limit)),
+        ]
+        return self._page(query, cursor or None, path="/webhook_events")
+
+
+def next_cursor(page: dict[str, Any]) -> str | None:
+    """
+    Return where the next page begins, or None after the last one.
+
+    Raises:
+        OrbResponseError: the page does not say whether there is more.
+    """
+    metadata = page.get("pagination_metadata")
+    cursor = metadata.get("next_cursor") if isinstance(metadata, dict) else 0
+    if not isinstance(cursor, str | None):
+        raise OrbResponseError("A page of Orb's list has no readable next_cursor.")
+    has_more = cast("dict[str, Any]", metadata).get("has_more", bool(cursor))
+    if has_more and not cursor:
+        raise OrbResponseError("Orb's list has more, but does not say where.")
+    return cursor if has_more else None

@@ -1,0 +1,372 @@
+"""One request to Orb and what came of it: headers, retries and errors."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.auth import AuthBase
+from urllib3.exceptions import ReadTimeoutError
+from urllib3.util import Retry
+
+from django_orb import __version__, exact_json
+from django_orb.conf import is_loopback
+from django_orb.exceptions import (
+    OrbAPIError,
+    OrbAuthenticationError,
+    OrbBadRequestError,
+    OrbConflictError,
+    OrbConnectionError,
+    OrbConstraintViolationError,
+    OrbDuplicateResourceError,
+    OrbFeatureNotAvailableError,
+    OrbNotFoundError,
+    OrbPermissionError,
+    OrbRateLimitError,
+    OrbRequestValidationError,
+    OrbResponseError,
+    OrbServerError,
+    OrbTimeoutError,
+    OrbTooLargeError,
+    OrbURLNotFoundError,
+)
+
+from .retry import MAX_RETRY_AFTER_SECONDS, RetryPolicy, retry_after_seconds
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 5.0
+MAX_REDIRECTS = 5
+
+# Source: https://docs.withorb.com/api-reference/error-responses
+_BY_TYPE: dict[tuple[int, str], type[OrbAPIError]] = {
+    (400, "400-request-validation-errors"): OrbRequestValidationError,
+    (400, "400-constraint-violation"): OrbConstraintViolationError,
+    (400, "400-duplicate-resource-creation"): OrbDuplicateResourceError,
+    # Orb's table says 404, its schema 400.
+    (400, "404-feature-not-available"): OrbFeatureNotAvailableError,
+    (404, "404-feature-not-available"): OrbFeatureNotAvailableError,
+    (404, "404-resource-not-found"): OrbNotFoundError,
+}
+
+_BY_STATUS: dict[int, type[OrbAPIError]] = {
+    400: OrbBadRequestError,
+    401: OrbAuthenticationError,
+    403: OrbPermissionError,
+    # A 404 that does not name a resource is the answer of some route or proxy.
+    404: OrbURLNotFoundError,
+    409: OrbConflictError,
+    413: OrbTooLargeError,
+    429: OrbRateLimitError,
+}
+
+
+class BearerAuth(AuthBase):
+    """Send the key; as an auth object it takes precedence over a .netrc file."""
+
+    def __init__(self, api_key: str) -> None:
+        self._api_key = api_key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._api_key}"
+        return request
+
+    def fingerprint(self, base_url: str) -> str:
+        """Tells keys apart without revealing them."""
+        return hashlib.sha256(f"{base_url}\n{self._api_key}".encode()).hexdigest()
+
+    def redact(self, text: str) -> str:
+        return text.replace(self._api_key, "[API key]")
+
+
+@dataclass(frozen=True)
+class Answer:
+    response: requests.Response
+    body: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, response: requests.Response) -> Answer:
+        """
+        Read the body, a success in as few pieces as it comes in.
+
+        `response.content` would take pages in pieces of 10 KB. It is left to
+        errors, whose response the caller may want to look at.
+        """
+        if response.ok:
+            return cls(response, b"".join(response.iter_content(None)))
+        return cls(response, response.content)
+
+
+class Transport:
+    """Send requests to one Orb account and raise what is not a success."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        auth: BearerAuth,
+        session: requests.Session,
+        timeout_seconds: float,
+        retries: int,
+    ) -> None:
+        self.base_url = base_url
+        self.session = session
+        self._auth = auth
+        self._timeout = (min(CONNECT_SECONDS, timeout_seconds), timeout_seconds)
+        self._retries = retries
+        self.before_request: Callable[[str], None] = lambda method: None
+
+    @property
+    def fingerprint(self) -> str:
+        return self._auth.fingerprint(self.base_url)
+
+    @property
+    def worst_case_seconds(self) -> float:
+        """How long a request may take with all of its retries."""
+        tries = self._retries + 1
+        return tries * sum(self._timeout) + self._retries * MAX_RETRY_AFTER_SECONDS
+
+    def get(
+        self,
+        path: str,
+        params: list[tuple[str, str]] | None = None,
+        read: Callable[[bytes], Any] = exact_json.loads,
+    ) -> Any:
+        """`read` makes of the body what is returned; ValueError: it cannot."""
+        return self._request("GET", path, {"params": params}, {}, self._retries, read)
+
+    def post(
+        self, path: str, body: Any = None, *, idempotency_key: str | None = None
+    ) -> Any:
+        # Without a key, a second try might be a second charge.
+        retries = self._retries if idempotency_key else 0
+        return self._change("POST", path, body, idempotency_key, {}, retries)
+
+    def put(self, path: str, body: Any, *, idempotency_key: str | None = None) -> Any:
+        return self._change("PUT", path, body, idempotency_key)
+
+    def delete(self, path: str, *, idempotency_key: str | None = None) -> Any:
+        # Orb's own SDK asks for no JSON here: there is no content to come.
+        headers = {"Accept": "*/*"}
+        return self._change("DELETE", path, None, idempotency_key, headers)
+
+    def _change(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        idempotency_key: str | None,
+        more_headers: dict[str, str] | None = None,
+        retries: int = 0,
+    ) -> Any:
+        # Also without a body, as Orb's own SDK does.
+        headers = {"Content-Type": "application/json", **(more_headers or {})}
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
+        data = None if body is None else exact_json.dumps(body)
+        return self._request(method, path, {"data": data}, headers, retries)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        content: dict[str, Any],
+        headers: dict[str, str],
+        retries: int,
+        read: Callable[[bytes], Any] = exact_json.loads,
+    ) -> Any:
+        name = f"{method} {path}"
+        policy = RetryPolicy.of(retries)
+        is_in_doubt = False
+        while True:
+            answer = self._try(name, method, path, content, headers)
+            seconds = _seconds_to_wait(policy, method, answer)
+            if seconds is None:
+                break
+            is_in_doubt |= _may_have_been_done(answer)
+            logger.info("%s: %s; again in %.1f s", name, _outline(answer), seconds)
+            policy = policy.increment(method, path)
+            time.sleep(seconds)
+        if isinstance(answer, Exception):
+            raise answer
+        if not 200 <= answer.response.status_code < 300:
+            error = self._error(name, answer.response)
+            error.follows_doubt = is_in_doubt
+            raise error
+        return self._read(name, answer, read)
+
+    def _try(
+        self,
+        name: str,
+        method: str,
+        path: str,
+        content: dict[str, Any],
+        headers: dict[str, str],
+    ) -> Answer | OrbConnectionError | OrbResponseError:
+        self.before_request(method)
+        try:
+            return self._send(method, self.base_url + path, content, headers)
+        except requests.RequestException as err:
+            _forget_frames(err)
+            reason = self._auth.redact(f"{type(err).__name__}: {err}")
+            failure: type[OrbConnectionError | OrbResponseError] = OrbConnectionError
+            text = f"No answer from Orb to {name}: {reason}"
+            if isinstance(err, requests.exceptions.ContentDecodingError):
+                failure = OrbResponseError
+                text = f"Orb's answer to {name} could not be unpacked: {reason}"
+            elif isinstance(err, requests.exceptions.ChunkedEncodingError):
+                text = f"Orb's answer to {name} broke off: {reason}"
+            elif _is_timeout(err):
+                failure = OrbTimeoutError
+                text = f"No answer from Orb in time to {name}: {reason}"
+            problem = failure(text)
+            problem.__cause__ = err
+            return problem
+
+    def _send(
+        self, method: str, url: str, content: dict[str, Any], headers: dict[str, str]
+    ) -> Answer:
+        # A proxy is for the network outside, also where no_proxy does not say so.
+        proxies = {"http": "", "https": ""} if is_loopback(url) else None
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self.session.request(
+                method,
+                url,
+                headers={
+                    "Accept": "application/json",
+                    "User-Agent": f"django-orb/{__version__}",
+                    **headers,
+                },
+                auth=self._auth,
+                timeout=self._timeout,
+                allow_redirects=False,
+                proxies=proxies,
+                stream=True,
+                **content,
+            )
+            answer = Answer.of(response)
+            # Whoever logs or pickles the response does not get the key with it.
+            response.request.headers.pop("Authorization", None)
+            target = urljoin(url, self.session.get_redirect_target(response) or "")
+            if method != "GET" or target == url or _origin(target) != _origin(url):
+                break
+            url, content = target, {}
+        return answer
+
+    def _read(self, name: str, answer: Answer, read: Callable[[bytes], Any]) -> Any:
+        if not answer.body:
+            return None
+        try:
+            return read(answer.body)
+        except ValueError as err:
+            headers = answer.response.headers
+            kind = headers.get("Content-Type", "no content type")
+            raise OrbResponseError(
+                f"Orb answered {answer.response.status_code} to {name} with {kind} "
+                f"that cannot be read as JSON: {err}"
+            ) from err
+
+    def _error(self, name: str, response: requests.Response) -> OrbAPIError:
+        status = response.status_code
+        problem = _problem(response)
+        problem_type = _text(problem.get("type")).rpartition("#")[2]
+        title = self._auth.redact(_text(problem.get("title")))
+        detail = self._auth.redact(_text(problem.get("detail")))
+        given = problem.get("validation_errors")
+        reasons = [
+            self._auth.redact(one) if isinstance(one, str) else one
+            for one in (given if isinstance(given, list) else [])
+        ]
+        explanation = detail or title or _hint(response)
+        if reasons:
+            explanation += f" ({'; '.join(map(str, reasons))})"
+        values: dict[str, Any] = {
+            "status_code": status,
+            "type": problem_type,
+            "title": title,
+            "detail": detail,
+            "validation_errors": reasons,
+            "request_id": response.headers.get("X-Request-Id"),
+            "response": response,
+        }
+        kind = _BY_TYPE.get((status, problem_type)) or _BY_STATUS.get(status)
+        if kind is None:
+            kind = OrbServerError if status >= 500 else OrbAPIError
+        if issubclass(kind, OrbRateLimitError):
+            values["retry_after_seconds"] = retry_after_seconds(response)
+        return kind(f"Orb answered {status} to {name}: {explanation}", **values)
+
+
+def _seconds_to_wait(
+    policy: Retry, method: str, answer: Answer | Exception
+) -> float | None:
+    """None where another try would be useless, forbidden or one too many."""
+    if not policy.total:
+        return None
+    if isinstance(answer, Exception):
+        is_transient = isinstance(answer, OrbConnectionError)
+        return policy.get_backoff_time() if is_transient else None
+    if not policy.is_retry(method, answer.response.status_code):
+        return None
+    advised = retry_after_seconds(answer.response) or policy.get_backoff_time()
+    # A longer wait is left to the caller, who has better things to do meanwhile.
+    return advised if advised <= MAX_RETRY_AFTER_SECONDS else None
+
+
+def _may_have_been_done(answer: Answer | Exception) -> bool:
+    """Whether Orb may have done what it gave no proper answer to; 429 says not."""
+    return isinstance(answer, Exception) or answer.response.status_code != 429
+
+
+def _outline(answer: Answer | Exception) -> str:
+    if isinstance(answer, Exception):
+        return str(answer)
+    return f"Orb answered {answer.response.status_code}"
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
+def _is_timeout(err: requests.RequestException) -> bool:
+    # One that strikes within the body arrives wrapped in a ConnectionError.
+    reason = err.args[0] if err.args else None
+    return isinstance(err, requests.Timeout) or isinstance(reason, ReadTimeoutError)
+
+
+def _forget_frames(err: BaseException | None) -> None:
+    """Drop the frames below an error: their variables hold the request's headers."""
+    request = getattr(err, "request", None)
+    if isinstance(request, requests.PreparedRequest):
+        request.headers.pop("Authorization", None)
+    while err is not None:
+        err.__traceback__ = None
+        err = err.__cause__ or err.__context__
+
+
+def _problem(response: requests.Response) -> dict[str, Any]:
+    try:
+        problem = exact_json.loads(response.content)
+    except ValueError:
+        return {}
+    # Its words are kept with what they were said about.
+    return exact_json.storable(problem) if isinstance(problem, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _hint(response: requests.Response) -> str:
+    if response.is_redirect:
+        target = urlsplit(response.headers["Location"])
+        return f"a redirect to {target.netloc or target.path}; look at BASE_URL"
+    kind = response.headers.get("Content-Type", "no content type")
+    return f"no explanation that can be read ({kind})"

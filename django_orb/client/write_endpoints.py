@@ -1,0 +1,263 @@
+"""The calls that change something in Orb, as methods of `OrbClient`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from urllib.parse import quote
+
+from django_orb.exceptions import OrbInputError, OrbResponseError
+
+from .transport import Transport
+
+MAX_IDEMPOTENCY_KEY_LENGTH = 64
+
+_HEADER_TEXT = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+
+
+class InvoiceWrites:
+    """
+    Orb obeys idempotency keys on POST and ignores them on PUT and DELETE.
+
+    So PUT and DELETE are sent once and never repeated here.
+
+    Source: https://docs.withorb.com/api-reference/idempotency
+    """
+
+    _transport: Transport
+
+    def create_invoice_line_item(
+        self,
+        *,
+        invoice_id: str,
+        amount: str,
+        quantity: Decimal | int,
+        start_date: date | str,
+        end_date: date | str,
+        name: str | None = None,
+        item_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """
+        Add a one-off charge to a draft invoice; returns the line item.
+
+        `amount` is the line's total in the invoice's currency. The days are those
+        of the customer's time zone, as "2026-01-31". One of `name` and `item_id`
+        is needed; a name that Orb does not know makes a new item.
+
+        Raises:
+            OrbBadRequestError: the invoice is not a draft, or a value is wrong.
+            OrbNotFoundError: there is no such invoice or item.
+
+        Source: https://docs.withorb.com/api-reference/invoice/create-invoice-line-item
+        """
+        body = {
+            "invoice_id": invoice_id,
+            "amount": amount,
+            "quantity": quantity,
+            "start_date": _day(start_date, "start_date"),
+            "end_date": _day(end_date, "end_date"),
+            "name": name,
+            "item_id": item_id,
+        }
+        path = "/invoice_line_items"
+        answer = self._transport.post(
+            path,
+            {key: value for key, value in body.items() if value is not None},
+            idempotency_key=_idempotency_key(idempotency_key),
+        )
+        return as_object(f"POST {path}", answer)
+
+    def delete_invoice_line_item(
+        self, invoice_id: str, line_item_id: str, *, idempotency_key: str | None = None
+    ) -> None:
+        """
+        Remove a one-off line from a draft invoice.
+
+        Raises:
+            OrbBadRequestError: the invoice is no draft, or the line no one-off.
+            OrbNotFoundError: there is no such invoice, or no such line any more.
+
+        Source: https://docs.withorb.com/api-reference/invoice/delete-invoice-line-item
+        """
+        line = segment(line_item_id, "line_item_id")
+        path = f"/invoices/{segment(invoice_id)}/invoice_line_items/{line}"
+        key = _idempotency_key(idempotency_key)
+        self._transport.delete(path, idempotency_key=key)
+
+    def issue_invoice(
+        self,
+        invoice_id: str,
+        *,
+        synchronous: bool | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """
+        Issue a draft that is eligible and not issued by itself; returns the invoice.
+
+        Orb issues it a little later, unless `synchronous`, which invoices with
+        usage fees do not allow.
+
+        Raises:
+            OrbBadRequestError: it cannot be issued, or not yet.
+            OrbNotFoundError: there is no such invoice.
+
+        Source: https://docs.withorb.com/api-reference/invoice/issue-invoice
+        """
+        body = {} if synchronous is None else {"synchronous": synchronous}
+        return self._act(invoice_id, "issue", idempotency_key, body)
+
+    def mark_invoice_paid(
+        self,
+        invoice_id: str,
+        *,
+        payment_received_date: date | str,
+        external_id: str | None = None,
+        notes: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """
+        Say that an issued or synced invoice was paid elsewhere; returns the invoice.
+
+        Raises:
+            OrbBadRequestError: it is neither issued nor synced.
+            OrbNotFoundError: there is no such invoice.
+
+        Source: https://docs.withorb.com/api-reference/invoice/mark-invoice-as-paid
+        """
+        body = {
+            "payment_received_date": _day(
+                payment_received_date, "payment_received_date"
+            ),
+            "external_id": external_id,
+            "notes": notes,
+        }
+        body = {key: value for key, value in body.items() if value is not None}
+        return self._act(invoice_id, "mark_paid", idempotency_key, body)
+
+    def pay_invoice(
+        self,
+        invoice_id: str,
+        *,
+        shared_payment_token_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """
+        Collect an issued invoice now, by default from the customer's default
+        payment method; returns the invoice.
+
+        Raises:
+            OrbBadRequestError: it is not issued, or cannot be collected.
+            OrbNotFoundError: there is no such invoice.
+
+        Source: https://docs.withorb.com/api-reference/invoice/pay-invoice
+        """
+        body = (
+            {"shared_payment_token_id": shared_payment_token_id}
+            if shared_payment_token_id is not None
+            else {}
+        )
+        return self._act(invoice_id, "pay", idempotency_key, body)
+
+    def regenerate_invoice_pdf(
+        self, invoice_id: str, *, idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        """
+        Have the PDF of an invoice that is no draft made anew; returns the invoice.
+
+        Raises:
+            OrbBadRequestError: it has no PDF.
+            OrbNotFoundError: there is no such invoice.
+
+        Source: https://docs.withorb.com/api-reference/invoice/regenerate-invoice-pdf
+        """
+        return self._act(invoice_id, "regenerate_invoice_pdf", idempotency_key)
+
+    def update_invoice(
+        self,
+        invoice_id: str,
+        changes: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """
+        Change `metadata`, `net_terms` or `due_date`; returns the invoice.
+
+        Metadata is merged: a null value removes its key, and null removes all. It
+        may change in every status, the others only while the invoice is a draft.
+
+        Raises:
+            OrbBadRequestError: it is no draft any more, or a value is wrong.
+            OrbNotFoundError: there is no such invoice.
+
+        Source: https://docs.withorb.com/api-reference/invoice/update-invoice
+        """
+        path = f"/invoices/{segment(invoice_id)}"
+        key = _idempotency_key(idempotency_key)
+        answer = self._transport.put(path, dict(changes), idempotency_key=key)
+        return as_object(f"PUT {path}", answer)
+
+    def void_invoice(
+        self, invoice_id: str, *, idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        """
+        Void an issued invoice for good; returns it, or {} where Orb sent no body.
+
+        Raises:
+            OrbBadRequestError: the invoice is not in status issued.
+            OrbNotFoundError: there is no such invoice.
+
+        Source: https://docs.withorb.com/api-reference/invoice/void-invoice
+        """
+        return self._act(invoice_id, "void", idempotency_key)
+
+    def _act(
+        self,
+        invoice_id: str,
+        action: str,
+        idempotency_key: str | None,
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        path = f"/invoices/{segment(invoice_id)}/{action}"
+        key = _idempotency_key(idempotency_key)
+        answer = self._transport.post(path, body, idempotency_key=key)
+        return {} if answer is None else as_object(f"POST {path}", answer)
+
+
+def as_object(name: str, answer: Any) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        found = "nothing" if answer is None else type(answer).__name__
+        raise OrbResponseError(
+            f"Orb's answer to {name} should be a JSON object and is {found}."
+        )
+    return answer
+
+
+def segment(value: str, field: str = "invoice_id") -> str:
+    """Encode an id for a path as Orb's own SDK does."""
+    # The dots would climb out of /invoices.
+    if value in ("", ".", ".."):
+        raise OrbInputError(f"{value!r} is not an id in Orb.", field=field)
+    return quote(value, safe="!$&'()*+,;=:@")
+
+
+def _day(value: date | str, field: str) -> str:
+    if isinstance(value, datetime):
+        raise OrbInputError(f"{field} is a day, without a time.", field=field)
+    return value if isinstance(value, str) else value.isoformat()
+
+
+def _idempotency_key(key: str | None) -> str | None:
+    # The limit: https://docs.withorb.com/api-reference/idempotency
+    if key is not None and (
+        len(key) > MAX_IDEMPOTENCY_KEY_LENGTH or not _HEADER_TEXT.fullmatch(key)
+    ):
+        raise OrbInputError(
+            "An idempotency key has 1 to 64 ASCII characters, "
+            "none of them a line break, and no space at its ends.",
+            field="idempotency_key",
+        )
+    return key

@@ -1,0 +1,122 @@
+"""One Orb account per database: another account's answers are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from django.utils import timezone
+
+from .client import OrbClient
+from .db import claim, upsert
+from .exceptions import OrbAccountError, OrbNotFoundError
+from .mirror import NO_ID
+from .models import Invoice, InvoiceFailure, InvoiceOperation, MirroredAccount
+from .rate_limit import PacedClient
+
+PROBES = 3
+
+
+@contextmanager
+def open_account(*, using: str, retries: int = 2) -> Iterator[OrbClient]:
+    """
+    A client for the account in `settings.DJANGO_ORB`, within the mirror's budgets.
+
+    Raises:
+        OrbConfigurationError: there is no API key, or something else is wrong.
+        OrbAccountError: it is not the account that this database mirrors.
+    """
+    with PacedClient.connect(using=using, retries=retries) as client:
+        require_same_account(client, using=using)
+        yield client
+
+
+def require_same_account(client: OrbClient, *, using: str) -> None:
+    """
+    Make sure that the client's key belongs to the account of the mirror.
+
+    The first key is remembered. A key that was not seen before, such as after a
+    rotation, is believed if it knows anything that the mirror has from its account.
+
+    Raises:
+        OrbAccountError: it knows none of that; nothing was written.
+        OrbError: Orb did not answer.
+    """
+    accounts = MirroredAccount.objects.using(using)
+    known = accounts.first()
+    if known and known.fingerprint == client.fingerprint:
+        return
+    probes = _probes(using)
+    if probes and not any(_knows(client, pk) for pk in probes):
+        raise OrbAccountError(
+            "This API key belongs to another Orb account than the mirror in this "
+            f"database: it does not know {', '.join(probes)}. Use a key of the "
+            "mirror's account, or a database of its own for the other one."
+        )
+    row = {
+        "id": 1,
+        "fingerprint": client.fingerprint,
+        "confirmed_at": timezone.now(),
+    }
+    if known is None:
+        # Of two first keys at once, one is the account's.
+        claim(MirroredAccount, [row], using=using)
+        require_same_account(client, using=using)
+    else:
+        upsert(MirroredAccount, [row], key=["id"], using=using)
+
+
+def is_of_account(payload: Mapping[str, Any], *, using: str) -> bool:
+    """
+    Tell from an invoice that did not come by the key whether the account has it.
+
+    Orb's ids belong to one account: an invoice, a customer or a subscription that is
+    mirrored proves it. One of a new customer cannot prove it, and nor can the
+    customer's id in the project's own words, which may be the same in both.
+    """
+    invoices = Invoice.objects.using(using)
+    proofs = {"pk": payload.get("id")}
+    for name in ("customer", "subscription"):
+        part = payload.get(name)
+        proofs[f"{name}_id"] = part.get("id") if isinstance(part, dict) else None
+    return any(
+        invoices.filter(**{name: value}).exists()
+        for name, value in proofs.items()
+        if value and isinstance(value, str)
+    )
+
+
+def _probes(using: str) -> list[str]:
+    """
+    Return ids that the mirror's account knows, the surest first.
+
+    A draft may have been deleted, and what was missing may have come back; so each
+    is asked for only after those that stay.
+    """
+    invoices = Invoice.objects.using(using).order_by("-invoice_date", "-pk")
+    drafts = invoices.filter(status=Invoice.Status.DRAFT)
+    settled = invoices.exclude(status=Invoice.Status.DRAFT)
+    failures = InvoiceFailure.objects.using(using).order_by("-failed_at")
+    operations = InvoiceOperation.objects.using(using).filter(
+        state=InvoiceOperation.State.SUCCEEDED
+    )
+    sources = [
+        settled.filter(missing_since=None).values_list("pk", flat=True),
+        drafts.filter(missing_since=None).values_list("pk", flat=True),
+        operations.order_by("-pk").values_list("invoice_id", flat=True),
+        failures.exclude(pk__startswith=NO_ID).values_list("pk", flat=True),
+        invoices.exclude(missing_since=None).values_list("pk", flat=True),
+    ]
+    found: dict[str, None] = {}
+    for source in sources:
+        found.update(dict.fromkeys(source[:PROBES]))
+    return list(found)
+
+
+def _knows(client: OrbClient, invoice_id: str) -> bool:
+    try:
+        client.fetch_invoice(invoice_id)
+    except OrbNotFoundError:
+        return False
+    return True

@@ -1,0 +1,53 @@
+"""What the database offers that the ORM does not: whole transactions, bulk, its clock."""
+
+from __future__ import annotations
+
+from .bulk import (
+    claim,
+    insert,
+    is_text_taken,
+    upsert,
+)
+from .clock import (
+    SLACK,
+    Interval,
+    Timed,
+    clock_of,
+    epoch_sql,
+    has_come,
+    is_free,
+    timed,
+)
+from .threads import (
+    in_this_context,
+)
+from .transactions import (
+    StatementLog,
+    ends_work,
+    is_passing,
+    is_spoilt,
+    renew_connection,
+    run_in_transaction,
+)
+
+__all__ = [
+    "SLACK",
+    "Interval",
+    "StatementLog",
+    "Timed",
+    "claim",
+    "clock_of",
+    "ends_work",
+    "epoch_sql",
+    "has_come",
+    "in_this_context",
+    "insert",
+    "is_free",
+    "is_passing",
+    "is_spoilt",
+    "is_text_taken",
+    "renew_connection",
+    "run_in_transaction",
+    "timed",
+    "upsert",
+]

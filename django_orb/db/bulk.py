@@ -1,0 +1,354 @@
+"""
+Rows written in bulk, past the ORM: compiling its statements costs three times
+what the database does. What is written where is read off the models' fields.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary
+from zoneinfo import ZoneInfo
+
+from django.db import DataError, connections, models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_orb import exact_json
+from django_orb.exact_json import JSONText
+
+Row = Mapping[str, Any]
+
+# Of one statement, to keep it well below what servers take at once.
+_MAX_PARAMETERS = 60_000
+# MariaDB in its lax mode would store "?" for what a column cannot hold.
+_STRICTLY = "SET STATEMENT sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES') FOR"
+# What a statement is beside its rows, and a value that is not a text at most.
+_OVERHEAD_BYTES = 8192
+_MAX_PLAIN_BYTES = 64
+_QUOTES_BYTES = 4
+_MARIADB_ESCAPES = "\\'\"\0\n\r\x1a"
+# By the driver's connection, since a new one may meet another limit.
+_max_packets: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+_COPY_ROWS = 1000
+_COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+
+def insert(model: type[models.Model], rows: Sequence[Row], *, using: str) -> None:
+    """
+    Insert rows that are not there; all name the same columns, by field name.
+
+    With psycopg 3 through COPY, which needs no statement to be put together.
+
+    Raises:
+        IntegrityError: a row is there already.
+    """
+    if not rows:
+        return
+    connection = connections[using]
+    if _can_copy(connection):
+        _copy(connection, model, rows)
+    else:
+        _execute(connection, model, rows, conflict="")
+
+
+def claim(model: type[models.Model], rows: Sequence[Row], *, using: str) -> None:
+    """Insert rows, but for those whose key is there already."""
+    if not rows:
+        return
+    connection = connections[using]
+    conflict = "ON CONFLICT DO NOTHING"
+    if connection.vendor == "mysql":
+        # INSERT IGNORE would also ignore that a column cannot hold a value.
+        key = connection.ops.quote_name(_primary_key(model))
+        conflict = f"ON DUPLICATE KEY UPDATE {key} = {key}"
+    _execute(connection, model, rows, conflict=conflict)
+
+
+def upsert(
+    model: type[models.Model], rows: Sequence[Row], *, key: Iterable[str], using: str
+) -> None:
+    """
+    Insert rows, or overwrite those with the same key.
+
+    All rows name the same columns, by field name. No signals, no return values.
+    """
+    if not rows:
+        return
+    connection = connections[using]
+    names = tuple(rows[0])
+    conflict = _conflict(connection, model, names, frozenset(key))
+    _execute(connection, model, rows, conflict=conflict)
+
+
+def _execute(
+    connection: BaseDatabaseWrapper,
+    model: type[models.Model],
+    rows: Sequence[Row],
+    *,
+    conflict: str,
+) -> None:
+    names = tuple(rows[0])
+    zone = connection.timezone_name
+    has_uuid = connection.features.has_native_uuid_field
+    adapters = _adapters(connection.vendor, zone, has_uuid, model, names)
+    parameters = [
+        [
+            row[name] if adapt is None or row[name] is None else adapt(row[name])
+            for name, adapt in adapters
+        ]
+        for row in rows
+    ]
+    head = f"INSERT INTO {_target(connection, model, names)}"
+    one = f"({', '.join(['%s'] * len(names))})"
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.executemany(f"{head} VALUES {one} {conflict}", parameters)
+            return
+        if connection.vendor == "postgresql":
+            # A statement of the same text for any number of rows.
+            arrays = _arrays(connection, model, names)
+            columns = [list(column) for column in zip(*parameters, strict=True)]
+            sql = f"{head} SELECT * FROM unnest({arrays}) {conflict}"  # noqa: S608
+            cursor.execute(sql, columns)
+            return
+        for batch in _batches(connection, model, parameters):
+            values = ", ".join([one] * len(batch))
+            cursor.execute(
+                f"{_STRICTLY} {head} VALUES {values} {conflict}",
+                [value for row in batch for value in row],
+            )
+
+
+def is_text_taken(text: str, *, using: str) -> bool:
+    """Whether a row with this text is certain to fit into a statement."""
+    connection = connections[using]
+    is_limited = connection.vendor == "mysql"
+    return not is_limited or 2 * _byte_count(text) < _max_bytes(connection) // 2
+
+
+def _max_bytes(connection: BaseDatabaseWrapper) -> int:
+    """Return how many bytes the rows of a statement may have on MariaDB."""
+    connection.ensure_connection()
+    driver: Any = connection.connection
+    if driver not in _max_packets:
+        with connection.wrap_database_errors, driver.cursor() as cursor:
+            cursor.execute("SELECT @@max_allowed_packet")
+            _max_packets[driver] = int(cursor.fetchone()[0])
+    return _max_packets[driver] - _OVERHEAD_BYTES
+
+
+def _batches(
+    connection: BaseDatabaseWrapper,
+    model: type[models.Model],
+    parameters: Sequence[list[Any]],
+) -> Iterator[Sequence[list[Any]]]:
+    """
+    Cut rows into statements that MariaDB takes: it ends a connection over others.
+
+    Raises:
+        DataError: a row is larger than any statement may be.
+    """
+    limit = _max_bytes(connection)
+    max_rows = _MAX_PARAMETERS // len(parameters[0])
+    batch: list[list[Any]] = []
+    total = 0
+    for row in parameters:
+        size = 2 * sum(map(_byte_count, row))  # each character may be escaped
+        if size > limit:
+            size = sum(map(_escaped_byte_count, row))
+        if size > limit:
+            raise DataError(
+                f"A row of {size} bytes for {model._meta.db_table} is larger than "
+                f"MariaDB's max_allowed_packet lets a statement be ({limit} bytes)."
+            )
+        if batch and (total + size > limit or len(batch) == max_rows):
+            yield batch
+            batch, total = [], 0
+        batch.append(row)
+        total += size
+    yield batch
+
+
+def _byte_count(value: Any) -> int:
+    if not isinstance(value, str):
+        return _MAX_PLAIN_BYTES
+    return (len(value) if value.isascii() else len(value.encode())) + _QUOTES_BYTES
+
+
+def _escaped_byte_count(value: Any) -> int:
+    if not isinstance(value, str):
+        return _MAX_PLAIN_BYTES
+    return _byte_count(value) + sum(map(value.count, _MARIADB_ESCAPES))
+
+
+def _arrays(
+    connection: BaseDatabaseWrapper, model: type[models.Model], names: Sequence[str]
+) -> str:
+    types = [_field(model, name).db_type(connection) for name in names]
+    return ", ".join(f"%s::{kind}[]" for kind in types)
+
+
+def _can_copy(connection: BaseDatabaseWrapper) -> bool:
+    if connection.vendor != "postgresql":
+        return False
+    connection.ensure_connection()
+    return type(connection.connection).__module__.partition(".")[0] == "psycopg"
+
+
+def _copy(
+    connection: BaseDatabaseWrapper, model: type[models.Model], rows: Sequence[Row]
+) -> None:
+    names = tuple(rows[0])
+    sql = f"COPY {_target(connection, model, names)} FROM STDIN"
+    with (
+        connection.wrap_database_errors,
+        connection.cursor() as cursor,
+        cursor.copy(sql) as copy,
+    ):
+        # Piece by piece, so that the server works while the next one is made.
+        for start in range(0, len(rows), _COPY_ROWS):
+            copy.write(_copy_text(model, names, rows[start : start + _COPY_ROWS]))
+
+
+def _copy_text(
+    model: type[models.Model], names: tuple[str, ...], rows: Sequence[Row]
+) -> str:
+    """Rows in PostgreSQL's COPY text format."""
+    writers = _copy_writers(model, names)
+    lines = []
+    for row in rows:
+        values = []
+        for name, write in writers:
+            value = row[name]
+            values.append(r"\N" if value is None else write(value))
+        lines.append("\t".join(values))
+    lines.append("")
+    return "\n".join(lines)
+
+
+def _target(
+    connection: BaseDatabaseWrapper, model: type[models.Model], names: Sequence[str]
+) -> str:
+    quote = connection.ops.quote_name
+    columns = ", ".join(quote(_column(model, name)) for name in names)
+    return f"{quote(model._meta.db_table)} ({columns})"
+
+
+def _conflict(
+    connection: BaseDatabaseWrapper,
+    model: type[models.Model],
+    names: tuple[str, ...],
+    key: frozenset[str],
+) -> str:
+    quote = connection.ops.quote_name
+    changed = [quote(_column(model, name)) for name in names if name not in key]
+    if connection.vendor == "mysql":
+        update = ", ".join(f"{column} = VALUES({column})" for column in changed)
+        return f"ON DUPLICATE KEY UPDATE {update}"
+    target = ", ".join(quote(_column(model, name)) for name in names if name in key)
+    update = ", ".join(f"{column} = excluded.{column}" for column in changed)
+    return f"ON CONFLICT ({target}) DO UPDATE SET {update}"
+
+
+def _field(model: type[models.Model], name: str) -> models.Field[Any, Any]:
+    field = model._meta.get_field(name)
+    assert isinstance(field, models.Field)  # noqa: S101
+    return field
+
+
+def _primary_key(model: type[models.Model]) -> str:
+    assert model._meta.pk is not None  # noqa: S101
+    return str(model._meta.pk.column)
+
+
+def _column(model: type[models.Model], name: str) -> str:
+    return str(_field(model, name).column)
+
+
+@cache
+def _adapters(
+    vendor: str,
+    zone: str,
+    has_uuid: bool,
+    model: type[models.Model],
+    names: tuple[str, ...],
+) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
+    """What turns a Python value into what the driver takes; None: it is that."""
+    return tuple(
+        (name, _adapter(vendor, zone, has_uuid, _field(model, name))) for name in names
+    )
+
+
+def _adapter(
+    vendor: str, zone: str, has_uuid: bool, field: models.Field[Any, Any]
+) -> Callable[[Any], Any] | None:
+    if isinstance(field, models.UUIDField):
+        return str if has_uuid else _hex
+    if isinstance(field, models.JSONField):
+        return _json_text(field)
+    if isinstance(field, models.DecimalField) and vendor == "sqlite":
+        return _plain_decimal
+    if isinstance(field, models.DateTimeField) and vendor != "postgresql":
+        return _naive_utc if zone == "UTC" else _naive_in(ZoneInfo(zone))
+    return None
+
+
+@cache
+def _copy_writers(
+    model: type[models.Model], names: tuple[str, ...]
+) -> tuple[tuple[str, Callable[[Any], str]], ...]:
+    """What turns a Python value into a field of PostgreSQL's COPY text format."""
+    return tuple((name, _copy_writer(_field(model, name))) for name in names)
+
+
+def _copy_writer(field: models.Field[Any, Any]) -> Callable[[Any], str]:
+    if isinstance(field, models.JSONField):
+        text = _json_text(field)
+        return lambda value: text(value).replace("\\", "\\\\")
+    if isinstance(field, models.DateTimeField):
+        return datetime.isoformat
+    if isinstance(field, models.BooleanField):
+        return lambda value: "t" if value else "f"
+    if isinstance(field, (models.DecimalField, models.IntegerField, models.UUIDField)):
+        return str
+    return _escaped
+
+
+def _escaped(value: str) -> str:
+    is_plain = value.isprintable() and "\\" not in value
+    return value if is_plain else value.translate(_COPY_ESCAPES)
+
+
+def _json_text(field: models.JSONField[Any, Any]) -> Callable[[Any], str]:
+    def write(value: Any) -> str:
+        if type(value) is JSONText:
+            return value
+        return exact_json.dumps(value) if value else _empty_json(value)
+
+    return write
+
+
+def _empty_json(value: Any) -> str:
+    return "[]" if value == [] else exact_json.dumps(value)
+
+
+def _hex(value: uuid.UUID) -> str:
+    """As Django stores it where the database has no type for it."""
+    return value.hex
+
+
+def _plain_decimal(value: Decimal) -> str:
+    return f"{value:f}"
+
+
+def _naive_utc(value: datetime) -> str:
+    """As Django stores a time where the database knows no zones; ours are UTC."""
+    return value.replace(tzinfo=None).isoformat(" ")
+
+
+def _naive_in(zone: ZoneInfo) -> Callable[[datetime], str]:
+    return lambda value: _naive_utc(value.astimezone(zone))

@@ -1,0 +1,225 @@
+"""How amounts, numbers, dates and links are written for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta, timezone, tzinfo
+from decimal import MAX_PREC, Context, Decimal
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.utils import dateformat, formats
+from django.utils.text import Truncator
+from django.utils.timesince import timesince
+from django.utils.timezone import get_current_timezone, now
+from django.utils.translation import get_language, gettext, gettext_noop, npgettext_lazy
+
+from .mirror import parse_datetime
+from .parsing import read_decimal
+
+DAY = "j M Y"
+MOMENT = "j M Y, H:i"
+LIST_CHARACTERS = 60
+
+_EXACT = Context(prec=MAX_PREC)
+# As Django's, in the form that stands before "ago": languages inflect it.
+_AGO: dict[str, Any] = {
+    "year": npgettext_lazy("before “ago”", "%(num)d year", "%(num)d years", "num"),
+    "month": npgettext_lazy("before “ago”", "%(num)d month", "%(num)d months", "num"),
+    "week": npgettext_lazy("before “ago”", "%(num)d week", "%(num)d weeks", "num"),
+    "day": npgettext_lazy("before “ago”", "%(num)d day", "%(num)d days", "num"),
+    "hour": npgettext_lazy("before “ago”", "%(num)d hour", "%(num)d hours", "num"),
+    "minute": npgettext_lazy(
+        "before “ago”", "%(num)d minute", "%(num)d minutes", "num"
+    ),
+}
+# Orb's names that are translated; a name that Orb adds is shown as it is.
+_WORDS = {
+    # what changes a customer's balance
+    gettext_noop("Applied to invoice"),
+    gettext_noop("Manual adjustment"),
+    gettext_noop("Prorated refund"),
+    gettext_noop("Revert prorated refund"),
+    gettext_noop("Return from voiding"),
+    gettext_noop("Credit note applied"),
+    gettext_noop("Credit note voided"),
+    gettext_noop("Overpayment refund"),
+    gettext_noop("External payment"),
+    gettext_noop("Small invoice carryover"),
+    # credit notes
+    gettext_noop("Adjustment"),
+    gettext_noop("Refund"),
+    # adjustments
+    gettext_noop("Usage discount"),
+    gettext_noop("Amount discount"),
+    gettext_noop("Percentage discount"),
+    gettext_noop("Tiered percentage discount"),
+    gettext_noop("Minimum"),
+    gettext_noop("Maximum"),
+    # prices
+    gettext_noop("Unit"),
+    gettext_noop("Tiered"),
+    gettext_noop("Package"),
+    gettext_noop("Matrix"),
+    gettext_noop("Bulk"),
+}
+
+
+def money(amount: Decimal | None, currency: str = "") -> str:
+    """An amount with all its digits, two at least, and its currency."""
+    if amount is None:
+        return ""
+    return f"{_grouped(amount, min_places=2)} {currency}".strip()
+
+
+def quantity(value: Decimal | None) -> str:
+    """A number with all its digits and no more."""
+    return "" if value is None else _grouped(value, min_places=0)
+
+
+def _grouped(value: Decimal, *, min_places: int) -> str:
+    places = -int(value.normalize(_EXACT).as_tuple().exponent)
+    return formats.number_format(
+        value if value else Decimal(0), max(places, min_places), force_grouping=True
+    )
+
+
+def to_decimal(raw: Any) -> Decimal | None:
+    """A number out of a payload, or None where it is not a number of usable size."""
+    return read_decimal(raw)
+
+
+def to_moment(raw: Any) -> datetime | None:
+    """A date and time out of a payload, or None where it is none."""
+    try:
+        return parse_datetime(raw)
+    except (ValueError, OverflowError):
+        return None
+
+
+def day(value: date | None) -> str:
+    if value is None:
+        return ""
+    return _written(date(value.year, value.month, value.day), DAY, get_language())
+
+
+@lru_cache(maxsize=4096)
+def _written(value: date, pattern: str, language: str | None) -> str:
+    """Lists show the same few days again and again."""
+    return dateformat.format(value, pattern)
+
+
+def utc_day(value: datetime | None) -> str:
+    """
+    The day of one of Orb's dates.
+
+    They are the customer's midnight in UTC, and the customer's time zone is not
+    known here, so they are never shifted to the server's.
+    """
+    return day(value and in_zone(value, timezone.utc))
+
+
+def utc_short(value: datetime | None) -> str:
+    """The day, and the time where it is midnight in another zone than UTC."""
+    if value is None:
+        return ""
+    at = in_zone(value, timezone.utc)
+    is_midnight = (at.hour, at.minute) == (0, 0)
+    return utc_day(value) if is_midnight else utc_moment(value)
+
+
+def utc_moment(value: datetime | None) -> str:
+    if value is None:
+        return ""
+    at = in_zone(value, timezone.utc)
+    return f"{_written(at, MOMENT, get_language())} UTC"
+
+
+def local_moment(value: datetime | None) -> str:
+    """When something happened here, in the time zone of the site."""
+    if value is None:
+        return ""
+    return dateformat.format(in_zone(value), f"{MOMENT} T")
+
+
+def in_zone(value: datetime, zone: tzinfo | None = None) -> datetime:
+    """
+    The moment in a time zone, by default the site's.
+
+    The first and the last hours of the calendar do not exist in every time zone: such
+    a moment stays in UTC, or in the zone that it has.
+    """
+    for target in (zone or get_current_timezone(), timezone.utc):
+        try:
+            return value.astimezone(target)
+        except OverflowError:
+            continue
+    return value
+
+
+def ago(moment: datetime) -> str:
+    if now() - moment < timedelta(minutes=1):
+        return gettext("less than a minute ago")
+    return gettext("%(time)s ago") % {"time": timesince(moment, time_strings=_AGO)}
+
+
+def short(text: str) -> str:
+    """As much of a text as a list has room for."""
+    fits = len(text) <= LIST_CHARACTERS
+    return text if fits else Truncator(text).chars(LIST_CHARACTERS)
+
+
+def safe_link(url: Any) -> str:
+    """The address if a browser may open it, or "": only http and https are links."""
+    if not isinstance(url, str):
+        return ""
+    try:
+        url.encode()  # a half of a surrogate pair is in no address
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return url if parts.scheme in {"http", "https"} and parts.netloc else ""
+
+
+def as_map(value: Any) -> Mapping[str, Any]:
+    """The JSON object that should be there; empty where there is something else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def as_maps(value: Any) -> list[Mapping[str, Any]]:
+    """The JSON objects in the list that should be there."""
+    items = value if isinstance(value, list) else []
+    return [item for item in items if isinstance(item, Mapping)]
+
+
+def as_text(value: Any) -> str:
+    """A JSON value as a person would write it; null is nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return gettext("yes") if value else gettext("no")
+    return str(value)
+
+
+def humanized(name: Any) -> str:
+    """One of Orb's names, such as "applied_to_invoice", as words."""
+    words = as_text(name).replace("_", " ").capitalize()
+    return gettext(words) if words in _WORDS else words
+
+
+def span(start: str, end: str) -> str:
+    """From one to the other, or the one that there is."""
+    if not (start and end):
+        return start or end
+    return gettext("%(start)s to %(end)s") % {"start": start, "end": end}
+
+
+def recorded(text: str) -> str:
+    """A text that was stored in English: if it is one of ours, as it reads here."""
+    return gettext(text) if text else ""
+
+
+def joined(separator: str, *parts: str) -> str:
+    """What there is of some texts."""
+    return separator.join(part for part in parts if part)

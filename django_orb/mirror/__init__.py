@@ -1,0 +1,71 @@
+"""The copy of Orb's invoices: which answer counts, and how it is written."""
+
+from __future__ import annotations
+
+from . import (
+    change_log,
+    fetching,
+)
+from .announcing import (
+    call_receivers,
+    send_robust,
+)
+from .change_log import (
+    Origin,
+)
+from .fetching import (
+    observe_invoice,
+    observe_invoices,
+    settle_doubts,
+    store,
+)
+from .mapping import (
+    map_columns,
+    parse_datetime,
+    parse_decimal,
+    quote,
+)
+from .observation_sql import (
+    claim_observations,
+)
+from .ordering import (
+    NO_ID,
+)
+from .writing import (
+    LAG,
+    Observation,
+    WriteResult,
+    database_alias,
+    fetch_later,
+    read_page,
+    versions,
+    write,
+    write_again,
+)
+
+__all__ = [
+    "LAG",
+    "NO_ID",
+    "Observation",
+    "Origin",
+    "WriteResult",
+    "call_receivers",
+    "change_log",
+    "claim_observations",
+    "database_alias",
+    "fetch_later",
+    "fetching",
+    "map_columns",
+    "observe_invoice",
+    "observe_invoices",
+    "parse_datetime",
+    "parse_decimal",
+    "quote",
+    "read_page",
+    "send_robust",
+    "settle_doubts",
+    "store",
+    "versions",
+    "write",
+    "write_again",
+]

@@ -1,0 +1,75 @@
+"""Calling the receivers of a signal inside a transaction, each on its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.db import connections, models, transaction
+from django.dispatch import Signal
+
+from django_orb.db import ends_work, is_passing, is_spoilt
+
+logger = logging.getLogger(__name__)
+
+
+def call_receivers(
+    signal: Signal, sender: type[models.Model], *, using: str, **named: Any
+) -> None:
+    """
+    Call each receiver in a savepoint: one that fails is logged and undone alone.
+
+    `Signal.send_robust` would leave a transaction behind that a failed statement of
+    one receiver has spoilt for all. What is not the receiver's own failure undoes the
+    whole transaction, because the same call may go well later: the connection was
+    lost, another transaction was in the way, the time or the memory was used up.
+
+    Raises:
+        Exception: it was not the receiver's own failure; the caller rolls back.
+    """
+    for receiver in _live_receivers(signal, sender):
+        try:
+            with transaction.atomic(using=using):
+                _call(receiver, using, signal=signal, sender=sender, **named)
+        except Exception as err:
+            if is_passing(err) or isinstance(err, _LostError) or is_spoilt(using):
+                raise
+            logger.exception("A receiver of a signal failed: %r", receiver)
+
+
+def send_robust(signal: Signal, sender: type[models.Model], **named: Any) -> None:
+    """
+    Call all receivers, whichever of them fail.
+
+    Raises:
+        SoftTimeLimitExceeded: it met a receiver, but is meant for the process.
+    """
+    for _, outcome in signal.send_robust(sender, **named):
+        if isinstance(outcome, Exception) and ends_work(outcome):
+            raise outcome
+
+
+class _LostError(Exception):
+    """What a receiver did is lost, and it did not say so."""
+
+
+def _call(receiver: Callable[..., Any], using: str, **named: Any) -> None:
+    """Call a receiver, and do not believe that it went well if its work is lost."""
+    connection: Any = connections[using]
+    connection.rollback_exc = None
+    receiver(**named)
+    if not is_spoilt(using):
+        return
+    text = "A receiver returned, but the transaction that it ran in cannot be committed"
+    if connection.rollback_exc is not None:
+        raise RuntimeError(text) from connection.rollback_exc
+    raise _LostError(text)
+
+
+def _live_receivers(
+    signal: Signal, sender: type[models.Model]
+) -> list[Callable[..., Any]]:
+    plain, asynchronous = signal._live_receivers(sender)
+    return [*plain, *map(async_to_sync, asynchronous)]

@@ -1,0 +1,316 @@
+"""
+What changed in the mirror: recorded with it, and told to whoever listens.
+
+# Note [Told once]
+A change is a row of the transaction that wrote the invoice. Its receivers are called
+after that, inside a transaction that first marks the row as announced: whoever marks
+it first holds its lock until the receivers are done, and what they wrote to this
+database is committed with the mark or not at all. The changes of one invoice are
+marked in the order of their keys, which is the order in which they were made, since
+writers of an invoice wait for each other.
+
+The attempt is counted before, in a statement of its own, so that it counts even if it
+takes its worker along. What is not a receiver's own failure is noted and tried again
+later; until then the invoice's later changes wait, and other invoices do not. After
+`MAX_ATTEMPTS` the change has failed: it needs a person, who has it told again.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from django.db import Error, InterfaceError, OperationalError, transaction
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from django_orb.db import (
+    clock_of,
+    ends_work,
+    has_come,
+    insert,
+    renew_connection,
+    run_in_transaction,
+)
+from django_orb.models import Invoice, InvoiceChange, SyncRun
+from django_orb.signals import invoice_created, invoice_status_changed, invoice_updated
+
+from .announcing import call_receivers
+from .hashing import content_hash
+
+logger = logging.getLogger(__name__)
+
+BATCH = 1000
+MAX_ATTEMPTS = 12
+# How long nobody else takes up a change whose receivers are being called.
+LEASE_SECONDS = 60
+# The second attempt may begin at once, the third so much later, then doubling.
+FIRST_WAIT_SECONDS = 10
+MAX_WAIT_SECONDS = 3600
+MISSING = "missing_since"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a change came from; see `InvoiceChange.Origin`."""
+
+    kind: str = InvoiceChange.Origin.FETCH.value
+    id: str = ""
+    tells_new: bool = True
+
+    @classmethod
+    def of_run(cls, run: SyncRun) -> Origin:
+        kind = InvoiceChange.Origin.SYNC.value
+        return cls(kind, str(run.pk), tells_new=run.announces_new)
+
+
+FETCHED = Origin()
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a change is told against."""
+
+    status: str
+    missing_since: datetime | None
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class After:
+    status: str
+    payload: Mapping[str, Any]
+
+
+def read_before(invoice_ids: Sequence[str], *, using: str) -> dict[str, Before]:
+    """What is stored of invoices that are about to change; one statement, or none."""
+    if not invoice_ids:
+        return {}
+    rows = Invoice.objects.using(using).filter(pk__in=invoice_ids)
+    columns = rows.values_list("pk", "status", "missing_since", "payload")
+    return {pk: Before(*values) for pk, *values in columns}
+
+
+def record(
+    before: Mapping[str, Before],
+    after: Mapping[str, After],
+    missing: Sequence[str],
+    *,
+    origin: Origin,
+    using: str,
+) -> None:
+    """Note what changed, in the transaction that changed it; one statement, or none."""
+    now = timezone.now()
+    common = {
+        "origin": origin.kind,
+        "origin_id": origin.id,
+        "created_at": now,
+        "announced_at": None if _has_listeners() else now,
+        "attempts": 0,
+        "error": "",
+    }
+    rows = []
+    for invoice_id, new in after.items():
+        row = _row(invoice_id, before.get(invoice_id), new)
+        is_new = row["kind"] == InvoiceChange.Kind.CREATED
+        if origin.tells_new if is_new else row["changed_fields"]:
+            rows.append({**row, **common, "change_id": uuid.uuid4()})
+    for invoice_id in missing:
+        old = before.get(invoice_id)
+        if old and old.missing_since is None:
+            row = _row(invoice_id, old, After(old.status, old.payload))
+            row = {**row, **common, "change_id": uuid.uuid4()}
+            rows.append({**row, "changed_fields": [MISSING]})
+    insert(InvoiceChange, rows, using=using)
+
+
+def _row(invoice_id: str, old: Before | None, new: After) -> dict[str, Any]:
+    kind = InvoiceChange.Kind
+    return {
+        "invoice": invoice_id,
+        "kind": (kind.UPDATED if old else kind.CREATED).value,
+        "previous_status": old.status if old else "",
+        "status": new.status,
+        "changed_fields": _changed_fields(old, new) if old else [],
+    }
+
+
+def _changed_fields(old: Before, new: After) -> list[str]:
+    """The keys of Orb's JSON whose values differ; signatures of links do not count."""
+    names = {*old.payload, *new.payload}
+    changed = {name for name in names if _differs(name, old.payload, new.payload)}
+    if old.missing_since is not None:
+        changed.add(MISSING)
+    return sorted(changed)
+
+
+def _differs(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    if name not in old or name not in new:
+        return True
+    if old[name] == new[name]:
+        return False
+    return content_hash({name: old[name]}) != content_hash({name: new[name]})
+
+
+def _has_listeners() -> bool:
+    signals = (invoice_created, invoice_updated, invoice_status_changed)
+    return any(signal.has_listeners(Invoice) for signal in signals)
+
+
+def announce_on_commit(invoice_ids: Sequence[str], *, using: str) -> None:
+    """Tell the changes of these invoices once they are committed, here."""
+    if invoice_ids and _has_listeners():
+        call = partial(_announce_committed, invoice_ids, using=using)
+        transaction.on_commit(call, using=using)
+
+
+def _announce_committed(invoice_ids: Sequence[str], *, using: str) -> None:
+    """As `on_commit(robust=True)`, but for what must end the work of the process."""
+    try:
+        announce(invoice_ids=invoice_ids, using=using)
+    except Exception as err:
+        if ends_work(err):
+            raise
+        logger.exception("Changes were not announced yet.")
+
+
+def announce(*, using: str, invoice_ids: Sequence[str] | None = None) -> int:
+    """
+    Tell what nobody has told yet, oldest first. Return how many changes were told.
+
+    All of these invoices', or of the oldest changes of any. See Note [Told once].
+    """
+    count = 0
+    held: set[str] = set()
+    try:
+        for change in _due_changes(invoice_ids, using=using):
+            if change.invoice_id in held:
+                continue
+            if _tell(change, waits=invoice_ids is not None, using=using):
+                count += 1
+            else:
+                held.add(change.invoice_id)
+    except (OperationalError, InterfaceError):
+        # The database's own trouble: `recover` goes on from here.
+        logger.warning("Changes were not announced yet.", exc_info=True)
+        renew_connection(using)
+    return count
+
+
+def tell_again(ids: Sequence[int], *, using: str) -> None:
+    """Have changes that failed told again, with as many attempts as new ones."""
+    failed = InvoiceChange.objects.using(using).filter(
+        pk__in=ids, announced_at=None, failed_at__isnull=False
+    )
+    failed.update(failed_at=None, attempts=0, next_attempt_at=None)
+
+
+def _due_changes(
+    invoice_ids: Sequence[str] | None, *, using: str
+) -> list[InvoiceChange]:
+    """Changes to tell, but for those of invoices of which an earlier one waits."""
+    untold = InvoiceChange.objects.using(using).filter(announced_at=None)
+    if invoice_ids is not None:
+        untold = untold.filter(invoice_id__in=invoice_ids)
+    waiting = untold.exclude(_is_due(using, waits=invoice_ids is not None))
+    due = untold.exclude(invoice_id__in=waiting.order_by().values("invoice_id"))
+    return list(due.order_by("pk")[:BATCH])
+
+
+def _is_due(using: str, *, waits: bool) -> Q:
+    """
+    Match untold changes that may be told now.
+
+    Who `waits` for whoever tells them now, by their locks, takes leased ones too: it
+    has a later change to tell, which the other one may not know of.
+    """
+    longest = timedelta(seconds=MAX_WAIT_SECONDS)
+    is_due = Q(next_attempt_at=None) | has_come(
+        "next_attempt_at", clock_of(using).latest(), longest=longest
+    )
+    if waits:
+        is_due |= Q(error="")
+    return is_due & Q(failed_at=None)
+
+
+def _tell(change: InvoiceChange, *, waits: bool, using: str) -> bool:
+    """Try to tell a change. Return whether it is told, by whomever."""
+    untold = InvoiceChange.objects.using(using).filter(pk=change.pk, announced_at=None)
+    now = clock_of(using).latest()
+    if change.attempts >= MAX_ATTEMPTS:
+        reason = "Its last attempt did not end: it took its worker along."
+        over = untold.filter(_is_due(using, waits=False))
+        over.update(failed_at=now, error=reason)
+        return False
+    claimed = untold.filter(_is_due(using, waits=waits)).update(
+        attempts=F("attempts") + 1,
+        next_attempt_at=now + timedelta(seconds=LEASE_SECONDS),
+        error="",
+    )
+    if not claimed:
+        return not untold.exists()
+    try:
+        run_in_transaction(partial(_announce, change, using=using), using=using)
+    except BaseException as err:
+        _note(untold, change.attempts + 1, err, using=using)
+        if ends_work(err):
+            raise
+        # It is told if only what the receivers do after the commit failed.
+        return not untold.exists()
+    return True
+
+
+def _note(
+    untold: QuerySet[InvoiceChange], attempts: int, err: BaseException, *, using: str
+) -> None:
+    """Write down why a change was not told, and when to try again."""
+    logger.warning("A change was not announced (attempt %s).", attempts, exc_info=err)
+    trace = "".join(traceback.format_exception(type(err), err, err.__traceback__))
+    storable = trace.replace("\0", "").encode("utf-8", "replace").decode()
+    try:
+        renew_connection(using)
+        now = clock_of(using).latest()
+        untold.update(
+            error=storable,
+            next_attempt_at=now + _wait(attempts),
+            failed_at=now if attempts >= MAX_ATTEMPTS else None,
+        )
+    except Error:
+        logger.warning("The change is tried again after its lease.", exc_info=True)
+
+
+def _wait(attempts: int) -> timedelta:
+    if attempts < 2:
+        return timedelta()
+    seconds = FIRST_WAIT_SECONDS * 2 ** (attempts - 2)
+    return timedelta(seconds=min(seconds, MAX_WAIT_SECONDS))
+
+
+def _announce(change: InvoiceChange, *, using: str) -> None:
+    # The update waits for whoever does the same, and then finds nothing to do.
+    mine = InvoiceChange.objects.using(using).filter(pk=change.pk, announced_at=None)
+    if not mine.update(announced_at=timezone.now(), error="", failed_at=None):
+        return
+    invoice = Invoice.objects.using(using).filter(pk=change.invoice_id).first()
+    if invoice is None:  # deleted by somebody, which nothing here does
+        return
+    named = {
+        "invoice": invoice,
+        "change_id": change.change_id,
+        "previous_status": change.previous_status,
+        "status": change.status,
+        "changed_fields": change.changed_fields,
+        "origin": change.origin,
+        "origin_id": change.origin_id,
+    }
+    is_new = change.kind == InvoiceChange.Kind.CREATED
+    signal = invoice_created if is_new else invoice_updated
+    call_receivers(signal, Invoice, using=using, **named)
+    if change.previous_status != change.status:
+        call_receivers(invoice_status_changed, Invoice, using=using, **named)

@@ -1,0 +1,164 @@
+"""Fetch single invoices from Orb and bring them into the mirror."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from django.db import models
+
+from django_orb.client import OrbClient
+from django_orb.db import clock_of, has_come, timed
+from django_orb.exceptions import OrbError, OrbNotFoundError
+from django_orb.models import InvoiceObservation, InvoiceRecheck
+
+from . import writing
+from .change_log import FETCHED, Origin
+from .writing import Observation, WriteResult
+
+logger = logging.getLogger(__name__)
+
+# Each round that does not settle was beaten by another writer meanwhile.
+MAX_ROUNDS = 5
+# How many invoices `recover` fetches at a time, and after how long another worker does.
+RECHECKS = 20
+RECHECK_LEASE = timedelta(minutes=5)
+
+
+def observe_invoice(
+    client: OrbClient, invoice_id: str, *, using: str, supersedes: int | None = None
+) -> Observation:
+    """
+    Ask Orb for one invoice; a 404 of Orb's own kind is an observation too.
+
+    Raises:
+        OrbError: any other trouble. A 404 for the route is no answer about the
+            invoice, but a wrong `BASE_URL`.
+    """
+
+    def fetch() -> object:
+        try:
+            return client.fetch_invoice(invoice_id)
+        except OrbNotFoundError:
+            return None
+
+    clock = clock_of(using)
+    clock.keep_measured()
+    answer = timed(fetch)
+    interval = clock.interval(answer.started, answer.ended)
+    if answer.value is None:
+        return Observation.absent(invoice_id, interval, supersedes)
+    return Observation(invoice_id, answer.value, interval, supersedes)
+
+
+def observe_invoices(
+    client: OrbClient,
+    invoice_ids: Sequence[str],
+    *,
+    using: str,
+    seconds: float = float("inf"),
+    stops_at_error: bool = False,
+) -> list[Observation]:
+    """
+    Ask Orb for each invoice, newer for sure than what is stored now.
+
+    The stored versions are read before the first request, so that a fetch which
+    nobody overtakes is written whatever the clocks say. After `seconds` the rest
+    is left for another time; one is always asked for. With `stops_at_error` so is
+    the rest when Orb fails at an invoice, unless that is the first.
+    """
+    deadline = time.monotonic() + seconds
+    versions = writing.versions(invoice_ids, using=using)
+    seen: list[Observation] = []
+    for invoice_id in invoice_ids:
+        if seen and time.monotonic() > deadline:
+            break
+        known = versions.get(invoice_id)
+        try:
+            found = observe_invoice(client, invoice_id, using=using, supersedes=known)
+        except OrbError:
+            if stops_at_error and seen:
+                break
+            raise
+        seen.append(found)
+    return seen
+
+
+def store(
+    client: OrbClient,
+    seen: Sequence[Observation],
+    *,
+    using: str,
+    origin: Origin = FETCHED,
+) -> WriteResult:
+    """Write what was seen, and fetch again what the writer could not order."""
+
+    def write(observations: Sequence[Observation]) -> WriteResult:
+        return writing.write(observations, using=using, origin=origin)
+
+    result = write(seen)
+    result.failed |= settle_doubts(client, result.doubtful, using=using, write=write)
+    return result
+
+
+def settle_doubts(
+    client: OrbClient,
+    doubtful: Sequence[str],
+    *,
+    using: str,
+    write: Callable[[Sequence[Observation]], WriteResult],
+) -> dict[str, str]:
+    """
+    Fetch what the writer could not order in time, until it can.
+
+    Returns the ids that could not be stored, with the reasons. What changes faster
+    than it is fetched is left to `recover`.
+    """
+    failed: dict[str, str] = {}
+    for _ in range(MAX_ROUNDS):
+        if not doubtful:
+            return failed
+        result = write(observe_invoices(client, doubtful, using=using))
+        failed |= result.failed
+        doubtful = result.doubtful
+    if doubtful:
+        logger.warning("Still changing after %s fetches: %s", MAX_ROUNDS, doubtful)
+        writing.fetch_later(doubtful, using=using)
+    return failed
+
+
+def due_rechecks(*, using: str) -> models.QuerySet[InvoiceRecheck]:
+    """Those whose time has come, the oldest first."""
+    due = InvoiceRecheck.objects.using(using).filter(
+        has_come("due_at", clock_of(using).latest(), longest=RECHECK_LEASE)
+    )
+    return due.order_by("due_at", "pk")
+
+
+def recheck(client: OrbClient, *, using: str) -> None:
+    """
+    Fetch what was left out and is decided by nothing later; a batch of it.
+
+    Another worker that dies here loses nothing: its rows come due again.
+
+    Raises:
+        OrbError: Orb gives no answer; the rest waits.
+    """
+    for row in list(due_rechecks(using=using)[:RECHECKS]):
+        mine = InvoiceRecheck.objects.using(using).filter(pk=row.pk)
+        taken_until = clock_of(using).latest() + RECHECK_LEASE
+        if not mine.filter(due_at=row.due_at).update(due_at=taken_until):
+            continue
+        if not _is_decided(row, using=using):
+            store(client, observe_invoices(client, [row.pk], using=using), using=using)
+        mine.filter(due_at=taken_until).delete()
+
+
+def _is_decided(row: InvoiceRecheck, *, using: str) -> bool:
+    """Whether Orb was asked since then, by whomever."""
+    seen = InvoiceObservation.objects.using(using).filter(
+        pk=row.pk, started_at__gt=row.due_at
+    )
+    return seen.exists()

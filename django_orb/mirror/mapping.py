@@ -1,0 +1,368 @@
+"""
+From Orb's JSON to columns.
+
+What goes where is read off the models: a field is filled from the key of its
+own name, except for the few that `_PATHS` flattens or `_OURS` leaves out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from functools import cache, lru_cache
+from typing import Any
+
+from dateutil.parser import isoparse
+from django.db import models
+
+from django_orb import exact_json
+from django_orb.client import Shape
+from django_orb.exceptions import OrbPayloadError
+from django_orb.fields import search_key
+from django_orb.models import Invoice, InvoiceLineItem
+
+# How columns are filled: with a new number every row is written once more, by the
+# newest of the releases that run side by side.
+MAPPER_VERSION = 1
+
+_PATHS: dict[str, tuple[str, ...]] = {
+    "customer_id": ("customer", "id"),
+    "external_customer_id": ("customer", "external_customer_id"),
+    "subscription_id": ("subscription", "id"),
+    "orb_id": ("id",),
+    "item_id": ("price", "item", "id"),
+    "price_id": ("price", "id"),
+    "price_type": ("price", "price_type"),
+    "price_model_type": ("price", "model_type"),
+}
+_OURS = {
+    Invoice: {
+        "invoice_number_key",
+        "external_customer_key",
+        "payload",
+        "rounded_fields",
+        "missing_since",
+        "mirrored_at",
+    },
+    InvoiceLineItem: {"id", "invoice", "position", "rounded_fields"},
+}
+
+_MONEY = Context(prec=38, rounding=ROUND_HALF_EVEN)
+_CENT = Decimal(1).scaleb(-18)
+_MAX_MONEY = Decimal(10) ** 20
+_ID_LENGTH: int = Invoice._meta.get_field("id").max_length or 0
+SQLITE_EXACT_DIGITS = 15
+
+
+@dataclass(frozen=True)
+class MappedInvoice:
+    """One invoice as rows: column values by attribute name."""
+
+    id: str
+    columns: dict[str, Any]
+    lines: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Column:
+    label: str
+    required: bool
+    default: Any
+
+
+# A column's name, its key in the object that holds it, how to read it, and the rest.
+_Columns = tuple[tuple[str, str, Callable[[Any], Any], bool, _Column], ...]
+
+
+def map_invoice(
+    payload: Mapping[str, Any], *, exact_digits: int | None = None
+) -> MappedInvoice:
+    """
+    Turn one invoice's JSON into column values.
+
+    `exact_digits` is how many significant digits the database's decimals hold,
+    None for all 38; what a column rounds is named in `rounded_fields`.
+
+    Raises:
+        OrbPayloadError: it cannot be stored whole; the message names the field.
+    """
+    invoice_id = invoice_id_of(payload)
+    columns = map_columns(Invoice, payload, exact_digits=exact_digits)
+    columns["invoice_number_key"] = search_key(columns["invoice_number"])
+    columns["external_customer_key"] = search_key(columns["external_customer_id"])
+    columns["payload"] = payload
+    return MappedInvoice(
+        id=invoice_id,
+        columns=columns,
+        lines=_map_lines(payload, exact_digits),
+    )
+
+
+@cache
+def invoice_keys() -> Shape:
+    """All that `map_invoice` reads."""
+    return replace(_shape(Invoice), lists={"line_items": _shape(InvoiceLineItem)})
+
+
+def invoice_id_of(payload: Any) -> str:
+    """
+    The id in a payload.
+
+    Raises:
+        OrbPayloadError: it is no JSON object, or has no usable id.
+    """
+    if not isinstance(payload, dict):
+        raise OrbPayloadError(f"An invoice is {type(payload).__name__}, not an object.")
+    return usable_id(payload.get("id"))
+
+
+def usable_id(value: Any) -> str:
+    """
+    The value, if it can be an invoice's id.
+
+    Raises:
+        OrbPayloadError: it cannot.
+    """
+    if not isinstance(value, str) or not value:
+        raise OrbPayloadError("An invoice has no id.")
+    if len(value) > _ID_LENGTH or exact_json.why_not_text(value):
+        raise OrbPayloadError(
+            f"An invoice's id is {quote(value)}, which cannot be stored."
+        )
+    return value
+
+
+def map_columns(
+    model: type[models.Model],
+    payload: Mapping[str, Any],
+    *,
+    exact_digits: int | None = None,
+) -> dict[str, Any]:
+    """
+    Read the model's columns, and `rounded_fields`, from one JSON object.
+
+    Raises:
+        OrbPayloadError: a required value is absent or a value has no such form.
+    """
+    values: dict[str, Any] = {}
+    rounded: list[str] = []
+    for path, columns in _columns(model):
+        source = _dig(payload, path)
+        for name, key, read, is_money, column in columns:
+            raw = source.get(key)
+            if raw is None:
+                if column.required:
+                    raise OrbPayloadError(f"{column.label} is missing.")
+                values[name] = column.default
+                continue
+            try:
+                if not is_money:
+                    values[name] = read(raw)
+                elif (
+                    raw.__class__ is str and (amount := _short_amount(raw)) is not None
+                ):
+                    values[name] = amount
+                else:
+                    values[name], is_exact = _amount(raw, exact_digits)
+                    if not is_exact:
+                        rounded.append(name)
+            except _TooMuchError as err:
+                raise OrbPayloadError(f"{column.label} {err}") from None
+            except (ValueError, TypeError, ArithmeticError) as err:
+                raise OrbPayloadError(
+                    f"{column.label} is {quote(raw)}, which is not understood."
+                ) from err
+    values["rounded_fields"] = rounded
+    return values
+
+
+class _TooMuchError(Exception):
+    """A value is of the right kind and does not fit; the message says how."""
+
+
+# Amounts and times come again and again, on the lines of one invoice above all.
+@lru_cache(maxsize=4096)
+def _short_amount(raw: str) -> Decimal | None:
+    """An amount that fits every column, because there is not more of it."""
+    is_short = len(raw) <= SQLITE_EXACT_DIGITS and "e" not in raw.lower()
+    return parse_decimal(raw) if is_short else None
+
+
+def _amount(raw: Any, exact_digits: int | None) -> tuple[Decimal, bool]:
+    """An amount as its column holds it, and whether exactly."""
+    value = parse_decimal(raw)
+    fitted, is_exact = fit_decimal(value, exact_digits)
+    if fitted is None:
+        raise _TooMuchError(f"is too large: {quote(str(value))}.")
+    return fitted, is_exact
+
+
+def fit_decimal(
+    value: Decimal, exact_digits: int | None = None
+) -> tuple[Decimal | None, bool]:
+    """The value as a money column holds it (None: too large), and whether exactly."""
+    if abs(value) >= _MAX_MONEY:
+        return None, False
+    fitted = value.quantize(_CENT, context=_MONEY)
+    exact = fitted == value
+    if exact and exact_digits is not None:
+        exact = len(value.normalize(_MONEY).as_tuple().digits) <= exact_digits
+    return fitted, exact
+
+
+def parse_datetime(value: Any) -> datetime:
+    """
+    An aware datetime from Orb's text; without an offset it is UTC.
+
+    Raises:
+        ValueError: the text is no ISO 8601 date or time.
+    """
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        # Python 3.10 takes no "Z" and no fractions but of 3 or 6 digits.
+        parsed = isoparse(value)
+    if parsed.tzinfo is timezone.utc:
+        return parsed
+    if parsed.tzinfo is None:
+        return parsed.replace(tzinfo=timezone.utc)
+    return parsed.astimezone(timezone.utc)
+
+
+def parse_decimal(value: Any) -> Decimal:
+    """
+    A finite `Decimal` from Orb's text or number.
+
+    Raises:
+        ValueError: it is neither.
+        InvalidOperation: the text is no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
+        raise ValueError("not a number")
+    number = Decimal(value)
+    if not number.is_finite():
+        raise ValueError("not a finite number")
+    return number
+
+
+_time = lru_cache(maxsize=4096)(parse_datetime)
+
+
+def _map_lines(
+    payload: Mapping[str, Any], exact_digits: int | None
+) -> list[dict[str, Any]]:
+    lines = payload.get("line_items")
+    if lines is None:
+        raise OrbPayloadError("line_items is missing.")
+    if not isinstance(lines, list):
+        raise OrbPayloadError("line_items is not a list.")
+    mapped: list[dict[str, Any]] = []
+    for position, line in enumerate(lines):
+        try:
+            if not isinstance(line, dict):
+                raise OrbPayloadError("it is not an object.")
+            columns = map_columns(InvoiceLineItem, line, exact_digits=exact_digits)
+        except OrbPayloadError as err:
+            raise OrbPayloadError(f"line_items[{position}]: {err}") from err
+        columns["position"] = position
+        mapped.append(columns)
+    if len({line["orb_id"] for line in mapped}) < len(mapped):
+        raise OrbPayloadError("line_items holds the same id twice.")
+    return mapped
+
+
+@cache
+def _columns(model: type[models.Model]) -> tuple[tuple[tuple[str, ...], _Columns], ...]:
+    """The columns by the path of the object that holds their values."""
+    found: dict[tuple[str, ...], list[Any]] = {}
+    for field in model._meta.concrete_fields:
+        if field.name in _OURS[model]:
+            continue
+        *path, key = _PATHS.get(field.name, (field.name,))
+        column = _Column(
+            label=".".join([*path, key]),
+            required=not field.null and not field.blank and not field.has_default(),
+            default=_default(field),
+        )
+        is_money = isinstance(field, models.DecimalField)
+        found.setdefault(tuple(path), []).append(
+            (field.name, key, _reader(field), is_money, column)
+        )
+    return tuple((path, tuple(columns)) for path, columns in found.items())
+
+
+def _shape(model: type[models.Model], below: tuple[str, ...] = ()) -> Shape:
+    """The keys of the model's columns in the object at this path."""
+    depth = len(below)
+    paths = [path for path, _ in _columns(model) if path[:depth] == below]
+    deeper = {path[depth] for path in paths if len(path) > depth}
+    return Shape(
+        plain=[
+            key
+            for path, columns in _columns(model)
+            if path == below
+            for _, key, *_ in columns
+        ],
+        objects={key: _shape(model, (*below, key)) for key in sorted(deeper)},
+    )
+
+
+def _default(field: models.Field[Any, Any]) -> Any:
+    if field.has_default():
+        return field.get_default()
+    is_text = isinstance(field, (models.CharField, models.TextField))
+    return "" if is_text and field.blank else None
+
+
+def _reader(field: models.Field[Any, Any]) -> Callable[[Any], Any]:
+    if isinstance(field, models.DateTimeField):
+        return _time
+    if isinstance(field, models.BooleanField):
+        return _to_bool
+    return _text_up_to(field.max_length) if field.max_length else _to_text
+
+
+def _text_up_to(length: int) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        text = _to_text(value)
+        if len(text) > length:
+            raise _TooMuchError(
+                f"has {len(text)} characters, more than the {length} that fit."
+            )
+        return text
+
+    return read
+
+
+def _to_bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("not a boolean")
+    return value
+
+
+def _to_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    return value
+
+
+def _dig(payload: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    """The object at this path; an empty one where there is none."""
+    for key in path:
+        payload = payload.get(key)
+        if not isinstance(payload, dict):
+            return {}
+    return payload  # type: ignore[no-any-return]
+
+
+def quote(value: Any) -> str:
+    """A value for a message; never too long, nor one that Python does not write."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of too many digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."

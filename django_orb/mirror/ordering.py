@@ -1,0 +1,352 @@
+"""
+What an observation of Orb means for what is stored; no database here.
+
+# Note [Never stale]
+An answer of Orb shows an invoice as it was at some instant between the request
+and the end of the answer: an interval, not an instant. What is stored carries
+the interval in which it was seen. An observation that lies wholly after is
+taken, one wholly before is dropped, and one that overlaps with other content is
+a doubt that only a new fetch decides. Seeing the same content again moves both
+bounds up, never down, so that an older state cannot slip in behind it.
+
+An answer that cannot be stored has an interval too. It is ordered against what is
+stored and against the failure before it, and only a later answer makes it go away.
+
+Orb's answers may lag behind our own writes. For a while after a write, only an
+answer that shows it counts at all. What was left out may have been a later change by
+another party, so the invoice is fetched again when that while is over.
+
+Nothing blanks an interval. An invoice whose row is to be written although unchanged is
+flagged, and the flag goes with an answer to a request that began after it was set.
+
+# Note [Releases side by side]
+A row tells which mapper filled it. A newer release fills it again, once; an older one
+leaves it alone, unless the content has changed. Content is compared by what it says,
+whichever mapper wrote it.
+
+# Note [Hashed when needed]
+Hashing content takes as long as reading and mapping it together, and a text that
+comes again as it was needs no hash. So what came as text is stored with the digest
+of the text alone; what is stored is hashed when another text comes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal
+
+from django_orb import exact_json
+from django_orb.client import RawInvoice
+from django_orb.db import Interval
+from django_orb.exact_json import JSONText
+from django_orb.exceptions import OrbPayloadError
+from django_orb.models import InvoiceOperation
+
+from . import hashing, mapping
+from .change_log import Before
+from .hashing import content_hash
+from .mapping import MappedInvoice, invoice_id_of, invoice_keys, map_invoice, usable_id
+
+# The content hash of an invoice that Orb answered 404 for, and of an id that it
+# answered so for and that never was in the mirror.
+ABSENT = "absent"
+NEVER_THERE = "never there"
+
+# Where the ids of failures begin that have none of Orb's.
+NO_ID = "(no id"
+
+# To write the content again; to record that it cannot be written.
+Verdict = Literal["take", "same", "rewrite", "fail", "drop", "doubt"]
+Order = Literal["after", "overlap", "before"]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """
+    What Orb showed of one invoice, and when.
+
+    `payload` is its JSON, as a value or as a `RawInvoice`. `is_absent` is a
+    confirmed 404. `supersedes` is the version of the stored observation that was
+    committed before the request began: whatever the clocks say, this one is newer
+    than that. `refusal` is why it must not be written, only recorded as failed.
+    """
+
+    invoice_id: str
+    payload: Any
+    interval: Interval
+    supersedes: int | None = None
+    is_absent: bool = False
+    refusal: str = ""
+
+    @classmethod
+    def absent(
+        cls, invoice_id: str, interval: Interval, supersedes: int | None = None
+    ) -> Observation:
+        return cls(invoice_id, None, interval, supersedes, is_absent=True)
+
+
+@dataclass
+class Known:
+    """What is stored of an invoice's last observation."""
+
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    failed_from: datetime | None = None
+    failed_until: datetime | None = None
+    rewrite_at: datetime | None = None
+    content_hash: str = ""
+    raw_digest: str = ""
+    version: int = 0
+    run_id: int | None = None
+    mapper_version: int = 0
+    is_flagged: bool = False
+    has_failed: bool = False
+    was_written_to: bool = False
+    before: Before | None = None
+
+    @property
+    def lacks_hash(self) -> bool:
+        """Whether what is stored must be hashed; see Note [Hashed when needed]."""
+        is_absent = self.content_hash in (ABSENT, NEVER_THERE)
+        is_hashed = self.content_hash.startswith(_hash_prefix())
+        return self.was_there and not is_absent and not is_hashed
+
+    @property
+    def was_there(self) -> bool:
+        """Whether the mirror has the invoice, be it marked missing."""
+        has_content = bool(self.content_hash or self.raw_digest)
+        return has_content and self.content_hash != NEVER_THERE
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether an older mapper filled the row; see Note [Releases side by side]."""
+        is_row = self.was_there and self.content_hash != ABSENT
+        return is_row and self.mapper_version < mapping.MAPPER_VERSION
+
+
+def _hash_prefix() -> str:
+    return f"{hashing.HASH_VERSION}-"
+
+
+class Incoming:
+    """
+    An observation on its way in; read and mapped no earlier than needed.
+
+    `failure` is why it cannot be stored. `believed_from` is when Orb no longer lags
+    behind our own write, if it does not show that.
+    """
+
+    def __init__(self, seen: Observation, exact_digits: int | None) -> None:
+        self.seen = seen
+        self.interval = seen.interval
+        self.failure = seen.refusal
+        self.believed_from: datetime | None = None
+        self._exact_digits = exact_digits
+
+    @cached_property
+    def _raw(self) -> RawInvoice | None:
+        payload = self.seen.payload
+        return payload if isinstance(payload, RawInvoice) else None
+
+    @cached_property
+    def raw_digest(self) -> str:
+        return f"{_hash_prefix()}{self._raw.digest}" if self._raw else ""
+
+    @cached_property
+    def value(self) -> Any:
+        if self._raw is None:
+            return self.seen.payload
+        try:
+            return self._raw.value
+        except ValueError as err:
+            raise OrbPayloadError(f"It cannot be read: {err}") from err
+
+    def as_ascii(self) -> str:
+        """As JSON with everything escaped, to look at what a database refuses."""
+        try:
+            return json.dumps(self.value, default=str)
+        except OrbPayloadError:
+            data = self._raw.data if self._raw else b""
+            return data.decode("ascii", "backslashreplace")
+
+    @cached_property
+    def content_hash(self) -> str:
+        return ABSENT if self.seen.is_absent else content_hash(self.value)
+
+    @property
+    def hash_if_known(self) -> str:
+        """Empty where nobody needed it; see Note [Hashed when needed]."""
+        return "" if self.raw_digest and not self._is_hashed else self.content_hash
+
+    @property
+    def _is_hashed(self) -> bool:
+        return "content_hash" in self.__dict__
+
+    def check(self) -> None:
+        """
+        Make sure that it can be stored, before anything is.
+
+        Raises:
+            OrbPayloadError: it cannot.
+        """
+        if self.mapped.id != self.seen.invoice_id:
+            raise OrbPayloadError("It has more than one id.")
+        raw = self._raw
+        if raw and not raw.is_delicate and not exact_json.may_be_unstorable(raw.data):
+            return
+        try:
+            exact_json.require_storable(self.value)
+        except ValueError as err:
+            raise OrbPayloadError(f"The payload cannot be stored: {err}") from err
+        self.content_hash  # noqa: B018
+
+    @cached_property
+    def mapped(self) -> MappedInvoice:
+        if self._raw is None:
+            return map_invoice(self.value, exact_digits=self._exact_digits)
+        try:
+            value, text = self._raw.read_only(invoice_keys()), self._raw.text
+        except ValueError as err:
+            raise OrbPayloadError(f"It cannot be read: {err}") from err
+        mapped = map_invoice(value, exact_digits=self._exact_digits)
+        mapped.columns["payload"] = JSONText(text)
+        return mapped
+
+    def shows(self, operation: InvoiceOperation) -> bool:
+        """Whether it shows what we did; what cannot be read fails elsewhere."""
+        if self.seen.is_absent:
+            return False
+        try:
+            return operation.is_shown_in(self.value)
+        except (OrbPayloadError, AttributeError, TypeError):
+            return True
+
+    def is_stored_in(self, known: Known) -> bool:
+        """Whether it shows the content that is stored."""
+        if self.raw_digest and self.raw_digest == known.raw_digest:
+            return True
+        if self.seen.is_absent:
+            return known.content_hash in (ABSENT, NEVER_THERE)
+        return known.was_there and self.content_hash == known.content_hash
+
+    def is_after(self, known: Known, moment: datetime | None) -> bool:
+        """Whether Orb was asked after the moment for sure, or after all that is known."""
+        if moment is None or self.seen.supersedes == known.version:
+            return True
+        return self.interval.started_at > moment
+
+
+def read_page(payloads: Sequence[Any], interval: Interval) -> list[Observation]:
+    """Make observations of a page; what has no usable id gets an id that says so."""
+    observations: dict[str, Observation] = {}
+    for position, payload in enumerate(payloads):
+        try:
+            if isinstance(payload, RawInvoice):
+                invoice_id = usable_id(payload.id)
+            else:
+                invoice_id = invoice_id_of(payload)
+        except OrbPayloadError:
+            invoice_id = f"{NO_ID}, item {position} of a page)"
+        observations[invoice_id] = Observation(invoice_id, payload, interval)
+    return list(observations.values())
+
+
+def judge(known: Known, one: Incoming, now: datetime) -> Verdict:
+    """See Note [Never stale]; `now` is on the database's clock."""
+    if one.believed_from is not None:
+        return "drop"
+    stored = _order(known, one, known.started_at, known.ended_at, now)
+    failed = _order(known, one, known.failed_from, known.failed_until, now)
+    if one.failure:
+        return _judge_failure(one, stored, failed)
+    if failed == "overlap":
+        return "doubt"
+    if known.started_at is None:
+        return "take"
+    if one.is_stored_in(known):
+        return _judge_unchanged(known, one, stored, now)
+    by_order: dict[Order, Verdict] = {"after": "take", "before": "drop"}
+    return by_order.get(stored, "doubt")
+
+
+def _judge_failure(one: Incoming, stored: Order, failed: Order) -> Verdict:
+    if "before" in (stored, failed):
+        return "drop"
+    # Of two failures that overlap either will do: a fetch would only fail again.
+    is_doubtful = stored == "overlap" and not one.seen.refusal
+    return "doubt" if is_doubtful else "fail"
+
+
+def _judge_unchanged(
+    known: Known, one: Incoming, stored: Order, now: datetime
+) -> Verdict:
+    if known.rewrite_at is not None:
+        flagged = _order(known, one, known.rewrite_at, known.rewrite_at, now)
+        if flagged != "before":
+            return "rewrite" if flagged == "after" else "doubt"
+    return "rewrite" if known.is_outdated and stored != "before" else "same"
+
+
+def _order(
+    known: Known,
+    one: Incoming,
+    started_at: datetime | None,
+    ended_at: datetime | None,
+    now: datetime,
+) -> Order:
+    """Where an observation lies beside an interval of what is known."""
+    if started_at is None or ended_at is None or one.is_after(known, ended_at):
+        return "after"
+    # A stored end in the future means that the database's clock stepped back.
+    is_before = one.interval.ended_at < started_at and ended_at <= now
+    return "before" if is_before else "overlap"
+
+
+def touch(
+    invoice_id: str,
+    known: Known,
+    one: Incoming,
+    verdict: Verdict,
+    run_id: int | None,
+) -> dict[str, Any]:
+    """The stored observation's row after this one."""
+    row = {
+        "invoice": invoice_id,
+        "started_at": known.started_at,
+        "ended_at": known.ended_at,
+        "content_hash": known.content_hash,
+        "raw_digest": known.raw_digest,
+        "version": known.version + (verdict != "drop"),
+        "run_id": max(known.run_id or 0, run_id or 0) or None,
+        "mapper_version": known.mapper_version,
+        "rewrite_at": known.rewrite_at,
+        "failed_from": known.failed_from,
+        "failed_until": known.failed_until,
+    }
+    started_at, ended_at = one.interval.started_at, one.interval.ended_at
+    if verdict == "fail":
+        row["run_id"] = known.run_id  # not seen: it may be missing from Orb
+        row["failed_from"] = max(known.failed_from or started_at, started_at)
+        row["failed_until"] = max(known.failed_until or ended_at, ended_at)
+    if verdict == "take":
+        is_unknown = one.seen.is_absent and not known.was_there
+        row["content_hash"] = NEVER_THERE if is_unknown else one.hash_if_known
+        row["raw_digest"] = one.raw_digest
+        row["started_at"], row["ended_at"] = started_at, ended_at
+    if verdict in ("same", "rewrite"):
+        row["raw_digest"] = one.raw_digest or known.raw_digest
+        row["started_at"] = max(known.started_at or started_at, started_at)
+        row["ended_at"] = max(known.ended_at or ended_at, ended_at)
+    if verdict in ("take", "rewrite"):
+        row["mapper_version"] = mapping.MAPPER_VERSION
+        if one.is_after(known, known.rewrite_at):
+            row["rewrite_at"] = None
+    if verdict in ("take", "rewrite", "same") and one.is_after(
+        known, known.failed_until
+    ):
+        row["failed_from"] = row["failed_until"] = None
+    return row

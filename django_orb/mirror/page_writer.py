@@ -1,0 +1,398 @@
+"""
+The writer: the only code that changes the mirror's rows.
+
+# Note [Quick when nothing changed]
+An invoice whose text has the stored digest is not even read. A page of nothing
+else takes two statements, one to lock and one to move on. Otherwise the rows are
+let go, the content is compared by hash, and only what differs is mapped to
+columns; then they are locked again, and looked at again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import DataError, IntegrityError, connections, models, transaction
+from django.db.models import Value
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from django_orb.db import SLACK, clock_of, insert, is_text_taken, upsert
+from django_orb.exceptions import OrbPayloadError
+from django_orb.models import (
+    Invoice,
+    InvoiceFailure,
+    InvoiceLineItem,
+    InvoiceObservation,
+    InvoiceOperation,
+    InvoiceRecheck,
+)
+
+from . import change_log
+from .change_log import After, Before, Origin
+from .hashing import content_hash
+from .mapping import SQLITE_EXACT_DIGITS, MappedInvoice
+from .observation_sql import (
+    begin_writing,
+    claim_observations,
+    lock_known,
+    lock_texts,
+    see_again,
+)
+from .ordering import Incoming, Known, Observation, Verdict, judge, touch
+
+# How long Orb's answers may lag behind our own writes.
+LAG = timedelta(minutes=1)
+
+
+@dataclass
+class WriteResult:
+    """Ids by what became of them; `failed` with the reason."""
+
+    created: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    doubtful: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class PageWriter:
+    """One transaction's worth of observations."""
+
+    def __init__(
+        self,
+        observations: Sequence[Observation],
+        *,
+        using: str,
+        run_id: int | None = None,
+        origin: Origin = change_log.FETCHED,
+    ) -> None:
+        self._using = using
+        self._run_id = run_id
+        self._origin = origin
+        self._known: dict[str, Known] = {}
+        self._trusts_claims = True
+        is_sqlite = connections[using].vendor == "sqlite"
+        digits = SQLITE_EXACT_DIGITS if is_sqlite else None
+        self._incoming = {
+            seen.invoice_id: Incoming(seen, digits) for seen in observations
+        }
+
+    def see_again(self) -> WriteResult | None:
+        """Move on a page of texts that all came before; None if it is no such page."""
+        ids = sorted(self._incoming)
+        if not ids:
+            return None
+        if connections[self._using].vendor == "sqlite":
+            begin_writing(connections[self._using])
+        before = time.monotonic()
+        self._known, epoch = lock_texts(
+            ids, written_since=self._lags_since(), using=self._using
+        )
+        if not self._is_as_before():
+            transaction.set_rollback(True, using=self._using)
+            return None
+        self._check_clock(before, epoch)
+        interval = self._incoming[ids[0]].interval
+        see_again(ids, interval, self._run_id, using=self._using)
+        return WriteResult(unchanged=ids)
+
+    def prepare(self) -> None:
+        """Read and map what seems to be new, while nothing is locked."""
+        self._hash_stored(self._known)
+        self._find_late()
+        for invoice_id, one in self._incoming.items():
+            self._check(one, self._known.get(invoice_id))
+
+    def _check(self, one: Incoming, known: Known | None) -> None:
+        """Find out whether it can be stored, if it will be."""
+        if one.failure or one.seen.is_absent:
+            return
+        try:
+            is_stored = known is not None and one.is_stored_in(known)
+            if not is_stored or (known and (known.is_outdated or known.is_flagged)):
+                one.check()
+        except OrbPayloadError as err:
+            one.failure = str(err)
+
+    def _is_as_before(self) -> bool:
+        """Whether every text is the one that came last, all seen at one time."""
+        interval = next((one.interval for one in self._incoming.values()), None)
+        for pk, one in self._incoming.items():
+            known = self._known.get(pk)
+            if (
+                known is None
+                or not one.raw_digest
+                or one.raw_digest != known.raw_digest
+                or one.interval is not interval
+                or known.is_flagged
+                or known.is_outdated
+                or known.has_failed
+                or known.was_written_to
+                or one.seen.refusal
+            ):
+                return False
+        return interval is not None
+
+    def _hash_stored(self, known: dict[str, Known]) -> None:
+        """Hash what is stored where another text came; see Note [Hashed when needed]."""
+        other_text = []
+        for pk, stored in known.items():
+            text = self._incoming[pk].raw_digest
+            if not stored.lacks_hash or (text and text == stored.raw_digest):
+                continue
+            seen = self._known.get(pk)
+            if seen and not seen.lacks_hash and seen.version == stored.version:
+                stored.content_hash, stored.before = seen.content_hash, seen.before
+            else:
+                other_text.append(pk)
+        if other_text:
+            for pk, before in change_log.read_before(
+                other_text, using=self._using
+            ).items():
+                known[pk].before = before
+                known[pk].content_hash = content_hash(before.payload)
+
+    def _lags_since(self) -> datetime:
+        """From when on what we did in Orb may not be shown by these answers yet."""
+        asked_at = [one.interval.started_at for one in self._incoming.values()]
+        return min(asked_at) - LAG
+
+    def _operations(self) -> models.QuerySet[InvoiceOperation]:
+        """What we did in Orb so short ago that its answers may not show it."""
+        return InvoiceOperation.objects.using(self._using).filter(
+            state=InvoiceOperation.State.SUCCEEDED,
+            finished_at__gt=self._lags_since(),
+            # Later than now: the clock was set back since.
+            finished_at__lte=clock_of(self._using).latest() + SLACK,
+        )
+
+    def _find_late(self) -> None:
+        """Mark what was asked for after our own write and does not show it."""
+        ids = [pk for pk, known in self._known.items() if known.was_written_to]
+        if not ids:
+            return
+        operations = self._operations().filter(invoice_id__in=ids)
+        last = {
+            (one.invoice_id, one.subject): one
+            for one in operations.order_by("finished_at", "pk")
+        }
+        for operation in last.values():
+            one = self._incoming[operation.invoice_id]
+            assert operation.finished_at  # noqa: S101  the query asks for it
+            believed_from = operation.finished_at + LAG
+            if one.interval.started_at < believed_from and not one.shows(operation):
+                one.believed_from = max(
+                    believed_from, one.believed_from or believed_from
+                )
+
+    def distrust(self) -> None:
+        """
+        Find out which invoices the database refuses; they fail alone.
+
+        Rows may also be there that should not, such as after a partial restore.
+        """
+        self._trusts_claims = False
+        for invoice_id, one in sorted(self._incoming.items()):
+            if one.failure:
+                continue
+            try:
+                with transaction.atomic(using=self._using):
+                    self._write([invoice_id], WriteResult())
+                    transaction.set_rollback(True, using=self._using)
+            except (DataError, IntegrityError) as err:
+                one.failure = f"The database refused it: {err}"
+
+    def write(self) -> WriteResult:
+        """Write all. Called again from the start after contention."""
+        result = WriteResult()
+        if self._incoming:
+            self._write(sorted(self._incoming), result)
+        return result
+
+    def _write(self, ids: list[str], result: WriteResult) -> None:
+        stored = self._lock(ids)
+        now = clock_of(self._using).latest()
+        taken: list[MappedInvoice] = []
+        touched: list[dict[str, Any]] = []
+        for invoice_id, known in stored.items():
+            one = self._incoming[invoice_id]
+            verdict = self._judge(known, one, now)
+            if verdict == "doubt":
+                result.doubtful.append(invoice_id)
+                continue
+            if verdict == "fail":
+                result.failed[invoice_id] = one.failure
+            elif verdict not in ("take", "rewrite"):
+                result.unchanged.append(invoice_id)
+            elif not one.seen.is_absent:
+                taken.append(one.mapped)
+                (result.updated if known.was_there else result.created).append(
+                    invoice_id
+                )
+            elif known.was_there:
+                result.missing.append(invoice_id)
+            touched.append(touch(invoice_id, known, one, verdict, self._run_id))
+        before = self._read_before([*result.updated, *result.missing], stored)
+        self._store(taken, result.updated)
+        if result.missing:
+            Invoice.objects.using(self._using).filter(pk__in=result.missing).update(
+                missing_since=Coalesce("missing_since", Value(now)),
+                mirrored_at=timezone.now(),
+            )
+        self._record_changes(before, taken, result.missing)
+        self._record_failures(stored, touched, result.failed)
+        self._record_rechecks(ids)
+        upsert(InvoiceObservation, touched, key=["invoice"], using=self._using)
+
+    def _judge(self, known: Known, one: Incoming, now: datetime) -> Verdict:
+        verdict = judge(known, one, now)
+        if verdict in ("take", "rewrite") and not one.seen.is_absent:
+            # What is stored may be another than when it was prepared.
+            try:
+                one.check()
+            except OrbPayloadError as err:
+                one.failure = str(err)
+                return judge(known, one, now)
+        return verdict
+
+    def _lock(self, ids: list[str]) -> dict[str, Known]:
+        """Claim the unknown and lock all, in the order of their ids."""
+        unknown = [pk for pk in ids if pk not in self._known]
+        if unknown:
+            claim_observations(unknown, using=self._using)
+        elif connections[self._using].vendor == "sqlite":
+            begin_writing(connections[self._using])
+        before = time.monotonic()
+        stored, epoch = lock_known(ids, using=self._using)
+        self._check_clock(before, epoch)
+        self._hash_stored(stored)
+        return stored
+
+    def _check_clock(self, before: float, epoch: float | None) -> None:
+        """Bound what was seen by all that is known of the clock by now."""
+        clock = clock_of(self._using)
+        if epoch is None:
+            clock.check()
+        else:
+            clock.compare(before, epoch, time.monotonic())
+        for one in self._incoming.values():
+            one.interval = clock.corrected(one.interval)
+
+    def _store(self, taken: Sequence[MappedInvoice], existing: Sequence[str]) -> None:
+        """Write changed invoices and their lines; lines are replaced as a set."""
+        mirrored_at = timezone.now()
+        invoices = [
+            {**mapped.columns, "missing_since": None, "mirrored_at": mirrored_at}
+            for mapped in taken
+        ]
+        lines = [
+            {"invoice": mapped.id, **line} for mapped in taken for line in mapped.lines
+        ]
+        if self._trusts_claims and not existing:
+            insert(Invoice, invoices, using=self._using)
+            insert(InvoiceLineItem, lines, using=self._using)
+            return
+        upsert(Invoice, invoices, key=["id"], using=self._using)
+        self._remove_lines([mapped.id for mapped in taken], lines)
+        upsert(InvoiceLineItem, lines, key=["invoice", "orb_id"], using=self._using)
+
+    def _read_before(
+        self, ids: Sequence[str], stored: dict[str, Known]
+    ) -> dict[str, Before]:
+        """What will be overwritten, as far as it was not read for its hash."""
+        known = {pk: before for pk in ids if (before := stored[pk].before)}
+        unread = [pk for pk in ids if pk not in known]
+        return known | change_log.read_before(unread, using=self._using)
+
+    def _record_changes(
+        self,
+        before: dict[str, Before],
+        taken: Sequence[MappedInvoice],
+        missing: Sequence[str],
+    ) -> None:
+        after = {
+            one.id: After(
+                one.columns["status"],
+                self._incoming[one.id].value if one.id in before else {},
+            )
+            for one in taken
+        }
+        change_log.record(
+            before, after, missing, origin=self._origin, using=self._using
+        )
+
+    def _remove_lines(
+        self, invoice_ids: Sequence[str], lines: Sequence[dict[str, Any]]
+    ) -> None:
+        """Delete the lines of these invoices that are not among `lines`."""
+        kept = {(line["invoice"], line["orb_id"]) for line in lines}
+        manager = InvoiceLineItem.objects.using(self._using)
+        stored = manager.filter(invoice_id__in=invoice_ids)
+        removed = [
+            pk
+            for pk, *identity in stored.values_list("pk", "invoice_id", "orb_id")
+            if tuple(identity) not in kept
+        ]
+        if removed:
+            manager.filter(pk__in=removed).delete()
+
+    def _record_failures(
+        self,
+        stored: dict[str, Known],
+        touched: Sequence[dict[str, Any]],
+        failed: dict[str, str],
+    ) -> None:
+        """Record what cannot be stored; forget what a later answer has made good."""
+        manager = InvoiceFailure.objects.using(self._using)
+        recovered = [
+            row["invoice"]
+            for row in touched
+            if row["failed_until"] is None
+            and row["version"] > stored[row["invoice"]].version
+            and self._has_failed(row["invoice"], stored)
+        ]
+        if recovered:
+            manager.filter(pk__in=recovered).delete()
+        failed_at = timezone.now()
+        rows: list[dict[str, Any]] = [
+            {
+                "invoice_id": invoice_id,
+                # In what every table can hold, whatever it quotes.
+                "reason": reason.replace("\0", "")
+                .encode("ascii", "backslashreplace")
+                .decode(),
+                "payload_text": text if is_text_taken(text, using=self._using) else "",
+                "failed_at": failed_at,
+                "run_id": self._run_id,
+            }
+            for invoice_id, reason in failed.items()
+            for text in [self._incoming[invoice_id].as_ascii()]
+        ]
+        upsert(InvoiceFailure, rows, key=["invoice_id"], using=self._using)
+
+    def _has_failed(self, invoice_id: str, stored: dict[str, Known]) -> bool:
+        looked_at = self._known.get(invoice_id)
+        is_recorded = looked_at is not None and looked_at.has_failed
+        return is_recorded or stored[invoice_id].failed_until is not None
+
+    def _record_rechecks(self, ids: Sequence[str]) -> None:
+        """Have what did not show our own write fetched, once Orb no longer lags."""
+        late = [one for pk in ids if (one := self._incoming[pk]).believed_from]
+        if not late:
+            return
+        # Only what is asked for after this instant, too, can decide about it.
+        now = clock_of(self._using).latest()
+        rows: list[dict[str, Any]] = [
+            {
+                "invoice_id": one.seen.invoice_id,
+                "due_at": max(one.believed_from or now, now),
+            }
+            for one in late
+        ]
+        upsert(InvoiceRecheck, rows, key=["invoice_id"], using=self._using)

@@ -1,0 +1,99 @@
+"""The mirror's rows: what they know, and what is brought into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from django.db import DataError, IntegrityError, router
+from django.db.models import F
+
+from django_orb.db import claim, clock_of, run_in_transaction
+from django_orb.models import Invoice, InvoiceObservation, InvoiceRecheck
+
+from . import change_log
+from .change_log import FETCHED, Origin
+from .ordering import ABSENT, NO_ID, Observation, read_page
+from .page_writer import LAG, PageWriter, WriteResult
+
+__all__ = [
+    "ABSENT",
+    "LAG",
+    "NO_ID",
+    "Observation",
+    "WriteResult",
+    "database_alias",
+    "fetch_later",
+    "read_page",
+    "versions",
+    "write",
+    "write_again",
+]
+
+# None: nothing was written, because it takes more than that.
+Written = TypeVar("Written", "WriteResult", "WriteResult | None")
+
+
+def database_alias() -> str:
+    """Where the mirror lives, as the project's database router says."""
+    return router.db_for_write(Invoice)
+
+
+def versions(invoice_ids: Sequence[str], *, using: str) -> dict[str, int]:
+    """The committed versions of observations, for `Observation.supersedes`."""
+    rows = InvoiceObservation.objects.using(using).filter(pk__in=invoice_ids)
+    return dict(rows.values_list("pk", "version"))
+
+
+def write_again(invoice_ids: Sequence[str], *, using: str) -> None:
+    """Have the rows of these invoices written by the next answer, changed or not."""
+    rows = InvoiceObservation.objects.using(using).filter(pk__in=invoice_ids)
+    # With the version no request that began before is taken for a later one.
+    rows.update(rewrite_at=clock_of(using).latest(), version=F("version") + 1)
+
+
+def fetch_later(invoice_ids: Sequence[str], *, using: str) -> None:
+    """Have `recover` fetch these invoices, because what was seen decided nothing."""
+    now = clock_of(using).latest()
+    rows = [{"invoice_id": pk, "due_at": now} for pk in sorted(invoice_ids)]
+    claim(InvoiceRecheck, rows, using=using)
+
+
+def write(
+    observations: Sequence[Observation],
+    *,
+    using: str,
+    run_id: int | None = None,
+    origin: Origin = FETCHED,
+    also: Callable[[WriteResult], None] | None = None,
+) -> WriteResult:
+    """
+    Bring what was observed into the mirror, in one transaction.
+
+    `also` runs inside it with the result; when it raises, nothing is written.
+    One invoice that cannot be stored fails alone and is recorded. Ids in
+    `doubtful` were not written: fetch them again (see Note [Never stale]).
+    """
+    writer = PageWriter(observations, using=using, run_id=run_id, origin=origin)
+
+    def completed(write: Callable[[], Written]) -> Callable[[], Written]:
+        def body() -> Written:
+            result = write()
+            if also is not None and result is not None:
+                also(result)
+            return result
+
+        return body
+
+    unchanged = run_in_transaction(completed(writer.see_again), using=using)
+    if unchanged is not None:
+        return unchanged
+    writer.prepare()
+    try:
+        result = run_in_transaction(completed(writer.write), using=using)
+    except (DataError, IntegrityError):
+        writer.distrust()
+        result = run_in_transaction(completed(writer.write), using=using)
+    changed = [*result.created, *result.updated, *result.missing]
+    change_log.announce_on_commit(changed, using=using)
+    return result

@@ -1,0 +1,59 @@
+"""Calls that change something in Orb: recorded, sent exactly once, confirmed."""
+
+from __future__ import annotations
+
+from . import (
+    confirmation,
+    recovery,
+)
+from .api import (
+    create_invoice_line_item,
+    delete_invoice_line_item,
+    issue_invoice,
+    mark_invoice_paid,
+    pay_invoice,
+    regenerate_invoice_pdf,
+    update_invoice,
+    void_invoice,
+)
+from .arguments import (
+    UNCHANGED,
+    exact_number,
+    line_item_body,
+    payment_body,
+    require_text,
+    update_body,
+)
+from .ledger import (
+    Request,
+    cancel,
+    new_idempotency_key,
+    queue,
+)
+from .sending import (
+    in_words,
+)
+
+__all__ = [
+    "UNCHANGED",
+    "Request",
+    "cancel",
+    "confirmation",
+    "create_invoice_line_item",
+    "delete_invoice_line_item",
+    "exact_number",
+    "in_words",
+    "issue_invoice",
+    "line_item_body",
+    "mark_invoice_paid",
+    "new_idempotency_key",
+    "pay_invoice",
+    "payment_body",
+    "queue",
+    "recovery",
+    "regenerate_invoice_pdf",
+    "require_text",
+    "update_body",
+    "update_invoice",
+    "void_invoice",
+]

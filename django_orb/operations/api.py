@@ -1,0 +1,316 @@
+"""
+The services that change something in Orb; `services` offers them.
+
+All of them are alike: what is asked for is recorded and committed, sent once, and
+its outcome recorded; then the invoice is read until it shows what was done. All
+take an `idempotency_key` (the same key again sends nothing and has the same
+outcome), the `actor` and the `origin` to record, and raise:
+
+    OrbInputError: an argument cannot be right; `field` names it.
+    OrbRefusedError: Orb said no, and nothing happened; `detail` is why.
+    OrbOutcomeUnknownError: no answer; it is recorded and will be settled.
+    OrbTransactionError: called inside a transaction.
+    OrbReadOnlyError: `READ_ONLY` is on.
+    OrbResponseError: it is done, and the mirror has no such invoice to return yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from django.contrib.auth.base_user import AbstractBaseUser
+
+from django_orb import mirror
+from django_orb.client import OrbClient
+from django_orb.connection import open_account
+from django_orb.exceptions import OrbError, OrbRefusedError, OrbResponseError
+from django_orb.mirror import map_columns, observe_invoice, store
+from django_orb.models import Invoice, InvoiceLineItem, InvoiceOperation
+
+from . import ledger
+from .arguments import (
+    UNCHANGED,
+    Unchanged,
+    line_item_body,
+    payment_body,
+    require_text,
+    update_body,
+)
+from .confirmation import read_back
+from .ledger import Request
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_KIND = InvoiceOperation.Kind
+
+
+class Asker(TypedDict, total=False):
+    """Who asks, and under which key."""
+
+    idempotency_key: str | None
+    actor: AbstractBaseUser | None
+    origin: str
+
+
+def create_invoice_line_item(
+    invoice: Invoice | str,
+    *,
+    name: str | None = None,
+    item_id: str | None = None,
+    quantity: Decimal | int | str,
+    amount: Decimal | int | str,
+    start_date: date,
+    end_date: date,
+    **asker: Unpack[Asker],
+) -> InvoiceLineItem:
+    """
+    Add a one-off line to a draft invoice, once.
+
+    `amount` is the line's total in the invoice's currency, not a unit price, and
+    may be negative. The dates are read in the customer's time zone. `name` alone
+    finds or creates an item of that name; `item_id` alone takes the item's name.
+
+    Should Orb's reads lag for long, the line returned has no `pk` yet.
+
+    Source: https://docs.withorb.com/api-reference/invoice/create-invoice-line-item
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is no draft.
+        OrbError: any other of those that `deeds` names.
+    """
+    body = line_item_body(
+        name=name,
+        item_id=item_id,
+        quantity=quantity,
+        amount=amount,
+        start_date=start_date,
+        end_date=end_date,
+    )
+    invoice_id = _id_of(invoice)
+    using = mirror.database_alias()
+    with open_account(using=using) as client:
+        line = _do(
+            client, Request(_KIND.CREATE_LINE_ITEM.value, invoice_id, body, **asker)
+        )
+    lines = InvoiceLineItem.objects.using(using)
+    stored = lines.filter(invoice_id=invoice_id, orb_id=line["id"]).first()
+    return stored or InvoiceLineItem(
+        invoice_id=invoice_id, position=0, **map_columns(InvoiceLineItem, line)
+    )
+
+
+def delete_invoice_line_item(
+    invoice: Invoice | str, line_item: InvoiceLineItem | str, **asker: Unpack[Asker]
+) -> Invoice:
+    """
+    Delete a one-off line of a draft invoice, and return the stored invoice.
+
+    `line_item` is a stored line or Orb's id of one. A line that is gone already
+    counts as deleted.
+
+    Source: https://docs.withorb.com/api-reference/invoice/delete-invoice-line-item
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is no one-off line.
+        OrbError: any other of those that `deeds` names.
+    """
+    line_id = line_item.orb_id if isinstance(line_item, InvoiceLineItem) else line_item
+    require_text(line_id, "line_item")
+    using = mirror.database_alias()
+    lines = InvoiceLineItem.objects.using(using)
+    stored = lines.filter(invoice_id=_id_of(invoice), orb_id=line_id).first()
+    before = {"name": stored.name, "amount": str(stored.amount)} if stored else {}
+    body = {"line_item_id": line_id}
+    return _do_to(invoice, _KIND.DELETE_LINE_ITEM, body, asker, before=before)
+
+
+def issue_invoice(invoice: Invoice | str, **asker: Unpack[Asker]) -> Invoice:
+    """
+    Issue a draft that would not be issued by itself, and return the stored row.
+
+    Orb may take a moment: the row is still a draft then, until the next sync.
+
+    Source: https://docs.withorb.com/api-reference/invoice/issue-invoice
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is not eligible yet.
+        OrbError: any other of those that `deeds` names.
+    """
+    return _do_to(invoice, _KIND.ISSUE, {}, asker)
+
+
+def mark_invoice_paid(
+    invoice: Invoice | str,
+    *,
+    payment_received_date: date,
+    external_id: str | None = None,
+    notes: str | None = None,
+    **asker: Unpack[Asker],
+) -> Invoice:
+    """
+    Say that an issued or synced invoice was paid outside Orb; the stored row.
+
+    `external_id` is the payment's in the other system, such as a bank's reference.
+
+    Source: https://docs.withorb.com/api-reference/invoice/mark-invoice-as-paid
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is void.
+        OrbError: any other of those that `deeds` names.
+    """
+    body = payment_body(
+        payment_received_date=payment_received_date,
+        external_id=external_id,
+        notes=notes,
+    )
+    return _do_to(invoice, _KIND.MARK_PAID, body, asker)
+
+
+def pay_invoice(
+    invoice: Invoice | str,
+    *,
+    shared_payment_token_id: str | None = None,
+    **asker: Unpack[Asker],
+) -> Invoice:
+    """
+    Collect an issued invoice now, and return the stored row.
+
+    By default it is the customer's default payment method that is charged. The row
+    is still issued where the payment failed, or takes its time.
+
+    Source: https://docs.withorb.com/api-reference/invoice/pay-invoice
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is paid.
+        OrbError: any other of those that `deeds` names.
+    """
+    body = {}
+    if shared_payment_token_id is not None:
+        require_text(shared_payment_token_id, "shared_payment_token_id")
+        body = {"shared_payment_token_id": shared_payment_token_id}
+    return _do_to(invoice, _KIND.PAY, body, asker)
+
+
+def regenerate_invoice_pdf(invoice: Invoice | str, **asker: Unpack[Asker]) -> Invoice:
+    """
+    Have the PDF of an invoice that is no draft made anew; the stored row.
+
+    Source: https://docs.withorb.com/api-reference/invoice/regenerate-invoice-pdf
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is a draft.
+        OrbError: any other of those that `deeds` names.
+    """
+    return _do_to(invoice, _KIND.REGENERATE_PDF, {}, asker)
+
+
+def update_invoice(
+    invoice: Invoice | str,
+    *,
+    metadata: Mapping[str, str | None] | Unchanged | None = UNCHANGED,
+    net_terms: int | Unchanged | None = UNCHANGED,
+    due_date: date | Unchanged | None = UNCHANGED,
+    **asker: Unpack[Asker],
+) -> Invoice:
+    """
+    Edit an invoice, and return the stored row.
+
+    Metadata is merged, in every status: a value of None removes its key, and None
+    instead of a mapping removes all. `net_terms` (days) and `due_date` (read in the
+    customer's time zone) are for drafts, one of them.
+
+    What was there before is recorded, so that an edit which got no answer is
+    repeated only where it would not undo somebody else's.
+
+    Source: https://docs.withorb.com/api-reference/invoice/update-invoice
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is no draft any more.
+        OrbError: any other of those that `deeds` names.
+    """
+    body = update_body(metadata=metadata, net_terms=net_terms, due_date=due_date)
+    invoice_id = _id_of(invoice)
+    using = mirror.database_alias()
+    ledger.require_writable()
+    ledger.require_no_transaction(using)
+    with open_account(using=using) as client:
+        before = {}
+        if "metadata" in body:
+            before = _metadata_of(client, invoice_id, using=using)
+        _do(client, Request(_KIND.UPDATE.value, invoice_id, body, before, **asker))
+    return _stored(invoice_id, using=using)
+
+
+def void_invoice(invoice: Invoice | str, **asker: Unpack[Asker]) -> Invoice:
+    """
+    Void an issued invoice, once, and return the stored row.
+
+    Customer balance that it used goes back to the customer; a credit block that it
+    sold and that is not paid is voided. There is no way back.
+
+    Source: https://docs.withorb.com/api-reference/invoice/void-invoice
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance because it is paid.
+        OrbError: any other of those that `deeds` names.
+    """
+    return _do_to(invoice, _KIND.VOID, {}, asker)
+
+
+def _do_to(
+    invoice: Invoice | str,
+    kind: InvoiceOperation.Kind,
+    body: dict[str, Any],
+    asker: Asker,
+    *,
+    before: dict[str, Any] | None = None,
+) -> Invoice:
+    request = Request(kind.value, _id_of(invoice), body, before or {}, **asker)
+    using = mirror.database_alias()
+    with open_account(using=using) as client:
+        _do(client, request)
+    return _stored(request.invoice_id, using=using)
+
+
+def _stored(invoice_id: str, *, using: str) -> Invoice:
+    found = Invoice.objects.using(using).filter(pk=invoice_id).first()
+    if found is None:
+        raise OrbResponseError(
+            f"It is done, but Orb does not show it of invoice {invoice_id} yet, which "
+            "is not in the mirror; the next sync brings it."
+        )
+    return found
+
+
+def _do(client: OrbClient, request: Request) -> dict[str, Any]:
+    """Do it and read it back; a refusal is read back too: the mirror was behind."""
+    using = mirror.database_alias()
+    try:
+        operation, answer = ledger.perform(request, client=client, using=using)
+    except OrbRefusedError:
+        with contextlib.suppress(OrbError):
+            seen = observe_invoice(client, request.invoice_id, using=using)
+            store(client, [seen], using=using)
+        raise
+    read_back(client, operation, using=using)
+    return answer
+
+
+def _metadata_of(client: OrbClient, invoice_id: str, *, using: str) -> dict[str, Any]:
+    """What an edit of the metadata finds, if Orb knows the invoice."""
+    seen = observe_invoice(client, invoice_id, using=using)
+    if seen.is_absent:
+        return {}
+    store(client, [seen], using=using)
+    return {"metadata": seen.payload.get("metadata") or {}}
+
+
+def _id_of(invoice: Invoice | str) -> str:
+    invoice_id = invoice.pk if isinstance(invoice, Invoice) else invoice
+    require_text(invoice_id, "invoice")
+    return str(invoice_id)

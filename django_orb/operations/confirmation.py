@@ -1,0 +1,89 @@
+"""Bring what was written to Orb into the mirror, once Orb shows it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+from django.db import models
+
+from django_orb import mirror
+from django_orb.client import OrbClient
+from django_orb.db import clock_of, has_come
+from django_orb.exceptions import OrbError
+from django_orb.mirror import Observation, Origin, observe_invoices, store
+from django_orb.models import InvoiceChange, InvoiceOperation
+
+logger = logging.getLogger(__name__)
+
+# Orb's reads may lag behind its writes: how long to wait before each look.
+LOOK_AFTER_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0)
+# Whoever wrote looks by itself for so long; later nobody looks any more.
+OWN_LOOK = timedelta(minutes=1)
+LAST_LOOK = timedelta(hours=6)
+
+
+def read_back(
+    client: OrbClient,
+    operation: InvoiceOperation,
+    *,
+    using: str,
+    waits: Sequence[float] | None = None,
+) -> bool:
+    """
+    Look at the invoice until it shows the operation; whether it did.
+
+    What happened has happened: trouble here is logged, and left to `recover`.
+    """
+    invoice_id = operation.invoice_id
+    if operation.kind == InvoiceOperation.Kind.REGENERATE_PDF:
+        # Another link is not a change to the mirror, but this one is to be stored.
+        mirror.write_again([invoice_id], using=using)
+    for seconds in LOOK_AFTER_SECONDS if waits is None else waits:
+        time.sleep(seconds)
+        try:
+            (seen,) = observe_invoices(client, [invoice_id], using=using)
+        except OrbError as err:
+            logger.warning("Invoice %s was not read back: %s", invoice_id, err)
+            continue
+        is_mirrored = not seen.is_absent and (
+            operation.is_shown_in(seen.payload) or _is_hidden(operation, using=using)
+        )
+        if is_mirrored or _is_believed(seen, operation):
+            origin = Origin(InvoiceChange.Origin.OPERATION.value, str(operation.pk))
+            store(client, [seen], using=using, origin=origin)
+        if is_mirrored:
+            mine = InvoiceOperation.objects.using(using).filter(pk=operation.pk)
+            mine.update(mirrored_at=clock_of(using).latest())
+            return True
+    logger.warning("Orb does not show the change of invoice %s yet.", invoice_id)
+    return False
+
+
+def _is_believed(seen: Observation, operation: InvoiceOperation) -> bool:
+    """Whether Orb no longer lags, so that what does not show it is what came after."""
+    finished_at = operation.finished_at
+    return finished_at is None or seen.interval.started_at > finished_at + mirror.LAG
+
+
+def _is_hidden(operation: InvoiceOperation, *, using: str) -> bool:
+    """Whether a later operation has undone what this one did, so that none shows it."""
+    later = InvoiceOperation.objects.using(using).filter(
+        invoice_id=operation.invoice_id,
+        state=InvoiceOperation.State.SUCCEEDED,
+        pk__gt=operation.pk,
+    )
+    return any(one.subject == operation.subject for one in later)
+
+
+def unmirrored_operations(*, using: str) -> models.QuerySet[InvoiceOperation]:
+    """Those that were done, and that the mirror has not been seen to show."""
+    now = clock_of(using).latest()
+    return InvoiceOperation.objects.using(using).filter(
+        has_come("finished_at", now - OWN_LOOK, longest=OWN_LOOK),
+        state=InvoiceOperation.State.SUCCEEDED,
+        mirrored_at=None,
+        finished_at__gt=now - LAST_LOOK,
+    )

@@ -1,0 +1,226 @@
+"""
+Calls that change something in Orb: recorded, sent once, settled.
+
+# Note [Exactly once]
+The record is committed before the request leaves, with the idempotency key that
+the request carries. Whatever dies in between, the same request can be sent again
+under the same key: Orb answers a repeated key with the first answer, for 48 hours.
+An answer settles the operation only; the mirror is updated by a fetch that began
+after it.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import IntegrityError, transaction
+
+from django_orb.client import OrbClient
+from django_orb.conf import get_settings
+from django_orb.db import clock_of
+from django_orb.exceptions import (
+    OrbInputError,
+    OrbOutcomeUnknownError,
+    OrbReadOnlyError,
+    OrbRefusedError,
+    OrbTransactionError,
+)
+from django_orb.mirror import claim_observations
+from django_orb.models import InvoiceOperation
+from django_orb.models.operations import describe_actor
+
+from .lookup import RESEND_HOURS
+from .sending import lease_of, send
+
+WAIT_SECONDS = 10
+
+_STATE = InvoiceOperation.State
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be done, by whom, and the key that makes it happen once."""
+
+    kind: str
+    invoice_id: str
+    body: dict[str, Any] = field(default_factory=dict)
+    before: dict[str, Any] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    actor: AbstractBaseUser | None = None
+    origin: str = InvoiceOperation.Origin.SERVICE.value
+
+
+def new_idempotency_key() -> str:
+    """A key for one intention, such as one rendered form; 44 characters of 64."""
+    return f"django-orb-{uuid.uuid4().hex}"
+
+
+def perform(
+    request: Request, *, client: OrbClient, using: str
+) -> tuple[InvoiceOperation, dict[str, Any]]:
+    """
+    Record, send and settle one operation; the operation and Orb's answer.
+
+    The same key again gives the first outcome and sends nothing.
+
+    Raises:
+        OrbReadOnlyError: `READ_ONLY` is on.
+        OrbTransactionError: called inside a transaction.
+        OrbInputError: the key belongs to another operation.
+        OrbRefusedError: Orb said no; nothing happened.
+        OrbOutcomeUnknownError: it may have happened; `recover` will find out.
+    """
+    require_writable()
+    operation, is_new = _record(request, client=client, using=using)
+    if is_new:
+        send(operation, client=client, using=using)
+    return operation, _outcome(operation)
+
+
+def queue(requests: Sequence[Request], *, batch: str, using: str) -> None:
+    """
+    Record operations that `recovery` sends as soon as somebody wakes it.
+
+    Each needs a key; one that is recorded already is left as it is. All are recorded,
+    or none.
+
+    Raises:
+        OrbReadOnlyError: `READ_ONLY` is on.
+        OrbTransactionError: called inside a transaction.
+        OrbInputError: a key belongs to another operation.
+    """
+    require_writable()
+    require_no_transaction(using)
+    now = clock_of(using).latest()
+    manager = InvoiceOperation.objects.using(using)
+    rows = [_row(one, now, batch=batch) for one in requests]
+    with transaction.atomic(using=using, durable=True):
+        manager.bulk_create(rows, ignore_conflicts=True, batch_size=100)
+        recorded = manager.in_bulk(
+            [row.idempotency_key for row in rows], field_name="idempotency_key"
+        )
+        for row, request in zip(rows, requests, strict=True):
+            _require_same(recorded[row.idempotency_key], request)
+        claim_observations([one.invoice_id for one in requests], using=using)
+
+
+def cancel(batch: str, *, detail: str, using: str) -> int:
+    """
+    End those of a batch that were not begun to be sent; return how many.
+
+    Those older than a key's life are left: in a restored backup they may have been.
+    """
+    now = clock_of(using).latest()
+    waiting = InvoiceOperation.objects.using(using).filter(
+        batch=batch,
+        state=_STATE.PENDING,
+        first_sent_at=None,
+        created_at__gt=now - timedelta(hours=RESEND_HOURS),
+    )
+    return waiting.update(state=_STATE.CANCELLED, detail=detail, finished_at=now)
+
+
+def require_writable() -> None:
+    """
+    Make sure that this installation may change something in Orb.
+
+    Raises:
+        OrbReadOnlyError: it may not.
+    """
+    if get_settings().READ_ONLY:
+        raise OrbReadOnlyError(
+            'This installation only reads from Orb (DJANGO_ORB["READ_ONLY"] is on); '
+            "nothing was sent."
+        )
+
+
+def require_no_transaction(using: str) -> None:
+    """
+    Make sure that what is recorded now is committed at once.
+
+    Raises:
+        OrbTransactionError: it would not be.
+    """
+    try:
+        with transaction.atomic(using=using, durable=True):
+            pass
+    except RuntimeError as err:
+        raise OrbTransactionError(
+            "Calls that change something in Orb cannot be made inside a database "
+            "transaction: their record must be committed before the request leaves. "
+            "Call it after the block, from transaction.on_commit or a Celery task."
+        ) from err
+
+
+def _record(
+    request: Request, *, client: OrbClient, using: str
+) -> tuple[InvoiceOperation, bool]:
+    require_no_transaction(using)
+    now = clock_of(using).latest()
+    operation = _row(request, now, lease_expires_at=now + lease_of(client))
+    try:
+        with transaction.atomic(using=using, durable=True):
+            operation.save(using=using, force_insert=True)
+            # By it the mirror knows, also of an invoice that it does not have yet.
+            claim_observations([request.invoice_id], using=using)
+    except IntegrityError:
+        existing = InvoiceOperation.objects.using(using).get(
+            idempotency_key=operation.idempotency_key
+        )
+        _require_same(existing, request)
+        _wait_for(existing, using=using)
+        return existing, False
+    return operation, True
+
+
+def _row(request: Request, now: datetime, **more: Any) -> InvoiceOperation:
+    return InvoiceOperation(
+        kind=request.kind,
+        invoice_id=request.invoice_id,
+        body=request.body,
+        before=request.before,
+        idempotency_key=request.idempotency_key or new_idempotency_key(),
+        **describe_actor(request.actor),
+        origin=request.origin,
+        created_at=now,
+        **more,
+    )
+
+
+def _require_same(existing: InvoiceOperation, request: Request) -> None:
+    same = (existing.kind, existing.invoice_id, existing.body) == (
+        request.kind,
+        request.invoice_id,
+        request.body,
+    )
+    if not same:
+        raise OrbInputError(
+            f"The idempotency key was used before, for another operation ({existing}). "
+            "Use a new key for a new intention.",
+            field="idempotency_key",
+        )
+
+
+def _wait_for(operation: InvoiceOperation, *, using: str) -> None:
+    """The first of two clicks is on its way: give it a moment to end."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while operation.state == _STATE.PENDING:
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.1)
+        operation.refresh_from_db(using=using)
+
+
+def _outcome(operation: InvoiceOperation) -> dict[str, Any]:
+    if operation.state == _STATE.SUCCEEDED:
+        answer: dict[str, Any] = operation.result
+        return answer
+    if operation.state in (_STATE.REFUSED, _STATE.CANCELLED):
+        raise OrbRefusedError(operation, operation.detail)
+    raise OrbOutcomeUnknownError(operation)

@@ -1,0 +1,159 @@
+"""
+Take up operations whose sender died, got no answer, or left them in the queue.
+
+# Note [Defined ends]
+Under the same key the same request is sent again until 47 hours after it was
+recorded. After that, and for an edit always, Orb is looked at: is it there? Where
+that does not tell, a person is asked. That holds for what looks as if it had never
+been sent, too: it may come from a backup that was restored. Nothing is sent from an installation that only
+reads, such as a copy of production with production's pending rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import QuerySet
+
+from django_orb.client import OrbClient
+from django_orb.conf import get_settings
+from django_orb.db import clock_of, is_free
+from django_orb.exceptions import OrbError, OrbNotFoundError
+from django_orb.models import InvoiceOperation
+
+from . import lookup
+from .sending import in_words, lease_of, note, send, settle
+
+# A sender of ours needs minutes, whatever its time-outs are.
+LONGEST_LEASE = timedelta(hours=1)
+
+_STATE = InvoiceOperation.State
+
+
+def stuck_operations(*, using: str) -> QuerySet[InvoiceOperation]:
+    """Those in nobody's hands: queued, or silent for longer than sending takes."""
+    pending = InvoiceOperation.objects.using(using).filter(
+        is_free(clock_of(using).latest(), longest=LONGEST_LEASE),
+        state=_STATE.PENDING,
+    )
+    return pending.none() if get_settings().READ_ONLY else pending
+
+
+def recover_operations(
+    *, client: OrbClient, using: str, seconds: float = float("inf")
+) -> Iterator[InvoiceOperation]:
+    """
+    Settle what is stuck, oldest first; yields each that was tried.
+
+    Ends after `seconds`, and once Orb gives no answer: the next one would get none.
+    """
+    deadline = time.monotonic() + seconds
+    for pk in list(stuck_operations(using=using).order_by("pk").values_list("pk")):
+        operation = stuck_operations(using=using).filter(pk=pk[0]).first()
+        if operation and _take_lease(operation, client, using=using):
+            recover_one(operation, client=client, using=using)
+            yield operation
+            if operation.state == _STATE.PENDING:
+                return
+        # Only now: a turn that tried nothing would hand itself on for ever.
+        if time.monotonic() > deadline:
+            return
+
+
+def recover_one(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
+    """Send again what may be sent again, and look for the rest."""
+    # What was not sent yet may be; of what was, only what Orb does once for its key.
+    may_send = operation.first_sent_at is None or operation.is_repeatable
+    if may_send and lookup.is_remembered(operation, clock_of(using).latest()):
+        send(operation, client=client, using=using)
+    else:
+        look(operation, client=client, using=using)
+
+
+def look_again(operation: InvoiceOperation, *, client: OrbClient, using: str) -> str:
+    """
+    For a person: look whether Orb shows it by now, and send nothing.
+
+    It needs a person throughout, unless Orb shows it. Return why Orb could not be
+    looked at, or "".
+    """
+    operation.refresh_from_db(using=using)
+    if operation.state != _STATE.NEEDS_ATTENTION:
+        return ""
+    try:
+        state, detail, result = _see(operation, client, using=using)[:3]
+    except OrbError as err:
+        return in_words(err)
+    settle(
+        operation,
+        state,
+        detail,
+        using=using,
+        result=result,
+        expected=_STATE.NEEDS_ATTENTION,
+    )
+    return ""
+
+
+def close(
+    operation: InvoiceOperation, *, was_done: bool, detail: str, using: str
+) -> bool:
+    """End what a person has looked up; whether it still needed one."""
+    asked = InvoiceOperation.objects.using(using).filter(
+        pk=operation.pk, state=_STATE.NEEDS_ATTENTION
+    )
+    # Its time stays: the mirror waits to see only what has just been done.
+    closed = asked.update(
+        state=_STATE.SUCCEEDED if was_done else _STATE.REFUSED,
+        detail=detail,
+        mirrored_at=clock_of(using).latest() if was_done else None,
+    )
+    operation.refresh_from_db(using=using)
+    return bool(closed)
+
+
+def look(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
+    """Settle by what Orb shows, without doing it again where that does not tell."""
+    try:
+        state, detail, result, may_send = _see(operation, client, using=using)
+    except OrbError as err:
+        note(operation, in_words(err), using=using)
+        return
+    if may_send:
+        send(operation, client=client, using=using)
+    else:
+        settle(operation, state, detail, using=using, result=result)
+
+
+def _see(
+    operation: InvoiceOperation, client: OrbClient, *, using: str
+) -> tuple[str, str, dict[str, Any], bool]:
+    """
+    Return the state, detail and result that Orb shows, and whether it may be sent.
+
+    Only an edit may, if it would still replace what it was meant to replace.
+    """
+    attention = _STATE.NEEDS_ATTENTION.value
+    try:
+        payload = client.fetch_invoice(operation.invoice_id)
+    except OrbNotFoundError:
+        return attention, lookup.UNKNOWN_INVOICE, {}, False
+    finding = lookup.find(operation, payload, using=using)
+    if finding.sight == lookup.Sight.SHOWN:
+        return _STATE.SUCCEEDED.value, lookup.SHOWN, finding.result, False
+    may_send = lookup.is_remembered(
+        operation, clock_of(using).latest()
+    ) and lookup.shows_before(operation, payload)
+    return attention, lookup.question(operation), {}, may_send
+
+
+def _take_lease(operation: InvoiceOperation, client: OrbClient, *, using: str) -> bool:
+    expected = operation.lease_expires_at
+    operation.lease_expires_at = clock_of(using).latest() + lease_of(client)
+    mine = InvoiceOperation.objects.using(using).filter(
+        pk=operation.pk, lease_expires_at=expected, state=_STATE.PENDING
+    )
+    return bool(mine.update(lease_expires_at=operation.lease_expires_at))

@@ -1,0 +1,281 @@
+"""
+Send what is recorded, once, and record what came of it.
+
+# Note [Once without a key]
+Orb reads idempotency keys on POST only. A DELETE names a line whose id is never
+used again, so sending it again is harmless, and "no such line" then means that it
+is gone. A PUT sent again could undo what somebody else edited meanwhile: before
+it is repeated, the invoice is looked at (`recovery`).
+
+# Note [Doubted refusals]
+If an earlier request got no answer, it may have been obeyed, and the refusal of the
+next may say just that ("is void"). So after doubt the invoice is looked at before a
+refusal is believed, whatever was asked for. Orb's reads may lag behind its writes:
+for a minute only what the invoice shows counts, not what it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import F, Value
+from django.db.models.functions import Coalesce
+from django.utils.translation import gettext_noop
+
+from django_orb import exact_json, mirror
+from django_orb.client import OrbClient
+from django_orb.db import clock_of
+from django_orb.exceptions import (
+    OrbAPIError,
+    OrbAuthenticationError,
+    OrbBadRequestError,
+    OrbConflictError,
+    OrbConnectionError,
+    OrbError,
+    OrbInputError,
+    OrbNotFoundError,
+    OrbPermissionError,
+    OrbRateLimitError,
+    OrbResponseError,
+    OrbTooLargeError,
+    OrbURLNotFoundError,
+)
+from django_orb.models import InvoiceOperation
+
+from . import lookup
+
+# At least; always longer than the client's time-outs and retries together.
+LEASE_SECONDS = 300
+# Orb's advice to come back comes without a time.
+BUSY_SECONDS = 60
+# No request takes that long: the key must be in use for something else.
+CONFLICT_HOURS = 1
+
+_STATE = InvoiceOperation.State
+_KIND = InvoiceOperation.Kind
+
+# What Orb says before it looks at the request itself: after an earlier try without
+# an answer these tell nothing about that one.
+_AT_THE_DOOR = (
+    OrbAuthenticationError,
+    OrbPermissionError,
+    OrbURLNotFoundError,
+    OrbTooLargeError,
+    OrbRateLimitError,
+)
+_REFUSALS = (OrbBadRequestError, OrbNotFoundError, OrbInputError)
+
+
+def send(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
+    """Send a recorded operation under its key, and record what Orb answered."""
+    was_sent = operation.first_sent_at is not None
+    begun_at = _begin(operation, client, using=using)
+    if begun_at is None:
+        return
+    try:
+        answer = _call(operation, client)
+    except _AT_THE_DOOR as err:
+        is_in_doubt = was_sent or _follows_doubt(err)
+        is_busy = isinstance(err, OrbRateLimitError) and bool(operation.batch)
+        if is_busy:
+            _wait(operation, using=using)
+        elif is_in_doubt:
+            note(operation, in_words(err), using=using)
+        else:
+            settle(operation, _STATE.REFUSED, in_words(err), using=using)
+    except _REFUSALS as err:
+        doubt = _Doubt(err, was_sent or _follows_doubt(err), begun_at)
+        if doubt.is_doubtful or _is_missing_line(operation, err):
+            _doubt_refusal(operation, doubt, client=client, using=using)
+        else:
+            settle(operation, _STATE.REFUSED, in_words(err), using=using)
+    except OrbConflictError as err:
+        _note_conflict(operation, err, using=using)
+    except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
+        note(operation, in_words(err), using=using)
+    else:
+        settle(operation, _STATE.SUCCEEDED, "", using=using, result=answer)
+
+
+def lease_of(client: OrbClient) -> timedelta:
+    """How long a sender may be silent before somebody else takes over."""
+    return timedelta(seconds=max(LEASE_SECONDS, client.worst_case_seconds + 60))
+
+
+def in_words(err: OrbError) -> str:
+    """What Orb said, for a person: its own detail where it gave one."""
+    if isinstance(err, OrbRateLimitError):
+        return gettext_noop(
+            "Orb is receiving too many requests and did not do it. "
+            "Try again in a minute."
+        )
+    detail = getattr(err, "detail", "") or getattr(err, "title", "")
+    errors = getattr(err, "validation_errors", [])
+    return " ".join([detail, *map(str, errors)]).strip() or str(err)
+
+
+def settle(
+    operation: InvoiceOperation,
+    state: str,
+    detail: str,
+    *,
+    using: str,
+    result: dict[str, Any] | None = None,
+    expected: str = _STATE.PENDING.value,
+) -> None:
+    """End it, if it still is in the state that the caller expects."""
+    _change(
+        operation,
+        using=using,
+        expected=expected,
+        state=state,
+        detail=detail,
+        # What happened is recorded, whatever else Orb's answer holds.
+        result=exact_json.storable(result or {}),
+        finished_at=clock_of(using).latest(),
+    )
+
+
+def note(operation: InvoiceOperation, detail: str, *, using: str) -> None:
+    """Leave it pending, with why; `recovery` takes it up again."""
+    _change(operation, using=using, detail=detail)
+
+
+def _begin(
+    operation: InvoiceOperation, client: OrbClient, *, using: str
+) -> datetime | None:
+    """Note that it is on its way, and when; not if it ended or was cancelled."""
+    now = clock_of(using).latest()
+    pending = InvoiceOperation.objects.using(using).filter(
+        pk=operation.pk, state=_STATE.PENDING
+    )
+    begun = pending.update(
+        attempts=F("attempts") + 1,
+        first_sent_at=Coalesce("first_sent_at", Value(now)),
+        lease_expires_at=now + lease_of(client),
+    )
+    operation.refresh_from_db(using=using)
+    return now if begun else None
+
+
+def _call(operation: InvoiceOperation, client: OrbClient) -> dict[str, Any]:
+    invoice_id, body = operation.invoice_id, operation.body
+    key: dict[str, Any] = {"idempotency_key": operation.idempotency_key}
+    if operation.kind == _KIND.CREATE_LINE_ITEM:
+        return client.create_invoice_line_item(invoice_id=invoice_id, **body, **key)
+    if operation.kind == _KIND.DELETE_LINE_ITEM:
+        client.delete_invoice_line_item(invoice_id, operation.line_item_id, **key)
+        return {}
+    if operation.kind == _KIND.UPDATE:
+        return client.update_invoice(invoice_id, body, **key)
+    calls: dict[str, Callable[..., dict[str, Any]]] = {
+        _KIND.ISSUE.value: client.issue_invoice,
+        _KIND.MARK_PAID.value: client.mark_invoice_paid,
+        _KIND.PAY.value: client.pay_invoice,
+        _KIND.REGENERATE_PDF.value: client.regenerate_invoice_pdf,
+        _KIND.VOID.value: client.void_invoice,
+    }
+    return calls[operation.kind](invoice_id, **body, **key)
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """A refusal that is looked at before it is believed, and the try that brought it."""
+
+    err: OrbError
+    # Whether an earlier request, in this try or before it, got no answer.
+    is_doubtful: bool
+    begun_at: datetime
+
+
+def _doubt_refusal(
+    operation: InvoiceOperation, doubt: _Doubt, *, client: OrbClient, using: str
+) -> None:
+    """Orb said no, which may mean that it has been done already."""
+    refusal = in_words(doubt.err)
+    try:
+        payload = client.fetch_invoice(operation.invoice_id)
+    except OrbNotFoundError:
+        if doubt.is_doubtful:
+            detail = lookup.UNKNOWN_INVOICE
+            settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
+        else:
+            settle(operation, _STATE.REFUSED, refusal, using=using)
+        return
+    except OrbError as trouble:
+        note(operation, in_words(trouble), using=using)
+        return
+    finding = lookup.find(operation, payload, using=using)
+    if finding.sight == lookup.Sight.SHOWN:
+        gone = gettext_noop("The line was gone already.")
+        detail = lookup.SHOWN if doubt.is_doubtful else gone
+        result = finding.result
+        settle(operation, _STATE.SUCCEEDED, detail, using=using, result=result)
+    elif _may_lag(operation, doubt, using=using):
+        note(operation, f"{refusal} It is looked at again.", using=using)
+    elif finding.sight == lookup.Sight.UNCLEAR:
+        detail = lookup.question(operation)
+        settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
+    elif _is_missing_line(operation, doubt.err):
+        note(operation, f"{refusal} Yet Orb still shows it.", using=using)
+    else:
+        settle(operation, _STATE.REFUSED, refusal, using=using)
+
+
+def _may_lag(operation: InvoiceOperation, doubt: _Doubt, *, using: str) -> bool:
+    """Whether the request that got no answer is so young that Orb's reads may lag."""
+    sent_at = operation.first_sent_at or doubt.begun_at
+    if _follows_doubt(doubt.err):
+        sent_at = max(sent_at, doubt.begun_at)
+    return doubt.is_doubtful and clock_of(using).latest() - sent_at <= mirror.LAG
+
+
+def _is_missing_line(operation: InvoiceOperation, err: OrbError) -> bool:
+    is_deletion = operation.kind == _KIND.DELETE_LINE_ITEM
+    return is_deletion and isinstance(err, OrbNotFoundError)
+
+
+def _follows_doubt(err: OrbError) -> bool:
+    return bool(getattr(err, "follows_doubt", False))
+
+
+def _note_conflict(
+    operation: InvoiceOperation, err: OrbConflictError, *, using: str
+) -> None:
+    first: datetime = operation.first_sent_at or clock_of(using).latest()
+    age = clock_of(using).latest() - first
+    if age < timedelta(hours=CONFLICT_HOURS):
+        note(operation, in_words(err), using=using)
+        return
+    detail = (
+        "Orb says that this idempotency key belongs to another request. Look in Orb "
+        f"whether it happened. ({in_words(err)})"
+    )
+    settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
+
+
+def _wait(operation: InvoiceOperation, *, using: str) -> None:
+    """What was queued is not in a hurry, and Orb did not do it."""
+    again = clock_of(using).latest() + timedelta(seconds=BUSY_SECONDS)
+    detail = gettext_noop(
+        "Orb is receiving too many requests; it is tried again by itself."
+    )
+    _change(operation, using=using, detail=detail, lease_expires_at=again)
+
+
+def _change(
+    operation: InvoiceOperation,
+    *,
+    using: str,
+    expected: str = _STATE.PENDING.value,
+    **changes: Any,
+) -> None:
+    """Write only if nothing ended it meanwhile: an outcome never changes again."""
+    unchanged = InvoiceOperation.objects.using(using).filter(
+        pk=operation.pk, state=expected
+    )
+    unchanged.update(**changes)
+    operation.refresh_from_db(using=using)

@@ -1,0 +1,69 @@
+"""
+Asking the message broker for something, and not waiting for it for long.
+
+A broker that accepts connections and answers nothing holds a caller for minutes, and
+one that refuses them for seconds: Celery's time-outs are made for workers. So the
+question is asked in a thread of its own, and left there when no answer comes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from django.db import connections
+
+from .db import in_this_context
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 1.0
+# After a question without an answer, so long none is asked.
+PAUSE_SECONDS = 10.0
+MAX_THREADS = 32
+
+
+class Broker:
+    """How this process gets along with its broker."""
+
+    def __init__(self) -> None:
+        self._places = threading.BoundedSemaphore(MAX_THREADS)
+        self._paused_until = 0.0
+
+    def ask(self, question: Callable[[], bool]) -> bool:
+        """Whether the question was answered with yes, within about a second."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        if time.monotonic() < self._paused_until:
+            return False
+        answers: SimpleQueue[bool] = SimpleQueue()
+        if not self._places.acquire(timeout=PATIENCE_SECONDS):
+            return False
+        thread = threading.Thread(
+            target=self._ask, args=(in_this_context(question), answers), daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # the process may not have more
+            self._places.release()
+            return False
+        try:
+            is_done = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except Empty:
+            logger.warning("The broker has not answered for a second.")
+            is_done = False
+        if not is_done:
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
+        return is_done
+
+    def _ask(self, question: Callable[[], bool], answers: SimpleQueue[bool]) -> None:
+        try:
+            answers.put(question())
+        finally:
+            connections.close_all()  # this thread's, should the project open any
+            self._places.release()
+
+
+broker = Broker()

@@ -1,0 +1,241 @@
+"""
+One budget of requests for all processes, kept in the mirror's database.
+
+A budget is the time when its next request may leave. Whoever wants to send moves
+it on by as many requests as it will need and then knows when they may leave, so
+that the database is asked once for many requests.
+
+# Note [Reserving inside a transaction]
+What a transaction reserves, no other process would see until it ends, and all others
+would wait for its lock. So inside one it is done over a connection of its own, for a
+moment. SQLite has a single writer, which would wait for the transaction that waits for
+it: there the budget is only read, and this process keeps its distance from itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from django.db import DatabaseError, connections
+
+from .client import OrbClient
+from .conf import get_settings
+from .db import clock_of
+from .models import RequestBudget
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+READS, WRITES = "reads", "writes"
+# Turns at sending that were not used so long after their time are given up: used
+# later, they would come as a burst.
+KEEP_SECONDS = 1.0
+# How far ahead one process may reserve.
+MAX_BLOCK_SECONDS = 0.5
+# How long Orb may have all processes wait.
+MAX_HOLD_SECONDS = 60.0
+# How far ahead the next turn may be for all processes together, shorter than any lease;
+# a time beyond that was noted before the clock was set back.
+MAX_AHEAD_SECONDS = 90.0
+MAX_TURNS_AHEAD = 100
+# How long to wait for a connection that reserves while a transaction is open.
+CONNECTION_SECONDS = 10.0
+
+
+class Pacer:
+    """
+    Sends no faster than the budget allows.
+
+    Only the thread that made it reserves turns, since a thread that just waits
+    for Orb should not hold a database connection; others use what is reserved.
+    """
+
+    def __init__(self, name: str, per_second: float, *, using: str) -> None:
+        self._name = name
+        self._per_second = per_second
+        self._using = using
+        self._owner = threading.get_ident()
+        self._turns: deque[float] = deque()
+        self._block = 1
+
+    def top_up(self) -> None:
+        """Reserve turns for the requests to come, if few are left."""
+        self._give_up_old()
+        if self._turns:
+            return
+        most = max(1, int(self._per_second * MAX_BLOCK_SECONDS))
+        self._block = min(most, self._block)
+        starts_in = reserve(
+            self._name, self._block, self._per_second, using=self._using
+        )
+        begin = time.monotonic() + starts_in
+        self._turns.extend(begin + n / self._per_second for n in range(self._block))
+        self._block *= 2
+
+    def wait(self) -> None:
+        """Wait for this request's turn."""
+        if threading.get_ident() == self._owner:
+            self.top_up()
+        time.sleep(max(0.0, self._next_turn() - time.monotonic()))
+
+    def _next_turn(self) -> float:
+        now = time.monotonic()
+        while True:
+            try:
+                turn = self._turns.popleft()
+            except IndexError:
+                return now + 1 / self._per_second
+            if turn >= now - KEEP_SECONDS:
+                return turn
+
+    def _give_up_old(self) -> None:
+        oldest = time.monotonic() - KEEP_SECONDS
+        while self._turns and self._turns[0] < oldest:
+            self._turns.popleft()
+            self._block = 1
+
+
+class RequestPacer:
+    """The budgets of one client: `READS_PER_SECOND` and `WRITES_PER_SECOND`."""
+
+    def __init__(self, *, using: str) -> None:
+        conf = get_settings()
+        self._reads = Pacer(READS, conf.READS_PER_SECOND, using=using)
+        self._writes = Pacer(WRITES, conf.WRITES_PER_SECOND, using=using)
+
+    def wait(self, method: str) -> None:
+        (self._reads if method == "GET" else self._writes).wait()
+
+    def top_up(self) -> None:
+        self._reads.top_up()
+
+
+class PacedClient(OrbClient):
+    """An `OrbClient` that keeps to the budgets of the mirror's database."""
+
+    pacer: RequestPacer
+
+    @classmethod
+    def connect(cls, *, using: str, retries: int = 2) -> Self:
+        """
+        Make a client for the account in `settings.DJANGO_ORB`.
+
+        Raises:
+            OrbConfigurationError: there is no API key, or something else is wrong.
+        """
+        client = cls.from_settings(retries=retries)
+        client.pacer = RequestPacer(using=using)
+        client.before_request(client.pacer.wait)
+        return client
+
+
+def top_up(client: OrbClient) -> None:
+    """Reserve for what other threads will send with this client."""
+    pacer = getattr(client, "pacer", None)
+    if pacer is not None:
+        pacer.top_up()
+
+
+def reserve(name: str, count: int, per_second: float, *, using: str) -> float:
+    """
+    Take `count` turns, and return in how many seconds the first of them begins.
+
+    May be called inside a transaction; see Note [Reserving inside a transaction].
+    """
+    reserve_here = partial(_reserve, name, count, per_second, using=using)
+    if not _is_in_transaction(using):
+        return reserve_here()
+    if connections[using].vendor != "sqlite":
+        try:
+            return _apart(reserve_here, using=using)
+        except (DatabaseError, TimeoutError):
+            logger.warning("Requests to Orb were not reserved.", exc_info=True)
+    budget = RequestBudget.objects.using(using).filter(pk=name).first()
+    now = clock_of(using).latest()
+    start = _start(budget.next_at if budget else now, now, per_second)
+    return max(1 / per_second, (start - now).total_seconds())
+
+
+def _reserve(name: str, count: int, per_second: float, *, using: str) -> float:
+    budgets = RequestBudget.objects.using(using).filter(pk=name)
+    while True:
+        now = clock_of(using).latest()
+        budget = budgets.first()
+        if budget is None:
+            _create(name, now, using)
+            continue
+        start = _start(budget.next_at, now, per_second)
+        end = start + timedelta(seconds=count / per_second)
+        if budgets.filter(next_at=budget.next_at).update(next_at=end):
+            return (start - now).total_seconds()
+
+
+def _start(next_at: datetime, now: datetime, per_second: float) -> datetime:
+    """Return when the next turn begins, never so late as a clock set back would say."""
+    ahead = max(MAX_AHEAD_SECONDS, MAX_TURNS_AHEAD / per_second)
+    return min(max(next_at, now), now + timedelta(seconds=ahead))
+
+
+def hold_back(name: str, seconds: float, *, using: str) -> None:
+    """Let no process send for a while, as Orb asked for."""
+    hold_here = partial(_hold_back, name, min(seconds, MAX_HOLD_SECONDS), using=using)
+    if not _is_in_transaction(using) or connections[using].vendor == "sqlite":
+        hold_here()
+        return
+    try:
+        _apart(hold_here, using=using)
+    except (DatabaseError, TimeoutError):
+        logger.warning("Requests to Orb were not held back.", exc_info=True)
+
+
+def _hold_back(name: str, seconds: float, *, using: str) -> None:
+    now = clock_of(using).latest()
+    until = now + timedelta(seconds=seconds)
+    _create(name, now, using)
+    budgets = RequestBudget.objects.using(using).filter(pk=name, next_at__lt=until)
+    budgets.update(next_at=until)
+
+
+def _is_in_transaction(using: str) -> bool:
+    return connections[using].in_atomic_block or not connections[using].get_autocommit()
+
+
+def _apart(call: Callable[[], T], *, using: str) -> T:
+    """
+    Make a call over a connection that only lives for it.
+
+    Raises:
+        DatabaseError: there is no such connection, or what the call raised.
+        TimeoutError: it took too long.
+    """
+
+    def run() -> T:
+        try:
+            return call()
+        finally:
+            connections[using].close()
+
+    executor = ThreadPoolExecutor(max_workers=1)
+    try:
+        return executor.submit(copy_context().run, run).result(CONNECTION_SECONDS)
+    finally:
+        executor.shutdown(wait=False)
+
+
+def _create(name: str, now: datetime, using: str) -> None:
+    RequestBudget.objects.using(using).bulk_create(
+        [RequestBudget(name=name, next_at=now)], ignore_conflicts=True
+    )

@@ -1,0 +1,313 @@
+"""
+What differs between an invoice as Orb sends it and the rows that should hold it.
+
+No code is shared with the writer but the parsers of dates and numbers: what a
+column should hold is said here once more, by hand, in `INVOICE` and `LINE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Context, Decimal
+from typing import Any, Literal
+
+from django_orb.mirror import parse_datetime, parse_decimal
+
+Kind = Literal[
+    "not_mirrored",  # Orb has it, the mirror does not
+    "gone",  # here, not marked as missing, and Orb answers 404
+    "marked_missing",  # marked as missing, and Orb shows it
+    "payload",  # a value of the stored payload
+    "column",  # a column of the invoice
+    "line",  # a line, its position, or one of its columns
+    "unsettled",  # written here again and again while it was compared
+    "unknown",  # asked for by id, and on neither side
+]
+
+
+class _Nothing:
+    """Where a side has no such value; null is a value."""
+
+    def __repr__(self) -> str:
+        return "(nothing)"
+
+
+NOTHING = _Nothing()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """
+    One value that Orb and the mirror do not share.
+
+    `reason` says, where it is known, why Orb's state is not here. `is_repaired` is
+    None unless it was tried.
+    """
+
+    invoice_id: str
+    kind: Kind
+    field: str
+    orb: Any
+    here: Any
+    invoice_number: str = ""
+    reason: str = ""
+    is_repaired: bool | None = None
+
+
+@dataclass(frozen=True)
+class StoredInvoice:
+    """An invoice's row and those of its lines, as column values by name."""
+
+    row: dict[str, Any]
+    lines: list[dict[str, Any]]
+
+
+Reader = Callable[[Any], Any]
+# A field, Orb's value, and the one here.
+Finding = tuple[str, Any, Any]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str | None):
+        raise ValueError("not a text")
+    return value or ""
+
+
+def _folded(value: Any) -> str:
+    return _text(value).casefold()[:100]
+
+
+def _moment(value: Any) -> datetime | None:
+    return None if value is None else parse_datetime(value)
+
+
+def _money(value: Any) -> Decimal | None:
+    return None if value is None else parse_decimal(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool | None):
+        raise ValueError("not a boolean")
+    return bool(value)
+
+
+# Column: where Orb has it, and how it is read.
+INVOICE: dict[str, tuple[str, Reader]] = {
+    "id": ("id", _text),
+    "invoice_number": ("invoice_number", _text),
+    "invoice_number_key": ("invoice_number", _folded),
+    "invoice_source": ("invoice_source", _text),
+    "status": ("status", _text),
+    "currency": ("currency", _text),
+    "subtotal": ("subtotal", _money),
+    "total": ("total", _money),
+    "amount_due": ("amount_due", _money),
+    "customer_id": ("customer.id", _text),
+    "external_customer_id": ("customer.external_customer_id", _text),
+    "external_customer_key": ("customer.external_customer_id", _folded),
+    "subscription_id": ("subscription.id", _text),
+    "invoice_date": ("invoice_date", _moment),
+    "due_date": ("due_date", _moment),
+    "created_at": ("created_at", _moment),
+    "issued_at": ("issued_at", _moment),
+    "paid_at": ("paid_at", _moment),
+    "voided_at": ("voided_at", _moment),
+    "scheduled_issue_at": ("scheduled_issue_at", _moment),
+    "eligible_to_issue_at": ("eligible_to_issue_at", _moment),
+    "will_auto_issue": ("will_auto_issue", _flag),
+    "issue_failed_at": ("issue_failed_at", _moment),
+    "sync_failed_at": ("sync_failed_at", _moment),
+    "payment_started_at": ("payment_started_at", _moment),
+    "payment_failed_at": ("payment_failed_at", _moment),
+    "payment_received_at": ("payment_received_at", _moment),
+    "memo": ("memo", _text),
+}
+LINE: dict[str, tuple[str, Reader]] = {
+    "name": ("name", _text),
+    "quantity": ("quantity", _money),
+    "amount": ("amount", _money),
+    "subtotal": ("subtotal", _money),
+    "adjusted_subtotal": ("adjusted_subtotal", _money),
+    "credits_applied": ("credits_applied", _money),
+    "partially_invoiced_amount": ("partially_invoiced_amount", _money),
+    "start_date": ("start_date", _moment),
+    "end_date": ("end_date", _moment),
+    "grouping": ("grouping", _text),
+    "item_id": ("price.item.id", _text),
+    "price_id": ("price.id", _text),
+    "price_type": ("price.price_type", _text),
+    "price_model_type": ("price.model_type", _text),
+}
+# Signed anew in every answer: these columns are compared apart.
+LINKS = ("hosted_invoice_url", "invoice_pdf")
+# What else is read of the rows.
+INVOICE_COLUMNS = (*INVOICE, *LINKS, "payload", "rounded_fields", "missing_since")
+LINE_COLUMNS = (*LINE, "invoice_id", "orb_id", "position", "rounded_fields")
+
+_SIGNED = (*LINKS, "receipt_pdf")
+_DECIMAL_PLACES = 18
+_WIDE = Context(prec=1000)
+_HALF_UNIT = Decimal("5E-19")
+# What a float of so many digits is off by at most, relatively.
+_FLOAT_ERROR = Decimal("1E-14")
+
+
+def differences(
+    payload: Mapping[str, Any], stored: StoredInvoice, *, exact_digits: int | None
+) -> Iterator[tuple[Kind, str, Any, Any]]:
+    """
+    Yield kind, field, Orb's value and the one here, for each that is not the same.
+
+    `exact_digits` is how many significant digits the database's decimals hold.
+    """
+    row = stored.row
+    if row["missing_since"] is not None:
+        shown = payload.get("status", NOTHING)
+        yield "marked_missing", "missing_since", shown, row["missing_since"]
+    for finding in _columns(INVOICE, payload, row, exact_digits):
+        yield "column", *finding
+    for finding in _links(payload, row):
+        yield "column", *finding
+    for finding in _lines(payload, stored.lines, exact_digits):
+        yield "line", *finding
+    for finding in _values(payload, row["payload"]):
+        yield "payload", *finding
+
+
+def _columns(
+    table: Mapping[str, tuple[str, Reader]],
+    payload: Mapping[str, Any],
+    row: Mapping[str, Any],
+    exact_digits: int | None,
+) -> Iterator[Finding]:
+    rounded = []
+    for column, (path, read) in table.items():
+        sent, here = _dig(payload, path), row[column]
+        try:
+            orb = read(sent)
+        except (ValueError, TypeError, ArithmeticError):
+            orb = sent  # the writer cannot have stored it either
+        if isinstance(orb, Decimal) and not _fits(orb, exact_digits):
+            rounded.append(column)
+            is_same = isinstance(here, Decimal) and _is_near(orb, here, exact_digits)
+        else:
+            is_same = _same(orb, here)
+        if not is_same:
+            yield column, orb, here
+    flagged = row["rounded_fields"]
+    if not isinstance(flagged, list) or sorted(map(str, flagged)) != sorted(rounded):
+        yield "rounded_fields", rounded, flagged
+
+
+def _fits(value: Decimal, exact_digits: int | None) -> bool:
+    _, digits, exponent = value.normalize(_WIDE).as_tuple()
+    if exact_digits is not None and len(digits) > exact_digits:
+        return False
+    return isinstance(exponent, int) and exponent >= -_DECIMAL_PLACES
+
+
+def _is_near(orb: Decimal, here: Decimal, exact_digits: int | None) -> bool:
+    slack = _HALF_UNIT
+    if exact_digits is not None:
+        slack = max(slack, _WIDE.multiply(_WIDE.abs(orb), _FLOAT_ERROR))
+    return _WIDE.abs(_WIDE.subtract(orb, here)) <= slack
+
+
+def _links(payload: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[Finding]:
+    """A link may carry an older signature: then it is that of the stored payload."""
+    kept = row["payload"] if isinstance(row["payload"], dict) else {}
+    for name in LINKS:
+        orb, here = payload.get(name) or "", row[name]
+        if here != orb and not (orb and here and here == kept.get(name)):
+            yield name, orb, here
+
+
+def _lines(
+    payload: Mapping[str, Any], rows: list[dict[str, Any]], exact_digits: int | None
+) -> Iterator[Finding]:
+    stored = {row["orb_id"]: row for row in rows}
+    sent = payload.get("line_items")
+    for position, line in enumerate(sent if isinstance(sent, list) else ()):
+        line_id = _dig(line, "id")
+        place = f"line_items[{line_id}]"
+        row = stored.pop(line_id, None) if isinstance(line_id, str) else None
+        if row is None:
+            yield place, _dig(line, "name") or line_id, NOTHING
+            continue
+        if row["position"] != position:
+            yield f"{place}.position", position, row["position"]
+        for column, orb, here in _columns(LINE, line, row, exact_digits):
+            yield f"{place}.{column}", orb, here
+    for line_id, row in stored.items():
+        yield f"line_items[{line_id}]", NOTHING, row["name"] or line_id
+
+
+def _values(orb: Any, here: Any) -> Iterator[Finding]:
+    """Compare two JSON values to their leaves; no recursion, they may be deep."""
+    waiting: list[tuple[tuple[str, ...], Any, Any]] = [(("payload",), orb, here)]
+    while waiting:
+        path, one, other = waiting.pop()
+        if isinstance(one, dict) and isinstance(other, dict):
+            pairs = _pair(one, other, ".{}")
+        elif isinstance(one, list) and isinstance(other, list):
+            left, right = _by_id(one), _by_id(other)
+            if left is not None and right is not None:
+                pairs = _pair(left, right, "[{}]") + _order(left, right)
+            else:
+                pairs = _pair(dict(enumerate(one)), dict(enumerate(other)), "[{}]")
+        else:
+            if not _same(one, other) and not _are_links(path, one, other):
+                yield "".join(path), one, other
+            continue
+        waiting += [((*path, key), *pair) for key, *pair in reversed(pairs)]
+
+
+def _pair(
+    orb: Mapping[Any, Any], here: Mapping[Any, Any], form: str
+) -> list[tuple[str, Any, Any]]:
+    return [
+        (form.format(key), orb.get(key, NOTHING), here.get(key, NOTHING))
+        for key in {**orb, **here}
+    ]
+
+
+def _by_id(items: list[Any]) -> dict[str, Any] | None:
+    """A list of objects by their ids, where they all have one of their own."""
+    found = {
+        item["id"]: item
+        for item in items
+        if isinstance(item, dict) and isinstance(item.get("id"), str)
+    }
+    return found if len(found) == len(items) else None
+
+
+def _order(
+    orb: Mapping[str, Any], here: Mapping[str, Any]
+) -> list[tuple[str, Any, Any]]:
+    """What both lists have, in the order of each."""
+    orders = [key for key in orb if key in here], [key for key in here if key in orb]
+    return [(" (order)", ", ".join(orders[0]), ", ".join(orders[1]))]
+
+
+def _are_links(path: tuple[str, ...], orb: Any, here: Any) -> bool:
+    """Whether these are links, both set, of which only the signature counts for."""
+    is_attempt = len(path) == 4 and path[1] == ".payment_attempts"
+    if path[-1].removeprefix(".") not in _SIGNED or not (len(path) == 2 or is_attempt):
+        return False
+    return bool(orb and here and isinstance(orb, str) and isinstance(here, str))
+
+
+def _same(orb: Any, here: Any) -> bool:
+    if isinstance(orb, bool) or isinstance(here, bool):
+        return orb is here  # Python takes True for 1
+    return bool(orb == here)
+
+
+def _dig(value: Any, path: str) -> Any:
+    for key in path.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value

@@ -1,0 +1,368 @@
+"""Runs: planned as windows, worked on by anybody, finished once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from datetime import datetime, timedelta
+from functools import partial
+
+from django.db import DatabaseError, IntegrityError, transaction
+from django.db.models import F, Q
+
+from django_orb import mirror
+from django_orb.client import OrbClient
+from django_orb.conf import get_settings
+from django_orb.db import Interval, clock_of, has_come, is_free
+from django_orb.exceptions import OrbSyncRunningError
+from django_orb.mirror import Observation, Origin, send_robust
+from django_orb.models import Invoice, InvoiceFailure, SyncAbsence, SyncRun, SyncWindow
+from django_orb.models.runs import COUNTS
+from django_orb.signals import sync_finished
+from django_orb.webhooks import polling
+
+from . import windows
+from .planning import plan_windows
+from .steps import WindowFailedError
+
+logger = logging.getLogger(__name__)
+
+MAX_MISSING = 50
+MAX_MISSING_SHARE = 0.01
+MARK_BATCH = 100
+
+
+def start_run(
+    kind: str,
+    *,
+    using: str,
+    since: datetime | None = None,
+    invoice_ids: Sequence[str] = (),
+    accept_missing: bool = False,
+    announce: bool = False,
+    sweep: bool = False,
+) -> SyncRun:
+    """
+    Record a run and its windows, for whoever works on them.
+
+    Until one full run succeeded, invoices that a run finds new are old news: they
+    are announced only where `announce` asks for it. Where Orb's list of events tells
+    enough for this time, an incremental run reads only that, unless told to `sweep`.
+
+    Raises:
+        OrbSyncRunningError: a run of this kind is active already; `run` is it.
+    """
+    now = clock_of(using).latest()
+    is_exclusive = kind != SyncRun.Kind.ONE
+    # Before the transaction, which on SQLite has to begin with a write.
+    announces_new = announce or _was_filled(using)
+    reading = polling.plan(sweep=sweep, using=using)
+    try:
+        with transaction.atomic(using=using):
+            run = SyncRun.objects.using(using).create(
+                kind=kind,
+                active_kind=kind if is_exclusive else None,
+                since=since,
+                accept_missing=accept_missing,
+                announces_new=announces_new,
+                started_at=now,
+            )
+            planned = plan_windows(run, now, list(invoice_ids), reading)
+            SyncWindow.objects.using(using).bulk_create(planned)
+    except IntegrityError as err:
+        active = SyncRun.objects.using(using).filter(active_kind=kind).first()
+        if active is None:
+            raise
+        raise OrbSyncRunningError(
+            f"{active} is running since {active.started_at:%Y-%m-%d %H:%M} UTC, or "
+            f"stopped less than {windows.lease_seconds():.0f} seconds ago.",
+            run=active,
+        ) from err
+    return run
+
+
+def _was_filled(using: str) -> bool:
+    full = SyncRun.objects.using(using).filter(
+        kind=SyncRun.Kind.FULL, state=SyncRun.State.SUCCEEDED
+    )
+    return full.exists()
+
+
+def start_or_resume(
+    kind: str,
+    *,
+    using: str,
+    since: datetime | None = None,
+    invoice_ids: Sequence[str] = (),
+    accept_missing: bool = False,
+    announce: bool = False,
+) -> SyncRun:
+    """
+    Start a run, or take up the active one of its kind if nobody works on it.
+
+    Raises:
+        OrbSyncRunningError: somebody does.
+    """
+    try:
+        return start_run(
+            kind,
+            using=using,
+            since=since,
+            invoice_ids=invoice_ids,
+            accept_missing=accept_missing,
+            announce=announce,
+        )
+    except OrbSyncRunningError as err:
+        run: SyncRun = err.run
+        is_quieter = announce and not run.announces_new
+        is_other = run.since != since or run.accept_missing != accept_missing
+        if is_other or is_quieter:
+            raise
+        of_run = SyncWindow.objects.using(using).filter(
+            run=run, state=SyncWindow.State.PENDING
+        )
+        free = is_free(clock_of(using).latest(), longest=windows.longest_lease())
+        if of_run.exclude(free).exists():
+            raise
+        logger.info("%s goes on where it stopped.", run)
+        return run
+
+
+def due_windows(*, using: str, run: SyncRun | None = None) -> list[SyncWindow]:
+    """Pending windows of active runs that nobody works on and that need not wait."""
+    now = clock_of(using).latest()
+    longest_wait = timedelta(seconds=windows.MAX_WAIT_SECONDS)
+    due = SyncWindow.objects.using(using).filter(
+        is_free(now, longest=windows.longest_lease()),
+        Q(not_before=None) | has_come("not_before", now, longest=longest_wait),
+        state=SyncWindow.State.PENDING,
+        run__state=SyncRun.State.RUNNING,
+    )
+    return list(due.filter(run=run) if run else due)
+
+
+def work_here(
+    run: SyncRun,
+    *,
+    client: OrbClient,
+    using: str,
+    on_step: Callable[[SyncRun], None] = lambda run: None,
+) -> SyncRun:
+    """
+    Do a run's work in this process until it ends, whoever began it.
+
+    Waits where Orb asks for patience, and for windows that others hold.
+    """
+    while True:
+        due = due_windows(using=using, run=run)
+        for window in due:
+            lease = windows.lease_window(window, using=using)
+            if lease:
+                _work_window(run, window, lease, client, using, on_step)
+        opened = advance(run, using=using)
+        run.refresh_from_db(using=using)
+        if not run.is_active:
+            return run
+        if not due and not opened:
+            on_step(run)
+            time.sleep(1)
+
+
+def _work_window(
+    run: SyncRun,
+    window: SyncWindow,
+    lease: str,
+    client: OrbClient,
+    using: str,
+    on_step: Callable[[SyncRun], None],
+) -> None:
+    try:
+        while True:
+            progress = turn(
+                window.pk,
+                lease,
+                connect=lambda: nullcontext(client),
+                using=using,
+                on_step=lambda: on_step(run),
+            )
+            if not progress.wait_seconds:
+                return
+            _pause(progress.wait_seconds, lambda: on_step(run))
+    finally:
+        try:
+            windows.release_window(window.pk, lease, using=using)
+        except DatabaseError:
+            logger.warning("The lease of %s ends by itself.", window, exc_info=True)
+
+
+def _pause(seconds: float, on_step: Callable[[], None]) -> None:
+    """Wait in small steps, so that somebody who wants to stop need not wait."""
+    while seconds > 0:
+        on_step()
+        time.sleep(min(seconds, 1.0))
+        seconds -= 1.0
+
+
+def turn(
+    window_id: int,
+    lease: str,
+    *,
+    connect: windows.Connect,
+    using: str,
+    seconds: float = float("inf"),
+    on_step: Callable[[], None] = lambda: None,
+) -> windows.Progress:
+    """Work on a window for a while; a window that cannot be finished ends its run."""
+    try:
+        return windows.work(
+            window_id,
+            lease,
+            connect=connect,
+            page_size=get_settings().PAGE_SIZE,
+            using=using,
+            seconds=seconds,
+            on_step=on_step,
+        )
+    except WindowFailedError as err:
+        fail_window(window_id, lease, str(err), using=using)
+        return windows.Progress(is_lost=True)
+
+
+def fail_window(window_id: int, lease: str, reason: str, *, using: str) -> None:
+    """End the run of a window that nobody can finish, if the lease still holds."""
+    mine = SyncWindow.objects.using(using).filter(pk=window_id, lease=lease)
+    window = mine.select_related("run").first()
+    if window is not None and window.run.is_active:
+        mine.update(state=SyncWindow.State.FAILED, error=reason)
+        _end(window.run, SyncRun.State.FAILED, reason, using=using)
+
+
+def advance(run: SyncRun, *, using: str) -> list[SyncWindow]:
+    """
+    Go on where a run's windows are done: to the check, then to the end.
+
+    Returns the windows that became pending. Harmless to call at any time.
+    """
+    with transaction.atomic(using=using):
+        # The update takes the row's lock, also where SELECT .. FOR UPDATE is none.
+        active = SyncRun.objects.using(using).filter(
+            pk=run.pk, state=SyncRun.State.RUNNING
+        )
+        if not active.update(state=SyncRun.State.RUNNING):
+            return []
+        of_run = SyncWindow.objects.using(using).filter(run=run)
+        if of_run.filter(state=SyncWindow.State.PENDING).exists():
+            return []
+        waiting = list(of_run.filter(state=SyncWindow.State.WAITING))
+        if waiting:
+            of_run.filter(state=SyncWindow.State.WAITING).update(
+                state=SyncWindow.State.PENDING
+            )
+            return waiting
+    try:
+        _finish(run, using=using)
+    except DatabaseError:
+        raise  # it is tried again, by `recover` at the latest
+    except Exception as err:
+        logger.exception("%s could not be finished.", run)
+        reason = f"It could not be finished. {type(err).__name__}: {err}"
+        _end(run, SyncRun.State.FAILED, reason, using=using)
+    return []
+
+
+def cancel_run(run: SyncRun, *, using: str) -> None:
+    """End an active run; its workers stop at their next page."""
+    _end(run, SyncRun.State.CANCELLED, "Cancelled.", using=using)
+
+
+def _finish(run: SyncRun, *, using: str) -> None:
+    """Mark what is gone from Orb, add up the counts, end the run."""
+    absences = SyncAbsence.objects.using(using).filter(run=run)
+    ids = set(absences.values_list("invoice_id", flat=True))
+    stored = Invoice.objects.using(using)
+    gone = set(
+        stored.filter(pk__in=ids, missing_since=None).values_list("pk", flat=True)
+    )
+    limit = max(MAX_MISSING, int(stored.count() * MAX_MISSING_SHARE))
+    if len(gone) > limit and not run.accept_missing:
+        _end(
+            run,
+            SyncRun.State.FAILED,
+            f"Orb no longer knows {len(gone)} of the mirrored invoices, more than the "
+            f"{limit} that are believed unasked; none was marked. Check that API_KEY "
+            "belongs to the account of this mirror. If they are really gone, run "
+            "orb_sync_invoices --mode full --accept-missing.",
+            using=using,
+        )
+        return
+    failures = InvoiceFailure.objects.using(using)
+    failing = set(failures.filter(pk__in=ids).values_list("pk", flat=True))
+    _mark(absences.filter(invoice_id__in=gone | failing), run, using)
+    unknown = sorted(ids - set(stored.filter(pk__in=ids).values_list("pk", flat=True)))
+    if run.kind == SyncRun.Kind.ONE and unknown:
+        reason = f"Orb does not know {', '.join(unknown)}."
+        _end(run, SyncRun.State.FAILED, reason, using=using)
+        return
+    if run.windows.using(using).filter(has_gap=True).exists():
+        reason = f"A part of Orb's list could not be read. {_note_of(run, using)}"
+        _end(run, SyncRun.State.FAILED, reason, using=using)
+        return
+    if run.kind == SyncRun.Kind.FULL:
+        # It read everything: what had no id has one by now, or failed in it again.
+        old = Q(run_id=None) | Q(run_id__lt=run.pk)
+        failures.filter(old, pk__startswith=mirror.NO_ID).delete()
+    _end(run, SyncRun.State.SUCCEEDED, _note_of(run, using), using=using)
+
+
+def _note_of(run: SyncRun, using: str) -> str:
+    """What was not done although the run succeeded."""
+    failed = InvoiceFailure.objects.using(using).filter(run_id=run.pk).count()
+    notes = SyncWindow.objects.using(using).filter(run=run).exclude(note="")
+    failures = f"{failed} could not be mirrored; see their reasons." if failed else ""
+    return " ".join(filter(None, [failures, *notes.values_list("note", flat=True)]))
+
+
+def _mark(absences: Iterable[SyncAbsence], run: SyncRun, using: str) -> None:
+    """Mark what is gone, and count in the last window what was really marked."""
+    observations = [
+        Observation.absent(
+            one.invoice_id, Interval(one.started_at, one.ended_at), one.supersedes
+        )
+        for one in absences
+    ]
+    last = run.windows.using(using).last()
+
+    def count(result: mirror.WriteResult) -> None:
+        if last is not None and result.missing:
+            SyncWindow.objects.using(using).filter(pk=last.pk).update(
+                missing=F("missing") + len(result.missing)
+            )
+
+    for start in range(0, len(observations), MARK_BATCH):
+        batch = observations[start : start + MARK_BATCH]
+        origin = Origin.of_run(run)
+        result = mirror.write(
+            batch, using=using, run_id=run.pk, origin=origin, also=count
+        )
+        mirror.fetch_later(result.doubtful, using=using)
+
+
+def _end(run: SyncRun, state: str, error: str, *, using: str) -> None:
+    progress = run.progress()
+    totals = {name: progress[name] for name in COUNTS}
+    active = SyncRun.objects.using(using).filter(pk=run.pk, state=SyncRun.State.RUNNING)
+    # Whoever still works on it loses the lease, and with it what it would write.
+    SyncWindow.objects.using(using).filter(run=run).update(lease="")
+    is_mine = active.update(
+        state=state,
+        active_kind=None,
+        finished_at=clock_of(using).latest(),
+        error=error,
+        **totals,
+    )
+    run.refresh_from_db(using=using)
+    if is_mine:
+        tell = partial(send_robust, sync_finished, SyncRun, run=run)
+        transaction.on_commit(tell, using=using)

@@ -1,0 +1,367 @@
+"""
+What one step of a window asks Orb, and what came; nothing is written here.
+
+# Note [Circles]
+A list whose cursors come in a circle never ends, and a window does not remember all
+of its cursors. It remembers the one that followed when it last got to an earlier
+date, and after that the one that followed 1, 2, 4, 8, .. pages later: a circle of any
+length comes back to a cursor that is remembered (Brent's algorithm). A list that
+goes on with new cursors but without earlier dates is given up after `MAX_STALLED`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from django.db.models import Exists, OuterRef, Q
+
+from django_orb import mirror
+from django_orb.client import OrbClient, RawInvoice, RawPage, Shape, next_cursor
+from django_orb.db import Interval, Timed, clock_of, in_this_context, timed
+from django_orb.exceptions import OrbBadRequestError, OrbError, OrbResponseError
+from django_orb.mirror import Observation, observe_invoices, parse_datetime
+from django_orb.models import Invoice, InvoiceFailure, SyncRun, SyncWindow
+from django_orb.webhooks import polling
+
+FETCHES_PER_STEP = 20
+STEP_SECONDS = 60.0
+# What ended so many workers is taken apart, and a single invoice passed over.
+MAX_DEATHS = 3
+# Pages in a row that get to no earlier date; at one invoice a page, too.
+MAX_STALLED = 10_000
+
+_DATED = Shape(plain=("invoice_date",))
+
+
+class WindowFailedError(OrbError):
+    """The window cannot be finished, and why."""
+
+
+@dataclass
+class Step:
+    """
+    What one step found, and where it leaves the window.
+
+    `needs_sweep` is why the run has to read the lists of what is open or recent,
+    which it was not going to read.
+    """
+
+    observations: list[Observation]
+    requests: int = 1
+    is_page: bool = False
+    is_last: bool = False
+    absent: list[Observation] = field(default_factory=list)
+    changes: dict[str, Any] = field(default_factory=dict)
+    needs_sweep: bool = False
+
+
+class PageReader:
+    """Reads pages of the list, one ahead: the network while the database works."""
+
+    def __init__(
+        self, client: OrbClient, page_size: int, executor: ThreadPoolExecutor
+    ) -> None:
+        self._client = client
+        self.page_size = page_size
+        self._executor = executor
+        self._ahead: tuple[str, Future[Timed[RawPage]]] | None = None
+
+    def read(self, window: SyncWindow) -> Timed[RawPage]:
+        cursor, limit = window.cursor, size_of_step(window, self.page_size)
+        ahead, self._ahead = self._ahead, None
+        if limit < self.page_size:
+            return self.fetch(window, cursor=cursor or None, limit=limit)
+        if ahead and ahead[0] == cursor:
+            answer = ahead[1].result()
+        else:
+            answer = self.fetch(window, cursor=cursor or None, limit=limit)
+        following = usable_cursor(answer.value)
+        if following and following not in (cursor, window.cursor_mark):
+            fetch = partial(self._fetch_ahead, window, following)
+            future = self._executor.submit(in_this_context(fetch))
+            self._ahead = following, future
+        return answer
+
+    def _fetch_ahead(self, window: SyncWindow, cursor: str) -> Timed[RawPage]:
+        answer = self.fetch(window, cursor=cursor, limit=self.page_size)
+        for invoice in answer.value.invoices:
+            invoice.digest  # noqa: B018
+        return answer
+
+    def fetch(self, window: SyncWindow, **options: Any) -> Timed[RawPage]:
+        query = {
+            "status": window.statuses,
+            "invoice_date_gte": window.invoice_date_gte,
+            "invoice_date_lt": window.invoice_date_lt,
+            **options,
+        }
+        return timed(lambda: self._client.read_invoices_page(**query))
+
+
+def size_of_step(window: SyncWindow, page_size: int) -> int:
+    """How many invoices, or events, the window's next step asks for."""
+    most = most_per_step(window, page_size)
+    return min(most, window.page_size or most)
+
+
+def most_per_step(window: SyncWindow, page_size: int) -> int:
+    if is_fetch(window):
+        return FETCHES_PER_STEP
+    return page_size if window.kind == SyncWindow.Kind.LIST else polling.PAGE_SIZE
+
+
+def usable_cursor(page: RawPage) -> str | None:
+    try:
+        return next_cursor(page.envelope)
+    except OrbResponseError:
+        return None
+
+
+def take_step(
+    window: SyncWindow,
+    reader: PageReader,
+    client: OrbClient,
+    using: str,
+    refusal: str = "",
+) -> Step:
+    """
+    Ask Orb for what comes next in the window.
+
+    `refusal` is why the next single invoice is not even asked for, but recorded as
+    failed with these words.
+    """
+    deaths, size = window.attempts - 1, size_of_step(window, reader.page_size)
+    if deaths >= MAX_DEATHS and size > 1:
+        changes = {"page_size": 1, "careful_steps": size}
+        return Step([], requests=0, changes=changes)
+    killed = ""
+    if deaths >= MAX_DEATHS:
+        killed = f"Reading it ended {deaths} workers. {window.error}".strip()
+    refusal = refusal or killed
+    if refusal and is_fetch(window):
+        observe = partial(_refuse, refusal, using)
+    else:
+        observe = partial(_observe, client, size, using)
+    if window.doubtful_ids:
+        return _fetch_doubtful(window, observe)
+    if window.kind == SyncWindow.Kind.LIST:
+        return _read_page(window, reader, using, refusal)
+    if window.kind == SyncWindow.Kind.FETCH:
+        return _fetch_chosen(window, observe)
+    if window.kind == SyncWindow.Kind.FEED:
+        return _read_events(window, client, size, using, may_process=not killed)
+    return _check_unseen(window, observe, using)
+
+
+def is_fetch(window: SyncWindow) -> bool:
+    """Whether the next step fetches single invoices."""
+    lists = (SyncWindow.Kind.LIST, SyncWindow.Kind.FEED)
+    return bool(window.doubtful_ids) or window.kind not in lists
+
+
+def _read_page(
+    window: SyncWindow, reader: PageReader, using: str, refusal: str
+) -> Step:
+    try:
+        answer = reader.read(window)
+    except OrbBadRequestError as err:
+        if not window.cursor:
+            raise
+        return _reopen(window, f"Orb refused the cursor: {err}")
+    page = answer.value
+    interval = clock_of(using).interval(answer.started, answer.ended)
+    seen = mirror.read_page(page.invoices, interval)
+    if refusal:
+        seen = [replace(found, refusal=refusal) for found in seen]
+    last = _earliest(_last_date(page.invoices), window.last_invoice_date)
+    try:
+        following = next_cursor(page.envelope)
+    except OrbResponseError as err:
+        return _reopen(window, str(err), seen, last)
+    if following and following in (window.cursor, window.cursor_mark):
+        return _reopen(window, "Orb repeated a cursor.", seen, last)
+    changes = _follow(window, following, has_moved=last != window.last_invoice_date)
+    return Step(
+        seen,
+        is_page=True,
+        is_last=following is None,
+        changes={**changes, "last_invoice_date": last},
+    )
+
+
+def _follow(
+    window: SyncWindow, following: str | None, *, has_moved: bool
+) -> dict[str, Any]:
+    """Go on at a cursor; see Note [Circles]."""
+    stalled = 0 if has_moved else window.stalled_pages + 1
+    if stalled > MAX_STALLED:
+        raise WindowFailedError(
+            f"Orb's list does not come to an end: {MAX_STALLED} pages in a row led "
+            "no further."
+        )
+    changes = {"cursor": following or "", "stalled_pages": stalled}
+    if stalled & (stalled - 1) == 0:
+        changes["cursor_mark"] = following or ""
+    return changes
+
+
+def _reopen(
+    window: SyncWindow,
+    reason: str,
+    seen: Sequence[Observation] = (),
+    last: datetime | None = None,
+) -> Step:
+    """Start the list again at the last date seen, inclusive; twice there is failure."""
+    last = last or window.last_invoice_date
+    if last is None or window.reopened_from == last:
+        raise WindowFailedError(f"{reason} Starting again from {last} did not help.")
+    changes = {
+        "cursor": "",
+        "cursor_mark": "",
+        "stalled_pages": 0,
+        "reopened_from": last,
+        "last_invoice_date": last,
+        "invoice_date_lt": last + timedelta(microseconds=1),
+    }
+    return Step(list(seen), is_page=bool(seen), changes=changes)
+
+
+Observe = Callable[[Sequence[str]], list[Observation]]
+
+
+def _fetch_doubtful(window: SyncWindow, observe: Observe) -> Step:
+    seen = observe(window.doubtful_ids)
+    rest = window.doubtful_ids[len(seen) :]
+    return _fetched(seen, is_last=False, changes={"doubtful_ids": rest})
+
+
+def _fetch_chosen(window: SyncWindow, observe: Observe) -> Step:
+    start = int(window.cursor or 0)
+    seen = observe(window.invoice_ids[start:])
+    end = start + len(seen)
+    is_last = end >= len(window.invoice_ids)
+    return _fetched(seen, is_last=is_last, changes={"cursor": str(end)})
+
+
+def _check_unseen(window: SyncWindow, observe: Observe, using: str) -> Step:
+    ids = _unseen_ids(window, using)
+    seen = observe(ids)
+    is_last = len(seen) == len(ids) < FETCHES_PER_STEP
+    cursor = seen[-1].invoice_id if seen else window.cursor
+    return _fetched(seen, is_last=is_last, changes={"cursor": cursor})
+
+
+def _read_events(
+    window: SyncWindow, client: OrbClient, limit: int, using: str, *, may_process: bool
+) -> Step:
+    found = polling.read(
+        window,
+        client,
+        limit=limit,
+        using=using,
+        seconds=polling.PROCESS_SECONDS if may_process else 0.0,
+    )
+    if found.following and found.following in (window.cursor, window.cursor_mark):
+        return without_events(window, "Orb repeated a cursor.", found.requests)
+    return Step(
+        [],
+        requests=found.requests,
+        is_last=found.following is None,
+        changes=_follow(window, found.following, has_moved=False),
+        needs_sweep=not found.is_offered,
+    )
+
+
+def without_events(window: SyncWindow, reason: str, requests: int = 1) -> Step:
+    """Give the list of events up for this run, which reads what is open instead."""
+    note = (
+        f"Orb's list of webhook events could not be read to its end ({reason.strip()}) "
+        "What is open or recent was read instead."
+    )
+    return Step(
+        [],
+        requests=requests,
+        is_last=True,
+        changes={"note": note},
+        needs_sweep=True,
+    )
+
+
+def _observe(
+    client: OrbClient, limit: int, using: str, invoice_ids: Sequence[str]
+) -> list[Observation]:
+    """Ask for as many as a step has time for and Orb answers, at least for one."""
+    return observe_invoices(
+        client,
+        invoice_ids[:limit],
+        using=using,
+        seconds=STEP_SECONDS,
+        stops_at_error=True,
+    )
+
+
+def _refuse(refusal: str, using: str, invoice_ids: Sequence[str]) -> list[Observation]:
+    """The first invoice is recorded as failed, without asking for it."""
+    now = clock_of(using).latest()
+    interval = Interval(now, now)
+    return [
+        Observation(invoice_id, None, interval, refusal=refusal)
+        for invoice_id in invoice_ids[:1]
+    ]
+
+
+def _fetched(
+    seen: Sequence[Observation], *, is_last: bool, changes: dict[str, Any]
+) -> Step:
+    return Step(
+        [found for found in seen if not found.is_absent],
+        requests=sum(not found.refusal for found in seen),
+        is_last=is_last,
+        absent=[found for found in seen if found.is_absent],
+        changes=changes,
+    )
+
+
+def _unseen_ids(window: SyncWindow, using: str) -> list[str]:
+    """The next ids that the run should have met and did not."""
+    run = window.run
+    unseen = Q(observation__run_id=None) | Q(observation__run_id__lt=run.pk)
+    failed_now = InvoiceFailure.objects.using(using).filter(
+        pk=OuterRef("pk"), run_id__gte=run.pk
+    )
+    invoices = Invoice.objects.using(using).filter(
+        ~Exists(failed_now), unseen, pk__gt=window.cursor, missing_since=None
+    )
+    if run.kind != SyncRun.Kind.FULL:
+        invoices = invoices.unsettled()
+    failures = (
+        InvoiceFailure.objects.using(using)
+        .filter(
+            Q(run_id=None) | Q(run_id__lt=run.pk),
+            pk__gt=window.cursor,
+        )
+        .exclude(pk__startswith=mirror.NO_ID)
+    )
+    ids: set[str] = set()
+    for query in (invoices, failures):
+        ids.update(query.order_by("pk").values_list("pk", flat=True)[:FETCHES_PER_STEP])
+    return sorted(ids)[:FETCHES_PER_STEP]
+
+
+def _last_date(invoices: Sequence[RawInvoice]) -> datetime | None:
+    """The invoice date at the end of a page; None if no invoice has a readable one."""
+    for invoice in reversed(invoices):
+        try:
+            return parse_datetime(invoice.read_only(_DATED)["invoice_date"])
+        except (KeyError, TypeError, ValueError):
+            continue
+    return None
+
+
+def _earliest(*dates: datetime | None) -> datetime | None:
+    return min((date for date in dates if date is not None), default=None)

@@ -1,0 +1,394 @@
+"""
+Find out whether the mirror is right: walk over Orb's list and over what is here.
+
+Nothing that grows with the account is kept in memory: the ids that the list
+showed go to a file, and differences are handed on as they are found.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from time import sleep  # by name: pacing has its own pauses
+from typing import Any, TypeGuard
+
+from django.db import connections
+
+from django_orb import mirror
+from django_orb.client import next_cursor
+from django_orb.conf import get_settings
+from django_orb.connection import open_account
+from django_orb.db import StatementLog
+from django_orb.exceptions import OrbInputError, OrbNotFoundError, OrbResponseError
+from django_orb.models import Invoice, InvoiceFailure, InvoiceLineItem, SyncRun
+from django_orb.operations import require_text
+
+from . import planning, runs
+from .comparison import (
+    INVOICE_COLUMNS,
+    LINE_COLUMNS,
+    NOTHING,
+    Difference,
+    Kind,
+    StoredInvoice,
+    differences,
+)
+
+BATCH = 50
+RETRIES = 8
+SQLITE_DIGITS = 15
+# An invoice that differs is looked at again after these pauses, since what changed
+# just now may be on its way here; all pauses together are bounded.
+PAUSES = (0.2, 0.5, 1.0)
+PATIENCE_SECONDS = 10.0
+MAX_ROUNDS = 5
+
+
+def verify_invoices(
+    *,
+    fix: bool = False,
+    since: datetime | None = None,
+    invoice_ids: Sequence[str] | None = None,
+    on_page: Callable[[Verification], None] = lambda verification: None,
+) -> Verification:
+    """
+    Compare the mirror with Orb, value for value; nothing is asked until you iterate.
+
+    Orb's whole list is read in every status, or what is dated at or after `since`;
+    `invoice_ids` fetches just those. What the list does not show is fetched, and
+    what differs is fetched and read again, so that an invoice which changes
+    meanwhile is not reported. `fix` has what differs fetched and written anew, as a
+    sync of chosen invoices does, and looks once more. `on_page` is called as it
+    goes. Do not call it inside a transaction: some databases would not show it what
+    others write.
+
+    Raises:
+        OrbInputError: arguments that exclude each other.
+        OrbError: while iterating: Orb did not answer.
+    """
+    if invoice_ids is not None:
+        if since is not None:
+            raise OrbInputError("invoice_ids does not go with since.")
+        for invoice_id in invoice_ids:
+            _require_id(invoice_id)
+    if since is not None and since.tzinfo is None:
+        raise OrbInputError("since needs a time zone.", field="since")
+    return Verification(fix, since, invoice_ids, on_page)
+
+
+class Verification(Iterator[Difference]):
+    """The differences, one by one, and what was compared so far."""
+
+    def __init__(
+        self,
+        fix: bool,
+        since: datetime | None,
+        invoice_ids: Sequence[str] | None,
+        on_page: Callable[[Verification], None],
+    ) -> None:
+        self.pages = 0
+        self.invoices = 0
+        self.differences = 0
+        self.repaired = 0
+        self._fix = fix
+        self._since = since
+        self._on_page = on_page
+        self._using = mirror.database_alias()
+        self._log = StatementLog(self._using)
+        self._patience = PATIENCE_SECONDS
+        is_sqlite = connections[self._using].vendor == "sqlite"
+        self._exact_digits = SQLITE_DIGITS if is_sqlite else None
+        self._found = self._run(invoice_ids)
+
+    def __next__(self) -> Difference:
+        difference = next(self._found)
+        self.differences += 1
+        self.repaired += bool(difference.is_repaired)
+        return difference
+
+    @property
+    def is_right(self) -> bool:
+        """Whether no difference was found, or none is left."""
+        return self.differences == self.repaired
+
+    def _run(self, invoice_ids: Sequence[str] | None) -> Iterator[Difference]:
+        account = open_account(using=self._using, retries=RETRIES)
+        with account as self._client, closing(_Notes()) as self._notes:
+            if invoice_ids is None:
+                yield from self._list()
+                yield from self._unlisted()
+            else:
+                yield from self._chosen(invoice_ids)
+            yield from self._mark_gone()
+        self._end_page()
+
+    def _end_page(self) -> None:
+        self._log.forget()
+        self._on_page(self)
+
+    # Which invoices
+
+    def _list(self) -> Iterator[Difference]:
+        cursor: str | None = None
+        while True:
+            page = self._client.fetch_invoices_page(
+                status=list(planning.STATUSES),
+                invoice_date_gte=self._since,
+                limit=get_settings().PAGE_SIZE,
+                cursor=cursor,
+            )
+            self.pages += 1
+            yield from self._compare_page(page["data"])
+            self._end_page()
+            cursor = next_cursor(page)
+            if cursor is None:
+                return
+            if not self._notes.add("cursor", cursor):
+                raise OrbResponseError(
+                    "Orb gave the same cursor of its list twice: what comes after it "
+                    "was not compared."
+                )
+
+    def _compare_page(self, payloads: Sequence[Any]) -> Iterator[Difference]:
+        new: dict[str, dict[str, Any]] = {}
+        for position, payload in enumerate(payloads):
+            invoice_id = payload.get("id") if isinstance(payload, dict) else None
+            if not _is_usable(invoice_id):
+                self.invoices += 1
+                yield _without_id(invoice_id, position)
+            elif self._notes.add("invoice", invoice_id):
+                new[invoice_id] = payload
+        stored = self._read(list(new))
+        suspects = [
+            invoice_id
+            for invoice_id, payload in new.items()
+            if self._compare(invoice_id, payload, stored.get(invoice_id))
+        ]
+        self.invoices += len(new)
+        yield from self._examine_all(suspects)
+
+    def _unlisted(self) -> Iterator[Difference]:
+        """What is here and was not in the list: Orb may not know it any more."""
+        stored = Invoice.objects.using(self._using).filter(missing_since=None)
+        if self._since is not None:
+            stored = stored.filter(invoice_date__gte=self._since)
+        ids = stored.order_by("pk").values_list("pk", flat=True)
+        last = ""
+        while batch := list(ids.filter(pk__gt=last)[:BATCH]):
+            last = batch[-1]
+            unlisted = [pk for pk in batch if not self._notes.has("invoice", pk)]
+            self.invoices += len(unlisted)
+            yield from self._examine_all(unlisted)
+            self._end_page()
+
+    def _chosen(self, invoice_ids: Iterable[str]) -> Iterator[Difference]:
+        for invoice_id in dict.fromkeys(invoice_ids):
+            self.invoices += 1
+            found = list(self._examine_all([invoice_id]))
+            if not found and not self._read([invoice_id]):
+                found = [Difference(invoice_id, "unknown", "", NOTHING, NOTHING)]
+            yield from found
+            self._end_page()
+
+    # What differs
+
+    def _examine_all(self, invoice_ids: Sequence[str]) -> Iterator[Difference]:
+        broken: dict[str, list[Difference]] = {}
+        for invoice_id in invoice_ids:
+            found = self._examine(invoice_id)
+            if not self._fix:
+                yield from found
+            elif any(one.kind == "gone" for one in found):
+                self._notes.add("gone", invoice_id)
+            elif found:
+                broken[invoice_id] = found
+        if broken:
+            yield from self._repair(broken)
+
+    def _examine(self, invoice_id: str) -> list[Difference]:
+        """What differs and goes on to differ."""
+        found = self._look(invoice_id)
+        for seconds in PAUSES:
+            if not found or self._patience < seconds:
+                break
+            self._patience -= seconds
+            sleep(seconds)
+            found = self._look(invoice_id)
+        return found
+
+    def _look(self, invoice_id: str) -> list[Difference]:
+        """
+        Compare one invoice, its row being the same before and after Orb's answer.
+
+        So Orb's state, whenever in between it was read, is compared with what was
+        here at that time.
+        """
+        here = self._read([invoice_id]).get(invoice_id)
+        for _ in range(MAX_ROUNDS):
+            before = here
+            payload = self._fetch(invoice_id)
+            here = self._read([invoice_id]).get(invoice_id)
+            if here == before:
+                return self._explain(self._compare(invoice_id, payload, here))
+        return [Difference(invoice_id, "unsettled", "", NOTHING, NOTHING)]
+
+    def _compare(
+        self,
+        invoice_id: str,
+        payload: dict[str, Any] | None,
+        here: StoredInvoice | None,
+    ) -> list[Difference]:
+        if payload is None:
+            is_known_gone = here is None or here.row["missing_since"] is not None
+            return [] if is_known_gone else [_gone(invoice_id, here)]
+        number = str(payload.get("invoice_number") or "")
+        found: Iterable[tuple[Kind, str, Any, Any]]
+        if here is None:
+            found = [("not_mirrored", "", payload.get("status"), NOTHING)]
+        else:
+            found = differences(payload, here, exact_digits=self._exact_digits)
+        return [Difference(invoice_id, *one, invoice_number=number) for one in found]
+
+    def _explain(self, found: list[Difference]) -> list[Difference]:
+        """Add why Orb's state could not be stored, where a run has noted it."""
+        if not found:
+            return found
+        failures = InvoiceFailure.objects.using(self._using)
+        failure = failures.filter(pk=found[0].invoice_id).first()
+        return (
+            [replace(one, reason=failure.reason) for one in found] if failure else found
+        )
+
+    def _fetch(self, invoice_id: str) -> dict[str, Any] | None:
+        try:
+            return self._client.fetch_invoice(invoice_id)
+        except OrbNotFoundError:
+            return None
+
+    def _read(self, invoice_ids: Sequence[str]) -> dict[str, StoredInvoice]:
+        rows = Invoice.objects.using(self._using).filter(pk__in=invoice_ids)
+        stored = {
+            row["id"]: StoredInvoice(row, []) for row in rows.values(*INVOICE_COLUMNS)
+        }
+        lines = InvoiceLineItem.objects.using(self._using)
+        of_page = lines.filter(invoice_id__in=invoice_ids).order_by("position", "pk")
+        for line in of_page.values(*LINE_COLUMNS):
+            if line["invoice_id"] in stored:
+                stored[line["invoice_id"]].lines.append(line)
+        return stored
+
+    # Repairs, through the ordinary writer
+
+    def _repair(self, broken: dict[str, list[Difference]]) -> Iterator[Difference]:
+        trouble = self._fetch_anew(list(broken))
+        for invoice_id, found in broken.items():
+            left = self._look(invoice_id)
+            reason = next((one.reason for one in left if one.reason), trouble)
+            for one in found:
+                yield replace(
+                    one, is_repaired=not left, reason=reason if left else one.reason
+                )
+
+    def _fetch_anew(self, invoice_ids: Sequence[str]) -> str:
+        """Have them written whatever the mirror thinks it holds; why it failed."""
+        mirror.write_again(invoice_ids, using=self._using)
+        kind = SyncRun.Kind.ONE.value
+        run = runs.start_run(kind, using=self._using, invoice_ids=invoice_ids)
+        runs.work_here(run, client=self._client, using=self._using)
+        return "" if run.state == SyncRun.State.SUCCEEDED else run.error
+
+    def _mark_gone(self) -> Iterator[Difference]:
+        """
+        Mark what Orb no longer knows, at the end, when it is known how many.
+
+        A wrong key answers honest 404s: as many as a full run would not believe are
+        not believed here either.
+        """
+        count = self._notes.count("gone")
+        size = Invoice.objects.using(self._using).count() if count else 0
+        limit = max(runs.MAX_MISSING, int(size * runs.MAX_MISSING_SHARE))
+        refusal = (
+            f"Orb no longer knows {count} invoices, more than the {limit} that are "
+            "believed unasked. Check API_KEY; if they are really gone, run "
+            "orb_sync_invoices --mode full --accept-missing."
+        )
+        for batch in _batches(self._notes.all("gone")):
+            stored = self._read(batch)
+            found = {pk: [_gone(pk, stored.get(pk))] for pk in batch}
+            if count > limit:
+                for one in found.values():
+                    yield replace(one[0], is_repaired=False, reason=refusal)
+            else:
+                yield from self._repair(found)
+            self._end_page()
+
+
+class _Notes:
+    """Names kept in a file that goes away by itself, for accounts of any size."""
+
+    def __init__(self) -> None:
+        # An empty name is a temporary file: https://www.sqlite.org/inmemorydb.html
+        self._file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._file.execute("PRAGMA journal_mode = OFF")
+        self._file.execute(
+            "CREATE TABLE note (kind, name, PRIMARY KEY (kind, name)) WITHOUT ROWID"
+        )
+
+    def add(self, kind: str, name: str) -> bool:
+        """Whether it is new."""
+        insert = "INSERT OR IGNORE INTO note VALUES (?, ?)"
+        return self._file.execute(insert, (kind, name)).rowcount == 1
+
+    def has(self, kind: str, name: str) -> bool:
+        query = "SELECT 1 FROM note WHERE kind = ? AND name = ?"
+        return self._file.execute(query, (kind, name)).fetchone() is not None
+
+    def count(self, kind: str) -> int:
+        query = "SELECT count(*) FROM note WHERE kind = ?"
+        return int(self._file.execute(query, (kind,)).fetchone()[0])
+
+    def all(self, kind: str) -> Iterator[str]:
+        query = "SELECT name FROM note WHERE kind = ? ORDER BY name"
+        return (name for (name,) in self._file.execute(query, (kind,)))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _batches(names: Iterator[str]) -> Iterator[list[str]]:
+    while batch := list(islice(names, BATCH)):
+        yield batch
+
+
+def _gone(invoice_id: str, here: StoredInvoice | None) -> Difference:
+    row = here.row if here else {}
+    number, status = row.get("invoice_number", ""), row.get("status", NOTHING)
+    return Difference(invoice_id, "gone", "", NOTHING, status, invoice_number=number)
+
+
+def _without_id(invoice_id: Any, position: int) -> Difference:
+    return Difference(
+        f"(item {position} of a page)",
+        "not_mirrored",
+        "id",
+        invoice_id,
+        NOTHING,
+        reason="It has no id that could be stored.",
+    )
+
+
+def _is_usable(invoice_id: Any) -> TypeGuard[str]:
+    """Whether databases and URLs can hold it."""
+    if not isinstance(invoice_id, str) or not invoice_id or "\0" in invoice_id:
+        return False
+    return not any("\ud800" <= letter <= "\udfff" for letter in invoice_id)
+
+
+def _require_id(invoice_id: object) -> None:
+    require_text(invoice_id, "invoice_ids")
+    if not _is_usable(invoice_id):
+        raise OrbInputError(f"{invoice_id!r} is no id.", field="invoice_ids")

@@ -1,0 +1,29 @@
+"""Orb's webhook events: verified, stored once, processed, and read from Orb's list."""
+
+from __future__ import annotations
+
+from . import (
+    inbox,
+    polling,
+    processing,
+)
+from .signature import (
+    SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
+    OrbEvent,
+    parse_event,
+    sign,
+    verify_signature,
+)
+
+__all__ = [
+    "SIGNATURE_HEADER",
+    "TIMESTAMP_HEADER",
+    "OrbEvent",
+    "inbox",
+    "parse_event",
+    "polling",
+    "processing",
+    "sign",
+    "verify_signature",
+]

@@ -1,0 +1,232 @@
+"""Webhook events as rows: stored once, in one worker's hands at a time, settled."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from django.db import DataError
+from django.db.models import F, Q, QuerySet
+
+from django_orb import exact_json
+from django_orb.db import claim, clock_of, has_come, is_free, run_in_transaction
+from django_orb.mirror import call_receivers, send_robust
+from django_orb.models import WebhookEvent
+from django_orb.signals import webhook_failed, webhook_received
+
+from .signature import OrbEvent
+
+# Longer than the client's time-outs together.
+LEASE_SECONDS = 300
+# Its message is on its way; `recover` looks after those that never arrive.
+MESSAGE_SECONDS = 60
+# An event waits this long for its second attempt, then doubling.
+FIRST_WAIT_SECONDS = 10
+MAX_WAIT_SECONDS = 3600
+DIED = "An attempt did not end: its worker died, or lost the database."
+LONGEST_LEASE = timedelta(seconds=LEASE_SECONDS)
+LONGEST_WAIT = timedelta(seconds=MAX_WAIT_SECONDS)
+
+State = WebhookEvent.State
+OPEN = (State.RECEIVED, State.FAILED)
+
+
+def store(
+    event: OrbEvent,
+    body: str,
+    *,
+    using: str,
+    source: str = WebhookEvent.Source.WEBHOOK.value,
+) -> None:
+    """Keep an event, unless it is here already; one statement."""
+    store_all([(event, body)], using=using, source=source)
+
+
+def store_all(
+    events: Sequence[tuple[OrbEvent, str]], *, using: str, source: str
+) -> None:
+    now = clock_of(using).latest()
+    rows = [
+        {
+            "id": event.id,
+            "type": event.type,
+            "state": State.RECEIVED.value,
+            "source": source,
+            "invoice_id": event.invoice_id,
+            "created_at": event.created_at,
+            "received_at": now,
+            "body": body,
+            "attempts": 0,
+            "next_attempt_at": now + timedelta(seconds=MESSAGE_SECONDS),
+            "lease": "",
+            "error": "",
+        }
+        for event, body in sorted(events, key=lambda pair: pair[0].id)
+    ]
+    try:
+        claim(WebhookEvent, rows, using=using)
+    except DataError:
+        for row in rows:
+            _store_or_hint(row, using=using)
+
+
+def _store_or_hint(row: dict[str, Any], *, using: str) -> None:
+    """Store an event; where its body does not fit, without the invoice in it."""
+    try:
+        claim(WebhookEvent, [row], using=using)
+    except DataError:
+        payload = {**exact_json.loads(row["body"]), "invoice": row["invoice_id"]}
+        body = exact_json.dumps(payload)
+        claim(WebhookEvent, [{**row, "body": body}], using=using)
+
+
+def take(event_id: str, *, using: str) -> list[WebhookEvent]:
+    """
+    Lease an event, and whatever else waits for the same invoice.
+
+    Nothing where it is settled, or where somebody is at work on that invoice: who is
+    looks again at the end, by `take_arrived`.
+    """
+    event = _events(using).filter(pk=event_id, state__in=OPEN)
+    invoice_id = event.values_list("invoice_id", flat=True).first()
+    if invoice_id is None:
+        return []
+    if not invoice_id:
+        return _lease(_events(using).filter(pk=event_id), using=using)
+    return _take_group(invoice_id, using=using)
+
+
+def take_arrived(invoice_id: str, *, using: str) -> list[WebhookEvent]:
+    """Lease what came for an invoice meanwhile."""
+    waiting = _events(using).filter(invoice_id=invoice_id, state=State.RECEIVED)
+    return _take_group(invoice_id, using=using) if waiting.exists() else []
+
+
+def _take_group(invoice_id: str, *, using: str) -> list[WebhookEvent]:
+    group = _events(using).filter(invoice_id=invoice_id, state__in=OPEN)
+    if group.exclude(is_free(clock_of(using).latest(), longest=LONGEST_LEASE)).exists():
+        return []
+    return _lease(group, using=using)
+
+
+def _lease(
+    events: QuerySet[WebhookEvent], *, using: str, seconds: float = LEASE_SECONDS
+) -> list[WebhookEvent]:
+    """
+    Lease events that no worker holds. Return them, oldest first.
+
+    Where there are several, one fetch answers for all, so their bodies stay where they
+    are: there may be many, each with a whole invoice.
+    """
+    now = clock_of(using).latest()
+    lease = uuid.uuid4().hex
+    free = events.filter(is_free(now, longest=LONGEST_LEASE), state__in=OPEN)
+    expires_at = now + timedelta(seconds=seconds)
+    # Counted here, so that an attempt counts even if it takes its worker along.
+    leased = {"lease": lease, "lease_expires_at": expires_at}
+    count = run_in_transaction(
+        lambda: free.update(**leased, attempts=F("attempts") + 1), using=using
+    )
+    mine = events.filter(lease=lease).order_by("received_at", "pk")
+    return list(mine if count == 1 else mine.defer("body"))
+
+
+def finish(events: Sequence[WebhookEvent], state: str, *, using: str) -> None:
+    """
+    Settle events that are still leased to the caller, and tell who listens.
+
+    Raises:
+        Exception: receivers could not be called now; this event is not settled, nor
+            are those after it.
+    """
+    changes = {
+        "state": state,
+        "finished_at": clock_of(using).latest(),
+        "error": "",
+        **_RELEASED,
+    }
+    if not webhook_received.has_listeners(WebhookEvent):
+        mine = _mine(events, using=using)
+        run_in_transaction(lambda: mine.update(**changes), using=using)
+        return
+    for event in events:
+        run_in_transaction(partial(_finish, event, changes, using=using), using=using)
+
+
+def _finish(event: WebhookEvent, changes: dict[str, Any], *, using: str) -> None:
+    if _mine([event], using=using).update(**changes):
+        # The caller's stays as it is: all of this may have to be done again.
+        now = _events(using).defer("body").get(pk=event.pk)
+        call_receivers(webhook_received, WebhookEvent, using=using, event=now)
+
+
+def fail(
+    events: Sequence[WebhookEvent], error: Exception, trace: str, *, using: str
+) -> None:
+    """Note why events could not be processed, and when to try again."""
+    now = clock_of(using).latest()
+    failed = []
+    for event in events:
+        changes = {
+            "state": State.FAILED.value,
+            "next_attempt_at": now + _wait(event.attempts - 1),
+            "error": trace,
+            **_RELEASED,
+        }
+        if _mine([event], using=using).update(**changes):
+            failed.append(_events(using).defer("body").get(pk=event.pk))
+    for event in failed:
+        send_robust(webhook_failed, WebhookEvent, event=event, error=error)
+
+
+_RELEASED = {"lease": "", "lease_expires_at": None}
+
+
+def _wait(attempts: int) -> timedelta:
+    seconds = FIRST_WAIT_SECONDS * 2 ** max(0, min(attempts, 20))
+    return timedelta(seconds=min(seconds, MAX_WAIT_SECONDS))
+
+
+def _mine(events: Sequence[WebhookEvent], *, using: str) -> QuerySet[WebhookEvent]:
+    ids = [event.pk for event in events]
+    return _events(using).filter(pk__in=ids, lease=events[0].lease, state__in=OPEN)
+
+
+def due_events(*, using: str, limit: int = 1000) -> list[str]:
+    """
+    The ids of events that somebody should take up now, oldest first.
+
+    Each is given out once in a while only: its message needs time to arrive.
+    """
+    now = clock_of(using).latest()
+    due = (
+        _events(using)
+        .filter(
+            is_free(now, longest=LONGEST_LEASE),
+            state__in=OPEN,
+        )
+        .filter(
+            has_come("next_attempt_at", now, longest=LONGEST_WAIT)
+            | has_come("next_attempt_at", now, longest=LONGEST_LEASE) & Q(attempts=0)
+        )
+        .order_by("next_attempt_at", "pk")
+    )
+    ids = list(due.values_list("pk", flat=True)[:limit])
+    again_at = now + timedelta(seconds=LEASE_SECONDS)
+    taken = _events(using).filter(pk__in=ids)
+    taken.exclude(lease="").update(state=State.FAILED, error=DIED)
+    taken.update(next_attempt_at=again_at)
+    return ids
+
+
+def retry_now(event_ids: Sequence[str], *, using: str) -> None:
+    """Have failed events taken up at once, whatever their backoff says."""
+    failed = _events(using).filter(pk__in=event_ids, state=State.FAILED)
+    failed.update(next_attempt_at=clock_of(using).latest())
+
+
+def _events(using: str) -> QuerySet[WebhookEvent]:
+    return WebhookEvent.objects.using(using)

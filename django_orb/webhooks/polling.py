@@ -1,0 +1,201 @@
+"""
+Orb's list of webhook events: what never arrived here, and what changed since.
+
+Read from where the last reading ended, with some overlap, since neither the order of
+the list nor how late an event may appear in it is promised. What is new in it goes
+the way of a delivered event; what was delivered is known by its id.
+
+Source: https://docs.withorb.com/api-reference/webhook/list-webhook-events
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django_orb import exact_json
+from django_orb.client import OrbClient, next_cursor
+from django_orb.conf import get_settings
+from django_orb.db import SLACK, clock_of
+from django_orb.exceptions import (
+    OrbAPIError,
+    OrbFeatureNotAvailableError,
+    OrbPayloadError,
+)
+from django_orb.models import SyncRun, SyncWindow, WebhookEvent, WebhookFeed
+
+from . import inbox, processing
+from .signature import OrbEvent, parse_event
+
+logger = logging.getLogger(__name__)
+
+OVERLAP = timedelta(minutes=15)
+FIRST_LOOK = timedelta(hours=1)
+# An account without a list is asked again after a day, and a list that has shown
+# nothing for a day is not trusted to show all.
+DAY = timedelta(days=1)
+PAGE_SIZE = 100
+# How long a step may go on to process what it found; the rest waits for `recover`.
+PROCESS_SECONDS = 30.0
+
+
+class Reading(NamedTuple):
+    """What an incremental run reads: all that is open or recent, and the events."""
+
+    sweeps: bool
+    events: bool
+
+
+def plan(*, sweep: bool, using: str) -> Reading:
+    """
+    What the next incremental run should read; `sweep` asks for all.
+
+    The list of events does for a time where it is lively: new drafts, and what
+    changes within drafts, have no events.
+    """
+    feed = _feed(using)
+    now = clock_of(using).latest()
+    if feed is None:
+        return Reading(sweeps=True, events=True)
+    is_lively = feed.newest_at is not None and feed.newest_at > now - DAY
+    suffices = feed.is_offered and is_lively and _was_swept(now, using)
+    return Reading(
+        sweeps=sweep or not suffices,
+        events=feed.is_offered or not now - DAY <= feed.asked_at <= now + SLACK,
+    )
+
+
+def _was_swept(now: datetime, using: str) -> bool:
+    """Whether a run read what is open, less than `SWEEP_MINUTES` ago."""
+    recent = now - timedelta(minutes=get_settings().SWEEP_MINUTES)
+    swept = SyncRun.objects.using(using).filter(
+        kind__in=[SyncRun.Kind.INCREMENTAL, SyncRun.Kind.FULL],
+        state=SyncRun.State.SUCCEEDED,
+        started_at__gt=recent,
+        started_at__lte=now + SLACK,
+        windows__kind=SyncWindow.Kind.LIST,
+    )
+    return swept.exists()
+
+
+class Found(NamedTuple):
+    """Where the next page of events begins, if there is one, and what this one cost."""
+
+    following: str | None = None
+    requests: int = 1
+    is_offered: bool = True
+
+
+def read(
+    window: SyncWindow,
+    client: OrbClient,
+    *,
+    limit: int,
+    using: str,
+    seconds: float = PROCESS_SECONDS,
+) -> Found:
+    """
+    Read a page and process what is new in it, for so many seconds.
+
+    Raises:
+        OrbError: Orb did not answer; try again later.
+    """
+    feed = _feed(using)
+    start = window.run.started_at
+    read_until = feed.read_until if feed else start - FIRST_LOOK
+    if read_until > start:
+        # The clock was set back, and how far its events were read is not known.
+        read_until = start - DAY
+    try:
+        page = client.fetch_webhook_events_page(
+            created_at_gte=read_until, limit=limit, cursor=window.cursor
+        )
+    except OrbAPIError as err:
+        if not _says_there_is_none(err):
+            raise
+        logger.info(
+            "Orb's list of webhook events cannot be used; syncs do without it, and "
+            "ask for it again in a day. %s",
+            err,
+        )
+        _note(using, is_offered=False, read_until=read_until)
+        return Found(is_offered=False)
+    found = [event for item in page["data"] if (event := _read_item(item)) is not None]
+    latest = clock_of(using).latest() + processing.SKEW
+    newest = _newest(found, feed.newest_at if feed else None, latest)
+    source = WebhookEvent.Source.FEED.value
+    inbox.store_all(found, using=using, source=source)
+    event_ids = [event.id for event, _ in found]
+    fetches = _process(event_ids, client, seconds, using=using)
+    following = next_cursor(page)
+    if following is None:
+        read_until = max(read_until, start - OVERLAP)
+    _note(using, is_offered=True, read_until=read_until, newest_at=newest)
+    return Found(following, 1 + fetches)
+
+
+def _says_there_is_none(err: OrbAPIError) -> bool:
+    """Whether Orb itself, and not a proxy on the way, says that there is no list."""
+    is_unknown = err.type == "404-url-not-found"
+    return is_unknown or isinstance(err, OrbFeatureNotAvailableError)
+
+
+def _process(
+    event_ids: list[str], client: OrbClient, seconds: float, *, using: str
+) -> int:
+    """Process what nobody did yet; how often Orb was asked for an invoice."""
+    if not seconds:
+        return 0
+    deadline = time.monotonic() + seconds
+    waiting = WebhookEvent.objects.using(using).filter(
+        pk__in=event_ids, state=WebhookEvent.State.RECEIVED
+    )
+    fetches = 0
+    for event_id in waiting.order_by("created_at").values_list("pk", flat=True):
+        if time.monotonic() > deadline:
+            break
+        fetches += processing.process_event(event_id, using=using, client=client)
+    return fetches
+
+
+def _read_item(item: Any) -> tuple[OrbEvent, str] | None:
+    """A member of the list, as if it had been delivered."""
+    payload = item.get("payload") if isinstance(item, dict) else None
+    try:
+        body = _write(payload)
+        return parse_event(body.encode()), body
+    except (OrbPayloadError, ValueError) as err:
+        logger.warning("An event in Orb's list was passed over: %s", err)
+        return None
+
+
+def _write(payload: Any) -> str:
+    try:
+        return exact_json.dumps(payload)
+    except ValueError:
+        if not isinstance(payload, dict):
+            raise
+        # Something that cannot be stored: the invoice's id will do.
+        invoice = payload.get("invoice")
+        invoice_id = invoice.get("id") if isinstance(invoice, dict) else None
+        reduced = exact_json.storable({**payload, "invoice": invoice_id})
+        return exact_json.dumps(reduced)
+
+
+def _newest(
+    found: list[tuple[OrbEvent, str]], newest: datetime | None, until: datetime
+) -> datetime | None:
+    """When the newest event was made; a time that is yet to come says nothing."""
+    times = [at for event, _ in found if (at := event.created_at) and at <= until]
+    return max([*times, *filter(None, [newest])], default=None)
+
+
+def _feed(using: str) -> WebhookFeed | None:
+    return WebhookFeed.objects.using(using).first()
+
+
+def _note(using: str, **changes: Any) -> None:
+    changes["asked_at"] = clock_of(using).latest()
+    WebhookFeed.objects.using(using).update_or_create(pk=1, defaults=changes)

@@ -1,0 +1,159 @@
+"""
+What a webhook event means for the mirror.
+
+An event that shows its invoice whole is an observation of Orb like any other: of some
+instant between its creation, less what clocks may differ, and its receipt. Whatever
+else it is, it only says which invoice to fetch, and one fetch answers for all events
+that came before it began.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from django_orb import mirror
+from django_orb.client import OrbClient
+from django_orb.connection import is_of_account, open_account
+from django_orb.db import Interval, ends_work, renew_connection
+from django_orb.exceptions import OrbPayloadError, OrbRateLimitError
+from django_orb.mirror import (
+    Observation,
+    Origin,
+    WriteResult,
+    observe_invoices,
+    settle_doubts,
+)
+from django_orb.models import InvoiceChange, InvoiceObservation, WebhookEvent
+from django_orb.rate_limit import READS, hold_back
+
+from . import inbox
+from .signature import parse_event
+
+logger = logging.getLogger(__name__)
+
+# How far Orb's clock and the database's may be apart.
+SKEW = timedelta(minutes=5)
+# How long to leave Orb alone when it says that there were too many requests.
+PATIENCE_SECONDS = 5.0
+
+State = WebhookEvent.State
+
+
+def process_event(event_id: str, *, using: str, client: OrbClient | None = None) -> int:
+    """
+    Process an event, and with it what else waits for its invoice.
+
+    Returns how often Orb was asked for the invoice. Harmless at any time: an event that is settled or in other hands is left alone.
+    What goes wrong is written into the event, and tried again later.
+    """
+    fetches = 0
+    events = inbox.take(event_id, using=using)
+    while events:
+        asked = _process(events, using=using, client=client)
+        if asked is None:
+            break
+        fetches += asked
+        invoice_id = events[0].invoice_id
+        events = inbox.take_arrived(invoice_id, using=using) if invoice_id else []
+    return fetches
+
+
+def process_due(*, using: str) -> None:
+    """Take up in this process what waits for somebody."""
+    for event_id in inbox.due_events(using=using):
+        process_event(event_id, using=using)
+
+
+def _process(
+    events: Sequence[WebhookEvent], *, using: str, client: OrbClient | None
+) -> int | None:
+    """Settle events; how often Orb was asked, None where that went wrong."""
+    is_about_invoice = bool(events[0].invoice_id)
+    state = State.PROCESSED if is_about_invoice else State.IGNORED
+    fetches = 0
+    try:
+        if is_about_invoice:
+            fetches = _mirror(events, using=using, client=client)
+        inbox.finish(events, state.value, using=using)
+    except Exception as err:
+        logger.warning("%s was not processed.", events[-1], exc_info=True)
+        if isinstance(err, OrbRateLimitError):
+            seconds = err.retry_after_seconds or PATIENCE_SECONDS
+            hold_back(READS, min(seconds, 60.0), using=using)
+        trace = traceback.format_exc().replace("\0", "")
+        renew_connection(using)
+        inbox.fail(events, err, trace, using=using)
+        if ends_work(err):
+            raise
+        return None
+    return fetches
+
+
+def _mirror(
+    events: Sequence[WebhookEvent], *, using: str, client: OrbClient | None
+) -> int:
+    """Bring the invoice to the state that it had when the events came, or later."""
+    newest = events[-1]
+    origin = Origin(InvoiceChange.Origin.WEBHOOK.value, newest.pk)
+
+    def write(seen: Sequence[Observation]) -> WriteResult:
+        return mirror.write(seen, using=using, origin=origin)
+
+    seen = _observation(newest) if len(events) == 1 else None
+    if seen is not None and _is_of_account(newest, seen, using=using):
+        result = write([seen])
+        if not result.doubtful and not result.failed:
+            return 0
+    if _was_seen_after(events, using=using):
+        return 0
+    if client is not None:
+        return _fetch(newest.invoice_id, write, client, using=using)
+    with open_account(using=using, retries=0) as own_client:
+        return _fetch(newest.invoice_id, write, own_client, using=using)
+
+
+def _observation(event: WebhookEvent) -> Observation | None:
+    """What the event shows, where it shows all of the invoice."""
+    invoice = parse_event(event.body.encode()).invoice
+    if invoice is None or event.created_at is None:
+        return None
+    earliest = min(event.created_at, event.received_at) - SKEW
+    return Observation(event.invoice_id, invoice, Interval(earliest, event.received_at))
+
+
+def _is_of_account(event: WebhookEvent, seen: Observation, *, using: str) -> bool:
+    """
+    Whether the account's own key, or what is mirrored, vouches for the invoice.
+
+    A signature does not: a secret may be that of another account's endpoint.
+    """
+    is_by_key = event.source == WebhookEvent.Source.FEED
+    return is_by_key or is_of_account(seen.payload, using=using)
+
+
+def _was_seen_after(events: Sequence[WebhookEvent], *, using: str) -> bool:
+    """Whether what is stored was asked for after the last of the events came."""
+    stored = InvoiceObservation.objects.using(using).filter(
+        pk=events[0].invoice_id,
+        started_at__gt=max(event.received_at for event in events),
+    )
+    return stored.exists()
+
+
+def _fetch(
+    invoice_id: str,
+    write: Callable[[Sequence[Observation]], WriteResult],
+    client: OrbClient,
+    *,
+    using: str,
+) -> int:
+    result = write(observe_invoices(client, [invoice_id], using=using))
+    failed = result.failed | settle_doubts(
+        client, result.doubtful, using=using, write=write
+    )
+    if failed:
+        raise OrbPayloadError(failed[invoice_id])
+    return 1 + len(result.doubtful)

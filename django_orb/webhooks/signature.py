@@ -1,0 +1,225 @@
+"""
+Orb's webhooks as bytes: whether Orb signed them, and what they say.
+
+Pure functions, without a database: `verify_signature` first, on the bytes as they
+came, and only then `parse_event`.
+
+Source: https://docs.withorb.com/guides/integrations-and-exports/webhooks and
+https://github.com/orbcorp/orb-python (`src/orb/resources/webhooks`)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from dateutil.parser import isoparse
+
+from django_orb import exact_json
+from django_orb.exceptions import OrbPayloadError, OrbWebhookVerificationError
+
+TOLERANCE = timedelta(minutes=5)
+SIGNATURE_HEADER = "X-Orb-Signature"
+TIMESTAMP_HEADER = "X-Orb-Timestamp"
+
+ID_LENGTH = 128
+TYPE_LENGTH = 255
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# What an expanded invoice has at least. Reduced ones lack some of it (line items and
+# subtotal, for instance), and so do those of older days.
+FULL_KEYS = _names(
+    "amount_due auto_collection billing_address created_at credit_notes currency "
+    "customer customer_balance_transactions customer_tax_id discounts due_date "
+    "eligible_to_issue_at hidden_line_item_count hosted_invoice_url id invoice_date "
+    "invoice_number invoice_pdf invoice_source issue_failed_at issued_at line_items "
+    "maximum memo metadata minimum paid_at payment_attempts payment_failed_at "
+    "payment_received_at payment_started_at scheduled_issue_at shipping_address status "
+    "subscription subtotal sync_failed_at total voided_at will_auto_issue"
+)
+FULL_LINE_KEYS = _names(
+    "adjusted_subtotal adjustments amount credits_applied id name "
+    "partially_invoiced_amount price quantity sub_line_items subtotal tax_amounts"
+)
+# Those whose invoice is whole where the endpoint gets expanded payloads. Other types
+# that begin with "invoice." may name an invoice, and are not believed beyond that.
+FULL_TYPES = _names(
+    "invoice.accounting_sync_failed invoice.accounting_sync_succeeded "
+    "invoice.dunning_schedule_created invoice.dunning_schedule_ended "
+    "invoice.dunning_schedule_reset invoice.dunning_schedule_step_executed "
+    "invoice.edited invoice.issue_failed invoice.issued "
+    "invoice.manually_marked_as_paid invoice.manually_marked_as_void "
+    "invoice.payment_failed invoice.payment_processing invoice.payment_succeeded "
+    "invoice.sync_failed invoice.sync_succeeded invoice.undo_mark_as_paid"
+)
+
+
+@dataclass(frozen=True)
+class OrbEvent:
+    """
+    What one webhook says.
+
+    `invoice_id` is the invoice that it is about, or "". `invoice` is that invoice as
+    JSON where the event shows it whole; else it is None, and the invoice has to be
+    asked for. `created_at` is aware, on Orb's clock, and None where it is unreadable.
+    """
+
+    id: str
+    type: str
+    created_at: datetime | None
+    invoice_id: str = ""
+    invoice: dict[str, Any] | None = None
+
+
+def sign(body: bytes, timestamp: str, secret: str) -> str:
+    """The signature of a body, as it stands in `X-Orb-Signature`."""
+    return f"v1={_digest(body, timestamp, secret)}"
+
+
+def verify_signature(
+    body: bytes,
+    headers: Mapping[str, str],
+    secrets: Sequence[str],
+    *,
+    now: datetime | None = None,
+) -> None:
+    """
+    Make sure that Orb sent these bytes, within the last five minutes.
+
+    Names of headers may be in any case. Each of several signatures is compared with
+    each of the secrets, in constant time. `now` is aware, by default the present.
+
+    Raises:
+        OrbWebhookVerificationError: it was not Orb, or there is no secret to tell.
+    """
+    # One string would be taken for a list of secrets of one letter.
+    usable = [] if isinstance(secrets, str) else list(secrets)
+    if not usable or not all(usable):
+        raise OrbWebhookVerificationError(
+            'There is no secret to verify it with: set DJANGO_ORB["WEBHOOK_SECRETS"] '
+            "to a list of the endpoint's secrets."
+        )
+    timestamp = _header(headers, TIMESTAMP_HEADER)
+    signatures = _header(headers, SIGNATURE_HEADER).split()
+    _verify_timestamp(timestamp, now or datetime.now(timezone.utc))
+    expected = [sign(body, timestamp, secret).encode() for secret in usable]
+    is_signed = False
+    for given in signatures:
+        raw = given.encode("utf-8", "backslashreplace")
+        for one in expected:
+            is_signed |= hmac.compare_digest(one, raw)
+    if not is_signed:
+        raise OrbWebhookVerificationError("No signature fits the body.")
+
+
+def _digest(body: bytes, timestamp: str, secret: str) -> str:
+    message = b"v1:" + timestamp.encode() + b":" + body
+    return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+
+
+def _header(headers: Mapping[str, str], name: str) -> str:
+    values = [value for key, value in headers.items() if key.lower() == name.lower()]
+    if len(values) != 1 or not values[0]:
+        raise OrbWebhookVerificationError(f"There is no {name}.")
+    return values[0]
+
+
+def _verify_timestamp(timestamp: str, now: datetime) -> None:
+    """Naive means UTC, which is how Orb sends it."""
+    moment = _moment(timestamp)
+    if moment is None:
+        raise OrbWebhookVerificationError(f"{TIMESTAMP_HEADER} is no time.")
+    if abs(moment - now) > TOLERANCE:
+        raise OrbWebhookVerificationError(
+            f"{TIMESTAMP_HEADER} is more than five minutes off."
+        )
+
+
+def _moment(text: object) -> datetime | None:
+    """A time of our days; naive is UTC."""
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = isoparse(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=timezone.utc)
+        moment = moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return None
+    return moment if 2000 <= moment.year < 2200 else None
+
+
+def parse_event(body: bytes) -> OrbEvent:
+    """
+    Read a webhook whose signature was verified.
+
+    Raises:
+        OrbPayloadError: it is no event that could be stored under its id.
+    """
+    try:
+        payload = exact_json.loads(body.decode())
+    except ValueError as err:
+        raise OrbPayloadError(f"The webhook is no JSON: {err}") from err
+    if not isinstance(payload, dict):
+        raise OrbPayloadError("The webhook is no JSON object.")
+    kind = _text(payload, "type", TYPE_LENGTH)
+    found = _find_invoice(kind, payload)
+    return OrbEvent(
+        id=_text(payload, "id", ID_LENGTH),
+        type=kind,
+        created_at=_moment(payload.get("created_at")),
+        invoice_id=found["id"] if found else "",
+        invoice=found if found and _is_whole(kind, payload, found) else None,
+    )
+
+
+def _text(payload: Mapping[str, Any], name: str, max_length: int) -> str:
+    value = payload.get(name)
+    if not _is_storable(value, max_length):
+        raise OrbPayloadError(f"The webhook has no usable {name}.")
+    return str(value)
+
+
+def _is_storable(value: object, max_length: int) -> bool:
+    """Whether it is a text that every database takes, and not empty."""
+    if not isinstance(value, str) or not 0 < len(value) <= max_length:
+        return False
+    return "\0" not in value and value.encode("utf-8", "replace").decode() == value
+
+
+def _find_invoice(kind: str, payload: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the event shows of the invoice it is about, its id at least."""
+    if kind.startswith("credit_note."):
+        # A credit note changes what is due on its invoice.
+        note = payload.get("credit_note")
+        invoice = note.get("invoice_id") if isinstance(note, dict) else None
+    elif kind.startswith(("invoice.", "invoice_")):
+        invoice = payload.get("invoice")
+    else:
+        return None
+    if not isinstance(invoice, dict):
+        invoice = {"id": invoice}
+    return invoice if _is_storable(invoice.get("id"), ID_LENGTH) else None
+
+
+def _is_whole(
+    kind: str, payload: Mapping[str, Any], invoice: Mapping[str, Any]
+) -> bool:
+    lines = invoice.get("line_items")
+    return (
+        kind in FULL_TYPES
+        and payload.get("payload_style", "expanded") == "expanded"
+        and invoice.keys() >= FULL_KEYS
+        and isinstance(lines, list)
+        and all(
+            isinstance(line, dict) and line.keys() >= FULL_LINE_KEYS for line in lines
+        )
+    )

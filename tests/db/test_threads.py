@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+import requests
+from django.db import connections
+from django.utils import translation
+
+from django_orb import publishing, services
+from django_orb.db.threads import in_this_context
+from django_orb.models import Invoice
+from django_orb.testing import OrbSandbox
+from tests import databases
+
+trace: ContextVar[str] = ContextVar("trace", default="")
+
+
+@pytest.fixture(autouse=True)
+def _no_trace() -> Iterator[None]:
+    token = trace.set("")
+    yield
+    trace.reset(token)
+
+
+@pytest.fixture
+def tenant(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The connection is a tenant's, as django-tenants keeps it: one for each thread."""
+    connection: Any = connections[databases.current_alias]
+
+    def set_tenant(self: Any, tenant: str) -> None:
+        self.tenant = tenant
+
+    backend = type(connection)
+    monkeypatch.setattr(backend, "tenant", None, raising=False)
+    monkeypatch.setattr(backend, "set_tenant", set_tenant, raising=False)
+    monkeypatch.setitem(vars(connection), "tenant", "acme")
+    return "acme"
+
+
+def _surroundings() -> tuple[str, str, str]:
+    connection: Any = connections[databases.current_alias]
+    return trace.get(), translation.get_language(), connection.tenant
+
+
+@pytest.mark.django_db
+def test_message_is_sent_in_the_trace_the_language_and_the_schema_of_its_sender(
+    tenant: str,
+) -> None:
+    seen: list[Any] = []
+    trace.set("trace-1")
+
+    def note() -> bool:
+        seen.append(_surroundings())
+        return True
+
+    with translation.override("de"):
+        publishing.Broker().ask(note)
+
+    assert seen == [("trace-1", "de", tenant)]
+
+
+@pytest.mark.django_db
+def test_other_threads_keep_what_is_theirs(tenant: str) -> None:
+    seen: list[Any] = []
+    call = in_this_context(lambda: seen.append(trace.get()))
+    trace.set("later")
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+
+    assert seen == [""]
+
+
+def test_page_that_is_read_ahead_is_asked_for_in_the_trace_of_its_run(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tenant: str,
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 10}
+    threads: set[int] = set()
+    seen: set[Any] = set()
+    send = requests.Session.send
+
+    def traced(self: Any, request: Any, **options: Any) -> Any:
+        """As the instrumentations of requests do it."""
+        threads.add(threading.get_ident())
+        seen.add(_surroundings())
+        return send(self, request, **options)
+
+    monkeypatch.setattr(requests.Session, "send", traced)
+    trace.set("run-1")
+
+    with translation.override("de"):
+        services.sync_invoices(mode="full")
+
+    assert Invoice.objects.count() == 60
+    assert len(threads) > 1
+    assert seen == {("run-1", "de", tenant)}

@@ -1,0 +1,425 @@
+"""Never stale: what orders answers is never lost, whatever else happens to a row."""
+
+from __future__ import annotations
+
+import time
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from django_orb import mirror, services, tasks
+from django_orb.client.orb_client import OrbClient
+from django_orb.client.raw_invoice import RawInvoice
+from django_orb.db.clock import Interval, clock_of
+from django_orb.exceptions import OrbConnectionError
+from django_orb.mirror import fetching, hashing, mapping
+from django_orb.mirror.writing import Observation
+from django_orb.models import (
+    Invoice,
+    InvoiceChange,
+    InvoiceFailure,
+    InvoiceLineItem,
+    InvoiceObservation,
+    InvoiceOperation,
+    InvoiceRecheck,
+    WebhookEvent,
+)
+from django_orb.testing import OrbSandbox
+from django_orb.webhooks import processing
+from tests import databases
+from tests.deliveries import event_of
+from tests.webhooks.test_inbox import store
+
+from .test_writing import at, fetch, make, see, statuses
+
+
+def text(**changes: Any) -> RawInvoice:
+    return RawInvoice.of(make(**changes))
+
+
+# Written again although unchanged
+
+
+def test_row_is_written_again_although_nothing_changed(any_database: str) -> None:
+    see(make(), at(0, 1))
+    Invoice.objects.update(total=0)
+    InvoiceLineItem.objects.first().delete()  # type: ignore[union-attr]
+    assert see(make(), at(2, 3)).unchanged == ["inv1"]
+
+    mirror.write_again(["inv1"], using=any_database)
+
+    assert fetch(make()).updated == ["inv1"]
+    assert str(Invoice.objects.get().total).startswith("560.25")
+    assert InvoiceLineItem.objects.count() == 2
+    assert fetch(make()).unchanged == ["inv1"]
+
+
+@pytest.mark.parametrize("is_text", [True, False])
+def test_older_state_does_not_win_while_a_row_waits_to_be_written_again(
+    any_database: str, is_text: bool
+) -> None:
+    show = text if is_text else make
+    see(show(status="issued"), at(0, 1))
+    see(show(status="paid"), at(4, 5))
+
+    mirror.write_again(["inv1"], using=any_database)
+
+    assert see(show(status="issued"), at(2, 3)).unchanged == ["inv1"]
+    assert see(show(status="issued"), at(2, 4.5)).doubtful == ["inv1"]
+    assert statuses() == {"inv1": "paid"}
+    assert see(show(status="void"), at(6, 7)).updated == ["inv1"]
+
+
+def test_answer_from_before_leaves_a_row_to_be_written_again(any_database: str) -> None:
+    """Its link is the one from before the PDF was made again."""
+    see(text(invoice_pdf="https://orb.test/a.pdf?old"), at(0, 1))
+    mirror.write_again(["inv1"], using=any_database)
+
+    see(text(invoice_pdf="https://orb.test/a.pdf?old"), at(2, 3))
+    see(text(invoice_pdf="https://orb.test/a.pdf?old", status="paid"), at(4, 5))
+    fetch(make(invoice_pdf="https://orb.test/a.pdf?new", status="paid"))
+
+    assert Invoice.objects.get().invoice_pdf == "https://orb.test/a.pdf?new"
+    assert Invoice.objects.get().status == "paid"
+
+
+def test_missing_invoice_that_is_written_again_keeps_its_date(
+    any_database: str,
+) -> None:
+    see(make(), at(0, 1))
+    mirror.write([Observation.absent("inv1", at(2, 3))], using=any_database)
+    since = Invoice.objects.get().missing_since
+    mirror.write_again(["inv1"], using=any_database)
+    version = mirror.versions(["inv1"], using=any_database)["inv1"]
+
+    gone = Observation.absent("inv1", at(4, 5), version)
+    assert mirror.write([gone], using=any_database).missing == ["inv1"]
+
+    assert Invoice.objects.get().missing_since == since
+
+
+# Failures
+
+
+def test_failure_of_a_newer_state_outlives_older_answers(any_database: str) -> None:
+    see(text(), at(0, 1))
+    see(text(total="lots"), at(6, 7))
+
+    assert see(text(memo="older"), at(2, 3)).updated == ["inv1"]
+    assert see(text(memo="older"), at(4, 5)).unchanged == ["inv1"]
+
+    assert InvoiceFailure.objects.get().pk == "inv1"
+    assert see(text(memo="older"), at(8, 9)).unchanged == ["inv1"]
+    assert not InvoiceFailure.objects.exists()
+
+
+def test_answer_that_overlaps_a_failure_is_fetched_again(any_database: str) -> None:
+    see(text(), at(0, 1))
+    see(text(total="lots"), at(6, 7))
+
+    for seen in (text(), text(status="paid")):
+        assert see(seen, at(5, 8)).doubtful == ["inv1"]
+    assert InvoiceFailure.objects.exists()
+
+    assert fetch(make(status="paid")).updated == ["inv1"]
+    assert not InvoiceFailure.objects.exists()
+
+
+def test_older_answer_that_cannot_be_stored_is_not_a_failure_any_more(
+    any_database: str,
+) -> None:
+    see(text(), at(4, 5))
+
+    assert see(text(total="lots"), at(2, 3)).unchanged == ["inv1"]
+    assert see(text(total="lots"), at(2, 4.5)).doubtful == ["inv1"]
+    assert not InvoiceFailure.objects.exists()
+
+
+def test_older_failure_does_not_replace_the_reason_of_a_newer_one(
+    any_database: str,
+) -> None:
+    see(text(total="newer"), at(4, 5))
+    see(text(total="older"), at(2, 3))
+    assert "newer" in InvoiceFailure.objects.get().reason
+
+    see(text(total="newest"), at(6, 7))
+    assert "newest" in InvoiceFailure.objects.get().reason
+
+
+def test_unknown_invoice_that_failed_is_created_by_an_older_answer(
+    any_database: str,
+) -> None:
+    see(text(total="lots"), at(4, 5))
+
+    assert see(text(), at(2, 3)).created == ["inv1"]
+    assert InvoiceFailure.objects.exists()
+    assert see(text(memo="good"), at(6, 7)).updated == ["inv1"]
+    assert not InvoiceFailure.objects.exists()
+
+
+def test_failure_whose_time_is_not_known_goes_with_the_next_success(
+    any_database: str,
+) -> None:
+    see(text(), at(0, 1))
+    InvoiceFailure.objects.create(
+        invoice_id="inv1", reason="Restored.", failed_at=at(0).started_at
+    )
+
+    assert see(text(), at(2, 3)).unchanged == ["inv1"]
+    assert not InvoiceFailure.objects.exists()
+
+
+# Releases side by side
+
+
+def release(monkeypatch: pytest.MonkeyPatch, mapper: int, hashes: int = 1) -> None:
+    monkeypatch.setattr(mapping, "MAPPER_VERSION", mapper)
+    monkeypatch.setattr(hashing, "HASH_VERSION", hashes)
+
+
+@pytest.mark.parametrize("hashes", [1, 2])
+@pytest.mark.parametrize("is_text", [True, False])
+def test_two_releases_side_by_side_write_a_row_again_once(
+    any_database: str, monkeypatch: pytest.MonkeyPatch, is_text: bool, hashes: int
+) -> None:
+    show = text if is_text else make
+    written = []
+    for moment in range(8):
+        release(monkeypatch, *((1, 1) if moment % 2 == 0 else (2, hashes)))
+        status = "issued" if moment < 4 else "paid"
+        result = see(show(status=status), at(10 * moment))
+        written.append(bool(result.created or result.updated))
+
+    # Both what is new and what has changed are seen by the older release first.
+    assert written == [True, True, False, False] * 2
+
+
+def test_newer_release_that_cannot_map_what_is_stored_says_so(
+    any_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see(text(), at(0, 1))
+    release(monkeypatch, 2)
+    monkeypatch.setattr(mapping, "_MAX_MONEY", 1)
+
+    assert see(text(), at(2, 3)).failed
+    assert "too large" in InvoiceFailure.objects.get().reason
+    assert statuses() == {"inv1": "issued"}
+
+
+# After our own write
+
+
+def instant(moment: datetime) -> Interval:
+    return Interval(moment, moment)
+
+
+def operate(
+    using: str, finished_at: datetime, kind: str = "mark_invoice_paid"
+) -> InvoiceOperation:
+    see(make(status="issued"), instant(finished_at - timedelta(hours=1)))
+    return InvoiceOperation.objects.using(using).create(
+        kind=kind,
+        state=InvoiceOperation.State.SUCCEEDED,
+        invoice_id="inv1",
+        idempotency_key="key",
+        created_at=finished_at,
+        finished_at=finished_at,
+        mirrored_at=finished_at,
+    )
+
+
+def after(operation: InvoiceOperation, seconds: float) -> Interval:
+    assert operation.finished_at is not None
+    return instant(operation.finished_at + timedelta(seconds=seconds))
+
+
+def test_answer_that_does_not_show_our_own_write_is_fetched_once_orb_no_longer_lags(
+    any_database: str,
+) -> None:
+    """Paid by us, and undone in Orb at once."""
+    operation = operate(any_database, clock_of(any_database).latest())
+    see(make(status="paid"), after(operation, 1))
+
+    assert see(make(status="issued"), after(operation, 2)).unchanged == ["inv1"]
+
+    assert statuses() == {"inv1": "paid"}
+    due_at = after(operation, mirror.LAG.total_seconds()).started_at
+    assert InvoiceRecheck.objects.get().due_at == due_at
+    assert not fetching.due_rechecks(using=any_database).exists()
+
+
+def test_answer_that_was_written_late_does_not_undo_our_own_write(
+    any_database: str,
+) -> None:
+    """A worker was silent for minutes between a lagging answer and its writing."""
+    long_ago = clock_of(any_database).latest() - timedelta(minutes=10)
+    operation = operate(any_database, long_ago)
+    see(make(status="paid"), after(operation, 1))
+
+    assert see(text(status="issued"), after(operation, 30)).unchanged == ["inv1"]
+
+    assert statuses() == {"inv1": "paid"}
+    assert fetching.due_rechecks(using=any_database).get().pk == "inv1"
+    assert see(text(status="issued"), after(operation, 90)).updated == ["inv1"]
+
+
+def test_nothing_is_asked_for_again_when_a_later_answer_has_decided(
+    any_database: str,
+) -> None:
+    now = clock_of(any_database).latest()
+    operation = operate(any_database, now - timedelta(minutes=10))
+    see(make(status="paid"), after(operation, 1))
+    see(make(status="issued"), after(operation, 30))
+    see(make(status="void"), instant(now + timedelta(seconds=5)))
+
+    without_asking: Any = None
+    fetching.recheck(without_asking, using=any_database)
+
+    assert not InvoiceRecheck.objects.exists()
+    assert statuses() == {"inv1": "void"}
+
+
+def test_what_was_asked_for_before_an_answer_was_left_out_does_not_decide_about_it(
+    any_database: str,
+) -> None:
+    """A webhook's interval is wide: it is left out for minutes after our write."""
+    operation = operate(
+        any_database, clock_of(any_database).latest() - timedelta(minutes=10)
+    )
+    see(make(status="paid"), after(operation, 90))
+    wide = Interval(after(operation, 30).started_at, after(operation, 300).ended_at)
+    see(make(status="issued"), wide)
+
+    row = fetching.due_rechecks(using=any_database).get()
+    assert not fetching._is_decided(row, using=any_database)
+
+
+def let_time_pass(seconds: float) -> None:
+    """As it looks from the rows: what is noted in them was so much longer ago."""
+    for model, names in (
+        (InvoiceRecheck, ["due_at"]),
+        (InvoiceOperation, ["finished_at"]),
+        (InvoiceObservation, ["started_at", "ended_at"]),
+    ):
+        for row in model.objects.all():
+            for name in names:
+                setattr(row, name, getattr(row, name) - timedelta(seconds=seconds))
+            row.save()
+
+
+def undo_what_was_just_paid(orb: OrbSandbox) -> str:
+    """Paid by us, and undone in Orb at once, of which a webhook tells."""
+    invoice_id = orb.invoice_ids("issued")[0]
+    services.mark_invoice_paid(invoice_id, payment_received_date=date(2026, 1, 31))
+    undone = orb.undo_mark_paid(invoice_id)
+    body = event_of(undone)
+    event_id = store(body)
+    processing.process_event(event_id, using=databases.current_alias)
+    assert WebhookEvent.objects.get().state == WebhookEvent.State.PROCESSED
+    return invoice_id
+
+
+def test_change_by_another_party_right_after_ours_arrives(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    invoice_id = undo_what_was_just_paid(orb)
+    orb.clear_requests()
+
+    tasks.recover()
+    assert orb.request_counts() == {}  # Orb may still lag
+
+    let_time_pass(seconds=70)
+    tasks.recover()
+    tasks.recover()
+    assert Invoice.objects.get().payload == orb.invoice(invoice_id)
+    assert orb.request_counts() == {"fetch_invoice": 1}
+
+
+def test_worker_that_dies_before_it_asks_again_loses_nothing(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undo_what_was_just_paid(orb)
+    let_time_pass(seconds=70)
+    with monkeypatch.context() as patch:
+        patch.setattr(OrbClient, "fetch_invoice", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tasks.recover()
+
+    tasks.recover()
+    assert Invoice.objects.get().status == "paid"  # another worker has it for a while
+
+    let_time_pass(seconds=301)
+    tasks.recover()
+    assert Invoice.objects.get().status == "issued"
+    assert not InvoiceRecheck.objects.exists()
+
+
+def killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_many_answers_that_do_not_show_our_own_write_are_asked_for_once(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    invoice_id = undo_what_was_just_paid(orb)
+    shown = orb.invoice(invoice_id)
+    clock = clock_of(any_committed_database)
+    for _ in range(5):
+        reading = time.monotonic()
+        mirror.write(
+            mirror.read_page([shown], clock.interval(reading, reading)),
+            using=any_committed_database,
+        )
+    orb.clear_requests()
+
+    let_time_pass(seconds=70)
+    for _ in range(3):
+        tasks.recover()
+
+    assert orb.request_counts() == {"fetch_invoice": 1}
+
+
+def test_what_changes_faster_than_it_is_fetched_is_fetched_later(
+    any_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see(make(), at(0, 1))
+    doubt = mirror.WriteResult(doubtful=["inv1"])
+    monkeypatch.setattr(fetching, "observe_invoices", lambda *_, **__: [])
+    without_asking: Any = None
+
+    fetching.settle_doubts(
+        without_asking, ["inv1"], using=any_database, write=lambda _: doubt
+    )
+
+    assert fetching.due_rechecks(using=any_database).get().pk == "inv1"
+
+
+def test_older_state_does_not_win_while_orb_fails_after_a_new_pdf(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full run has read its page when the invoice is paid and gets another PDF."""
+    invoice_id = orb.invoice_ids("issued")[0]
+    services.fetch_invoice(invoice_id)
+    clock, reading = clock_of(any_committed_database), time.monotonic()
+    page = RawInvoice.of(orb.invoice(invoice_id))
+    interval = clock.interval(reading, reading)
+    orb.mark_paid(invoice_id)
+    services.fetch_invoice(invoice_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(OrbClient, "fetch_invoice", unreachable)
+        services.regenerate_invoice_pdf(invoice_id)
+
+    mirror.write(mirror.read_page([page], interval), using=any_committed_database)
+
+    assert Invoice.objects.get().status == "paid"
+    let_time_pass(seconds=70)
+    tasks.recover()
+    stored = Invoice.objects.get()
+    assert stored.payload["invoice_pdf"] == orb.invoice(invoice_id)["invoice_pdf"]
+    kinds = InvoiceChange.objects.values_list("previous_status", "status")
+    assert ("paid", "issued") not in kinds
+
+
+def unreachable(*_: object, **__: object) -> None:
+    raise OrbConnectionError("Orb is away.")

@@ -1,0 +1,312 @@
+"""Backups, lost answers and repeated confirmations: nothing happens twice."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from django_orb import operations, services, tasks
+from django_orb.connection import open_account
+from django_orb.db.clock import database_now
+from django_orb.exceptions import OrbInputError, OrbOutcomeUnknownError
+from django_orb.models import InvoiceOperation
+from django_orb.operations import recovery
+from django_orb.operations.arguments import line_item_body, payment_body
+from django_orb.operations.ledger import Request
+from tests import databases
+
+from .test_api import DEEDS, LINE, add, on_postgresql
+from .test_recovery import age, do_in_vain, impatient, the_operation
+
+if TYPE_CHECKING:
+    from django_orb.testing import OrbSandbox
+
+__all__ = ["impatient"]
+
+
+def queue_line(draft: str) -> None:
+    request = Request(
+        "create_invoice_line_item",
+        draft,
+        line_item_body(**LINE, item_id=None),
+        idempotency_key="key",
+    )
+    operations.queue([request], batch="batch", using=databases.current_alias)
+
+
+def restore_backup(days: float = 3) -> None:
+    """Put the row back as it was recorded, days ago, and let Orb forget its key."""
+    past = database_now(databases.current_alias) - timedelta(days=days)
+    InvoiceOperation.objects.update(
+        state="pending",
+        created_at=past,
+        first_sent_at=None,
+        lease_expires_at=None,
+        finished_at=None,
+        result={},
+    )
+
+
+def lines_of(orb: OrbSandbox, invoice_id: str) -> int:
+    lines = orb.invoice(invoice_id)["line_items"]
+    return sum(line["name"] == LINE["name"] for line in lines)
+
+
+def test_line_in_a_restored_backup_is_looked_at_and_not_sent(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    draft = add(orb, "draft")
+    queue_line(draft)
+    tasks.recover()
+    restore_backup()
+    orb.clear_requests()
+
+    tasks.recover()
+
+    assert "create_invoice_line_item" not in orb.request_counts()
+    assert the_operation().state == "succeeded"
+    assert lines_of(orb, draft) == 1
+
+
+def test_what_a_restored_backup_does_not_tell_a_person_is_asked(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    draft = add(orb, "draft")
+    queue_line(draft)
+    restore_backup()
+
+    tasks.recover()
+
+    assert the_operation().state == "needs_attention"
+    assert "backup" in the_operation().detail
+    assert lines_of(orb, draft) == 0
+
+
+def test_row_that_was_restored_late_is_not_sent_for_two_more_days(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    draft = add(orb, "draft")
+    queue_line(draft)
+    restore_backup(days=46 / 24)
+    orb.cut_next(1, when="after", route="create_invoice_line_item")
+    tasks.recover()
+    now = database_now(any_committed_database)
+    InvoiceOperation.objects.update(
+        created_at=now - timedelta(hours=76),
+        first_sent_at=now - timedelta(hours=30),
+        lease_expires_at=now - timedelta(hours=1),
+    )
+    orb.clear_requests()
+
+    tasks.recover()
+
+    assert "create_invoice_line_item" not in orb.request_counts()
+
+
+def test_what_may_have_been_sent_is_not_called_cancelled(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    queue_line(add(orb, "draft"))
+    restore_backup()
+
+    count = operations.cancel("batch", detail="No", using=any_committed_database)
+
+    assert (count, the_operation().state) == (0, "pending")
+
+
+def test_service_sends_nothing_for_the_key_of_a_restored_row(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "WAIT_SECONDS", 0)
+    draft = add(orb, "draft")
+    queue_line(draft)
+    restore_backup()
+
+    with pytest.raises(OrbOutcomeUnknownError):
+        services.create_invoice_line_item(draft, **LINE, idempotency_key="key")
+
+    assert lines_of(orb, draft) == 0
+
+
+def test_of_two_that_asked_for_the_same_line_neither_takes_the_others(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    draft = add(orb, "draft")
+    do_in_vain(orb, "create_invoice_line_item", draft, "before")
+    do_in_vain(orb, "create_invoice_line_item", draft, "after")
+    age(hours=48)
+
+    tasks.recover()
+    tasks.recover()
+
+    states = InvoiceOperation.objects.values_list("state", flat=True)
+    assert [*states] == ["needs_attention"] * 2
+
+
+# Refusals after doubt
+
+SEEN = sorted(DEEDS.keys() - {"regenerate_invoice_pdf"})
+
+
+@on_postgresql
+@pytest.mark.parametrize("name", SEEN)
+def test_refusal_after_a_lost_answer_is_not_believed(
+    orb: OrbSandbox, name: str
+) -> None:
+    do_in_vain(orb, name, add(orb, DEEDS[name][0]), "after")
+    age()
+    orb.fail_next(1, status=400, route=name)
+
+    tasks.recover()
+
+    assert the_operation().state == "succeeded"
+
+
+@on_postgresql
+@pytest.mark.parametrize("name", ["void_invoice", "create_invoice_line_item"])
+def test_refusal_of_what_did_not_happen_is_believed(orb: OrbSandbox, name: str) -> None:
+    do_in_vain(orb, name, add(orb, DEEDS[name][0]), "before")
+    age()
+    orb.fail_next(1, status=400, route=name)
+
+    tasks.recover()
+
+    assert the_operation().state == "refused"
+
+
+@on_postgresql
+@pytest.mark.parametrize("name", ["void_invoice", "create_invoice_line_item"])
+def test_reads_that_may_lag_do_not_confirm_a_refusal(
+    orb: OrbSandbox, name: str
+) -> None:
+    do_in_vain(orb, name, add(orb, DEEDS[name][0]), "before")
+    InvoiceOperation.objects.update(
+        lease_expires_at=database_now(databases.current_alias) - timedelta(seconds=1)
+    )
+    orb.fail_next(1, status=400, route=name)
+
+    tasks.recover()
+
+    assert the_operation().state == "pending"
+
+
+@on_postgresql
+def test_refusal_of_an_edit_that_cannot_be_seen_asks_a_person(orb: OrbSandbox) -> None:
+    do_in_vain(orb, "regenerate_invoice_pdf", add(orb, "issued"), "after")
+    age()
+    orb.fail_next(1, status=400, route="regenerate_invoice_pdf")
+
+    tasks.recover()
+
+    assert the_operation().state == "needs_attention"
+
+
+def test_void_whose_answer_was_lost_within_one_call_is_done(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr("django_orb.client.transport.time.sleep", lambda seconds: None)
+    issued = add(orb, "issued")
+    orb.cut_next(1, when="after", route="void_invoice")
+    orb.fail_next(1, status=400, route="void_invoice")
+
+    assert services.void_invoice(issued).status == "void"
+    assert the_operation().state == "succeeded"
+
+
+@on_postgresql
+def test_void_by_another_is_not_taken_for_a_payment(orb: OrbSandbox) -> None:
+    issued = add(orb, "issued")
+    do_in_vain(orb, "mark_invoice_paid", issued, "before")
+    orb.void(issued)
+    age()
+
+    tasks.recover()
+
+    assert the_operation().state == "refused"
+
+
+# What a person does
+
+
+def test_looking_again_with_orb_away_sends_nothing_later(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    issued = add(orb, "issued")
+    do_in_vain(orb, "void_invoice", issued, "before")
+    age()
+    operation = the_operation()
+    InvoiceOperation.objects.update(state="needs_attention", detail="Look.")
+    orb.fail_next(1, status=503, route="fetch_invoice")
+
+    with open_account(using=any_committed_database, retries=0) as client:
+        trouble = recovery.look_again(
+            operation, client=client, using=any_committed_database
+        )
+    tasks.recover()
+
+    assert trouble
+    assert (the_operation().state, the_operation().detail) == (
+        "needs_attention",
+        "Look.",
+    )
+    assert orb.invoice(issued)["status"] == "issued"
+
+
+# The same key for something else
+
+
+def test_queue_with_another_body_under_the_same_key_records_nothing(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    def request(invoice_id: str, day: int) -> Request:
+        body = payment_body(
+            payment_received_date=date(2026, 1, day), external_id=None, notes=None
+        )
+        key = f"key {invoice_id}"
+        return Request("mark_invoice_paid", invoice_id, body, idempotency_key=key)
+
+    first, second = add(orb, "issued"), add(orb, "issued")
+    operations.queue([request(first, 1)], batch="a", using=any_committed_database)
+
+    with pytest.raises(OrbInputError, match="used before"):
+        operations.queue(
+            [request(second, 2), request(first, 2)],
+            batch="a",
+            using=any_committed_database,
+        )
+
+    assert the_operation().body["payment_received_date"] == "2026-01-01"
+
+
+# The queue
+
+
+def test_turn_whose_time_is_over_tries_one(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    for _ in range(2):
+        queue = Request("void_invoice", add(orb, "issued"))
+        operations.queue([queue], batch="a", using=any_committed_database)
+
+    tasks.settle_operations(seconds=-1)
+
+    states = InvoiceOperation.objects.order_by("pk").values_list("state", flat=True)
+    assert [*states] == ["succeeded", "pending"]
+
+
+def test_queue_of_an_installation_that_only_reads_does_not_hand_itself_on(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue_line(add(orb, "draft"))
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "READ_ONLY": True}
+    monkeypatch.setattr(tasks, "publish", pytest.fail)
+
+    tasks.send_operations()
+
+    assert the_operation().state == "pending"

@@ -1,0 +1,472 @@
+"""Pages that cannot be read, lists that do not end, and keys that Orb refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+import pytest
+from werkzeug.wrappers import Response
+
+from django_orb import mirror, services, tasks
+from django_orb.client.orb_client import OrbClient
+from django_orb.db.clock import database_now
+from django_orb.exceptions import (
+    OrbResponseError,
+    OrbSyncFailedError,
+    OrbSyncRunningError,
+)
+from django_orb.models import Invoice, InvoiceFailure, SyncRun, SyncWindow
+from django_orb.sync import runs, windows
+from django_orb.testing.sandbox.app import OrbApp
+from tests.test_tasks import catch_messages
+
+from .test_runs import assert_mirrors, no_waiting, start, step_once, take
+
+if TYPE_CHECKING:
+    from django_orb.testing import OrbSandbox
+
+__all__ = ["no_waiting"]
+
+LIST, SUMMARIES, FETCH = "list_invoices", "list_invoice_summaries", "fetch_invoice"
+FORTY = pytest.mark.parametrize("orb", [{"invoices": 40}], indirect=True)
+ODD = {
+    "half an emoji": rb'"\ud83d"',
+    "NaN": b"NaN",
+    "too deep": b"[" * 100_000 + b"]" * 100_000,
+    "not UTF-8": b'"\xff"',
+}
+
+
+@pytest.fixture(autouse=True)
+def quick(no_waiting: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    make = OrbClient.from_settings
+    monkeypatch.setattr(
+        OrbClient, "from_settings", lambda **options: make(**{**options, "retries": 0})
+    )
+
+
+def answer(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[str, Any, Response], Response]
+) -> None:
+    """Let the sandbox's answers be changed, by route and request."""
+    run = OrbApp._run
+
+    def changed(self: OrbApp, request: Any, route: str, arguments: Any) -> Response:
+        return change(route, request, run(self, request, route, arguments))
+
+    monkeypatch.setattr(OrbApp, "_run", changed)
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, invoice_id: str, odd: bytes | None) -> None:
+    """One invoice makes each answer with it unreadable, or, with None, a 504."""
+    first = re.compile(rb'("id":\s*"%s",)' % invoice_id.encode())
+
+    def change(route: str, request: Any, response: Response) -> Response:
+        if route not in (LIST, FETCH) or not first.search(response.get_data()):
+            return response
+        if odd is None:
+            return Response("<h1>504</h1>", status=504, content_type="text/html")
+        body = first.sub(lambda found: found[1] + b'"odd":' + odd + b",", response.data)
+        return Response(body, content_type="application/json")
+
+    answer(monkeypatch, change)
+
+
+def limits(orb: OrbSandbox) -> list[int]:
+    return [
+        int(parse_qs(request.query)["limit"][0])
+        for request in orb.requests
+        if request.route == LIST
+    ]
+
+
+def since(using: str) -> Any:
+    return database_now(using) - timedelta(days=9999)
+
+
+@FORTY
+@pytest.mark.parametrize("odd", [None, *ODD.values()], ids=["504", *ODD])
+def test_page_that_can_never_be_read_loses_one_invoice(
+    any_database: str,
+    orb: OrbSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    odd: bytes | None,
+) -> None:
+    bad = orb.invoice_ids()[11]
+    spoil(monkeypatch, bad, odd)
+
+    run = services.sync_invoices(mode="full")
+
+    assert run.state == SyncRun.State.SUCCEEDED
+    assert run.failed == 1
+    assert run.error == "1 could not be mirrored; see their reasons."
+    assert InvoiceFailure.objects.get().pk == bad
+    assert set(orb.invoice_ids()) - set(
+        Invoice.objects.values_list("pk", flat=True)
+    ) == {bad}
+    if odd != ODD["not UTF-8"]:  # which does not hinder cutting a page up
+        assert {100, 50, 20, 5, 1} <= set(limits(orb))
+
+
+@FORTY
+def test_more_is_asked_for_again_when_it_goes_well(
+    any_database: str,
+    orb: OrbSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 5}
+    monkeypatch.setattr(windows, "CAREFUL_STEPS", 2)
+    orb.fail_next(1, status=504, route=LIST)
+
+    services.sync_invoices(since=since(any_database))
+
+    asked = limits(orb)
+    assert asked[:2] == [5, 1]
+    assert asked[-1] == 5
+    assert_mirrors(orb)
+
+
+@FORTY
+def test_timeout_asks_for_less_at_once_and_the_row_remembers(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "TIMEOUT_SECONDS": 0.3}
+
+    def change(route: str, request: Any, response: Response) -> Response:
+        if route == LIST and int(request.args["limit"]) > 20:
+            threading.Event().wait(0.6)
+        return response
+
+    answer(monkeypatch, change)
+    start("partial", since=since(any_committed_database))
+    window = SyncWindow.objects.get()
+    lease = take(window)
+    for _ in range(2):
+        step_once(window, lease)
+    window.refresh_from_db()
+    assert window.page_size == 20
+    assert window.deferrals == 2
+    windows.release_window(window.pk, lease, using=any_committed_database)
+
+    services.sync_invoices(since=window.run.since)
+
+    assert limits(orb)[:2] == [100, 50]
+    assert set(limits(orb)[2:]) == {20}
+    assert_mirrors(orb)
+
+
+@FORTY
+def test_run_that_had_to_pass_over_a_part_of_the_list_does_not_succeed(
+    any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the page nor its summary comes: others of its date may be hidden."""
+    bad = orb.add_invoice(days_ago=100)["id"]
+    needle = bad.encode()
+
+    def change(route: str, request: Any, response: Response) -> Response:
+        return Response(status=504) if needle in response.get_data() else response
+
+    answer(monkeypatch, change)
+
+    with pytest.raises(OrbSyncFailedError, match="A part of Orb's list could not"):
+        services.sync_invoices(mode="full")
+
+    assert set(orb.invoice_ids()) - set(
+        Invoice.objects.values_list("pk", flat=True)
+    ) == {bad}
+    assert "may be hidden" in InvoiceFailure.objects.get().reason
+    monkeypatch.undo()
+    assert services.sync_invoices(mode="full").error == ""
+    assert not InvoiceFailure.objects.exists()
+
+
+@FORTY
+def test_orb_that_was_away_for_long_hides_nothing(
+    any_database: str, orb: OrbSandbox, no_waiting: list[float]
+) -> None:
+    """It comes back while a window looks for a date that can be read."""
+    orb.fail_next(17, status=503)
+
+    run = services.sync_invoices(since=since(any_database))
+
+    assert (run.state, run.error) == (SyncRun.State.SUCCEEDED, "")
+    assert_mirrors(orb)
+
+
+def _circle(route_in_circle: str) -> Callable[[str, Any, Response], Response]:
+    first_pages: dict[str, bytes] = {}
+
+    def change(route: str, request: Any, response: Response) -> Response:
+        if route != route_in_circle:
+            return response
+        data = first_pages.setdefault("data", response.get_data())
+        following = "B" if request.args.get("cursor") == "A" else "A"
+        body = re.sub(
+            rb'"pagination_metadata":\s*\{[^}]*\}',
+            b'"pagination_metadata":{"has_more":true,"next_cursor":"%s"}'
+            % following.encode(),
+            data,
+        )
+        return Response(body, content_type="application/json")
+
+    return change
+
+
+def _ignore_cursors(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = OrbApp._run
+
+    def changed(self: OrbApp, request: Any, route: str, arguments: Any) -> Response:
+        if route not in (LIST, "list_webhook_events"):
+            return run(self, request, route, arguments)
+        cursor = request.args.get("cursor")
+        if cursor in ("A", "B"):
+            values = request.args.to_dict(flat=False)
+            del values["cursor"]
+            request.args = type(request.args)(values)
+        response = run(self, request, route, arguments)
+        request.args = type(request.args)(
+            {
+                **request.args.to_dict(flat=False),
+                **({"cursor": [cursor]} if cursor else {}),
+            }
+        )
+        return response
+
+    monkeypatch.setattr(OrbApp, "_run", changed)
+
+
+@FORTY
+def test_cursors_in_a_circle_end_in_words(
+    any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _ignore_cursors(monkeypatch)
+    answer(monkeypatch, _circle(LIST))
+
+    with pytest.raises(OrbSyncFailedError, match="repeated a cursor"):
+        services.sync_invoices(mode="full")
+    with pytest.raises(OrbResponseError, match="twice"):
+        list(services.list_invoices())
+    with pytest.raises(OrbResponseError, match="twice"):
+        list(services.verify_invoices())
+    with OrbClient.from_settings() as client, pytest.raises(OrbResponseError):
+        list(client.list_invoices())
+    assert len(orb.requests) < 60
+
+
+@FORTY
+def test_events_in_a_circle_are_made_up_for(
+    any_database: str,
+    orb: OrbSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "SWEEP_MINUTES": 60}
+    services.sync_invoices(mode="full")
+    orb.mark_paid(orb.invoice_ids("issued")[0])
+    _ignore_cursors(monkeypatch)
+    answer(monkeypatch, _circle("list_webhook_events"))
+
+    run = services.sync_invoices()
+
+    assert run.state == SyncRun.State.SUCCEEDED
+    assert "repeated a cursor" in run.error
+    assert_mirrors(orb)
+
+
+def test_answers_that_never_have_a_usable_cursor_end_in_words(
+    any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(route: str, request: Any, response: Response) -> Response:
+        body = response.get_data().replace(b'"has_more"', b'"had_more"')
+        body = re.sub(rb'"next_cursor":\s*[^}]*', b'"next_cursor":7', body)
+        return Response(body, content_type="application/json")
+
+    answer(monkeypatch, change)
+
+    with pytest.raises(OrbSyncFailedError, match="next_cursor"):
+        services.sync_invoices(mode="full")
+
+    assert not SyncRun.objects.get().is_active
+
+
+REFUSALS = [{"status": 401}, {"status": 403}, {"status": 404, "html": True}]
+
+
+@pytest.mark.parametrize("way", ["service", "task"])
+@pytest.mark.parametrize("fault", REFUSALS, ids=lambda fault: str(fault["status"]))
+def test_refusal_in_the_middle_of_a_run_ends_it_with_its_reason(
+    any_database: str,
+    orb: OrbSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+    way: str,
+    fault: dict[str, Any],
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 10}
+    sent = catch_messages(monkeypatch)
+    orb.fail_next(10_000, skip=2, route=LIST, **fault)
+    if way == "service":
+        with pytest.raises(OrbSyncFailedError, match=str(fault["status"])):
+            services.sync_invoices(mode="full")
+    else:
+        tasks.sync_invoices(mode="full")
+        work_off(sent)
+        tasks.recover()
+
+    run = SyncRun.objects.get()
+    assert run.state == SyncRun.State.FAILED
+    assert str(fault["status"]) in run.error
+    orb.clear_faults()
+    services.sync_invoices(mode="full")
+    assert_mirrors(orb)
+
+
+def work_off(sent: list[tuple[str, tuple[Any, ...]]]) -> None:
+    for _ in range(100):
+        if not sent:
+            return
+        name, args = sent.pop(0)
+        if name == "sync_page":
+            tasks.sync_page(*args)
+    pytest.fail("the messages do not end")
+
+
+@pytest.mark.parametrize("way", ["service", "task"])
+def test_programming_error_ends_the_run_with_its_reason(
+    any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    sent = catch_messages(monkeypatch)
+    with monkeypatch.context() as patch:
+
+        def fail(*args: Any, **options: Any) -> Any:
+            raise ZeroDivisionError("of ours")
+
+        patch.setattr(mirror, "write", fail)
+        if way == "service":
+            with pytest.raises(OrbSyncFailedError, match="of ours"):
+                services.sync_invoices(mode="full")
+        else:
+            tasks.sync_invoices(mode="full")
+            work_off(sent)
+    run = SyncRun.objects.get()
+    assert run.state == SyncRun.State.FAILED
+    assert "ZeroDivisionError: of ours" in run.error
+
+    services.sync_invoices(mode="full")
+
+    assert_mirrors(orb)
+
+
+def test_what_a_caller_raises_between_steps_reaches_the_caller(
+    any_database: str, orb: OrbSandbox
+) -> None:
+    def stop(run: SyncRun) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        services.sync_invoices(mode="full", on_step=stop)
+
+
+@pytest.mark.parametrize("failure", ["kills", "504", "403"])
+def test_single_fetch_that_always_fails_costs_one_invoice(
+    any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    """In the check of a full run, and for invoices that were chosen."""
+    services.sync_invoices(mode="full")
+    drafts = orb.invoice_ids("draft")
+    bad = drafts[0]
+    fetch = OrbClient.fetch_invoice
+
+    def die(self: OrbClient, invoice_id: str, *args: Any, **options: Any) -> Any:
+        if invoice_id == bad:
+            raise MemoryError
+        return fetch(self, invoice_id, *args, **options)
+
+    def change(route: str, request: Any, response: Response) -> Response:
+        if route == LIST:
+            payload = response.get_json()
+            payload["data"] = [one for one in payload["data"] if one["id"] != bad]
+            return Response(json.dumps(payload), content_type="application/json")
+        if route == FETCH and request.path.endswith(bad) and failure != "kills":
+            return Response(status=int(failure))
+        return response
+
+    answer(monkeypatch, change)
+    if failure == "kills":
+        monkeypatch.setattr(OrbClient, "fetch_invoice", die)
+
+    run = services.sync_invoices(mode="full")
+    assert (run.state, run.failed) == (SyncRun.State.SUCCEEDED, 1)
+    assert InvoiceFailure.objects.get().pk == bad
+    assert Invoice.objects.get(pk=bad).missing_since is None
+
+    run = services.sync_invoices(invoice_ids=[bad, *drafts[1:3]])
+    assert (run.state, run.failed) == (SyncRun.State.SUCCEEDED, 1)
+
+
+def test_only_what_was_marked_counts_as_missing(
+    any_database: str, orb: OrbSandbox
+) -> None:
+    services.sync_invoices(mode="full")
+    first, second = orb.invoice_ids("draft")[:2]
+    orb.delete_draft(first)
+    orb.delete_draft(second)
+    assert services.sync_invoices().missing == 2
+
+    with pytest.raises(OrbSyncFailedError):
+        services.sync_invoices(invoice_ids=[first, "unknown"])
+
+    assert SyncRun.objects.latest("pk").missing == 0
+
+
+def test_failure_without_an_id_goes_when_a_full_run_read_everything(
+    any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = orb.invoice_ids("paid")[0].encode()
+
+    def change(route: str, request: Any, response: Response) -> Response:
+        body = response.get_data().replace(b'"%s"' % bad, b"7", 1)
+        return Response(body, content_type="application/json")
+
+    with monkeypatch.context() as patch:
+        answer(patch, change)
+        assert services.sync_invoices(mode="full").failed == 1
+    assert InvoiceFailure.objects.get().pk.startswith(mirror.NO_ID)
+
+    services.sync_invoices(mode="full")
+
+    assert not InvoiceFailure.objects.exists()
+
+
+def test_worker_of_a_run_that_was_cancelled_asks_orb_for_nothing_more(
+    any_database: str, orb: OrbSandbox
+) -> None:
+    run = start("full")
+    window = SyncWindow.objects.filter(run=run, kind="list").latest("position")
+    lease = take(window)
+    runs.cancel_run(run, using=any_database)
+
+    assert step_once(window, lease).is_lost
+    assert not orb.requests
+    assert not SyncWindow.objects.filter(run=run).exclude(lease="").exists()
+
+
+@pytest.mark.parametrize("option", ["accept_missing", "announce"])
+def test_run_that_does_otherwise_is_not_taken_up(
+    any_database: str, orb: OrbSandbox, option: str
+) -> None:
+    start("full")
+    options: dict[str, Any] = {option: True}
+
+    with pytest.raises(OrbSyncRunningError):
+        runs.start_or_resume("full", using=any_database, **options)

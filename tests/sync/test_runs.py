@@ -1,0 +1,592 @@
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import nullcontext
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import OperationalError, connections
+
+from django_orb import exact_json, mirror, services
+from django_orb.client.list_page import RawPage
+from django_orb.client.orb_client import OrbClient
+from django_orb.client.raw_invoice import RawInvoice
+from django_orb.db.clock import Interval, database_now
+from django_orb.exceptions import OrbInputError, OrbSyncFailedError, OrbSyncRunningError
+from django_orb.models import (
+    Invoice,
+    InvoiceFailure,
+    InvoiceLineItem,
+    SyncRun,
+    SyncWindow,
+)
+from django_orb.sync import runs, windows
+from django_orb.sync.passing import next_step
+
+if TYPE_CHECKING:
+    from django_orb.testing import OrbSandbox
+
+LATER = timedelta(seconds=windows.MIN_LEASE_SECONDS + 1)
+
+
+def assert_mirrors(orb: OrbSandbox) -> None:
+    """Every invoice of the sandbox is here, value for value, and nothing else."""
+    stored = Invoice.objects.in_bulk()
+    assert sorted(stored) == sorted(orb.invoice_ids())
+    for invoice_id, invoice in stored.items():
+        assert invoice.payload == exact_json.loads(json.dumps(orb.invoice(invoice_id)))
+        lines = [line["id"] for line in invoice.payload["line_items"]]
+        assert [line.orb_id for line in invoice.line_items.all()] == lines
+
+
+def start(kind: str = "full", **options: Any) -> SyncRun:
+    return runs.start_run(kind, using=mirror.database_alias(), **options)
+
+
+def step_once(window: SyncWindow, lease: str) -> windows.Progress:
+    with OrbClient.from_settings(retries=0) as client:
+        return runs.turn(
+            window.pk,
+            lease,
+            connect=lambda: nullcontext(client),
+            using=mirror.database_alias(),
+            seconds=0,
+        )
+
+
+def take(window: SyncWindow) -> str:
+    lease = windows.lease_window(window, using=mirror.database_alias())
+    assert lease is not None
+    window.refresh_from_db()
+    return lease
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Patience takes no time; what would have been waited is in the list."""
+    waits: list[float] = []
+    monkeypatch.setattr("django_orb.sync.runs.time.sleep", waits.append)
+    return waits
+
+
+def test_full_run_mirrors_every_invoice_in_every_status(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    run = services.sync_invoices(mode="full")
+
+    assert run.state == SyncRun.State.SUCCEEDED
+    assert run.created == len(orb.invoice_ids())
+    assert set(Invoice.objects.values_list("status", flat=True)) == {
+        status for status, count in orb.status_counts().items() if count
+    }
+    assert_mirrors(orb)
+
+
+@pytest.mark.parametrize("orb", [{"invoices": 250}], indirect=True)
+def test_second_run_finds_nothing_to_write(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    services.sync_invoices(mode="full")
+    orb.sign_links = True
+    orb.clear_requests()
+
+    run = services.sync_invoices(mode="full")
+
+    assert (run.created, run.updated) == (0, 0)
+    assert run.unchanged == len(orb.invoice_ids())
+    assert run.requests == orb.request_counts()["list_invoices"] < 20
+
+
+def test_incremental_run_finds_every_exit_from_draft_and_issued(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    orb.has_webhook_events = False
+    paid, voided, deleted = (orb.add_invoice(days_ago=400)["id"] for _ in range(3))
+    orb.update_invoice(deleted, status="draft")
+    services.sync_invoices(mode="full")
+    orb.mark_paid(paid)
+    orb.void(voided)
+    orb.delete_draft(deleted)
+    added = orb.add_invoice(days_ago=-20)["id"]
+
+    run = services.sync_invoices()
+
+    assert Invoice.objects.get(pk=paid).status == "paid"
+    assert Invoice.objects.get(pk=voided).status == "void"
+    assert Invoice.objects.get(pk=deleted).missing_since is not None
+    assert Invoice.objects.filter(pk=added).exists()
+    assert run.missing == 1
+
+
+def test_what_is_missing_comes_back(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    draft = orb.invoice_ids("draft")[0]
+    services.sync_invoices(mode="full")
+    later = database_now(any_committed_database) + timedelta(seconds=1)
+    gone = mirror.Observation.absent(draft, Interval(later, later))
+    mirror.write([gone], using=any_committed_database)
+    assert Invoice.objects.get(pk=draft).missing_since is not None
+
+    run = services.sync_invoices(mode="full")
+
+    assert run.updated == 1
+    assert Invoice.objects.get(pk=draft).missing_since is None
+
+
+def test_many_missing_are_not_believed_unasked(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_orb.sync.runs.MAX_MISSING", 2)
+    drafts = [orb.add_invoice(status="draft")["id"] for _ in range(3)]
+    services.sync_invoices(mode="full")
+    for draft in drafts:
+        orb.delete_draft(draft)
+
+    with pytest.raises(OrbSyncFailedError, match="no longer knows 3 of the mirrored"):
+        services.sync_invoices(mode="full")
+    assert not Invoice.objects.exclude(missing_since=None).exists()
+
+    run = services.sync_invoices(mode="full", accept_missing=True)
+    assert run.missing == 3
+    assert Invoice.objects.exclude(missing_since=None).count() == 3
+
+
+def test_since_bounds_the_invoice_date_and_marks_nothing(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    services.sync_invoices(mode="full")
+    gone = orb.add_invoice(status="draft", days_ago=1)["id"]
+    services.sync_invoices()
+    orb.delete_draft(gone)
+    since = database_now(any_committed_database) - timedelta(days=30)
+
+    run = services.sync_invoices(since=since)
+
+    assert run.kind == SyncRun.Kind.PARTIAL
+    recent = Invoice.objects.filter(invoice_date__gte=since).exclude(pk=gone)
+    assert run.unchanged == recent.count()
+    assert Invoice.objects.get(pk=gone).missing_since is None
+
+
+def test_chosen_invoices_are_fetched_one_by_one(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    chosen = orb.invoice_ids()[:3]
+
+    run = services.sync_invoices(invoice_ids=chosen)
+
+    assert run.created == 3
+    assert sorted(Invoice.objects.values_list("pk", flat=True)) == sorted(chosen)
+    assert set(orb.request_counts()) == {"fetch_invoice"}
+
+
+def test_unknown_chosen_invoice_ends_the_run_in_words(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    with pytest.raises(OrbSyncFailedError, match="Orb does not know nope"):
+        services.sync_invoices(invoice_ids=["nope", orb.invoice_ids()[0]])
+
+    assert Invoice.objects.count() == 1
+
+
+def test_wrong_key_ends_the_run_in_words(
+    any_committed_database: str, orb: OrbSandbox, settings: Any
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "API_KEY": "wrong"}
+
+    with pytest.raises(OrbSyncFailedError):
+        services.sync_invoices()
+
+    run = SyncRun.objects.get()
+    assert run.state == SyncRun.State.FAILED
+    assert "wrong" not in run.error.split()
+    assert not Invoice.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 429, "headers": {"Retry-After": "7"}},
+        {"status": 429},
+        {"status": 500},
+        {"status": 502, "html": True},
+        {"status": 408},
+    ],
+    ids=lambda fault: f"{fault['status']}{'+' if len(fault) > 1 else ''}",
+)
+def test_trouble_at_orb_delays_a_run_and_never_ends_it(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    no_waiting: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: dict[str, Any],
+) -> None:
+    client = OrbClient.from_settings(retries=0)
+    monkeypatch.setattr(OrbClient, "from_settings", lambda **options: client)
+    orb.fail_next(7, route="list_invoices", skip=1, **fault)
+
+    run = services.sync_invoices(mode="full")
+
+    assert run.state == SyncRun.State.SUCCEEDED
+    assert orb.waiting_faults == 0
+    assert len(no_waiting) >= 3
+    if "headers" in fault:
+        assert sum(no_waiting) >= 7 * 7
+    assert_mirrors(orb)
+
+
+@pytest.mark.parametrize("when", ["before", "during", "after"])
+def test_cut_connections_delay_a_run_and_never_end_it(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    no_waiting: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+) -> None:
+    client = OrbClient.from_settings(retries=0)
+    monkeypatch.setattr(OrbClient, "from_settings", lambda **options: client)
+    orb.cut_next(5, route="list_invoices", when=when)
+
+    services.sync_invoices(mode="full")
+
+    assert_mirrors(orb)
+
+
+def test_one_bad_invoice_is_recorded_and_the_run_goes_on(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    bad = orb.invoice_ids("paid")[3]
+    before = orb.invoice(bad)["total"]
+    orb.update_invoice(bad, total="a lot")
+
+    run = services.sync_invoices(mode="full")
+
+    assert run.failed == 1
+    assert run.error == "1 could not be mirrored; see their reasons."
+    assert "total is 'a lot'" in InvoiceFailure.objects.get(pk=bad).reason
+    assert Invoice.objects.count() == len(orb.invoice_ids()) - 1
+
+    orb.update_invoice(bad, total=before)
+    assert services.sync_invoices().failed == 0
+    assert not InvoiceFailure.objects.exists()
+    assert_mirrors(orb)
+
+
+@pytest.mark.parametrize("orb", [{"invoices": 450}], indirect=True)
+def test_run_goes_on_where_its_worker_died(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second page's transaction never commits; the first page is not read again."""
+    commit = windows._commit_step
+    commits = []
+
+    def die_once(*args: Any, **options: Any) -> None:
+        commits.append(args)
+        if len(commits) == 2:
+            raise KeyboardInterrupt
+        commit(*args, **options)
+
+    monkeypatch.setattr(windows, "_commit_step", die_once)
+    start_of_time = database_now(any_committed_database) - timedelta(days=9999)
+    with pytest.raises(KeyboardInterrupt):
+        services.sync_invoices(since=start_of_time)
+    asked = len(orb.requests)
+
+    run = services.sync_invoices(since=start_of_time)
+
+    assert SyncRun.objects.count() == 1
+    assert run.created == run.invoices == len(orb.invoice_ids())
+    assert run.pages == -(-len(orb.invoice_ids()) // 100)
+    assert all("cursor" in request.query for request in orb.requests[asked:])
+    assert_mirrors(orb)
+
+
+def test_second_run_of_a_kind_is_refused_while_one_is_active(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    run = start("full")
+
+    with pytest.raises(OrbSyncRunningError) as caught:
+        start("full")
+
+    assert caught.value.run == run
+    assert start("incremental").pk != run.pk
+
+
+def test_two_schedulers_at_once_start_one_run(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    started: list[Any] = []
+    barrier = threading.Barrier(4)
+
+    def schedule() -> None:
+        barrier.wait()
+        try:
+            started.append(start("incremental"))
+        except OrbSyncRunningError as err:
+            started.append(err)
+        finally:
+            connections[any_committed_database].close()
+
+    threads = [threading.Thread(target=schedule) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert SyncRun.objects.count() == 1
+    assert sum(isinstance(one, SyncRun) for one in started) == 1
+    assert len(started) == 4
+
+
+def test_worker_that_lost_its_lease_writes_nothing(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    start("full")
+    window = SyncWindow.objects.filter(kind="list").last()
+    assert window is not None
+    lease = take(window)
+    SyncWindow.objects.filter(pk=window.pk).update(lease="somebody else's")
+
+    assert step_once(window, lease).is_lost
+    assert not Invoice.objects.exists()
+
+
+def test_same_page_done_by_two_workers_counts_once(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that redelivers: both have the lease, one commits."""
+    start("incremental")
+    window = SyncWindow.objects.get(position=0)
+    lease = take(window)
+
+    def overtaken(*args: Any) -> Any:
+        step = next_step(*args)
+        monkeypatch.setattr(windows, "next_step", next_step)
+        assert step_once(window, lease).is_done
+        return step
+
+    monkeypatch.setattr(windows, "next_step", overtaken)
+
+    assert step_once(window, lease).is_lost
+    window.refresh_from_db()
+    assert window.pages == 1
+    assert window.created == Invoice.objects.count() > 0
+
+
+@pytest.mark.parametrize("orb", [{"invoices": 350}], indirect=True)
+def test_page_that_was_undone_and_written_by_others_meanwhile_counts_once(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an undone attempt has counted is forgotten with it."""
+    undone: list[str] = []
+
+    def contend(execute: Any, sql: str, *args: Any) -> Any:
+        result = execute(sql, *args)
+        if not undone and sql.startswith("UPDATE") and "is_exhausted" in sql:
+            undone.append(sql)
+            raise OperationalError("database is locked")
+        return result
+
+    def others_write(seconds: float) -> None:
+        """While it waits for its next attempt."""
+        assert not Invoice.objects.exists()
+        list(services.list_invoices())
+
+    pause = SimpleNamespace(sleep=others_write)
+    monkeypatch.setattr("django_orb.db.transactions.time", pause)
+    with connections[mirror.database_alias()].execute_wrapper(contend):
+        run = services.sync_invoices(mode="full")
+
+    assert len(undone) == 1
+    assert (run.created, run.unchanged) == (0, len(orb.invoice_ids()))
+    assert sum(window.pages for window in run.windows.all()) >= 4
+    assert_mirrors(orb)
+
+
+def test_cancelled_run_stops_at_the_next_page(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    run = start("full")
+    window = SyncWindow.objects.get(position=0)
+    lease = take(window)
+
+    runs.cancel_run(run, using=any_committed_database)
+
+    assert step_once(window, lease).is_lost
+    run.refresh_from_db()
+    assert (run.state, run.active_kind) == (SyncRun.State.CANCELLED, None)
+    start("full")
+
+
+def test_leased_window_is_not_taken_until_its_holder_is_silent(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    run = start("incremental")
+    window = runs.due_windows(using=any_committed_database, run=run)[0]
+    take(window)
+
+    assert windows.lease_window(window, using=any_committed_database) is None
+    assert window not in runs.due_windows(using=any_committed_database, run=run)
+
+    window.refresh_from_db()
+    assert window.lease_expires_at is not None
+    window.lease_expires_at -= LATER
+    window.save()
+    assert window in runs.due_windows(using=any_committed_database, run=run)
+    take(window)
+
+
+def test_refused_cursor_starts_again_at_the_last_date_seen(
+    any_committed_database: str, orb: OrbSandbox, settings: Any
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 10}
+    run = start("incremental")
+    window = SyncWindow.objects.get(position=0)
+    lease = take(window)
+    step_once(window, lease)
+    SyncWindow.objects.filter(pk=window.pk).update(cursor="not one of Orb's")
+    windows.release_window(window.pk, lease, using=any_committed_database)
+
+    with OrbClient.from_settings() as client:
+        runs.work_here(run, client=client, using=any_committed_database)
+
+    assert run.state == SyncRun.State.SUCCEEDED
+    unsettled = orb.invoice_ids("draft") + orb.invoice_ids("issued")
+    assert set(unsettled) <= set(Invoice.objects.values_list("pk", flat=True))
+
+
+def test_repeated_cursors_are_passed_by_starting_again(
+    any_committed_database: str, orb: OrbSandbox, settings: Any
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 10}
+    start_of_time = database_now(any_committed_database) - timedelta(days=9999)
+    orb.repeat_next(3, skip=1)
+
+    services.sync_invoices(since=start_of_time)
+
+    assert orb.waiting_faults == 0
+    assert_mirrors(orb)
+
+
+def test_repeated_cursor_fails_loudly_when_starting_again_does_not_help(
+    any_committed_database: str, orb: OrbSandbox, settings: Any
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 10}
+    for _ in range(30):
+        orb.add_invoice(invoice_date="2030-01-01T00:00:00+00:00")
+    orb.repeat_next(1000, skip=1)
+
+    with pytest.raises(OrbSyncFailedError, match="repeated a cursor"):
+        services.sync_invoices(mode="full")
+
+    assert SyncRun.objects.get().state == SyncRun.State.FAILED
+
+
+def test_doubt_is_settled_by_a_fetch_within_the_run(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The invoice is paid, and fetched by somebody else, while the page is read."""
+    invoice_id = orb.invoice_ids("issued")[0]
+    read_page = OrbClient.read_invoices_page
+
+    def while_read(self: OrbClient, **options: Any) -> RawPage:
+        page = read_page(self, **options)
+        if any(invoice.value["id"] == invoice_id for invoice in page.invoices):
+            monkeypatch.setattr(OrbClient, "read_invoices_page", read_page)
+            orb.mark_paid(invoice_id)
+            thread = threading.Thread(target=fetch_elsewhere)
+            thread.start()
+            thread.join()
+        return page
+
+    def fetch_elsewhere() -> None:
+        services.fetch_invoice(invoice_id)
+        connections[any_committed_database].close()
+
+    monkeypatch.setattr(OrbClient, "read_invoices_page", while_read)
+
+    services.sync_invoices(mode="full")
+
+    assert Invoice.objects.get(pk=invoice_id).status == "paid"
+    assert_mirrors(orb)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"mode": "everything"}, "mode is"),
+        ({"mode": "full", "invoice_ids": ["a"]}, "neither mode nor since"),
+        ({"invoice_ids": [""]}, "invoice_ids is empty"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(
+    any_committed_database: str, orb: OrbSandbox, arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(OrbInputError, match=words):
+        services.sync_invoices(**arguments)
+
+    assert not SyncRun.objects.exists()
+
+
+def test_lines_of_every_invoice_add_up(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    services.sync_invoices(mode="full")
+
+    expected = sum(len(orb.invoice(pk)["line_items"]) for pk in orb.invoice_ids())
+    assert InvoiceLineItem.objects.count() == expected
+
+
+@pytest.mark.parametrize("orb", [{"invoices": 30}], indirect=True)
+def test_page_that_keeps_ending_its_worker_is_taken_apart(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    no_waiting: list[float],
+) -> None:
+    poison = orb.invoice_ids()[4]
+    write = mirror.write
+
+    def die(observations: Any, **options: Any) -> mirror.WriteResult:
+        for one in observations:
+            if one.invoice_id == poison and not one.refusal:
+                raise MemoryError
+        return write(observations, **options)
+
+    monkeypatch.setattr(mirror, "write", die)
+    since = database_now(any_committed_database) - timedelta(days=9999)
+    for _ in range(windows.MAX_ATTEMPTS):
+        try:
+            services.sync_invoices(since=since)
+        except MemoryError:
+            continue
+        break
+
+    run = SyncRun.objects.get()
+    assert run.state == SyncRun.State.SUCCEEDED
+    assert run.failed == 1
+    assert "ended 3 workers" in InvoiceFailure.objects.get(pk=poison).reason
+    assert Invoice.objects.count() == len(orb.invoice_ids()) - 1
+
+
+def test_failure_of_an_invoice_that_orb_no_longer_knows_goes(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    services.sync_invoices(invoice_ids=orb.invoice_ids("paid")[:1])
+    draft = orb.invoice_ids("draft")[0]
+    odd = RawInvoice.of({**orb.invoice(draft), "total": "lots"})
+    past = database_now(any_committed_database) - timedelta(minutes=1)
+    seen = mirror.read_page([odd], Interval(past, past))
+    mirror.write(seen, using=any_committed_database)
+    assert InvoiceFailure.objects.get().pk == draft
+    orb.delete_draft(draft)
+
+    services.sync_invoices(mode="full")
+
+    assert not InvoiceFailure.objects.exists()
+    assert not Invoice.objects.filter(pk=draft).exists()

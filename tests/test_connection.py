@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.utils import timezone
+
+from django_orb import services
+from django_orb.exceptions import OrbAccountError, OrbURLNotFoundError
+from django_orb.models import (
+    Invoice,
+    InvoiceFailure,
+    InvoiceOperation,
+    MirroredAccount,
+    SyncRun,
+    WebhookEvent,
+)
+from django_orb.testing import OrbSandbox
+from django_orb.webhooks import inbox, processing
+from django_orb.webhooks.signature import parse_event
+
+from .deliveries import as_bytes, event_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def other_account(settings: Any, orb: OrbSandbox) -> Iterator[OrbSandbox]:
+    """The settings get the key of an account that has nothing in common with `orb`."""
+    services.sync_invoices(mode="full")
+    with OrbSandbox(invoices=30, seed=99, api_key="another-key") as other:
+        settings.DJANGO_ORB = {
+            **settings.DJANGO_ORB,
+            "API_KEY": other.api_key,
+            "BASE_URL": other.base_url,
+        }
+        yield other
+
+
+def test_another_account_is_refused_before_anything_is_written(
+    any_committed_database: str, other_account: OrbSandbox
+) -> None:
+    before = set(Invoice.objects.values_list("pk", "missing_since"))
+    theirs = other_account.invoice_ids("issued")[0]
+
+    for call in (
+        lambda: services.sync_invoices(mode="full"),
+        lambda: list(services.list_invoices()),
+        lambda: services.fetch_invoice(theirs),
+        lambda: services.void_invoice(theirs),
+    ):
+        with pytest.raises(OrbAccountError, match="another Orb account"):
+            call()
+
+    assert set(Invoice.objects.values_list("pk", "missing_since")) == before
+    assert SyncRun.objects.count() == 1
+    assert other_account.invoice(theirs)["status"] == "issued"
+
+
+def test_first_key_is_remembered_and_costs_no_request(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    services.fetch_invoice(orb.invoice_ids()[0])
+    services.fetch_invoice(orb.invoice_ids()[1])
+
+    assert MirroredAccount.objects.count() == 1
+    assert orb.request_counts()["fetch_invoice"] == 2
+    assert orb.api_key not in MirroredAccount.objects.get().fingerprint
+
+
+def test_new_key_of_the_same_account_is_believed(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    services.sync_invoices(mode="full")
+    MirroredAccount.objects.update(fingerprint="of an older key")
+    orb.clear_requests()
+
+    services.fetch_invoice(orb.invoice_ids()[0])
+
+    assert MirroredAccount.objects.get().fingerprint != "of an older key"
+    assert orb.request_counts()["fetch_invoice"] == 2
+
+
+def hand_over(payload: Any, using: str) -> WebhookEvent:
+    body = as_bytes(event_of(payload))
+    inbox.store(parse_event(body), body.decode(), using=using)
+    processing.process_event(parse_event(body).id, using=using)
+    return WebhookEvent.objects.get(pk=parse_event(body).id)
+
+
+def test_webhook_of_another_account_is_not_believed(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    services.sync_invoices(mode="full")
+    before = set(Invoice.objects.values_list("pk", flat=True))
+    with OrbSandbox(invoices=30, seed=99, api_key="another-key") as other:
+        payload = other.invoice(other.invoice_ids("issued")[0])
+    # The project's own id of the customer is the same in both, as in test mode.
+    known = Invoice.objects.exclude(external_customer_id="").first()
+    assert known is not None
+    payload["customer"]["external_customer_id"] = known.external_customer_id
+
+    event = hand_over(payload, any_committed_database)
+
+    assert event.state == WebhookEvent.State.PROCESSED
+    assert set(Invoice.objects.values_list("pk", flat=True)) == before
+
+
+def test_webhook_of_the_account_costs_a_request_for_new_customers_only(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    invoice_id = orb.invoice_ids("issued")[0]
+    orb.clear_requests()
+
+    hand_over(orb.invoice(invoice_id), any_committed_database)
+    hand_over(orb.invoice(invoice_id), any_committed_database)
+
+    assert orb.request_counts()["fetch_invoice"] == 1
+    assert Invoice.objects.get().pk == invoice_id
+
+
+@pytest.mark.parametrize("kept", ["drafts", "missing", "failures", "operations"])
+def test_another_account_is_refused_whatever_is_left_of_the_mirror(
+    any_committed_database: str, other_account: OrbSandbox, kept: str
+) -> None:
+    if kept == "drafts":
+        Invoice.objects.exclude(status="draft").delete()
+    elif kept == "missing":
+        Invoice.objects.update(missing_since=timezone.now())
+    else:
+        invoice = Invoice.objects.filter(status="issued")[0]
+        Invoice.objects.all().delete()
+        if kept == "failures":
+            InvoiceFailure.objects.create(pk=invoice.pk, failed_at=timezone.now())
+        else:
+            InvoiceOperation.objects.create(
+                invoice_id=invoice.pk,
+                state="succeeded",
+                idempotency_key="key",
+                created_at=timezone.now(),
+            )
+    before = set(Invoice.objects.values_list("pk", "missing_since"))
+
+    with pytest.raises(OrbAccountError, match="another Orb account"):
+        services.sync_invoices(mode="full")
+
+    assert set(Invoice.objects.values_list("pk", "missing_since")) == before
+
+
+@pytest.mark.parametrize("kept", ["drafts", "missing"])
+def test_new_key_is_believed_by_whatever_is_left_of_the_mirror(
+    any_committed_database: str, orb: OrbSandbox, kept: str
+) -> None:
+    services.sync_invoices(mode="full")
+    MirroredAccount.objects.update(fingerprint="of an older key")
+    if kept == "drafts":
+        Invoice.objects.exclude(status="draft").delete()
+    else:
+        Invoice.objects.update(missing_since=timezone.now())
+
+    services.sync_invoices(mode="full")
+
+    assert MirroredAccount.objects.get().fingerprint != "of an older key"
+
+
+def test_wrong_address_is_not_taken_for_another_account(
+    any_committed_database: str, orb: OrbSandbox, settings: Any
+) -> None:
+    services.sync_invoices(mode="full")
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "BASE_URL": f"{orb.base_url}/wrong"}
+    before = MirroredAccount.objects.get().fingerprint
+
+    with pytest.raises(OrbURLNotFoundError):
+        services.sync_invoices(mode="full")
+
+    assert MirroredAccount.objects.get().fingerprint == before
+    assert not Invoice.objects.exclude(missing_since=None).exists()

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+
+import pytest
+from django.utils import translation
+
+from django_orb import formatting
+from django_orb.mirror.mapping import parse_datetime
+
+
+@pytest.mark.parametrize(
+    ("amount", "written"),
+    [
+        ("0", "0.00 USD"),
+        ("-0.00", "0.00 USD"),
+        ("12.5", "12.50 USD"),
+        ("12.000000000000000000", "12.00 USD"),
+        ("1234567.891", "1,234,567.891 USD"),
+        ("-1234.5", "-1,234.50 USD"),
+        ("0.000000000000000001", "0.000000000000000001 USD"),
+        ("1E+5", "100,000.00 USD"),
+        ("99999999999999999999.123456789012345678",
+         "99,999,999,999,999,999,999.123456789012345678 USD"),
+    ],
+)  # fmt: skip
+def test_amounts_keep_every_digit_and_at_least_two_places(
+    amount: str, written: str
+) -> None:
+    assert formatting.money(Decimal(amount), "USD") == written
+
+
+def test_amounts_follow_the_language_of_the_reader() -> None:
+    with translation.override("de"):
+        assert formatting.money(Decimal("1234.5"), "EUR") == "1.234,50 EUR"
+
+
+def test_no_amount_is_nothing() -> None:
+    assert formatting.money(None, "USD") == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [("1", "1"), ("42500.50", "42,500.5"), ("1.0", "1"), ("0.25", "0.25")],
+)
+def test_quantities_have_no_needless_zeros(value: str, written: str) -> None:
+    assert formatting.quantity(Decimal(value)) == written
+
+
+def test_orbs_dates_stay_in_utc() -> None:
+    midnight_in_los_angeles = parse_datetime("2026-03-01T08:00:00+00:00")
+
+    assert formatting.utc_day(midnight_in_los_angeles) == "1 Mar 2026"
+    assert formatting.utc_short(midnight_in_los_angeles) == "1 Mar 2026, 08:00 UTC"
+    assert formatting.utc_moment(midnight_in_los_angeles) == "1 Mar 2026, 08:00 UTC"
+    assert formatting.utc_short(parse_datetime("2026-03-01")) == "1 Mar 2026"
+
+
+def test_our_own_times_are_in_the_sites_zone_and_say_so() -> None:
+    moment = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
+
+    assert formatting.local_moment(moment) == "1 Mar 2026, 04:00 PST"
+
+
+def test_an_age_below_a_minute_is_not_zero_minutes() -> None:
+    now = datetime.now(timezone.utc)
+
+    assert formatting.ago(now) == "less than a minute ago"
+    assert formatting.ago(now - timedelta(minutes=5)) == "5\xa0minutes ago"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://portal.withorb.com/view?token=x", "http://127.0.0.1:8000/pdf"]
+)
+def test_http_addresses_are_links(url: str) -> None:
+    assert formatting.safe_link(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        None,
+        5,
+        "javascript:alert(1)",
+        "JavaScript:alert(1)",
+        "java\nscript:alert(1)",
+        " javascript:alert(1)",
+        "data:text/html,<script>alert(1)</script>",
+        "//evil.example/x",
+        "https:",
+        "http://[",
+    ],
+)
+def test_nothing_else_is_a_link(url: object) -> None:
+    assert formatting.safe_link(url) == ""

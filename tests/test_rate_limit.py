@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F
+
+from django_orb import services
+from django_orb.db.clock import database_now
+from django_orb.models import RequestBudget
+from django_orb.rate_limit import READS, Pacer, hold_back, reserve
+
+if TYPE_CHECKING:
+    from django_orb.testing import OrbSandbox
+
+
+def test_turns_follow_each_other_whoever_takes_them(
+    any_committed_database: str,
+) -> None:
+    begin = database_now(any_committed_database)
+
+    for _ in range(4):
+        reserve(READS, 5, 10, using=any_committed_database)
+
+    reserved = RequestBudget.objects.get().next_at - begin
+    assert reserved >= timedelta(seconds=1.99)
+
+
+def test_budgets_are_apart(any_committed_database: str) -> None:
+    reserve("reads", 10_000, 10, using=any_committed_database)
+
+    assert reserve("writes", 1, 10, using=any_committed_database) < 500
+
+
+def test_held_back_budget_holds_everybody(any_committed_database: str) -> None:
+    hold_back(READS, 50, using=any_committed_database)
+    hold_back(READS, 2, using=any_committed_database)
+
+    assert 30 < reserve(READS, 1, 10, using=any_committed_database) <= 60
+
+
+def test_many_processes_together_keep_to_the_rate(any_committed_database: str) -> None:
+    """Threads with pacers of their own, as processes have them."""
+    sent: list[float] = []
+
+    def keep_sending() -> None:
+        pacer = Pacer(READS, 100, using=any_committed_database)
+        for _ in range(15):
+            pacer.wait()
+            sent.append(time.monotonic())
+        connections[any_committed_database].close()
+
+    threads = [threading.Thread(target=keep_sending) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(sent) == 60
+    # 59 turns after the first one's are 0.59 s; whoever was late shortens that.
+    assert max(sent) - min(sent) >= 0.4
+
+
+class Clock:
+    """A monotonic clock that only moves while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_no_burst_follows_idleness(
+    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("django_orb.rate_limit.time", clock)
+    pacer = Pacer(READS, 10, using=any_committed_database)
+    for _ in range(9):  # so that a block is reserved, and some of it is left
+        pacer.wait()
+    clock.now += 3600
+    RequestBudget.objects.update(next_at=F("next_at") - timedelta(hours=1))
+
+    sent = []
+    for _ in range(12):
+        pacer.wait()
+        sent.append(clock.now)
+
+    assert min(b - a for a, b in itertools.pairwise(sent)) > 0.05
+    assert sent[-1] - sent[0] >= 1.05
+
+
+def test_no_burst_follows_idleness_of_a_thread_that_only_waits(
+    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("django_orb.rate_limit.time", clock)
+    pacer = Pacer(READS, 10, using=any_committed_database)
+    for _ in range(4):
+        pacer.wait()
+    pacer.top_up()
+    clock.now += 3600
+    sent = []
+
+    def send() -> None:
+        for _ in range(4):
+            pacer.wait()
+            sent.append(clock.now)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    thread.join()
+
+    assert sent[-1] - sent[0] >= 0.29
+
+
+def test_idle_budget_gives_no_credit(any_committed_database: str) -> None:
+    hour_ago = database_now(any_committed_database) - timedelta(hours=1)
+    RequestBudget.objects.create(name=READS, next_at=hour_ago)
+    begin = database_now(any_committed_database)
+
+    assert reserve(READS, 20, 10, using=any_committed_database) >= 0
+    assert reserve(READS, 1, 10, using=any_committed_database) > 1
+    assert RequestBudget.objects.get().next_at >= begin + timedelta(seconds=2.05)
+
+
+@pytest.mark.parametrize("per_second", [0.5, 20])
+def test_clock_that_was_set_back_delays_requests_for_a_moment_only(
+    any_committed_database: str, per_second: float
+) -> None:
+    reserve(READS, 1, per_second, using=any_committed_database)
+    RequestBudget.objects.update(next_at=F("next_at") + timedelta(days=1))
+
+    first = reserve(READS, 1, per_second, using=any_committed_database)
+    second = reserve(READS, 1, per_second, using=any_committed_database)
+
+    assert first <= max(90, 100 / per_second)
+    # One after the other as ever, and the time that passes counts.
+    assert second <= max(90, 100 / per_second)
+    ahead = RequestBudget.objects.get().next_at - database_now(any_committed_database)
+    most = max(90, 100 / per_second) + 1 / per_second
+    assert ahead <= timedelta(seconds=most + 1)
+
+
+def test_reads_inside_a_transaction_take_turns_with_all_others(
+    any_committed_database: str,
+) -> None:
+    using = any_committed_database
+    begin = database_now(using)
+    pacer = Pacer(READS, 200, using=using)
+
+    with transaction.atomic(using=using):
+        for _ in range(40):
+            pacer.wait()
+        transaction.set_rollback(True, using=using)
+
+    if connections[using].vendor == "sqlite":
+        # Another process could not have written, and this one kept its distance.
+        assert not RequestBudget.objects.exists()
+        assert database_now(using) - begin >= timedelta(seconds=39 / 200)
+    else:
+        reserved = RequestBudget.objects.get().next_at - begin
+        assert reserved >= timedelta(seconds=39 / 200)
+
+
+def test_transactions_together_keep_to_the_rate(any_committed_database: str) -> None:
+    """Each view of a site under ATOMIC_REQUESTS has a transaction of its own."""
+    using = any_committed_database
+    if connections[using].vendor == "sqlite":
+        pytest.skip("SQLite's transactions exclude each other")
+    sent: list[float] = []
+
+    def view() -> None:
+        pacer = Pacer(READS, 100, using=using)
+        with transaction.atomic(using=using):
+            for _ in range(15):
+                pacer.wait()
+                sent.append(time.monotonic())
+        connections[using].close()
+
+    threads = [threading.Thread(target=view) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(sent) == 60
+    assert max(sent) - min(sent) >= 0.4
+
+
+def test_held_back_budget_holds_reads_inside_a_transaction(
+    any_committed_database: str,
+) -> None:
+    hold_back(READS, 50, using=any_committed_database)
+
+    with transaction.atomic(using=any_committed_database):
+        seconds = reserve(READS, 1, 10, using=any_committed_database)
+
+    assert 30 < seconds <= 50
+
+
+def test_what_a_transaction_holds_back_stays_so(any_committed_database: str) -> None:
+    using = any_committed_database
+    if connections[using].vendor == "sqlite":
+        pytest.skip("SQLite has a single writer, which is the transaction")
+
+    with transaction.atomic(using=using):
+        hold_back(READS, 50, using=using)
+        transaction.set_rollback(True, using=using)
+
+    assert reserve(READS, 1, 10, using=using) > 30
+
+
+def test_requests_leave_where_no_connection_is_left_to_reserve_over(
+    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    using = any_committed_database
+    main = threading.get_ident()
+    connect = BaseDatabaseWrapper.connect
+
+    def refuse(self: BaseDatabaseWrapper) -> None:
+        if threading.get_ident() != main:
+            raise OperationalError("too many connections")
+        connect(self)
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "connect", refuse)
+
+    with transaction.atomic(using=using):
+        seconds = reserve(READS, 1, 10, using=using)
+
+    assert seconds == pytest.approx(0.1, abs=0.05)
+
+
+def test_turns_not_used_in_time_are_given_up(
+    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_orb.rate_limit.KEEP_SECONDS", 0.0)
+    pacer = Pacer(READS, 1000, using=any_committed_database)
+    pacer.top_up()
+    first = RequestBudget.objects.get().next_at
+    time.sleep(0.02)
+
+    pacer.top_up()
+
+    assert RequestBudget.objects.get().next_at > first
+
+
+def test_thread_that_only_waits_touches_no_database(
+    any_committed_database: str,
+) -> None:
+    pacer = Pacer(READS, 100, using=any_committed_database)
+    pacer.top_up()
+    failures: list[Any] = []
+
+    def wait() -> None:
+        pacer.wait()
+        pacer.wait()
+        failures.append(connections[any_committed_database].connection)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join()
+
+    assert failures == [None]
+
+
+def test_too_many_requests_slow_everybody_down(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held: list[float] = []
+    monkeypatch.setattr("django_orb.sync.runs.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(
+        "django_orb.sync.windows.hold_back",
+        lambda name, seconds, *, using: held.append(seconds),
+    )
+    orb.fail_next(1, status=429, headers={"Retry-After": "3"})
+
+    services.sync_invoices()
+
+    assert held == [3]
+
+
+def test_sync_keeps_to_the_budget(
+    any_committed_database: str, orb: OrbSandbox, settings: Any
+) -> None:
+    settings.DJANGO_ORB = {
+        **settings.DJANGO_ORB,
+        "READS_PER_SECOND": 20,
+        "PAGE_SIZE": 5,
+    }
+    begin = time.monotonic()
+
+    run = services.sync_invoices(mode="full")
+
+    assert run.requests >= 15
+    assert time.monotonic() - begin >= (run.requests - 1) / 20 * 0.95

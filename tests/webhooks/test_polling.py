@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from django.db.models import F
+
+from django_orb import services, tasks
+from django_orb.client.orb_client import OrbClient
+from django_orb.models import Invoice, SyncRun, SyncWindow, WebhookEvent, WebhookFeed
+from django_orb.testing import OrbSandbox
+from django_orb.webhooks import polling
+from django_orb.webhooks.signature import parse_event
+from tests.deliveries import as_bytes, deliver
+from tests.sync.test_runs import assert_mirrors
+from tests.test_tasks import catch_messages
+
+State = WebhookEvent.State
+EVENTS, LISTS = "list_webhook_events", "list_invoices"
+
+
+@pytest.fixture(autouse=True)
+def sweep_hourly(settings: Any, orb: OrbSandbox) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "SWEEP_MINUTES": 60}
+
+
+@pytest.fixture
+def filled(any_database: str, orb: OrbSandbox) -> OrbSandbox:
+    """The mirror is full, what is open was swept, and the feed has shown something."""
+    services.sync_invoices(mode="full")
+    orb.mark_paid(orb.invoice_ids("issued")[0])
+    services.sync_invoices()
+    orb.clear_requests()
+    return orb
+
+
+def kinds(run: SyncRun) -> set[str]:
+    return set(run.windows.values_list("kind", flat=True))
+
+
+def pass_time(**step: float) -> None:
+    """Let everything that was read have been read so much earlier."""
+    for model, names in (
+        (SyncRun, ["started_at", "finished_at"]),
+        (WebhookFeed, ["read_until", "asked_at", "newest_at"]),
+    ):
+        earlier: Any = {name: F(name) - timedelta(**step) for name in names}
+        model.objects.update(**earlier)
+
+
+def test_one_page_suffices_when_nothing_changed(filled: OrbSandbox) -> None:
+    run = services.sync_invoices()
+
+    assert kinds(run) == {SyncWindow.Kind.FEED}
+    assert filled.request_counts() == {EVENTS: 1}
+    assert run.requests == 1
+
+
+def test_what_changed_is_found_by_its_events(filled: OrbSandbox) -> None:
+    paid, voided = filled.invoice_ids("issued")[:2]
+    filled.mark_paid(paid)
+    filled.void(voided)
+
+    services.sync_invoices()
+
+    assert_mirrors(filled)
+    counts = filled.request_counts()
+    assert set(counts) <= {EVENTS, "fetch_invoice"}
+    assert counts["fetch_invoice"] <= 2
+    sources = set(WebhookEvent.objects.values_list("state", "source"))
+    assert sources == {("processed", "feed")}
+
+
+def test_an_event_that_was_delivered_is_not_processed_again(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled.void(filled.invoice_ids("issued")[0])
+    catch_messages(monkeypatch)
+    payload = filled.webhook_events()[-1]
+    deliver(payload)
+    tasks.process_webhook_event(payload["id"])
+    filled.clear_requests()
+
+    services.sync_invoices()
+
+    assert filled.request_counts() == {EVENTS: 1}
+    stored = WebhookEvent.objects.get(pk=payload["id"])
+    assert (stored.source, stored.attempts) == ("webhook", 1)
+
+
+def test_pages_of_events_are_read_to_the_end(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "PAGE_SIZE", 2)
+    ids = filled.invoice_ids("issued")[:5]
+    for invoice_id in ids:
+        filled.mark_paid(invoice_id)
+
+    services.sync_invoices()
+
+    assert set(Invoice.objects.filter(pk__in=ids).values_list("status", flat=True)) == {
+        "paid"
+    }
+    assert filled.request_counts()[EVENTS] >= 3
+
+
+def test_reading_goes_on_where_the_last_one_ended(filled: OrbSandbox) -> None:
+    services.sync_invoices()
+    before = WebhookFeed.objects.get().read_until
+    run = services.sync_invoices()
+
+    assert WebhookFeed.objects.get().read_until == run.started_at - polling.OVERLAP
+    assert before < run.started_at - polling.OVERLAP
+    last = [one for one in filled.requests if one.route == EVENTS][-1]
+    assert before.isoformat() in unquote(last.query)
+
+
+def test_what_is_open_is_swept_once_an_hour(filled: OrbSandbox) -> None:
+    added = filled.add_invoice(status="draft")["id"]
+    services.sync_invoices()
+    assert not Invoice.objects.filter(pk=added).exists()  # drafts have no events
+
+    pass_time(minutes=61)
+    run = services.sync_invoices()
+
+    assert SyncWindow.Kind.LIST in kinds(run)
+    assert Invoice.objects.filter(pk=added).exists()
+
+
+def test_sweep_can_be_asked_for(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catch_messages(monkeypatch)
+
+    run = SyncRun.objects.get(pk=tasks.sync_invoices(sweep=True))
+
+    assert SyncWindow.Kind.LIST in kinds(run)
+
+
+def test_feed_that_went_quiet_is_not_trusted_to_tell_all(filled: OrbSandbox) -> None:
+    WebhookFeed.objects.update(newest_at=F("newest_at") - timedelta(days=2))
+    filled.advance(timedelta(days=2))
+
+    assert SyncWindow.Kind.LIST in kinds(services.sync_invoices())
+
+
+@pytest.mark.parametrize("has_events", [True, False])
+def test_late_payment_of_an_old_invoice_is_found(
+    any_database: str, orb: OrbSandbox, *, has_events: bool
+) -> None:
+    """By its event, or by the next full run: no list of what is open shows it."""
+    orb.has_webhook_events = has_events
+    old = orb.add_invoice(days_ago=400)["id"]
+    orb.update_invoice(old, status="synced")
+    services.sync_invoices(mode="full")
+    orb.mark_paid(old)
+
+    services.sync_invoices()
+    found = Invoice.objects.get(pk=old).status
+    services.sync_invoices(mode="full")
+
+    assert found == ("paid" if has_events else "synced")
+    assert Invoice.objects.get(pk=old).status == "paid"
+
+
+def test_account_without_a_list_is_swept_each_time(
+    any_database: str, orb: OrbSandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    orb.has_webhook_events = False
+    caplog.set_level("INFO")
+
+    runs = [services.sync_invoices() for _ in range(3)]
+
+    assert all(run.state == SyncRun.State.SUCCEEDED for run in runs)
+    assert all(SyncWindow.Kind.LIST in kinds(run) for run in runs)
+    assert orb.request_counts()[EVENTS] == 1
+    assert caplog.text.count("list of webhook events cannot be used") == 1
+
+    orb.has_webhook_events = True
+    pass_time(days=2)
+    services.sync_invoices()
+    assert orb.request_counts()[EVENTS] == 2
+    assert WebhookFeed.objects.get().is_offered
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"status": 404, "html": True}, {"status": 403}, {"status": 400}, {"status": 503}],
+    ids=str,
+)
+def test_list_that_fails_is_made_up_for_and_asked_for_again(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
+) -> None:
+    """Only Orb itself can say that there is no list, and not a proxy or a key."""
+    monkeypatch.setattr("django_orb.sync.runs.time.sleep", lambda seconds: None)
+    filled.fail_next(20, route=EVENTS, **fault)
+
+    run = services.sync_invoices()
+
+    assert run.state == SyncRun.State.SUCCEEDED
+    assert SyncWindow.Kind.LIST in kinds(run)
+    assert "could not be read to its end" in run.error
+    assert WebhookFeed.objects.get().is_offered
+    filled.clear_faults()
+    filled.clear_requests()
+    services.sync_invoices()
+    assert filled.request_counts()[EVENTS] == 1
+
+
+def test_run_that_reads_only_events_does_not_succeed_while_orb_is_away(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orb comes back after half a minute; what changed by then is found."""
+    changed = filled.invoice_ids("issued")[0]
+    filled.mark_paid(changed)
+    filled.fail_next(10_000, status=503)
+    waited = 0.0
+
+    def wait(seconds: float) -> None:
+        nonlocal waited
+        assert SyncRun.objects.latest("pk").is_active
+        waited += seconds
+        if waited > 30:
+            filled.clear_faults()
+
+    monkeypatch.setattr("django_orb.sync.runs.time.sleep", wait)
+
+    run = services.sync_invoices()
+
+    assert waited > 30
+    assert run.state == SyncRun.State.SUCCEEDED
+    assert Invoice.objects.get(pk=changed).status == "paid"
+    assert WebhookFeed.objects.get().is_offered
+
+
+def test_events_behind_a_page_that_failed_are_found_by_the_next_run(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = [filled.add_invoice(days_ago=400)["id"] for _ in range(5)]
+    for invoice_id in old:
+        filled.update_invoice(invoice_id, status="synced")
+    services.sync_invoices(mode="full")
+    for invoice_id in old:
+        filled.mark_paid(invoice_id)
+    monkeypatch.setattr("django_orb.sync.runs.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(polling, "PAGE_SIZE", 2)
+    filled.fail_next(100, status=500, route=EVENTS, skip=1)
+    services.sync_invoices()
+    assert Invoice.objects.filter(pk__in=old, status="synced").exists()
+    filled.clear_faults()
+    pass_time(hours=3)
+
+    services.sync_invoices()
+
+    assert not Invoice.objects.filter(pk__in=old).exclude(status="paid").exists()
+
+
+def test_event_that_failed_is_not_tried_again_by_each_reading(
+    filled: OrbSandbox,
+) -> None:
+    bad = filled.invoice_ids("issued")[0]
+    filled.update_invoice(bad, memo="a\0b")
+    filled.mark_paid(bad)
+    services.sync_invoices()
+    attempts = WebhookEvent.objects.get(invoice_id=bad).attempts
+    filled.clear_requests()
+
+    services.sync_invoices()
+
+    assert filled.request_counts() == {EVENTS: 1}
+    assert WebhookEvent.objects.get(invoice_id=bad).attempts == attempts
+
+
+def test_invoice_that_no_database_takes_fails_its_event_alone(
+    filled: OrbSandbox,
+) -> None:
+    bad, good = filled.invoice_ids("issued")[:2]
+    filled.update_invoice(bad, memo="a\0b")
+    filled.mark_paid(bad)
+    filled.mark_paid(good)
+
+    services.sync_invoices()
+
+    assert Invoice.objects.get(pk=good).status == "paid"
+    assert WebhookEvent.objects.get(invoice_id=bad).state == State.FAILED
+
+
+def test_event_that_is_none_is_passed_over(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = OrbClient.fetch_webhook_events_page
+
+    def with_nonsense(self: OrbClient, **query: Any) -> dict[str, Any]:
+        page = fetch(self, **query)
+        nonsense = [None, 7, {}, {"payload": None}, {"payload": {"id": "whk1"}}]
+        return {**page, "data": [*nonsense, *page["data"]]}
+
+    monkeypatch.setattr(OrbClient, "fetch_webhook_events_page", with_nonsense)
+    invoice_id = filled.invoice_ids("issued")[0]
+    filled.mark_paid(invoice_id)
+
+    assert services.sync_invoices().state == SyncRun.State.SUCCEEDED
+    assert Invoice.objects.get(pk=invoice_id).status == "paid"
+
+
+def test_an_event_of_the_future_does_not_make_the_list_lively(
+    filled: OrbSandbox,
+) -> None:
+    event = filled.webhook_events()[-1]
+    later = {**event, "id": "whk-later", "created_at": "2150-01-01T00:00:00Z"}
+    parsed = parse_event(as_bytes(later))
+    assert parsed.created_at is not None
+    until = parsed.created_at - timedelta(days=1)
+
+    assert polling._newest([(parsed, "")], None, until) is None
