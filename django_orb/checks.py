@@ -34,18 +34,23 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+# Far more than makes sense, and few enough to calculate with.
+MAX_DAYS = 36_500
+MAX_MINUTES = 1440
+MAX_PER_SECOND = 100_000
+
 # 0 could be read as "nothing" and as "for ever", so it is refused.
 _RETENTION: tuple[Callable[[Any], bool], str] = (
-    lambda value: value is None or (_is_int(value) and value >= 1),
-    "a whole number of days, at least 1, or None to keep them for ever",
+    lambda value: value is None or (_is_int(value) and 1 <= value <= MAX_DAYS),
+    f"a whole number of days from 1 to {MAX_DAYS}, or None to keep them for ever",
 )
 
 # What each setting must be; API_KEY, BASE_URL and WEBHOOK_SECRETS have checks of
 # their own.
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "TIMEOUT_SECONDS": (
-        lambda value: _is_number(value) and value > 0,
-        "a number of seconds above 0",
+        lambda value: _is_number(value) and 0 < value <= 3600,
+        "a number of seconds above 0, an hour at most",
     ),
     "WEBHOOK_IN_PROCESS": (lambda value: isinstance(value, bool), "True or False"),
     "WEBHOOK_RETENTION_DAYS": _RETENTION,
@@ -54,8 +59,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "CHANGE_RETENTION_DAYS": _RETENTION,
     "OPERATION_RETENTION_DAYS": _RETENTION,
     "SWEEP_MINUTES": (
-        lambda value: _is_int(value) and value >= 0,
-        "a whole number of minutes, at least 0",
+        lambda value: _is_int(value) and 0 <= value <= MAX_MINUTES,
+        "a whole number of minutes from 0 to 1440, a day",
     ),
     "REPORT_TIME_ZONE": (
         lambda value: isinstance(value, str) and value in available_timezones(),
@@ -66,16 +71,16 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a whole number from 1 to 100, Orb's maximum",
     ),
     "LOOKBACK_DAYS": (
-        lambda value: _is_int(value) and value >= 1,
-        "a whole number of days, at least 1",
+        lambda value: _is_int(value) and 1 <= value <= MAX_DAYS,
+        f"a whole number of days from 1 to {MAX_DAYS}",
     ),
     "READS_PER_SECOND": (
-        lambda value: _is_number(value) and value > 0,
-        "a number above 0",
+        lambda value: _is_number(value) and 0 < value <= MAX_PER_SECOND,
+        f"a number above 0, {MAX_PER_SECOND} at most",
     ),
     "WRITES_PER_SECOND": (
-        lambda value: _is_number(value) and value > 0,
-        "a number above 0",
+        lambda value: _is_number(value) and 0 < value <= MAX_PER_SECOND,
+        f"a number above 0, {MAX_PER_SECOND} at most",
     ),
     "READ_ONLY": (lambda value: isinstance(value, bool), "True or False"),
     "CELERY_QUEUE": (

@@ -98,3 +98,20 @@ def test_write_that_does_not_lag_outlives_one_that_did(orb):
     orb.update_invoice(invoice_id, memo="second")
 
     assert [orb.invoice(invoice_id)["memo"] for _ in range(3)] == ["second"] * 3
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--port=70000",
+        "--port=x",
+        "--invoices=-1",
+        "--latency-ms=inf",
+        "--latency-ms=nan",
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused_in_words(option, capsys):
+    with pytest.raises(SystemExit):
+        parser().parse_args([option])
+
+    assert "is not from 0 to" in capsys.readouterr().err

@@ -351,4 +351,10 @@ def _naive_utc(value: datetime) -> str:
 
 
 def _naive_in(zone: ZoneInfo) -> Callable[[datetime], str]:
-    return lambda value: _naive_utc(value.astimezone(zone))
+    def adapt(value: datetime) -> str:
+        try:
+            return _naive_utc(value.astimezone(zone))
+        except OverflowError as err:
+            raise DataError(f"{value} is outside the calendar of {zone}.") from err
+
+    return adapt

@@ -17,6 +17,7 @@ from .api import (
     void_invoice,
 )
 from .arguments import (
+    MAX_TERMS,
     UNCHANGED,
     exact_number,
     line_item_body,
@@ -35,6 +36,7 @@ from .sending import (
 )
 
 __all__ = [
+    "MAX_TERMS",
     "UNCHANGED",
     "Request",
     "cancel",

@@ -16,6 +16,8 @@ from django_orb.parsing import MAX_PLACES, MAX_WHOLE_DIGITS, fits_money
 
 # More than any number that a money column holds is written with.
 MAX_CHARACTERS = 100
+# A hundred years: own choice, since Orb names no limit.
+MAX_TERMS = 36_500
 
 
 class Unchanged(Enum):
@@ -133,10 +135,10 @@ def _metadata(metadata: object) -> dict[str, str | None]:
 
 
 def _require_terms(value: object) -> None:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    if value is not None and not is_count:
+    is_count = isinstance(value, int) and not isinstance(value, bool)
+    if value is not None and not (is_count and 0 <= value <= MAX_TERMS):  # type: ignore[operator]
         raise OrbInputError(
-            "net_terms is a whole number of days, 0 for due on issue.",
+            f"net_terms is a whole number of days from 0 (due on issue) to {MAX_TERMS}.",
             field="net_terms",
         )
 

@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 # Up to this size, being quick to answer is worth a few seconds more at the start.
 WARMED = 20_000
@@ -44,13 +44,34 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m django_orb.testing",
         description="An Orb with a made-up account, on this machine.",
     )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="default: a free one")
-    parser.add_argument("--invoices", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--latency-ms", type=float, default=0)
-    parser.add_argument("--api-key", default="sandbox-key")
+    add_options(parser)
     return parser
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the sandbox's options, also for the command."""
+    parser.add_argument("--host", default="127.0.0.1")
+    port = number(int, 65_535)
+    parser.add_argument("--port", type=port, default=0, help="default: a free one")
+    parser.add_argument("--invoices", type=number(int, 10_000_000), default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--latency-ms", type=number(float, 60_000), default=0)
+    parser.add_argument("--api-key", default="sandbox-key")
+
+
+def number(kind: Callable[[str], float], high: int) -> Callable[[str], float]:
+    """Return what reads an option: a number from 0 to `high`."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = -1
+        if not 0 <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not from 0 to {high}")
+        return value
+
+    return read
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ def test_a_limit_out_of_range(api, limit):
     assert "limit" in answer.json()["validation_errors"][0]
 
 
-@pytest.mark.parametrize("cursor", ["nonsense", "WyJhIl0=", "é", "MQ=="])
+@pytest.mark.parametrize(
+    "cursor", ["nonsense", "WyJhIl0=", "é", "MQ==", "WzFlOTk5LCJhIl0="]
+)
 def test_a_cursor_of_somebody_else(api, cursor):
     assert api.get("/invoices", params={"cursor": cursor}).status_code == 400
 

@@ -13,7 +13,13 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_orb.exceptions import OrbInputError
-from django_orb.operations import UNCHANGED, exact_number, line_item_body, update_body
+from django_orb.operations import (
+    MAX_TERMS,
+    UNCHANGED,
+    exact_number,
+    line_item_body,
+    update_body,
+)
 
 
 class NumberInput(AdminTextInputWidget):
@@ -172,6 +178,7 @@ class EditForm(forms.Form):
     net_terms = forms.IntegerField(
         required=False,
         min_value=0,
+        max_value=MAX_TERMS,
         label=_("Net terms in days"),
         help_text=_("0 for due on issue. Empty leaves it as it is."),
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from django_orb.testing.__main__ import main
+from django_orb.testing.__main__ import add_options, main
 
 
 class Command(BaseCommand):
@@ -12,12 +12,7 @@ class Command(BaseCommand):
     requires_system_checks = []  # it needs no settings
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--host", default="127.0.0.1")
-        parser.add_argument("--port", type=int, default=0, help="default: a free one")
-        parser.add_argument("--invoices", type=int, default=1000)
-        parser.add_argument("--seed", type=int, default=1)
-        parser.add_argument("--latency-ms", type=float, default=0)
-        parser.add_argument("--api-key", default="sandbox-key")
+        add_options(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
 MAX_BODY = 1_000_000
+MAX_COUNT = 1_000_000
 
 
 def json_body(request: Request) -> dict[str, Any]:
@@ -96,8 +97,10 @@ class Body:
         if not self.given(name):
             return None
         number = self.number(name)
-        if number != int(number) or number < 0:
-            self.wrong(name, "a whole number, zero or more, is required")
+        # Compared before it is written out: 1e2000000000 would fill the memory.
+        if not 0 <= number <= MAX_COUNT or number != int(number):
+            self.wrong(name, f"a whole number from 0 to {MAX_COUNT} is required")
+            return None
         return int(number)
 
     def flag(self, name: str, default: bool) -> bool:

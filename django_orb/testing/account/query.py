@@ -156,7 +156,10 @@ class Reader:
     def limit(self) -> int:
         text = self._args.get("limit", str(DEFAULT_LIMIT))
         # Own choice: a limit out of range is refused, not clamped.
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_LIMIT:
+        is_short = (
+            text.isascii() and text.isdigit() and len(text) <= len(str(MAX_LIMIT))
+        )
+        if not is_short or not 1 <= int(text) <= MAX_LIMIT:
             self.errors.append(f"limit: {text!r} is not between 1 and {MAX_LIMIT}")
             return DEFAULT_LIMIT
         return int(text)
@@ -277,5 +280,12 @@ def decode_cursor(text: str) -> tuple[int, str]:
     try:
         key = json.loads(base64.urlsafe_b64decode(text.encode()))
         return int(key[0]), str(key[1])
-    except (binascii.Error, ValueError, TypeError, LookupError) as error:
+    except (
+        binascii.Error,
+        ValueError,
+        TypeError,
+        LookupError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise invalid(f"cursor: {text!r} was not given by this API") from error
