@@ -191,11 +191,13 @@ def test_run_that_had_to_pass_over_a_part_of_the_list_does_not_succeed(
 
 
 @FORTY
+@pytest.mark.parametrize("failures", [15, 20, 22, 24, 26])
 def test_orb_that_was_away_for_long_hides_nothing(
-    any_database: str, orb: OrbSandbox, no_waiting: list[float]
+    any_database: str, orb: OrbSandbox, failures: int
 ) -> None:
     """It comes back while a window looks for a date that can be read."""
-    orb.fail_next(17, status=503)
+    services.sync_invoices(invoice_ids=orb.invoice_ids()[:1])  # the key is known
+    orb.fail_next(failures, status=503)
 
     run = services.sync_invoices(since=since(any_database))
 
