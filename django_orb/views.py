@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
 from django.db import connections, transaction
-from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
@@ -40,16 +42,19 @@ def webhook(request: HttpRequest) -> HttpResponse:
     """
     Keep what Orb delivers and answer at once; it is processed afterwards.
 
-    200 once it is stored, 400 where it is not Orb's, 413 where it is too large.
+    200 once it is stored, 400 where it is not Orb's, 411 where the server hides the
+    end of a body without a length, 413 where it is too large, 415 where it is packed
+    in another way than gzip.
     """
     try:
-        body = _read(request)
-        if body is None:
-            return _refuse("The body is too large.", 413)
+        sent = _read(request)
+        body = _unpack(request, sent)
         # Nothing of it is believed, and nothing stored, before this.
-        verify_signature(body, request.headers, get_settings().WEBHOOK_SECRETS)
+        _verify(request, body, sent)
         event = parse_event(body)
-    except UnreadablePostError:
+    except _RefusalError as err:
+        return _refuse(str(err), err.status)
+    except OSError:
         return _refuse("The body broke off.", 400)
     except (OrbWebhookVerificationError, OrbPayloadError) as err:
         return _refuse(str(err), 400)
@@ -57,12 +62,64 @@ def webhook(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
-def _read(request: HttpRequest) -> bytes | None:
-    """The body, past Django's own limit; None where it exceeds ours."""
+class _RefusalError(Exception):
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def _read(request: HttpRequest) -> bytes:
+    """Return the body, past Django's own limit and within ours."""
+    source = _source(request)
     body = bytearray()
-    while chunk := request.read(MAX_BODY_BYTES + 1 - len(body)):
+    while chunk := source.read(MAX_BODY_BYTES + 1 - len(body)):
         body += chunk
-    return None if len(body) > MAX_BODY_BYTES else bytes(body)
+    if len(body) > MAX_BODY_BYTES:
+        raise _RefusalError("The body is too large.", 413)
+    return bytes(body)
+
+
+def _source(request: HttpRequest) -> Any:
+    environ = getattr(request, "environ", None)
+    if environ is not None and not environ.get("CONTENT_LENGTH"):
+        # Django takes a body without a length for an empty one.
+        if environ.get("wsgi.input_terminated"):
+            return environ["wsgi.input"]
+        if environ.get("HTTP_TRANSFER_ENCODING"):
+            reason = "The body has no length, and the server does not mark its end."
+            raise _RefusalError(reason, 411)
+    if getattr(request, "_read_started", False) and not hasattr(request, "_body"):
+        raise _RefusalError("A middleware has read the body before the view.", 400)
+    return request
+
+
+def _unpack(request: HttpRequest, sent: bytes) -> bytes:
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return sent
+    if encoding not in ("gzip", "x-gzip"):
+        raise _RefusalError("The body is packed in another way than gzip.", 415)
+    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        body = unpacker.decompress(sent, MAX_BODY_BYTES + 1)
+    except zlib.error:
+        raise _RefusalError("The body cannot be unpacked.", 400) from None
+    if len(body) > MAX_BODY_BYTES:
+        raise _RefusalError("The unpacked body is too large.", 413)
+    if not unpacker.eof:
+        raise _RefusalError("The packed body broke off.", 400)
+    return body
+
+
+def _verify(request: HttpRequest, body: bytes, sent: bytes) -> None:
+    """Believe a signature of the unpacked bytes, or of those that were sent."""
+    secrets = get_settings().WEBHOOK_SECRETS
+    try:
+        verify_signature(body, request.headers, secrets)
+    except OrbWebhookVerificationError:
+        if body == sent:
+            raise
+        verify_signature(sent, request.headers, secrets)
 
 
 def _refuse(reason: str, status: int) -> HttpResponse:

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import hmac
+import io
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from django.core.handlers.wsgi import WSGIHandler
+from django.test import RequestFactory
+from django.urls import reverse
+
+from django_orb import views
+from django_orb.models import WebhookEvent
+
+SECRET = "secret-of-the-endpoint"
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def secret(settings):
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "WEBHOOK_SECRETS": [SECRET]}
+
+
+def deliver(sent, signed, **environ):
+    now = datetime.now(timezone.utc).isoformat()
+    text = f"v1:{now}:".encode() + signed
+    signature = hmac.new(SECRET.encode(), text, hashlib.sha256).hexdigest()
+    request = RequestFactory().post("/")
+    path = reverse("django_orb:webhook")
+    given = {
+        **request.environ,
+        "PATH_INFO": path,
+        "CONTENT_LENGTH": str(len(sent)),
+        "CONTENT_TYPE": "application/json",
+        "HTTP_X_ORB_TIMESTAMP": now,
+        "HTTP_X_ORB_SIGNATURE": f"v1={signature}",
+        "wsgi.input": io.BytesIO(sent),
+        **environ,
+    }
+    statuses = []
+    application: Any = WSGIHandler()
+    application(given, lambda status, headers: statuses.append(int(status[:3])))
+    return statuses[0]
+
+
+@pytest.fixture
+def body():
+    created_at = datetime.now(timezone.utc).isoformat()
+    event = {"id": "evt1", "type": "resource_event.test", "created_at": created_at}
+    return json.dumps(event).encode()
+
+
+CHUNKED = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
+ENDED = {**CHUNKED, "wsgi.input_terminated": True}
+GZIP = {"HTTP_CONTENT_ENCODING": "gzip"}
+
+
+@pytest.mark.parametrize("how", [{}, ENDED])
+def test_a_body_with_and_without_a_length_is_stored(body, how):
+    assert deliver(body, body, **how) == 200
+    assert WebhookEvent.objects.count() == 1
+
+
+def test_a_body_whose_end_the_server_does_not_mark_is_refused(body):
+    assert deliver(body, body, **CHUNKED) == 411
+    assert WebhookEvent.objects.count() == 0
+
+
+@pytest.mark.parametrize("how", [GZIP, {**GZIP, **ENDED}])
+@pytest.mark.parametrize("is_packed_signed", [True, False])
+def test_a_packed_body_is_stored(body, how, is_packed_signed):
+    packed = gzip.compress(body)
+    assert deliver(packed, packed if is_packed_signed else body, **how) == 200
+    assert WebhookEvent.objects.count() == 1
+
+
+def test_what_cannot_be_unpacked_is_refused(body, monkeypatch):
+    packed = gzip.compress(body)
+    assert deliver(body, body, HTTP_CONTENT_ENCODING="br") == 415
+    assert deliver(body, body, **GZIP) == 400
+    assert deliver(packed[:-3], packed[:-3], **GZIP) == 400
+    monkeypatch.setattr(views, "MAX_BODY_BYTES", len(packed))
+    bomb = gzip.compress(b" " * 10_000)
+    assert deliver(bomb, bomb, **GZIP) == 413
+    assert deliver(body + body, body + body, **ENDED) == 413
+    assert WebhookEvent.objects.count() == 0
