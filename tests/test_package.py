@@ -263,3 +263,13 @@ def test_the_fixtures_of_the_readme_are_those_of_the_plugin():
     table = tables(section("Testing your project"))[0]
 
     assert {cells[0] for cells in first_cells(table)} == fixtures
+
+
+def test_the_architecture_names_files_that_exist_and_is_short():
+    text = (ROOT / ".github" / "ARCHITECTURE.md").read_text()
+    named = set(re.findall(r"`([\w/]+(?:\.py|/))`", text))
+    places = (ROOT / "django_orb", ROOT)
+
+    assert len(named) > 40
+    assert not {name for name in named if not any((p / name).exists() for p in places)}
+    assert len(text.splitlines()) <= 250
