@@ -81,7 +81,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel_names):
         "django_orb/py.typed",
         "django_orb/migrations/0001_initial.py",
         "django_orb/templates/admin/django_orb/invoice/void_confirmation.html",
-        "django_orb/testing/sandbox.py",
+        "django_orb/testing/sandbox/orb_sandbox.py",
     ],
 )
 def test_the_wheel_holds(wheel_names, name):
