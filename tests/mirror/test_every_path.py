@@ -81,6 +81,7 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.django_db(databases=["default"])
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

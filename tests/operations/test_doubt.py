@@ -12,7 +12,7 @@ from django_orb.connection import open_account
 from django_orb.db.clock import database_now
 from django_orb.exceptions import OrbInputError, OrbOutcomeUnknownError
 from django_orb.models import InvoiceOperation
-from django_orb.operations import recovery
+from django_orb.operations import ledger, recovery
 from django_orb.operations.arguments import line_item_body, payment_body
 from django_orb.operations.ledger import Request
 from tests import databases
@@ -119,7 +119,7 @@ def test_what_may_have_been_sent_is_not_called_cancelled(
 def test_service_sends_nothing_for_the_key_of_a_restored_row(
     any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(ledger, "WAIT_SECONDS", 0)
     draft = add(orb, "draft")
     queue_line(draft)
     restore_backup()

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import connections
 
-from django_orb import operations, services
+from django_orb import services
 from django_orb.client.orb_client import OrbClient
 from django_orb.db.clock import database_now
 from django_orb.exceptions import OrbOutcomeUnknownError, OrbRefusedError
 from django_orb.models import InvoiceOperation
-from django_orb.operations import confirmation, recovery, sending
+from django_orb.operations import confirmation, ledger, recovery, sending
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -108,7 +108,7 @@ def test_process_that_dies_after_recording_is_recovered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(operations, "send", _die)
+        patch.setattr(ledger, "send", _die)
         with pytest.raises(SystemExit):
             services.create_invoice_line_item(draft, **LINE)
     assert added_lines(orb, draft) == 0
