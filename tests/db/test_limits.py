@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from django.core import checks
 from django.db import connections
 
 from django_orb import mirror, services, tasks
-from django_orb.db.clock import clock_of
+from django_orb.db.clock import Interval
 from django_orb.models import Invoice, InvoiceFailure, InvoiceLineItem, WebhookEvent
 from django_orb.webhooks import inbox
 from django_orb.webhooks.signature import parse_event
@@ -20,6 +21,8 @@ from tests import databases
 from tests.deliveries import as_bytes, event_of
 from tests.mirror.test_writing import make
 
+NOON = datetime(2026, 3, 5, 12, tzinfo=timezone.utc)
+SECONDS = itertools.count()
 EMOJI = "\N{GRINNING FACE}"
 
 
@@ -37,10 +40,10 @@ def packet() -> int:
 
 
 def write(*payloads: dict[str, Any]) -> mirror.WriteResult:
-    using = databases.current_alias
-    reading = time.monotonic()
-    interval = clock_of(using).interval(reading, reading)
-    return mirror.write(mirror.read_page(payloads, interval), using=using)
+    """Each page was asked for a second after the one before."""
+    moment = NOON + timedelta(seconds=next(SECONDS))
+    page = mirror.read_page(payloads, Interval(moment, moment))
+    return mirror.write(page, using=databases.current_alias)
 
 
 def test_a_page_larger_than_a_statement_may_be_is_stored(
