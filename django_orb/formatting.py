@@ -15,8 +15,7 @@ from django.utils.timesince import timesince
 from django.utils.timezone import get_current_timezone, now
 from django.utils.translation import get_language, gettext, gettext_noop, npgettext_lazy
 
-from .mirror import parse_datetime
-from .parsing import read_decimal
+from .parsing import parse_datetime, read_decimal
 
 DAY = "j M Y"
 MOMENT = "j M Y, H:i"

@@ -1,10 +1,13 @@
-"""Numbers out of payloads and forms, none of them too large to work with."""
+"""Numbers and times out of payloads and forms, none too large to work with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timezone
 from decimal import MAX_PREC, Context, Decimal, InvalidOperation
 from typing import Any
+
+from dateutil.parser import isoparse
 
 # Enough for any amount with any digits, and few enough to calculate with and to write.
 MAX_DIGITS = 200
@@ -50,3 +53,40 @@ def fits_money(number: Decimal) -> bool:
 def places_of(number: Decimal) -> int:
     """Return how many digits are written after the point."""
     return max(0, -int(number.as_tuple().exponent))
+
+
+def parse_datetime(value: Any) -> datetime:
+    """
+    An aware datetime from Orb's text; without an offset it is UTC.
+
+    Raises:
+        ValueError: the text is no ISO 8601 date or time.
+    """
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        # Python 3.10 takes no "Z" and no fractions but of 3 or 6 digits.
+        parsed = isoparse(value)
+    if parsed.tzinfo is timezone.utc:
+        return parsed
+    if parsed.tzinfo is None:
+        return parsed.replace(tzinfo=timezone.utc)
+    return parsed.astimezone(timezone.utc)
+
+
+def parse_decimal(value: Any) -> Decimal:
+    """
+    A finite `Decimal` from Orb's text or number.
+
+    Raises:
+        ValueError: it is neither.
+        InvalidOperation: the text is no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
+        raise ValueError("not a number")
+    number = Decimal(value)
+    if not number.is_finite():
+        raise ValueError("not a finite number")
+    return number

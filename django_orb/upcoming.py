@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from . import exact_json
 from .exceptions import OrbPayloadError
-from .mirror import map_columns, parse_datetime, parse_decimal, quote
+from .mirror import map_columns, quote
 from .models import InvoiceLineItem
+from .parsing import parse_datetime, parse_decimal
 
 T = TypeVar("T")
 

@@ -36,6 +36,7 @@ TESTS = {
     "operations/sending": "operations test_services.py",
     "operations/recovery": "operations",
     "operations/lookup": "operations",
+    "models/operation_types": "operations mirror",
     "sync/runs": "sync test_tasks.py",
     "sync/windows": "sync",
     "rate_limit": "test_rate_limit.py",

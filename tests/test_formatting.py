@@ -7,7 +7,7 @@ import pytest
 from django.utils import translation
 
 from django_orb import formatting
-from django_orb.mirror.mapping import parse_datetime
+from django_orb.parsing import parse_datetime
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,13 @@ ALLOWED = {
     "publishing": "db",
     "eager": "",
     "client": "conf exact_json exceptions",
-    "models": "exact_json exceptions fields parsing",
+    "models": "client exact_json exceptions fields parsing",
     # the mirror
-    "mirror": "client db exact_json exceptions fields models signals",
+    "mirror": "client db exact_json exceptions fields models parsing signals",
     "rate_limit": "client conf db models",
     "connection": "client db exceptions mirror models rate_limit",
-    "upcoming": "exact_json exceptions mirror models",
-    "formatting": "mirror parsing",
+    "upcoming": "exact_json exceptions mirror models parsing",
+    "formatting": "parsing",
     "customer_labels": "conf models",
     "reports": "conf models",
     "retention": "conf db models",
@@ -48,8 +48,8 @@ ALLOWED = {
         "client conf connection db exact_json exceptions mirror models rate_limit signals"
     ),
     "sync": (
-        "client conf connection db exceptions mirror models operations rate_limit signals "
-        "webhooks"
+        "client conf connection db exceptions mirror models operations parsing rate_limit "
+        "signals webhooks"
     ),
     "services": (
         "client connection db exceptions formatting mirror models operations sync upcoming "
@@ -68,7 +68,7 @@ ALLOWED = {
         "models operations parsing reports services sync tasks upcoming webhooks"
     ),
     "management": (
-        "conf exact_json exceptions mirror models services sync tasks webhooks"
+        "conf exact_json exceptions mirror models parsing services sync tasks webhooks"
     ),
     "checks": "conf customer_labels exceptions",
     "apps": "checks",

@@ -21,8 +21,6 @@ from .fetching import (
 )
 from .mapping import (
     map_columns,
-    parse_datetime,
-    parse_decimal,
     quote,
 )
 from .observation_sql import (
@@ -58,8 +56,6 @@ __all__ = [
     "map_columns",
     "observe_invoice",
     "observe_invoices",
-    "parse_datetime",
-    "parse_decimal",
     "quote",
     "read_page",
     "send_robust",

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import cache, lru_cache
 from typing import Any
 
-from dateutil.parser import isoparse
 from django.db import models
 
 from django_orb import exact_json
@@ -22,6 +20,7 @@ from django_orb.client import Shape
 from django_orb.exceptions import OrbPayloadError
 from django_orb.fields import search_key
 from django_orb.models import Invoice, InvoiceLineItem
+from django_orb.parsing import parse_datetime, parse_decimal
 
 # How columns are filled: with a new number every row is written once more, by the
 # newest of the releases that run side by side.
@@ -210,43 +209,6 @@ def fit_decimal(
     if exact and exact_digits is not None:
         exact = len(value.normalize(_MONEY).as_tuple().digits) <= exact_digits
     return fitted, exact
-
-
-def parse_datetime(value: Any) -> datetime:
-    """
-    An aware datetime from Orb's text; without an offset it is UTC.
-
-    Raises:
-        ValueError: the text is no ISO 8601 date or time.
-    """
-    if not isinstance(value, str):
-        raise ValueError("not a text")
-    try:
-        parsed = datetime.fromisoformat(value)
-    except ValueError:
-        # Python 3.10 takes no "Z" and no fractions but of 3 or 6 digits.
-        parsed = isoparse(value)
-    if parsed.tzinfo is timezone.utc:
-        return parsed
-    if parsed.tzinfo is None:
-        return parsed.replace(tzinfo=timezone.utc)
-    return parsed.astimezone(timezone.utc)
-
-
-def parse_decimal(value: Any) -> Decimal:
-    """
-    A finite `Decimal` from Orb's text or number.
-
-    Raises:
-        ValueError: it is neither.
-        InvalidOperation: the text is no number.
-    """
-    if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
-        raise ValueError("not a number")
-    number = Decimal(value)
-    if not number.is_finite():
-        raise ValueError("not a finite number")
-    return number
 
 
 _time = lru_cache(maxsize=4096)(parse_datetime)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 from django.db import models
 from django.db.models import Count, Sum
@@ -19,6 +19,9 @@ from django_orb.fields import (
     search_key,
 )
 from django_orb.parsing import exact_sum, read_decimal
+
+from .invoice_status import InvoiceStatus
+from .operation_types import permissions_on
 
 # Half of what Orb promises: between making and mirroring them there may be days.
 LINKS_ARE_FRESH = timedelta(days=30)
@@ -93,12 +96,7 @@ class Invoice(models.Model):
     what people filter, join and report on, under Orb's names; `payload` is all.
     """
 
-    class Status(models.TextChoices):
-        DRAFT = "draft", _("Draft")
-        ISSUED = "issued", _("Issued")
-        PAID = "paid", _("Paid")
-        SYNCED = "synced", _("Synced")
-        VOID = "void", _("Void")
+    Status: TypeAlias = InvoiceStatus
 
     class Source(models.TextChoices):
         SUBSCRIPTION = "subscription", _("Subscription")
@@ -175,12 +173,7 @@ class Invoice(models.Model):
         verbose_name_plural = _("invoices")
         ordering = ["-invoice_date", "-id"]
         permissions = [
-            ("void_invoice", "Can void an issued invoice in Orb"),
-            ("issue_invoice", "Can issue a draft in Orb"),
-            ("mark_paid_invoice", "Can mark an invoice as paid in Orb"),
-            ("pay_invoice", "Can collect the payment of an invoice in Orb"),
-            ("update_invoice", "Can edit metadata and terms of an invoice in Orb"),
-            ("regenerate_pdf_invoice", "Can have an invoice's PDF made anew in Orb"),
+            *permissions_on("invoice"),
             ("sync_invoice", "Can refresh invoices from Orb"),
         ]
         indexes = [
@@ -326,10 +319,7 @@ class InvoiceLineItem(models.Model):
                 fields=["invoice", "orb_id"], name="orb_line_item_once_per_invoice"
             )
         ]
-        permissions = [
-            ("create_invoicelineitem", "Can add a line item to a draft in Orb"),
-            ("delete_invoicelineitem", "Can delete a line item of a draft in Orb"),
-        ]
+        permissions = permissions_on("invoicelineitem")
 
     def __str__(self) -> str:
         return self.name or self.orb_id

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext_lazy
 
 from django_orb.fields import OrbIdField, PayloadField
 
-from .invoices import Invoice
+from .operation_type import OperationKind, OperationType
+from .operation_types import type_of
 
 _ACTOR_LENGTH = 255
 
@@ -40,15 +40,7 @@ class InvoiceOperation(models.Model):
     trail of who asked for what.
     """
 
-    class Kind(models.TextChoices):
-        VOID = "void_invoice", pgettext_lazy("operation", "Void")
-        CREATE_LINE_ITEM = "create_invoice_line_item", _("Add line item")
-        DELETE_LINE_ITEM = "delete_invoice_line_item", _("Delete line item")
-        ISSUE = "issue_invoice", _("Issue")
-        MARK_PAID = "mark_invoice_paid", _("Mark as paid")
-        PAY = "pay_invoice", _("Collect payment")
-        UPDATE = "update_invoice", _("Edit")
-        REGENERATE_PDF = "regenerate_invoice_pdf", _("Make PDF anew")
+    Kind: TypeAlias = OperationKind
 
     class State(models.TextChoices):
         PENDING = "pending", _("Pending")
@@ -142,68 +134,29 @@ class InvoiceOperation(models.Model):
         is_the_same = user and user.get_username() == self.actor_username
         return user if is_the_same else None
 
+    def others_alike(self) -> list[InvoiceOperation]:
+        """Those of the same kind for the same invoice that were done, or may have been."""
+        alike = InvoiceOperation.objects.using(self._state.db).filter(
+            invoice_id=self.invoice_id, kind=self.kind
+        )
+        undone = [self.State.REFUSED, self.State.CANCELLED]
+        return list(alike.exclude(pk=self.pk).exclude(state__in=undone))
+
+    @property
+    def type(self) -> OperationType:
+        """The entry that says all that depends on the kind."""
+        return type_of(self.kind)
+
     def is_shown_in(self, payload: Mapping[str, Any]) -> bool:
         """Whether the invoice, as Orb shows it, has what this operation did."""
-        kind, status = self.Kind, payload.get("status")
-        if self.kind == kind.VOID:
-            return status == Invoice.Status.VOID
-        if self.kind in (kind.CREATE_LINE_ITEM, kind.DELETE_LINE_ITEM):
-            lines = payload.get("line_items") or []
-            is_there = any(line.get("id") == self.line_item_id for line in lines)
-            return is_there == (self.kind == kind.CREATE_LINE_ITEM)
-        if self.kind == kind.ISSUE:
-            # Orb may have answered before it issued.
-            is_to_come = self.result.get("status") == Invoice.Status.DRAFT
-            return status != Invoice.Status.DRAFT or is_to_come
-        if self.kind == kind.MARK_PAID:
-            return status not in _UNPAID
-        if self.kind == kind.PAY:
-            return self._shows_payment(payload)
-        if self.kind == kind.UPDATE:
-            return self._shows_metadata(payload)
-        return True
-
-    def _shows_payment(self, payload: Mapping[str, Any]) -> bool:
-        """Whether it shows as much as Orb's answer did, which may come before it."""
-        answered, attempts = self.result, payload.get("payment_attempts") or []
-        if len(attempts) < len(answered.get("payment_attempts") or []):
-            return False
-        is_to_come = bool(answered) and answered.get("status") in _UNPAID
-        return is_to_come or payload.get("status") not in _UNPAID
-
-    def _shows_metadata(self, payload: Mapping[str, Any]) -> bool:
-        """Of what can be edited, invoices show the metadata alone for sure."""
-        if "metadata" not in self.body:
-            return True
-        shown, wanted = payload.get("metadata") or {}, self.body["metadata"]
-        if wanted is None:
-            return not shown
-        return all(shown.get(key) == value for key, value in wanted.items())
+        return self.type.is_shown(self, payload)
 
     @property
     def subject(self) -> str:
         """What of an invoice it is about: a later one of the same hides it."""
-        kind = self.Kind
-        if self.kind in (kind.CREATE_LINE_ITEM, kind.DELETE_LINE_ITEM):
-            return f"line {self.line_item_id}"
-        if self.kind in (kind.UPDATE, kind.REGENERATE_PDF):
-            return self.kind
-        return "status"
-
-    @property
-    def is_repeatable(self) -> bool:
-        """Whether sending it again does nothing twice while Orb knows its key."""
-        return self.kind != self.Kind.UPDATE
+        return self.type.subject(self)
 
     @property
     def line_item_id(self) -> str:
         """Orb's id of the line that was deleted, or created, once it was."""
-        if self.kind == self.Kind.DELETE_LINE_ITEM:
-            return str(self.body.get("line_item_id", ""))
-        if self.kind != self.Kind.CREATE_LINE_ITEM:
-            return ""
-        result: dict[str, Any] = self.result
-        return str(result.get("id", ""))
-
-
-_UNPAID = (Invoice.Status.DRAFT, Invoice.Status.ISSUED, Invoice.Status.SYNCED)
+        return self.type.line_item_id(self)

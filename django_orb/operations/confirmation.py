@@ -38,7 +38,7 @@ def read_back(
     What happened has happened: trouble here is logged, and left to `recover`.
     """
     invoice_id = operation.invoice_id
-    if operation.kind == InvoiceOperation.Kind.REGENERATE_PDF:
+    if operation.type.renews_links:
         # Another link is not a change to the mirror, but this one is to be stored.
         mirror.write_again([invoice_id], using=using)
     for seconds in LOOK_AFTER_SECONDS if waits is None else waits:

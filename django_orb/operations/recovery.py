@@ -23,6 +23,7 @@ from django_orb.conf import get_settings
 from django_orb.db import clock_of, is_free
 from django_orb.exceptions import OrbError, OrbNotFoundError
 from django_orb.models import InvoiceOperation
+from django_orb.models.operation_type import Sight
 
 from . import lookup
 from .sending import in_words, lease_of, note, send, settle
@@ -66,7 +67,7 @@ def recover_operations(
 def recover_one(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
     """Send again what may be sent again, and look for the rest."""
     # What was not sent yet may be; of what was, only what Orb does once for its key.
-    may_send = operation.first_sent_at is None or operation.is_repeatable
+    may_send = operation.first_sent_at is None or operation.type.is_repeatable
     if may_send and lookup.is_remembered(operation, clock_of(using).latest()):
         send(operation, client=client, using=using)
     else:
@@ -138,15 +139,16 @@ def _see(
     """
     attention = _STATE.NEEDS_ATTENTION.value
     try:
-        payload = client.fetch_invoice(operation.invoice_id)
+        finding = operation.type.look(client, operation)
     except OrbNotFoundError:
         return attention, lookup.UNKNOWN_INVOICE, {}, False
-    finding = lookup.find(operation, payload, using=using)
-    if finding.sight == lookup.Sight.SHOWN:
+    if finding.sight == Sight.SHOWN:
         return _STATE.SUCCEEDED.value, lookup.SHOWN, finding.result, False
-    may_send = lookup.is_remembered(
-        operation, clock_of(using).latest()
-    ) and lookup.shows_before(operation, payload)
+    may_send = (
+        finding.sight == Sight.NOT_SHOWN
+        and not operation.type.is_repeatable
+        and lookup.is_remembered(operation, clock_of(using).latest())
+    )
     return attention, lookup.question(operation), {}, may_send
 
 

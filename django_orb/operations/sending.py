@@ -16,7 +16,6 @@ for a minute only what the invoice shows counts, not what it does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -44,6 +43,7 @@ from django_orb.exceptions import (
     OrbURLNotFoundError,
 )
 from django_orb.models import InvoiceOperation
+from django_orb.models.operation_type import Sight
 
 from . import lookup
 
@@ -55,7 +55,6 @@ BUSY_SECONDS = 60
 CONFLICT_HOURS = 1
 
 _STATE = InvoiceOperation.State
-_KIND = InvoiceOperation.Kind
 
 # What Orb says before it looks at the request itself: after an earlier try without
 # an answer these tell nothing about that one.
@@ -76,7 +75,7 @@ def send(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
     if begun_at is None:
         return
     try:
-        answer = _call(operation, client)
+        answer = operation.type.call(client, operation)
     except _AT_THE_DOOR as err:
         is_in_doubt = was_sent or _follows_doubt(err)
         is_busy = isinstance(err, OrbRateLimitError) and bool(operation.batch)
@@ -88,7 +87,7 @@ def send(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
             settle(operation, _STATE.REFUSED, in_words(err), using=using)
     except _REFUSALS as err:
         doubt = _Doubt(err, was_sent or _follows_doubt(err), begun_at)
-        if doubt.is_doubtful or _is_missing_line(operation, err):
+        if doubt.is_doubtful or _may_be_gone(operation, err):
             _doubt_refusal(operation, doubt, client=client, using=using)
         else:
             settle(operation, _STATE.REFUSED, in_words(err), using=using)
@@ -161,26 +160,6 @@ def _begin(
     return now if begun else None
 
 
-def _call(operation: InvoiceOperation, client: OrbClient) -> dict[str, Any]:
-    invoice_id, body = operation.invoice_id, operation.body
-    key: dict[str, Any] = {"idempotency_key": operation.idempotency_key}
-    if operation.kind == _KIND.CREATE_LINE_ITEM:
-        return client.create_invoice_line_item(invoice_id=invoice_id, **body, **key)
-    if operation.kind == _KIND.DELETE_LINE_ITEM:
-        client.delete_invoice_line_item(invoice_id, operation.line_item_id, **key)
-        return {}
-    if operation.kind == _KIND.UPDATE:
-        return client.update_invoice(invoice_id, body, **key)
-    calls: dict[str, Callable[..., dict[str, Any]]] = {
-        _KIND.ISSUE.value: client.issue_invoice,
-        _KIND.MARK_PAID.value: client.mark_invoice_paid,
-        _KIND.PAY.value: client.pay_invoice,
-        _KIND.REGENERATE_PDF.value: client.regenerate_invoice_pdf,
-        _KIND.VOID.value: client.void_invoice,
-    }
-    return calls[operation.kind](invoice_id, **body, **key)
-
-
 @dataclass(frozen=True)
 class _Doubt:
     """A refusal that is looked at before it is believed, and the try that brought it."""
@@ -197,7 +176,7 @@ def _doubt_refusal(
     """Orb said no, which may mean that it has been done already."""
     refusal = in_words(doubt.err)
     try:
-        payload = client.fetch_invoice(operation.invoice_id)
+        finding = operation.type.look(client, operation)
     except OrbNotFoundError:
         if doubt.is_doubtful:
             detail = lookup.UNKNOWN_INVOICE
@@ -208,18 +187,17 @@ def _doubt_refusal(
     except OrbError as trouble:
         note(operation, in_words(trouble), using=using)
         return
-    finding = lookup.find(operation, payload, using=using)
-    if finding.sight == lookup.Sight.SHOWN:
-        gone = gettext_noop("The line was gone already.")
-        detail = lookup.SHOWN if doubt.is_doubtful else gone
+    if finding.sight == Sight.SHOWN:
+        gone_already = operation.type.gone_already
+        detail = lookup.SHOWN if doubt.is_doubtful else gone_already
         result = finding.result
         settle(operation, _STATE.SUCCEEDED, detail, using=using, result=result)
     elif _may_lag(operation, doubt, using=using):
         note(operation, f"{refusal} It is looked at again.", using=using)
-    elif finding.sight == lookup.Sight.UNCLEAR:
+    elif finding.sight == Sight.UNCLEAR:
         detail = lookup.question(operation)
         settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
-    elif _is_missing_line(operation, doubt.err):
+    elif _may_be_gone(operation, doubt.err):
         note(operation, f"{refusal} Yet Orb still shows it.", using=using)
     else:
         settle(operation, _STATE.REFUSED, refusal, using=using)
@@ -233,9 +211,8 @@ def _may_lag(operation: InvoiceOperation, doubt: _Doubt, *, using: str) -> bool:
     return doubt.is_doubtful and clock_of(using).latest() - sent_at <= mirror.LAG
 
 
-def _is_missing_line(operation: InvoiceOperation, err: OrbError) -> bool:
-    is_deletion = operation.kind == _KIND.DELETE_LINE_ITEM
-    return is_deletion and isinstance(err, OrbNotFoundError)
+def _may_be_gone(operation: InvoiceOperation, err: OrbError) -> bool:
+    return bool(operation.type.gone_already) and isinstance(err, OrbNotFoundError)
 
 
 def _follows_doubt(err: OrbError) -> bool:

@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Context, Decimal
 from typing import Any, Literal
 
-from django_orb.mirror import parse_datetime, parse_decimal
+from django_orb.parsing import parse_datetime, parse_decimal
 
 Kind = Literal[
     "not_mirrored",  # Orb has it, the mirror does not

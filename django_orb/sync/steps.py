@@ -24,8 +24,9 @@ from django_orb import mirror
 from django_orb.client import OrbClient, RawInvoice, RawPage, Shape, next_cursor
 from django_orb.db import Interval, Timed, clock_of, in_this_context, timed
 from django_orb.exceptions import OrbBadRequestError, OrbError, OrbResponseError
-from django_orb.mirror import Observation, observe_invoices, parse_datetime
+from django_orb.mirror import Observation, observe_invoices
 from django_orb.models import Invoice, InvoiceFailure, SyncRun, SyncWindow
+from django_orb.parsing import parse_datetime
 from django_orb.webhooks import polling
 
 FETCHES_PER_STEP = 20

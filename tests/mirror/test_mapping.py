@@ -9,8 +9,9 @@ import pytest
 from django_orb import exact_json
 from django_orb.exceptions import OrbPayloadError
 from django_orb.mirror.hashing import content_hash
-from django_orb.mirror.mapping import fit_decimal, map_invoice, parse_datetime
+from django_orb.mirror.mapping import fit_decimal, map_invoice
 from django_orb.models import Invoice, InvoiceLineItem
+from django_orb.parsing import parse_datetime
 from tests.payloads import load
 
 UTC = timezone.utc

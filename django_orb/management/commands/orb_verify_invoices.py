@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from django_orb import exact_json, services
 from django_orb.exceptions import OrbConfigurationError, OrbError
-from django_orb.mirror import parse_datetime
+from django_orb.parsing import parse_datetime
 from django_orb.sync import NOTHING, Difference, Verification
 
 REFRESH_SECONDS = 0.2

@@ -1,0 +1,139 @@
+"""What every kind of operation says of itself, and what is true unless it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.db import models
+from django.utils.translation import gettext, gettext_noop, pgettext_lazy
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
+    from django_orb.client import OrbClient
+
+    from .invoices import Invoice
+    from .operations import InvoiceOperation
+
+
+class OperationKind(models.TextChoices):
+    """The names under which operations are stored; `InvoiceOperation.Kind` for users."""
+
+    VOID = "void_invoice", pgettext_lazy("operation", "Void")
+    CREATE_LINE_ITEM = "create_invoice_line_item", _("Add line item")
+    DELETE_LINE_ITEM = "delete_invoice_line_item", _("Delete line item")
+    ISSUE = "issue_invoice", _("Issue")
+    MARK_PAID = "mark_invoice_paid", _("Mark as paid")
+    PAY = "pay_invoice", _("Collect payment")
+    UPDATE = "update_invoice", _("Edit")
+    REGENERATE_PDF = "regenerate_invoice_pdf", _("Make PDF anew")
+
+
+class Sight(Enum):
+    """Whether Orb shows what an operation was to do."""
+
+    SHOWN = "shown"
+    NOT_SHOWN = "not shown"
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a look at Orb found; `result` stands for Orb's answer if it is shown."""
+
+    sight: Sight
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+SHOWN, NOT_SHOWN = Finding(Sight.SHOWN), Finding(Sight.NOT_SHOWN)
+UNCLEAR = Finding(Sight.UNCLEAR)
+
+
+class Topic(Enum):
+    """What of an invoice an operation is about, so that its words can name it."""
+
+    INVOICE = "invoice"
+    LINE = "line"
+    EDIT = "edit"
+
+
+class OperationType:
+    """
+    One kind of operation; also what a newer release recorded and this one does not know.
+
+    Subclasses say how they differ. They have no state: the operation is an argument.
+    """
+
+    kind: ClassVar[OperationKind]
+    # Codename and name of the permission, and the model that it belongs to.
+    permission: ClassVar[tuple[str, StrOrPromise]]
+    permission_model: ClassVar[str] = "invoice"
+
+    # What the history says, with %(who)s and %(what)s; the label of the admin's button.
+    done: ClassVar[StrOrPromise] = ""
+    asked: ClassVar[StrOrPromise] = ""
+    button: ClassVar[StrOrPromise] = ""
+    topic: ClassVar[Topic] = Topic.INVOICE
+
+    # The statuses that the invoice must have; any if there are none.
+    statuses: ClassVar[Collection[str]] = ()
+
+    # Whether sending it again does nothing twice while Orb knows its key. What is not
+    # repeatable is sent again only if Orb shows that it has not happened.
+    is_repeatable: ClassVar[bool] = True
+    # What is recorded if Orb answers that there is no such object, and the invoice shows
+    # that it is done; without such words that answer is a refusal.
+    gone_already: ClassVar[str] = ""
+    # Whether it brings new links, which by themselves are no change to the mirror.
+    renews_links: ClassVar[bool] = False
+    # What a person is asked if neither an answer nor a look at Orb tells.
+    question: ClassVar[str] = gettext_noop(
+        "No answer came, and the invoice does not show it for sure. Look in Orb "
+        "whether it happened."
+    )
+
+    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
+        """Send the operation's request under its key, and return Orb's answer."""
+        raise NotImplementedError(operation.kind)
+
+    def look(self, client: OrbClient, operation: InvoiceOperation) -> Finding:
+        """
+        Ask Orb whether the operation has happened; nothing is sent again.
+
+        Raises:
+            OrbNotFoundError: Orb does not know the invoice.
+            OrbError: Orb did not answer.
+        """
+        return self.find(operation, client.fetch_invoice(operation.invoice_id))
+
+    def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
+        """Look for the effect in the invoice; where it cannot tell, it says so."""
+        return SHOWN if self.is_shown(operation, payload) else NOT_SHOWN
+
+    def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
+        """Whether the invoice, as Orb shows it, has what this operation did."""
+        return True
+
+    def subject(self, operation: InvoiceOperation) -> str:
+        """What of an invoice it is about: a later one of the same hides it."""
+        return "status"
+
+    def line_item_id(self, operation: InvoiceOperation) -> str:
+        """Orb's id of the line that was deleted, or created, once it was."""
+        return ""
+
+    def why_not(self, invoice: Invoice) -> str:
+        """Why it cannot be done to an invoice, as far as the mirror knows; or ""."""
+        if invoice.missing_since is not None:
+            return gettext("Orb no longer knows it.")
+        if not self.statuses or invoice.status in self.statuses:
+            return ""
+        return self.why_not_now(invoice.status, invoice.get_status_display())
+
+    def why_not_now(self, status: str, words: str) -> str:
+        """What is said of an invoice whose status is not one of `statuses`."""
+        return gettext("Its status is “%(status)s”.") % {"status": words}

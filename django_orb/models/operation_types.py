@@ -1,0 +1,422 @@
+"""
+Every kind of operation, one entry for each: how it is sent, when it may be, how Orb
+shows it, who may do it, and its words. All that depends on the kind is here.
+
+To add one, see "Adding an operation" in `.github/ARCHITECTURE.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext_lazy as _
+
+from django_orb.parsing import parse_datetime, parse_decimal
+
+from .invoice_status import InvoiceStatus
+from .operation_type import (
+    NOT_SHOWN,
+    SHOWN,
+    UNCLEAR,
+    Finding,
+    OperationKind,
+    OperationType,
+    Sight,
+    Topic,
+)
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
+    from django_orb.client import OrbClient
+
+    from .invoices import Invoice
+    from .operations import InvoiceOperation
+
+_DRAFT, _ISSUED = InvoiceStatus.DRAFT, InvoiceStatus.ISSUED
+_UNPAID = (_DRAFT, _ISSUED, InvoiceStatus.SYNCED)
+_DAY = timedelta(days=1)
+
+
+class Void(OperationType):
+    kind = OperationKind.VOID
+    permission = ("void_invoice", "Can void an issued invoice in Orb")
+    done = _("%(who)s voided it")
+    asked = _("%(who)s asked to void it")
+    button = _("Void invoice")
+    statuses = (_ISSUED,)
+
+    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
+        return client.void_invoice(
+            operation.invoice_id, idempotency_key=operation.idempotency_key
+        )
+
+    def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
+        return bool(payload.get("status") == InvoiceStatus.VOID)
+
+    def why_not_now(self, status: str, words: str) -> str:
+        reasons = {
+            _DRAFT.value: gettext(
+                "It is a draft, and only issued invoices can be voided."
+            ),
+            InvoiceStatus.PAID.value: gettext(
+                "It is paid, and only unpaid invoices can be voided."
+            ),
+            InvoiceStatus.SYNCED.value: gettext(
+                "It was handed over to another system, and Orb does not void it any more."
+            ),
+            InvoiceStatus.VOID.value: gettext("It is void already."),
+        }
+        return reasons.get(status) or super().why_not_now(status, words)
+
+
+class Issue(OperationType):
+    kind = OperationKind.ISSUE
+    permission = ("issue_invoice", "Can issue a draft in Orb")
+    done = _("%(who)s issued it")
+    asked = _("%(who)s asked to issue it")
+    button = _("Issue")
+    statuses = (_DRAFT,)
+
+    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
+        return client.issue_invoice(
+            operation.invoice_id,
+            **operation.body,
+            idempotency_key=operation.idempotency_key,
+        )
+
+    def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
+        # Orb may have answered before it issued.
+        is_to_come = operation.result.get("status") == _DRAFT
+        return payload.get("status") != _DRAFT or is_to_come
+
+    def why_not(self, invoice: Invoice) -> str:
+        if reason := super().why_not(invoice):
+            return reason
+        payload = invoice.payload if isinstance(invoice.payload, dict) else {}
+        if payload.get("will_auto_issue"):
+            return gettext("Orb issues it by itself.")
+        return ""
+
+    def why_not_now(self, status: str, words: str) -> str:
+        text = gettext("Its status is “%(status)s”, and only drafts can be issued.")
+        return text % {"status": words}
+
+
+class MarkPaid(OperationType):
+    kind = OperationKind.MARK_PAID
+    permission = ("mark_paid_invoice", "Can mark an invoice as paid in Orb")
+    done = _("%(who)s marked it as paid")
+    asked = _("%(who)s asked to mark it as paid")
+    button = _("Mark as paid")
+    statuses = (_ISSUED, InvoiceStatus.SYNCED)
+
+    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
+        return client.mark_invoice_paid(
+            operation.invoice_id,
+            **operation.body,
+            idempotency_key=operation.idempotency_key,
+        )
+
+    def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
+        if payload.get("status") == InvoiceStatus.VOID:
+            return NOT_SHOWN
+        return super().find(operation, payload)
+
+    def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
+        return payload.get("status") not in _UNPAID
+
+    def why_not_now(self, status: str, words: str) -> str:
+        text = gettext(
+            "Its status is “%(status)s”, and only issued and synced invoices can be "
+            "marked as paid."
+        )
+        return text % {"status": words}
+
+
+class Pay(OperationType):
+    kind = OperationKind.PAY
+    permission = ("pay_invoice", "Can collect the payment of an invoice in Orb")
+    done = _("%(who)s had its payment collected")
+    asked = _("%(who)s asked to collect its payment")
+    button = _("Collect payment")
+    statuses = (_ISSUED,)
+
+    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
+        return client.pay_invoice(
+            operation.invoice_id,
+            **operation.body,
+            idempotency_key=operation.idempotency_key,
+        )
+
+    def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
+        """A payment is shown if it succeeded; one that was tried may be this one's."""
+        attempts = payload.get("payment_attempts") or []
+        if payload.get("status") == InvoiceStatus.PAID:
+            return SHOWN if any(one.get("succeeded") for one in attempts) else UNCLEAR
+        return UNCLEAR if attempts else NOT_SHOWN
+
+    def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
+        """Whether it shows as much as Orb's answer did, which may come before it."""
+        answered, attempts = operation.result, payload.get("payment_attempts") or []
+        if len(attempts) < len(answered.get("payment_attempts") or []):
+            return False
+        is_to_come = bool(answered) and answered.get("status") in _UNPAID
+        return is_to_come or payload.get("status") not in _UNPAID
+
+    def why_not_now(self, status: str, words: str) -> str:
+        text = gettext(
+            "Its status is “%(status)s”, and only issued invoices can be collected."
+        )
+        return text % {"status": words}
+
+
+class Update(OperationType):
+    """An edit; Orb ignores the keys of a PUT."""
+
+    kind = OperationKind.UPDATE
+    permission = (
+        "update_invoice",
+        "Can edit metadata and terms of an invoice in Orb",
+    )
+    done = _("%(who)s edited its %(what)s")
+    asked = _("%(who)s asked to edit its %(what)s")
+    button = _("Edit")
+    topic = Topic.EDIT
+    is_repeatable = False
+    question = gettext_noop(
+        "No answer came, and what Orb shows is neither what was asked for nor what "
+        "was there before, or cannot be seen on the invoice. Look in Orb, and edit "
+        "again if it is still wanted."
+    )
+
+    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
+        return client.update_invoice(
+            operation.invoice_id,
+            operation.body,
+            idempotency_key=operation.idempotency_key,
+        )
+
+    def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
+        if "metadata" not in operation.body:
+            return UNCLEAR
+        if self.is_shown(operation, payload):
+            return SHOWN
+        return NOT_SHOWN if _shows_before(operation, payload) else UNCLEAR
+
+    def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
+        """Of what can be edited, invoices show the metadata alone for sure."""
+        if "metadata" not in operation.body:
+            return True
+        shown, wanted = payload.get("metadata") or {}, operation.body["metadata"]
+        if wanted is None:
+            return not shown
+        return all(shown.get(key) == value for key, value in wanted.items())
+
+    def subject(self, operation: InvoiceOperation) -> str:
+        return self.kind
+
+
+class RegeneratePDF(OperationType):
+    kind = OperationKind.REGENERATE_PDF
+    permission = (
+        "regenerate_pdf_invoice",
+        "Can have an invoice's PDF made anew in Orb",
+    )
+    done = _("%(who)s had its PDF made anew")
+    asked = _("%(who)s asked for a new PDF")
+    button = _("New PDF")
+    renews_links = True
+
+    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
+        return client.regenerate_invoice_pdf(
+            operation.invoice_id, idempotency_key=operation.idempotency_key
+        )
+
+    def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
+        return UNCLEAR
+
+    def subject(self, operation: InvoiceOperation) -> str:
+        return self.kind
+
+    def why_not(self, invoice: Invoice) -> str:
+        if reason := super().why_not(invoice):
+            return reason
+        if invoice.status == _DRAFT:
+            return gettext("It is a draft, and drafts have no PDF.")
+        return ""
+
+
+class _LineItem(OperationType):
+    """What adding and deleting a line have in common."""
+
+    permission_model = "invoicelineitem"
+    topic = Topic.LINE
+    statuses = (_DRAFT,)
+
+    def is_there(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
+        lines = payload.get("line_items") or []
+        line_id = self.line_item_id(operation)
+        return any(line.get("id") == line_id for line in lines)
+
+    def subject(self, operation: InvoiceOperation) -> str:
+        return f"line {self.line_item_id(operation)}"
+
+
+class CreateLineItem(_LineItem):
+    kind = OperationKind.CREATE_LINE_ITEM
+    permission = ("create_invoicelineitem", "Can add a line item to a draft in Orb")
+    done = _("%(who)s added %(what)s")
+    asked = _("%(who)s asked to add %(what)s")
+    button = _("Add line item")
+    question = gettext_noop(
+        "No answer came, and the invoice does not show exactly one such line that "
+        "nothing else added. Look in Orb whether it happened."
+    )
+
+    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
+        return client.create_invoice_line_item(
+            invoice_id=operation.invoice_id,
+            **operation.body,
+            idempotency_key=operation.idempotency_key,
+        )
+
+    def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
+        """The line that is as asked for, if it can only be this operation's."""
+        others = operation.others_alike()
+        taken = {other.line_item_id for other in others}
+        lines: list[dict[str, Any]] = payload.get("line_items") or []
+        found = [
+            line
+            for line in lines
+            if line.get("id") not in taken and _is_as_asked(line, operation.body)
+        ]
+        if not found:
+            return NOT_SHOWN
+        # Another one that asked for the same, and whose line is not known, may be its
+        # maker.
+        has_rival = any(
+            not other.line_item_id and other.body == operation.body for other in others
+        )
+        if len(found) > 1 or has_rival:
+            return UNCLEAR
+        return Finding(Sight.SHOWN, found[0])
+
+    def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
+        return self.is_there(operation, payload)
+
+    def line_item_id(self, operation: InvoiceOperation) -> str:
+        return str(operation.result.get("id", ""))
+
+    def why_not_now(self, status: str, words: str) -> str:
+        text = gettext(
+            "Its status is “%(status)s”, and line items can be added to drafts only."
+        )
+        return text % {"status": words}
+
+
+class DeleteLineItem(_LineItem):
+    kind = OperationKind.DELETE_LINE_ITEM
+    permission = ("delete_invoicelineitem", "Can delete a line item of a draft in Orb")
+    done = _("%(who)s deleted %(what)s")
+    asked = _("%(who)s asked to delete %(what)s")
+    gone_already = gettext_noop("The line was gone already.")
+
+    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
+        client.delete_invoice_line_item(
+            operation.invoice_id,
+            self.line_item_id(operation),
+            idempotency_key=operation.idempotency_key,
+        )
+        return {}
+
+    def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
+        return not self.is_there(operation, payload)
+
+    def line_item_id(self, operation: InvoiceOperation) -> str:
+        return str(operation.body.get("line_item_id", ""))
+
+    def why_not_now(self, status: str, words: str) -> str:
+        text = gettext(
+            "Its status is “%(status)s”, and line items can be deleted from drafts only."
+        )
+        return text % {"status": words}
+
+
+VOID = Void()
+ISSUE = Issue()
+MARK_PAID = MarkPaid()
+PAY = Pay()
+UPDATE = Update()
+REGENERATE_PDF = RegeneratePDF()
+CREATE_LINE_ITEM = CreateLineItem()
+DELETE_LINE_ITEM = DeleteLineItem()
+
+OPERATION_TYPES: dict[str, OperationType] = {
+    one.kind.value: one
+    for one in (
+        VOID,
+        ISSUE,
+        MARK_PAID,
+        PAY,
+        UPDATE,
+        REGENERATE_PDF,
+        CREATE_LINE_ITEM,
+        DELETE_LINE_ITEM,
+    )
+}
+_UNKNOWN = OperationType()
+
+
+def type_of(kind: str) -> OperationType:
+    """The entry of a kind; of one that a newer release recorded, what is true of all."""
+    return OPERATION_TYPES.get(kind, _UNKNOWN)
+
+
+def permissions_on(model: str) -> list[tuple[str, StrOrPromise]]:
+    """The permissions for operations that belong to a model."""
+    return [
+        one.permission
+        for one in OPERATION_TYPES.values()
+        if one.permission_model == model
+    ]
+
+
+def _shows_before(operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
+    """Whether an edit would still replace what it was meant to replace."""
+    before = operation.before.get("metadata")
+    if before is None:
+        return False
+    shown, wanted = payload.get("metadata") or {}, operation.body["metadata"]
+    if wanted is None:
+        return bool(shown == before)
+    return all(shown.get(key) == before.get(key) for key in wanted)
+
+
+def _is_as_asked(line: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+    item = ((line.get("price") or {}).get("item") or {}).get("id")
+    if "name" in body and line.get("name") != body["name"]:
+        return False
+    if "item_id" in body and item != body["item_id"]:
+        return False
+    try:
+        numbers = all(
+            parse_decimal(line.get(name)) == parse_decimal(body.get(name))
+            for name in ("quantity", "amount")
+        )
+        days = all(
+            _is_near(line.get(name), body.get(name))
+            for name in ("start_date", "end_date")
+        )
+    except (ValueError, ArithmeticError):
+        return False
+    return numbers and days
+
+
+def _is_near(shown: Any, asked: Any) -> bool:
+    """Orb shows the asked day as the customer's midnight, in UTC."""
+    moment, day = parse_datetime(shown), parse_datetime(f"{asked}T00:00:00+00:00")
+    return abs(moment - day) <= _DAY
