@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from celery import Task, shared_task
 
-from . import eager, mirror, retention, services
+from . import mirror, retention, services
 from .conf import get_settings
 from .connection import open_account
 from .db import StatementLog, clock_of
@@ -24,7 +24,7 @@ from .exceptions import OrbError, OrbSyncRunningError
 from .mirror import change_log, fetching
 from .models import InvoiceOperation, SyncRun
 from .operations import confirmation, recovery
-from .publishing import broker
+from .publishing import broker, run_eagerly
 from .sync import runs, windows
 from .webhooks import inbox, processing
 
@@ -214,7 +214,7 @@ def publish(task: Task[Any, Any], *args: object, seconds: float = 0.0) -> bool:
     The rows are the queue, so a broker that is away delays work and loses none.
     """
     if task.app.conf.task_always_eager:
-        return eager.run(task, args, seconds=seconds)
+        return run_eagerly(task, args, seconds=seconds)
     options: dict[str, Any] = {"countdown": seconds} if seconds else {}
     queue = get_settings().CELERY_QUEUE
     if queue:

@@ -30,7 +30,6 @@ ALLOWED = {
     # the database, HTTP, and what is stored
     "db": "exact_json exceptions",
     "publishing": "db",
-    "eager": "",
     "client": "conf exact_json exceptions",
     "models": "client exact_json exceptions fields parsing",
     # the mirror
@@ -56,7 +55,7 @@ ALLOWED = {
         "webhooks"
     ),
     "tasks": (
-        "client conf connection db eager exceptions mirror models operations publishing "
+        "client conf connection db exceptions mirror models operations publishing "
         "retention services sync webhooks"
     ),
     # how people and Orb reach it
@@ -79,6 +78,7 @@ CONVENTIONAL = ["management", "migrations", "static", "templates", "templatetags
 PACKAGES = [
     "client",
     "db",
+    "publishing",
     "mirror",
     "operations",
     "webhooks",

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from django_orb import mirror, publishing, tasks, views
 from django_orb.db.clock import Interval, database_now
 from django_orb.models import Invoice, WebhookEvent
+from django_orb.publishing import deadline
 from django_orb.webhooks.signature import OrbEvent
 
 from . import databases, deliveries, payloads
@@ -232,9 +233,9 @@ def test_broker_that_is_back_is_asked_again() -> None:
 def test_silent_broker_holds_a_limited_number_of_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(publishing, "MAX_THREADS", 2)
-    monkeypatch.setattr(publishing, "PATIENCE_SECONDS", 0.01)
-    monkeypatch.setattr(publishing, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(deadline, "MAX_THREADS", 2)
+    monkeypatch.setattr(deadline, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(deadline, "PAUSE_SECONDS", 0.0)
     hangs = threading.Event()
     ours = publishing.Broker()
     asking: list[threading.Thread] = []

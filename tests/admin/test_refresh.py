@@ -7,8 +7,9 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from django_orb import publishing, services, tasks
+from django_orb import services, tasks
 from django_orb.models import Invoice, SyncRun
+from django_orb.publishing import deadline
 from tests.factories import make_invoices
 
 from .pages import LIST, choose, fields_of, page_of, told
@@ -184,7 +185,7 @@ def test_a_broker_that_does_not_answer_is_not_waited_for(
         given_up.wait(timeout=20)
         return True
 
-    monkeypatch.setattr(publishing, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(deadline, "PATIENCE_SECONDS", 0.05)
     monkeypatch.setattr(tasks, "publish", publish)
     ids = [invoice.pk for invoice in make_invoices(6)]
 

@@ -1,5 +1,5 @@
 """
-Asking the message broker for something, and not waiting for it for long.
+Ask the message broker for something, and do not wait for it for long.
 
 A broker that accepts connections and answers nothing holds a caller for minutes, and
 one that refuses them for seconds: Celery's time-outs are made for workers. So the
@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 
 from django.db import connections
 
-from .db import in_this_context
+from django_orb.db import in_this_context
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ MAX_THREADS = 32
 
 
 class Broker:
-    """How this process gets along with its broker."""
+    """Publish from a helper thread, so that a broker that hangs cannot block a caller."""
 
     def __init__(self) -> None:
         self._places = threading.BoundedSemaphore(MAX_THREADS)

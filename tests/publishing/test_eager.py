@@ -13,8 +13,8 @@ from django_orb.models import Invoice, InvoiceOperation, SyncRun, WebhookEvent
 from django_orb.operations.ledger import Request
 from django_orb.testing import OrbSandbox
 
-from . import celery_app
-from .deliveries import deliver, event_of
+from .. import celery_app
+from ..deliveries import deliver, event_of
 
 
 class Depth:
