@@ -7,7 +7,6 @@ comes twice finds its lease gone or its step done, and ends.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable
 from datetime import datetime
@@ -16,14 +15,12 @@ from typing import Any, ParamSpec, TypeVar
 
 from celery import Task, shared_task
 
-from . import mirror, retention, services
+from . import maintenance, mirror, retention, services
 from .conf import get_settings
 from .connection import open_account
 from .db import StatementLog, clock_of
-from .exceptions import OrbError, OrbSyncRunningError
-from .mirror import change_log, fetching
-from .models import InvoiceOperation, SyncRun
-from .operations import confirmation, recovery
+from .mirror import change_log
+from .models import SyncRun
 from .publishing import broker, run_eagerly
 from .sync import runs, windows
 from .webhooks import inbox, processing
@@ -35,7 +32,6 @@ R = TypeVar("R")
 
 # How long a task keeps a worker before the host's own tasks get their turn.
 TURN_SECONDS = 20
-READ_BACKS = 20
 
 
 def _task(function: Callable[P, R]) -> Task[P, R]:
@@ -64,24 +60,12 @@ def sync_invoices(
     `since` is an ISO 8601 date and time with an offset. `sweep` has an incremental
     run read all that is open or recent, also where Orb's events would do.
     """
-    run = start_sync(mode, since, sweep=sweep)
-    publish_due(run, using=mirror.database_alias())
-    return run.pk
-
-
-def start_sync(
-    mode: str = "incremental", since: str | None = None, *, sweep: bool = False
-) -> SyncRun:
-    """As the task `sync_invoices`, without sending messages for the run."""
+    using = mirror.database_alias()
     start = datetime.fromisoformat(since) if since else None
     kind = services.run_kind(mode=mode, since=start)
-    using = mirror.database_alias()
-    try:
-        return runs.start_run(kind, using=using, since=start, sweep=sweep)
-    except OrbSyncRunningError as err:
-        run: SyncRun = err.run
-        logger.info("%s is at work already.", run)
-        return run
+    run = runs.start_or_join(kind, using=using, since=start, sweep=sweep)
+    publish_due(run, using=using)
+    return run.pk
 
 
 @_task
@@ -142,41 +126,11 @@ def recover() -> None:
 @_task
 def send_operations() -> None:
     """Send what is queued for a while, then hand it on."""
-    goes_on = settle_operations(seconds=TURN_SECONDS)
-    # Where Orb gives no answer the rest waits for `recover`.
-    if goes_on and recovery.stuck_operations(using=mirror.database_alias()).exists():
+    using = mirror.database_alias()
+    has_answered = maintenance.finish_operations(using=using, seconds=TURN_SECONDS)
+    # If Orb does not answer, the rest waits for `recover`.
+    if has_answered and maintenance.are_operations_stuck(using=using):
         publish(send_operations)
-
-
-def settle_operations(*, seconds: float = float("inf")) -> bool:
-    """
-    Send what is queued, settle what is stuck, and read back what is not mirrored.
-
-    Ends after `seconds`, and once Orb gives no answer; whether it gave one always.
-    """
-    using, has_answered = mirror.database_alias(), True
-    stuck = recovery.stuck_operations(using=using)
-    if stuck.exists():
-        with open_account(using=using) as client:
-            for operation in recovery.recover_operations(
-                client=client, using=using, seconds=seconds
-            ):
-                has_answered = operation.state != InvoiceOperation.State.PENDING
-                if operation.state == InvoiceOperation.State.SUCCEEDED:
-                    confirmation.read_back(client, operation, using=using, waits=(0.0,))
-                elif operation.state == InvoiceOperation.State.REFUSED:
-                    # The mirror was behind, or it would not have been asked for.
-                    with contextlib.suppress(OrbError):
-                        services.fetch_invoice(operation.invoice_id)
-    unmirrored = confirmation.unmirrored_operations(using=using)
-    if unmirrored.exists():
-        with open_account(using=using) as client:
-            for operation in unmirrored[:READ_BACKS]:
-                confirmation.read_back(client, operation, using=using, waits=(0.0,))
-    if fetching.due_rechecks(using=using).exists():
-        with open_account(using=using) as client, contextlib.suppress(OrbError):
-            fetching.recheck(client, using=using)
-    return has_answered
 
 
 @_task

@@ -148,9 +148,10 @@ def any_committed_database(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def _new_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """What this process thinks of its broker is forgotten after the test."""
-    from django_orb import publishing, tasks
+    from django_orb import tasks
+    from django_orb.publishing import deadline
 
-    monkeypatch.setattr(tasks, "broker", publishing.Broker())
+    monkeypatch.setattr(tasks, "broker", deadline.Broker())
 
 
 @pytest.fixture

@@ -54,9 +54,10 @@ ALLOWED = {
         "client connection db exceptions formatting mirror models operations sync upcoming "
         "webhooks"
     ),
+    "maintenance": "connection exceptions mirror models operations services",
     "tasks": (
-        "client conf connection db exceptions mirror models operations publishing "
-        "retention services sync webhooks"
+        "conf connection db maintenance mirror models publishing retention services sync "
+        "webhooks"
     ),
     # how people and Orb reach it
     "views": "conf exceptions mirror tasks webhooks",
@@ -67,7 +68,8 @@ ALLOWED = {
         "models operations parsing reports services sync tasks upcoming webhooks"
     ),
     "management": (
-        "conf exact_json exceptions mirror models parsing services sync tasks webhooks"
+        "conf exact_json exceptions maintenance mirror models parsing services sync tasks "
+        "webhooks"
     ),
     "checks": "conf customer_labels exceptions",
     "apps": "checks",

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from django_orb import mirror, publishing, tasks, views
+from django_orb import mirror, tasks, views
 from django_orb.db.clock import Interval, database_now
 from django_orb.models import Invoice, WebhookEvent
 from django_orb.publishing import deadline
@@ -219,7 +219,7 @@ def test_broker_that_is_away_or_silent_costs_about_a_second(
 
 def test_broker_that_is_back_is_asked_again() -> None:
     hangs = threading.Event()
-    ours = publishing.Broker()
+    ours = deadline.Broker()
     try:
         assert ours.ask(lambda: True)
         assert not ours.ask(hangs.wait)
@@ -237,7 +237,7 @@ def test_silent_broker_holds_a_limited_number_of_threads(
     monkeypatch.setattr(deadline, "PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(deadline, "PAUSE_SECONDS", 0.0)
     hangs = threading.Event()
-    ours = publishing.Broker()
+    ours = deadline.Broker()
     asking: list[threading.Thread] = []
 
     def hang() -> bool:

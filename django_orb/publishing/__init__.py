@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .deadline import Broker, broker
+from .deadline import broker
 from .eager import run as run_eagerly
 
-__all__ = ["Broker", "broker", "run_eagerly"]
+__all__ = ["broker", "run_eagerly"]

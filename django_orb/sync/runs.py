@@ -90,6 +90,18 @@ def _was_filled(using: str) -> bool:
     return full.exists()
 
 
+def start_or_join(
+    kind: str, *, using: str, since: datetime | None = None, sweep: bool = False
+) -> SyncRun:
+    """Start a run as `start_run` does, or return the active one of its kind."""
+    try:
+        return start_run(kind, using=using, since=since, sweep=sweep)
+    except OrbSyncRunningError as err:
+        run: SyncRun = err.run
+        logger.info("%s is active already.", run)
+        return run
+
+
 def start_or_resume(
     kind: str,
     *,

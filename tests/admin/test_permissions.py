@@ -51,7 +51,6 @@ def nothing_reaches_orb(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in (*DEEDS, "fetch_invoice"):
         monkeypatch.setattr(f"django_orb.services.{name}", refuse)
-    monkeypatch.setattr("django_orb.tasks.start_sync", refuse)
     monkeypatch.setattr("django_orb.sync.runs.start_run", refuse)
     monkeypatch.setattr("django_orb.operations.ledger.queue", refuse)
 

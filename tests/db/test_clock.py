@@ -13,7 +13,7 @@ import pytest
 from django.db import DatabaseError, connections
 from django.db.models import F
 
-from django_orb import services, tasks
+from django_orb import maintenance, services
 from django_orb.db.clock import clock_of, database_epoch, database_now, epoch_sql
 from django_orb.mirror import fetching
 from django_orb.models import (
@@ -215,7 +215,7 @@ def test_operation_sent_at_a_time_to_come_is_looked_at_and_not_sent(
     set_back(InvoiceOperation, "lease_expires_at", "first_sent_at")
     orb.clear_requests()
 
-    tasks.settle_operations()
+    maintenance.finish_operations(using=using)
 
     assert not orb.request_counts()["void_invoice"]
     found = InvoiceOperation.objects.get()

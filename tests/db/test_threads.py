@@ -10,9 +10,10 @@ import requests
 from django.db import connections
 from django.utils import translation
 
-from django_orb import publishing, services
+from django_orb import services
 from django_orb.db.threads import in_this_context
 from django_orb.models import Invoice
+from django_orb.publishing import deadline
 from django_orb.testing import OrbSandbox
 from tests import databases
 
@@ -58,7 +59,7 @@ def test_message_is_sent_in_the_trace_the_language_and_the_schema_of_its_sender(
         return True
 
     with translation.override("de"):
-        publishing.Broker().ask(note)
+        deadline.Broker().ask(note)
 
     assert seen == [("trace-1", "de", tenant)]
 

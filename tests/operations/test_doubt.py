@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_orb import operations, services, tasks
+from django_orb import maintenance, operations, services, tasks
 from django_orb.connection import open_account
 from django_orb.db.clock import database_now
 from django_orb.exceptions import OrbInputError, OrbOutcomeUnknownError
@@ -291,7 +291,7 @@ def test_turn_whose_time_is_over_tries_one(
         queue = Request("void_invoice", add(orb, "issued"))
         operations.queue([queue], batch="a", using=any_committed_database)
 
-    tasks.settle_operations(seconds=-1)
+    maintenance.finish_operations(using=any_committed_database, seconds=-1)
 
     states = InvoiceOperation.objects.order_by("pk").values_list("state", flat=True)
     assert [*states] == ["succeeded", "pending"]

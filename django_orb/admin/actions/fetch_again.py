@@ -60,12 +60,13 @@ def read_later(call: Call, invoice_ids: Sequence[str]) -> None:
 
 def sync_now(call: Call) -> None:
     """Start an incremental run, or join the one that is at work."""
+    kind, using = SyncRun.Kind.INCREMENTAL.value, mirror.database_alias()
     try:
-        run = tasks.start_sync(sweep=True)
+        run = runs.start_or_join(kind, using=using, sweep=True)
     except (OrbError, OrbConfigurationError) as err:
         call.say(messages.ERROR, explain(err))
         return
-    tasks.publish_due(run, using=mirror.database_alias(), send=tasks.wake)
+    tasks.publish_due(run, using=using, send=tasks.wake)
     say_started(call, run, gettext("Bringing the mirror up to date with Orb."))
 
 

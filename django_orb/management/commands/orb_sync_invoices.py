@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.dateparse import parse_date, parse_datetime
 
-from django_orb import mirror, services, tasks
+from django_orb import maintenance, mirror, services, tasks
 from django_orb.exceptions import OrbConfigurationError, OrbError, OrbSyncRunningError
 from django_orb.management.progress import ProgressPrinter
 from django_orb.models import SyncRun
@@ -104,8 +104,8 @@ class Command(BaseCommand):
                 signal.signal(number, handler)
         printer.close()
         self.stdout.write(_summary(run))
-        # Where no workers run, nobody else does it.
-        tasks.settle_operations()
+        # Without workers, nothing else does it.
+        maintenance.finish_operations(using=mirror.database_alias())
         if run.failed:
             raise CommandError(run.error)
 

@@ -1,0 +1,71 @@
+"""
+What is outstanding, done in one place.
+
+`recover` calls it in a worker, a sync in one process before it begins, and cron's
+command when the sync is over. The rows say what is to be done, so that any of them may
+stop at any point.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from . import services
+from .connection import open_account
+from .exceptions import OrbError
+from .mirror import fetching
+from .models import InvoiceOperation
+from .operations import confirmation, recovery
+
+READ_BACKS = 20
+
+
+def finish_operations(*, using: str, seconds: float = float("inf")) -> bool:
+    """
+    Send queued operations, decide stuck ones, and fetch what the mirror lacks of them.
+
+    End after `seconds`, or if Orb does not answer. Return whether it always answered.
+    """
+    has_answered = _recover_operations(using=using, seconds=seconds)
+    _read_back(using=using)
+    _recheck(using=using)
+    return has_answered
+
+
+def are_operations_stuck(*, using: str) -> bool:
+    """Whether pending operations wait for a worker."""
+    return recovery.stuck_operations(using=using).exists()
+
+
+def _recover_operations(*, using: str, seconds: float) -> bool:
+    if not are_operations_stuck(using=using):
+        return True
+    has_answered = True
+    with open_account(using=using) as client:
+        for operation in recovery.recover_operations(
+            client=client, using=using, seconds=seconds
+        ):
+            has_answered = operation.state != InvoiceOperation.State.PENDING
+            if operation.state == InvoiceOperation.State.SUCCEEDED:
+                confirmation.read_back(client, operation, using=using, waits=(0.0,))
+            elif operation.state == InvoiceOperation.State.REFUSED:
+                # The mirror was behind, or it would not have been asked for.
+                with contextlib.suppress(OrbError):
+                    services.fetch_invoice(operation.invoice_id)
+    return has_answered
+
+
+def _read_back(*, using: str) -> None:
+    """Fetch invoices that do not show yet what succeeded."""
+    unmirrored = confirmation.unmirrored_operations(using=using)
+    if unmirrored.exists():
+        with open_account(using=using) as client:
+            for operation in unmirrored[:READ_BACKS]:
+                confirmation.read_back(client, operation, using=using, waits=(0.0,))
+
+
+def _recheck(*, using: str) -> None:
+    """Fetch invoices whose answers could not be put in order."""
+    if fetching.due_rechecks(using=using).exists():
+        with open_account(using=using) as client, contextlib.suppress(OrbError):
+            fetching.recheck(client, using=using)
