@@ -16,7 +16,7 @@ mirror holds the newest state that anybody was shown, or says why it cannot.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
@@ -92,8 +92,9 @@ class Answer(NamedTuple):
 class Walk:
     """One walk by chance; also the client that the real code asks."""
 
-    def __init__(self, seed: object, using: str) -> None:
+    def __init__(self, seed: object, using: str, only: Sequence[str] = ()) -> None:
         self.chance = random.Random(str(seed))
+        self.only = only
         self.using = using
         self.now = 0.0
         self.ages: list[State] = [State("a")]
@@ -106,6 +107,7 @@ class Walk:
         self.doubtful = False
         self.held = -1
         self.newest = -1
+        self.filled_by = 0  # which release wrote the row last, whatever the row says
         self.backup: Any = None
         self.path: list[str] = []
         self.writes = 0
@@ -146,6 +148,8 @@ class Walk:
             *(self.repair, self.make_pdf, self.recover, self.turn, self.prune),
             *(self.save, self.restore),
         ]
+        if self.only:
+            actions = [getattr(self, name) for name in self.only]
         action = self.chance.choice(actions)
         self.path.append(action.__name__)
         mapping.MAPPER_VERSION = self.chance.choice([1, 2])
@@ -327,14 +331,16 @@ class Walk:
         rows = [
             list(model._default_manager.using(self.using).all()) for model in MODELS
         ]
-        kept = (self.held, self.newest, dict(self.event_ages), self.doubtful)
+        ages = dict(self.event_ages)
+        kept = (self.held, self.newest, ages, self.doubtful, self.filled_by)
         self.backup = (rows, kept)
 
     def restore(self) -> None:
         """All workers are stopped, and it takes some minutes."""
         if self.backup is None:
             return
-        rows, (self.held, self.newest, ages, self.doubtful) = self.backup
+        rows, kept = self.backup
+        self.held, self.newest, ages, self.doubtful, self.filled_by = kept
         self.event_ages = dict(ages)
         self.on_its_way = []
         for model in reversed(MODELS):
@@ -346,7 +352,7 @@ class Walk:
     # What is demanded
 
     def _row(self) -> Any:
-        """What is stored: the state, which release filled it, whether it is flagged."""
+        """What is stored: the state, when it was written, whether it is flagged."""
         invoice = Invoice.objects.using(self.using).filter(pk=ID).first()
         seen = InvoiceObservation.objects.using(self.using).filter(pk=ID).first()
         if invoice is None or seen is None:
@@ -356,7 +362,7 @@ class Walk:
         else:
             lines = [line.orb_id for line in invoice.line_items.all()]
             state = State(invoice.memo, tuple(lines[1:]), "odd" in invoice.payload)
-        return state, invoice.mirrored_at, seen.mapper_version, seen.rewrite_at
+        return state, invoice.mirrored_at, seen.rewrite_at
 
     def look(self, before: Any) -> None:
         row = self._row()
@@ -366,9 +372,13 @@ class Walk:
         if not ages:
             raise Stale(f"{row[0]} is older than {self.held} of {self.ages}")
         self.held = min(ages)
-        if before is None or before[0] != row[0] or before[1] == row[1]:
+        if before is not None and before[1] == row[1]:
             return
-        is_needed = before[2] < mapping.MAPPER_VERSION or before[3] is not None
+        is_needed = self.filled_by < mapping.MAPPER_VERSION
+        if self.path[-1] != "restore":
+            self.filled_by = mapping.MAPPER_VERSION
+        if before is None or before[0] != row[0] or before[2] is not None:
+            return
         if not is_needed and self.path[-1] in ("answer", "deliver"):
             raise Rewritten(f"{before} became {row}")
 
@@ -415,8 +425,8 @@ class Walk:
 
 
 @contextmanager
-def walking(seed: object, using: str) -> Iterator[Walk]:
-    walk = Walk(seed, using)
+def walking(seed: object, using: str, only: Sequence[str] = ()) -> Iterator[Walk]:
+    walk = Walk(seed, using, only)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "time", SimpleNamespace(monotonic=walk.monotonic))
         patch.setattr(clock, "database_epoch", walk.epoch)
@@ -434,9 +444,11 @@ def walking(seed: object, using: str) -> Iterator[Walk]:
             observation_sql._text.cache_clear()
 
 
-def walk_by_chance(seed: object, using: str, steps: int = 40) -> int:
-    """Go so many steps; the writes that were made."""
-    with walking(seed, using) as walk:
+def walk_by_chance(
+    seed: object, using: str, steps: int = 40, only: Sequence[str] = ()
+) -> int:
+    """Go so many steps, of all kinds or of those named; the writes that were made."""
+    with walking(seed, using, only) as walk:
         if walk.chance.random() < 0.5:  # or the table is empty
             walk._fetch()
         for _ in range(steps):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from django.db import transaction
@@ -11,6 +11,7 @@ from django.db import transaction
 from django_orb import mirror
 from django_orb.mirror import ordering, page_writer
 from django_orb.mirror.ordering import Known
+from django_orb.mirror.page_writer import PageWriter
 from django_orb.models import InvoiceObservation
 from tests.every_path import Rewritten, walk_by_chance
 from tests.histories import Stale
@@ -21,11 +22,11 @@ SOME = 15
 MANY = 300
 
 
-def walk_all(seeds: Sequence[object], using: str) -> int:
+def walk_all(seeds: Sequence[object], using: str, **options: Any) -> int:
     writes = 0
     for seed in seeds:
         with transaction.atomic(using=using):
-            writes += walk_by_chance(seed, using)
+            writes += walk_by_chance(seed, using, **options)
             transaction.set_rollback(True, using=using)
     return writes
 
@@ -62,30 +63,51 @@ def fill_as_own(invoice_id: str, known: Known, *rest: Any) -> dict[str, Any]:
     return {**row, "mapper_version": 0} if rest[1] == "same" else row
 
 
-FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    "what orders answers is blanked": lambda patch: patch.setattr(
-        mirror, "write_again", blank
+class Fault(NamedTuple):
+    """How it is put back, and the steps and the seed of a walk that comes across it."""
+
+    module: Any
+    name: str
+    wrong: Callable[..., Any]
+    only: tuple[str, ...]
+    seed: int
+
+
+WAY = ("change", "wait", "ask", "answer", "answer")
+OWN = (*WAY, "write_to_orb", "recover")
+FAULTS = {
+    "what orders answers is blanked": Fault(
+        mirror, "write_again", blank, (*WAY, "repair"), 7
     ),
-    "what was left out is not fetched": lambda patch: patch.setattr(
-        page_writer.PageWriter, "_record_rechecks", lambda *_: None
+    "what was left out is not fetched": Fault(
+        PageWriter, "_record_rechecks", lambda *_: None, OWN, 62
     ),
-    "a failure goes with an older answer": lambda patch: patch.setattr(
-        page_writer, "touch", forget_failures
+    "a failure goes with an older answer": Fault(
+        page_writer, "touch", forget_failures, WAY, 89
     ),
-    "an older release writes again": lambda patch: patch.setattr(
-        page_writer, "touch", fill_as_own
-    ),
-    "our own write is not waited for": lambda patch: patch.setattr(
-        page_writer.PageWriter, "_find_late", lambda *_: None
+    "an older release writes again": Fault(page_writer, "touch", fill_as_own, WAY, 8),
+    "our own write is not waited for": Fault(
+        PageWriter, "_find_late", lambda *_: None, OWN, 10
     ),
 }
+
+
+@pytest.mark.django_db(databases=["default"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = FAULTS[name]
+    # Others follow, in case that the walk of this seed leads elsewhere by now.
+    seeds = [f"fault {n}" for n in range(fault.seed, fault.seed + MANY)]
+    monkeypatch.setattr(fault.module, fault.name, fault.wrong)
+
+    with pytest.raises((Stale, Rewritten)):
+        walk_all(seeds, "default", steps=15, only=fault.only)
 
 
 @pytest.mark.long
 @pytest.mark.django_db(databases=["default"])
 @pytest.mark.parametrize("name", FAULTS)
-def test_fault_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    FAULTS[name](monkeypatch)
+def test_walks_that_find_a_fault_find_nothing_without_it(name: str) -> None:
+    seeds = [f"fault {n}" for n in range(MANY)]
 
-    with pytest.raises((Stale, Rewritten)):
-        walk_all([f"fault {n}" for n in range(20 * SOME)], "default")
+    assert walk_all(seeds, "default", steps=15, only=FAULTS[name].only)
