@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from celery import Task, shared_task
 
-from . import maintenance, mirror, retention, services
+from . import maintenance, mirror, services
 from .conf import get_settings
 from .connection import open_account
 from .db import StatementLog, clock_of
@@ -138,7 +138,7 @@ def prune() -> None:
     """Delete what is finished and older than the settings keep it."""
     using = mirror.database_alias()
     now = clock_of(using).latest()
-    counts = retention.prune(get_settings(), now=now, using=using)
+    counts = maintenance.prune(get_settings(), now=now, using=using)
     for name, count in counts.items():
         logger.info("%s %s were deleted.", count, name)
 

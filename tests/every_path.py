@@ -25,11 +25,12 @@ from typing import Any, NamedTuple, cast
 import pytest
 from django.db import models
 
-from django_orb import exact_json, mirror, retention
+from django_orb import exact_json, mirror
 from django_orb.client.orb_client import OrbClient
 from django_orb.client.raw_invoice import RawInvoice
 from django_orb.db import clock
 from django_orb.exceptions import OrbConnectionError, OrbError, OrbNotFoundError
+from django_orb.maintenance import retention
 from django_orb.mirror import fetching, mapping, observation_sql
 from django_orb.mirror.writing import Observation, WriteResult
 from django_orb.models import (

@@ -39,8 +39,6 @@ ALLOWED = {
     "upcoming": "exact_json exceptions mirror models parsing",
     "formatting": "parsing",
     "customer_labels": "conf models",
-    "reports": "conf models",
-    "retention": "conf db models",
     # what runs over it
     "operations": "client conf connection db exact_json exceptions mirror models parsing",
     "webhooks": (
@@ -54,10 +52,9 @@ ALLOWED = {
         "client connection db exceptions formatting mirror models operations sync upcoming "
         "webhooks"
     ),
-    "maintenance": "connection exceptions mirror models operations services",
+    "maintenance": "conf connection db exceptions mirror models operations services",
     "tasks": (
-        "conf connection db maintenance mirror models publishing retention services sync "
-        "webhooks"
+        "conf connection db maintenance mirror models publishing services sync webhooks"
     ),
     # how people and Orb reach it
     "views": "conf exceptions mirror tasks webhooks",
@@ -65,7 +62,7 @@ ALLOWED = {
     "templatetags": "conf formatting models",
     "admin": (
         "conf connection customer_labels exact_json exceptions fields formatting mirror "
-        "models operations parsing reports services sync tasks upcoming webhooks"
+        "models operations parsing services sync tasks upcoming webhooks"
     ),
     "management": (
         "conf exact_json exceptions maintenance mirror models parsing services sync tasks "
@@ -85,6 +82,7 @@ PACKAGES = [
     "operations",
     "webhooks",
     "sync",
+    "maintenance",
     "admin.actions",
     "admin.invoice_page",
     "testing.account",

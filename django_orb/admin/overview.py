@@ -18,17 +18,18 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb import __version__, reports
+from django_orb import __version__
 from django_orb.formatting import ago, local_moment, money
 from django_orb.mirror import database_alias
 from django_orb.models import InvoiceOperation, Overview, SyncRun, WebhookEvent
-from django_orb.reports import AGES, Amount, Receivables, Turnover
 
+from . import reports
 from .attention import AGE_TITLES, read_concerns
 from .badges import run_badge
 from .charts import Chart, bar_chart
 from .freshness import read_freshness
 from .readonly import ReadOnlyAdmin
+from .reports import AGES, Amount, Receivables, Turnover
 
 CACHE_SECONDS = 300
 CHARTS = 3  # currencies that get a picture; all have a table

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 from django.db.models import Case, Count, IntegerField, Q, QuerySet, Sum, Value, When
 
-from .conf import get_settings
-from .models import Invoice
+from django_orb.conf import get_settings
+from django_orb.models import Invoice
 
 ZERO = Decimal(0)
 MONTHS = 12

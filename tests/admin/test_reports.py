@@ -6,11 +6,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from django_orb import reports
+from django_orb.admin import reports
+from django_orb.admin.reports import AGES, Amount
 from django_orb.models import Invoice
-from django_orb.reports import AGES, Amount
-
-from .factories import make_invoice
+from tests.factories import make_invoice
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -35,9 +35,9 @@ from typing import Any
 
 from django.db.models import Max, Q, QuerySet
 
-from .conf import OrbSettings
-from .db import run_in_transaction
-from .models import (
+from django_orb.conf import OrbSettings
+from django_orb.db import run_in_transaction
+from django_orb.models import (
     InvoiceChange,
     InvoiceOperation,
     SyncAbsence,

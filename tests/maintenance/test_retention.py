@@ -8,9 +8,10 @@ import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
-from django_orb import retention, tasks
+from django_orb import tasks
 from django_orb.conf import OrbSettings, get_settings
 from django_orb.db.clock import database_now
+from django_orb.maintenance import retention
 from django_orb.models import (
     InvoiceChange,
     InvoiceOperation,

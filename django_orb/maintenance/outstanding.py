@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 
-from . import services
-from .connection import open_account
-from .exceptions import OrbError
-from .mirror import fetching
-from .models import InvoiceOperation
-from .operations import confirmation, recovery
+from django_orb import services
+from django_orb.connection import open_account
+from django_orb.exceptions import OrbError
+from django_orb.mirror import fetching
+from django_orb.models import InvoiceOperation
+from django_orb.operations import confirmation, recovery
 
 READ_BACKS = 20
 
