@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from functools import partialmethod
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -26,18 +28,14 @@ from django_orb.models import Invoice
 
 from . import upcoming
 from .actions import (
+    ACTIONS,
+    ACTIONS_BY_PAGE,
     Call,
-    action_definitions,
-    add_line_item,
+    InvoiceAction,
     change_url,
-    confirmed_actions,
-    delete_line_item,
-    edit_invoice,
     fetch_again,
     invoice_url,
     open_document,
-    why_no_edit,
-    why_no_line_item,
 )
 from .badges import invoice_badge, overdue_badge
 from .changes import read_chapters
@@ -54,16 +52,32 @@ from .freshness import read_freshness
 from .invoice_page import operations_of, read_deed, read_sheet
 from .readonly import ReadOnlyAdmin, outside_transactions
 
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
 Respond = Callable[[Call], "HttpResponse | None"]
 
-# By the name of their page.
-PROCEDURES = {
-    "void": action_definitions.VOID,
-    "issue": action_definitions.ISSUE,
-    "mark_paid": action_definitions.MARK_PAID,
-    "pay": action_definitions.PAY,
-    "regenerate_pdf": action_definitions.REGENERATE_PDF,
-}
+
+LIST_ACTIONS = {action.list_name: action for action in ACTIONS if action.list_name}
+
+
+def on_list(action: InvoiceAction) -> Callable[..., HttpResponse | None]:
+    """Make an action a function as Django's list of rows takes it."""
+
+    def respond(
+        model_admin: InvoiceAdmin, request: HttpRequest, queryset: Any
+    ) -> HttpResponse | None:
+        return action.respond(model_admin.call_for(request, queryset, action.list_name))
+
+    respond.__name__ = action.list_name
+    mark = admin.action(permissions=[action.page], description=action.list_label)
+    return mark(respond)
+
+
+@dataclass(frozen=True)
+class Button:
+    url: str
+    label: StrOrPromise
 
 
 @admin.register(Invoice)
@@ -98,15 +112,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     search_help_text = _(
         "The beginning of a number or of your customer's id, or an id of Orb's."
     )
-    actions = (
-        "void_selected",
-        "issue_selected",
-        "mark_selected_paid",
-        "pay_selected",
-        "regenerate_selected_pdfs",
-        "add_line_item",
-        "refresh_from_orb",
-    )
+    actions = (*map(on_list, LIST_ACTIONS.values()), "refresh_from_orb")
 
     def prepare(self, rows: Any) -> None:
         label_customers(rows)
@@ -149,19 +155,13 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
 
     def page_context(self, request: HttpRequest, invoice: Invoice) -> dict[str, Any]:
         """What the invoice's own page shows, and which buttons it has."""
-        views = (
-            *("line_item", "delete_line", "edit", "refresh", "upcoming"),
-            *open_document.NAMES,
-        )
-        links = {
-            view: invoice_url(self, view, invoice.pk) for view in (*PROCEDURES, *views)
-        }
-        takes_lines = not why_no_line_item(invoice)
-        may_edit = self.has_edit_permission(request) and not why_no_edit(invoice)
-        may_do = {
-            name: self.may(request, name) and not procedure.why_not(invoice)
-            for name, procedure in PROCEDURES.items()
-        }
+        views = (*ACTIONS_BY_PAGE, "refresh", "upcoming", *open_document.NAMES)
+        links = {view: invoice_url(self, view, invoice.pk) for view in views}
+        possible = [
+            action
+            for action in ACTIONS
+            if self.may(request, action) and not action.operation_type.why_not(invoice)
+        ]
         return {
             "title": (
                 gettext("Invoice %(invoice)s") % {"invoice": short(str(invoice))}
@@ -177,95 +177,25 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
             ],
             "chapters": read_chapters(invoice),
             "links": links,
-            "may_do": may_do,
-            "may_edit": may_edit,
-            "may_add_line_item": takes_lines and self.has_line_item_permission(request),
-            "may_delete_line": takes_lines and self.has_delete_line_permission(request),
+            "buttons": [
+                Button(links[action.page], action.operation_type.button)
+                for action in possible
+                if action.operation_type.button
+            ],
+            "may_delete_line": any(action.page == "delete_line" for action in possible),
             "may_refresh": self.has_sync_permission(request),
         }
 
     # Permissions
 
-    def has_void_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_orb.void_invoice")
-
-    def has_issue_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_orb.issue_invoice")
-
-    def has_mark_paid_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_orb.mark_paid_invoice")
-
-    def has_pay_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_orb.pay_invoice")
-
-    def has_regenerate_pdf_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_orb.regenerate_pdf_invoice")
-
-    def has_edit_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_orb.update_invoice")
-
-    def has_delete_line_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_orb.delete_invoicelineitem")
-
-    def may(self, request: HttpRequest, name: str) -> bool:
-        """Whether somebody may do what a page of `PROCEDURES` does."""
-        allowed: dict[str, Callable[[HttpRequest], bool]] = {
-            "void": self.has_void_permission,
-            "issue": self.has_issue_permission,
-            "mark_paid": self.has_mark_paid_permission,
-            "pay": self.has_pay_permission,
-            "regenerate_pdf": self.has_regenerate_pdf_permission,
-        }
-        return allowed[name](request)
-
-    def has_line_item_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_orb.create_invoicelineitem")
+    def may(self, request: HttpRequest, action: InvoiceAction) -> bool:
+        codename, _name = action.operation_type.permission
+        return request.user.has_perm(f"django_orb.{codename}")
 
     def has_sync_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_orb.sync_invoice")
 
     # Actions
-
-    @admin.action(permissions=["void"], description=_("Void selected invoices"))
-    def void_selected(self, request: HttpRequest, queryset: Any) -> Any:
-        call = self.call_for(request, queryset, "void_selected")
-        return confirmed_actions.respond(call, action_definitions.VOID)
-
-    @admin.action(permissions=["issue"], description=_("Issue selected drafts"))
-    def issue_selected(self, request: HttpRequest, queryset: Any) -> Any:
-        call = self.call_for(request, queryset, "issue_selected")
-        return confirmed_actions.respond(call, action_definitions.ISSUE)
-
-    @admin.action(
-        permissions=["mark_paid"],
-        description=_("Mark selected invoices as paid"),
-    )
-    def mark_selected_paid(self, request: HttpRequest, queryset: Any) -> Any:
-        call = self.call_for(request, queryset, "mark_selected_paid")
-        return confirmed_actions.respond(call, action_definitions.MARK_PAID)
-
-    @admin.action(
-        permissions=["pay"],
-        description=_("Collect payment of selected invoices"),
-    )
-    def pay_selected(self, request: HttpRequest, queryset: Any) -> Any:
-        call = self.call_for(request, queryset, "pay_selected")
-        return confirmed_actions.respond(call, action_definitions.PAY)
-
-    @admin.action(
-        permissions=["regenerate_pdf"],
-        description=_("Make PDFs of selected invoices anew"),
-    )
-    def regenerate_selected_pdfs(self, request: HttpRequest, queryset: Any) -> Any:
-        call = self.call_for(request, queryset, "regenerate_selected_pdfs")
-        return confirmed_actions.respond(call, action_definitions.REGENERATE_PDF)
-
-    @admin.action(
-        permissions=["line_item"],
-        description=_("Add line item to selected drafts"),
-    )
-    def add_line_item(self, request: HttpRequest, queryset: Any) -> Any:
-        return add_line_item.respond(self.call_for(request, queryset, "add_line_item"))
 
     @admin.action(
         permissions=["sync"],
@@ -294,9 +224,6 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         opts, wrap = self.opts, self.admin_site.admin_view
         name = f"{opts.app_label}_{opts.model_name}"
         views: dict[str, Callable[..., HttpResponse]] = {
-            "line_item": self.line_item_view,
-            "delete_line": self.delete_line_view,
-            "edit": self.edit_view,
             "refresh": self.refresh_view,
             "upcoming": self.upcoming_view,
         }
@@ -308,35 +235,18 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
             route, function = f"<path:object_id>/{document}/", wrap(self.open_view)
             kwargs = {"document": document}
             own.append(path(route, function, kwargs, name=f"{name}_{document}"))
-        for view in PROCEDURES:
-            route = f"<path:object_id>/{view.replace('_', '-')}/"
-            function = wrap(self.procedure_view)
-            own.append(path(route, function, {"name": view}, name=f"{name}_{view}"))
+        for page in ACTIONS_BY_PAGE:
+            route = f"<path:object_id>/{page.replace('_', '-')}/"
+            function = wrap(self.action_view)
+            own.append(path(route, function, {"page": page}, name=f"{name}_{page}"))
         return own + super().get_urls()
 
     @outside_transactions
-    def procedure_view(
-        self, request: HttpRequest, object_id: str, name: str
+    def action_view(
+        self, request: HttpRequest, object_id: str, page: str
     ) -> HttpResponse:
-        def respond(call: Call) -> HttpResponse | None:
-            return confirmed_actions.respond(call, PROCEDURES[name])
-
-        return self.act(request, object_id, respond, self.may(request, name))
-
-    @outside_transactions
-    def edit_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        is_allowed = self.has_edit_permission(request)
-        return self.act(request, object_id, edit_invoice.respond, is_allowed)
-
-    @outside_transactions
-    def delete_line_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        is_allowed = self.has_delete_line_permission(request)
-        return self.act(request, object_id, delete_line_item.respond, is_allowed)
-
-    @outside_transactions
-    def line_item_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        is_allowed = self.has_line_item_permission(request)
-        return self.act(request, object_id, add_line_item.respond, is_allowed)
+        action = ACTIONS_BY_PAGE[page]
+        return self.act(request, object_id, action.respond, self.may(request, action))
 
     @outside_transactions
     def refresh_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -393,3 +303,9 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         )
         fetch_again.sync_now(Call(self, request, [], "", back_url))
         return HttpResponseRedirect(back_url)
+
+
+# By these names Django asks who may run an action of the list.
+for _action in ACTIONS:
+    _may = partialmethod(InvoiceAdmin.may, action=_action)
+    setattr(InvoiceAdmin, f"has_{_action.page}_permission", _may)

@@ -126,6 +126,11 @@ class OperationType:
         """Orb's id of the line that was deleted, or created, once it was."""
         return ""
 
+    def line(self, operation: InvoiceOperation) -> Mapping[str, Any]:
+        """The line that it is about, as far as that was recorded."""
+        body: dict[str, Any] = operation.body
+        return body
+
     def why_not(self, invoice: Invoice) -> str:
         """Why it cannot be done to an invoice, as far as the mirror knows; or ""."""
         if invoice.missing_since is not None:

@@ -339,6 +339,10 @@ class DeleteLineItem(_LineItem):
     def line_item_id(self, operation: InvoiceOperation) -> str:
         return str(operation.body.get("line_item_id", ""))
 
+    def line(self, operation: InvoiceOperation) -> Mapping[str, Any]:
+        before: dict[str, Any] = operation.before
+        return before or {"item_id": self.line_item_id(operation)}
+
     def why_not_now(self, status: str, words: str) -> str:
         text = gettext(
             "Its status is “%(status)s”, and line items can be deleted from drafts only."

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 from . import (
-    action_definitions,
-    add_line_item,
-    confirmed_actions,
-    delete_line_item,
-    edit_invoice,
     fetch_again,
     open_document,
     resolve_operation,
@@ -17,27 +12,24 @@ from .action_context import (
     change_url,
     invoice_url,
 )
+from .action_definitions import (
+    ACTIONS,
+    ACTIONS_BY_PAGE,
+    InvoiceAction,
+)
 from .outcomes import (
     explain,
 )
-from .selection import (
-    why_no_edit,
-    why_no_line_item,
-)
 
 __all__ = [
+    "ACTIONS",
+    "ACTIONS_BY_PAGE",
     "Call",
-    "action_definitions",
-    "add_line_item",
+    "InvoiceAction",
     "change_url",
-    "confirmed_actions",
-    "delete_line_item",
-    "edit_invoice",
     "explain",
     "fetch_again",
     "invoice_url",
     "open_document",
     "resolve_operation",
-    "why_no_edit",
-    "why_no_line_item",
 ]

@@ -1,25 +1,25 @@
-"""The procedures of the invoices' admin, in its words."""
+"""The actions of the invoices' admin, and the words of those that are alike."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+from django.http import HttpResponse
 
 from django_orb import services
 from django_orb.admin.texts import lazy as _
-from django_orb.models import Invoice, InvoiceOperation
+from django_orb.models import Invoice, operation_types
+from django_orb.models.operation_type import OperationType
 from django_orb.operations import payment_body
 
+from . import add_line_item, confirmed_actions, delete_line_item, edit_invoice
+from .action_context import Call
 from .confirmed_actions import Procedure
 from .forms import PaymentForm
-from .selection import (
-    why_no_pdf,
-    why_not_collect,
-    why_not_issue,
-    why_not_paid,
-    why_not_void,
-)
 
-Kind = InvoiceOperation.Kind
 Status = Invoice.Status
 
 
@@ -44,9 +44,8 @@ def _regenerate_pdf(*args: Any, **kwargs: Any) -> Invoice:
 
 
 VOID = Procedure(
-    kind=Kind.VOID.value,
+    operation_type=operation_types.VOID,
     serve=_void,
-    why_not=why_not_void,
     title=_("Void {}?"),
     yes_one=_("Yes, void this invoice"),
     yes_many=_("Yes, void {} invoices"),
@@ -58,9 +57,8 @@ VOID = Procedure(
 )
 
 ISSUE = Procedure(
-    kind=Kind.ISSUE.value,
+    operation_type=operation_types.ISSUE,
     serve=_issue,
-    why_not=why_not_issue,
     title=_("Issue {}?"),
     yes_one=_("Yes, issue this invoice"),
     yes_many=_("Yes, issue {} invoices"),
@@ -83,9 +81,8 @@ ISSUE = Procedure(
 )
 
 MARK_PAID = Procedure(
-    kind=Kind.MARK_PAID.value,
+    operation_type=operation_types.MARK_PAID,
     serve=_mark_paid,
-    why_not=why_not_paid,
     title=_("Mark {} as paid?"),
     yes_one=_("Yes, mark as paid"),
     yes_many=_("Yes, mark {} invoices as paid"),
@@ -104,9 +101,8 @@ MARK_PAID = Procedure(
 )
 
 PAY = Procedure(
-    kind=Kind.PAY.value,
+    operation_type=operation_types.PAY,
     serve=_pay,
-    why_not=why_not_collect,
     title=_("Collect the payment of {} now?"),
     yes_one=_("Yes, charge the customer now"),
     yes_many=_("Yes, charge for {} invoices now"),
@@ -125,9 +121,8 @@ PAY = Procedure(
 )
 
 REGENERATE_PDF = Procedure(
-    kind=Kind.REGENERATE_PDF.value,
+    operation_type=operation_types.REGENERATE_PDF,
     serve=_regenerate_pdf,
-    why_not=why_no_pdf,
     title=_("Make the PDF of {} anew?"),
     yes_one=_("Yes, make a new PDF"),
     yes_many=_("Yes, make {} new PDFs"),
@@ -140,3 +135,71 @@ REGENERATE_PDF = Procedure(
         ),
     ],
 )
+
+
+@dataclass(frozen=True)
+class InvoiceAction:
+    """
+    What can be done to one invoice on a page of its own, and to many from the list.
+
+    `page` is the name of that page; `list_name` and `list_label` are those of the
+    list's action, where there is one.
+    """
+
+    page: str
+    operation_type: OperationType
+    respond: Callable[[Call], HttpResponse | None]
+    list_name: str = ""
+    list_label: str = ""
+
+
+# In the order of the buttons.
+ACTIONS = (
+    InvoiceAction(
+        "line_item",
+        operation_types.CREATE_LINE_ITEM,
+        add_line_item.respond,
+        "add_line_item",
+        _("Add line item to selected drafts"),
+    ),
+    InvoiceAction(
+        "issue",
+        operation_types.ISSUE,
+        partial(confirmed_actions.respond, procedure=ISSUE),
+        "issue_selected",
+        _("Issue selected drafts"),
+    ),
+    InvoiceAction(
+        "pay",
+        operation_types.PAY,
+        partial(confirmed_actions.respond, procedure=PAY),
+        "pay_selected",
+        _("Collect payment of selected invoices"),
+    ),
+    InvoiceAction(
+        "mark_paid",
+        operation_types.MARK_PAID,
+        partial(confirmed_actions.respond, procedure=MARK_PAID),
+        "mark_selected_paid",
+        _("Mark selected invoices as paid"),
+    ),
+    InvoiceAction(
+        "void",
+        operation_types.VOID,
+        partial(confirmed_actions.respond, procedure=VOID),
+        "void_selected",
+        _("Void selected invoices"),
+    ),
+    InvoiceAction("edit", operation_types.UPDATE, edit_invoice.respond),
+    InvoiceAction(
+        "regenerate_pdf",
+        operation_types.REGENERATE_PDF,
+        partial(confirmed_actions.respond, procedure=REGENERATE_PDF),
+        "regenerate_selected_pdfs",
+        _("Make PDFs of selected invoices anew"),
+    ),
+    InvoiceAction(
+        "delete_line", operation_types.DELETE_LINE_ITEM, delete_line_item.respond
+    ),
+)
+ACTIONS_BY_PAGE = {action.page: action for action in ACTIONS}

@@ -11,13 +11,14 @@ from django.utils.translation import gettext
 from django_orb import services
 from django_orb.formatting import day, money, quantity, short, span, to_decimal
 from django_orb.models import Invoice, InvoiceOperation
+from django_orb.models.operation_types import CREATE_LINE_ITEM
 
 from .action_context import Call
 from .forms import LineItemForm
 from .outcomes import Outcome, attempt_all, attempt_write
-from .selection import Batch, FormToken, sort_out, why_no_line_item
+from .selection import Batch, FormToken, sort_out
 
-KIND = InvoiceOperation.Kind.CREATE_LINE_ITEM.value
+KIND = CREATE_LINE_ITEM.kind.value
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def respond(call: Call) -> HttpResponse | None:
     token, is_ours = call.token(KIND)
     ids = [invoice.pk for invoice in call.invoices]
     begun = token.begun(ids) if is_ours else set()
-    batch = sort_out(call.invoices, why_no_line_item, begun=begun)
+    batch = sort_out(call.invoices, CREATE_LINE_ITEM.why_not, begun=begun)
     if not batch.chosen:
         call.report_skipped(batch.skipped)
         return None

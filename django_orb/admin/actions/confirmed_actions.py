@@ -18,11 +18,12 @@ from django_orb.admin.invoice_page import balance_applied
 from django_orb.exceptions import OrbConfigurationError, OrbError
 from django_orb.formatting import as_map, money, short
 from django_orb.models import Invoice, InvoiceOperation
+from django_orb.models.operation_type import OperationType
 from django_orb.operations import Request
 
 from .action_context import Call
 from .outcomes import Outcome, attempt_all, attempt_write, explain
-from .selection import HANDFUL, MAX_QUEUED, Batch, FormToken, WhyNot, sort_out
+from .selection import HANDFUL, MAX_QUEUED, Batch, FormToken, sort_out
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,8 @@ class Procedure:
     `serve` is the service, called late; `title`, `yes` and the like are its words.
     """
 
-    kind: str
+    operation_type: OperationType
     serve: Callable[..., Invoice]
-    why_not: WhyNot
     title: str
     yes_one: str
     yes_many: str
@@ -64,10 +64,10 @@ def respond(call: Call, procedure: Procedure) -> HttpResponse | None:
     """Ask for confirmation; do what was confirmed and return None, or queue it."""
     if call.is_too_many(MAX_QUEUED):
         return None
-    token, is_ours = call.token(procedure.kind)
+    token, is_ours = call.token(procedure.operation_type.kind.value)
     ids = [invoice.pk for invoice in call.invoices]
     begun = token.begun(ids) if is_ours else set()
-    batch = sort_out(call.invoices, procedure.why_not, begun=begun)
+    batch = sort_out(call.invoices, procedure.operation_type.why_not, begun=begun)
     if not batch.chosen:
         call.report_skipped(batch.skipped)
         return None
@@ -84,7 +84,9 @@ def respond(call: Call, procedure: Procedure) -> HttpResponse | None:
 
 def tells(call: Call, batch: Batch, token: FormToken, procedure: Procedure) -> bool:
     text = gettext("Meanwhile somebody else asked for the same.")
-    return call.tells_of_others(batch.chosen, token, procedure.kind, text)
+    return call.tells_of_others(
+        batch.chosen, token, procedure.operation_type.kind.value, text
+    )
 
 
 def confirm(
@@ -169,7 +171,7 @@ def queue(
     """Record all of them, wake a worker, and show how they come along."""
     requests = [
         Request(
-            kind=procedure.kind,
+            kind=procedure.operation_type.kind.value,
             invoice_id=invoice.pk,
             body=procedure.body_of(form.cleaned_data),
             idempotency_key=token.key_for(invoice.pk),

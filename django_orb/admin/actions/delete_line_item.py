@@ -10,23 +10,13 @@ from django.utils.translation import gettext
 from django_orb import mirror, services
 from django_orb.formatting import as_map, money, quantity, short
 from django_orb.models import Invoice, InvoiceLineItem, InvoiceOperation
+from django_orb.models.operation_types import DELETE_LINE_ITEM
 
 from .action_context import Call
 from .outcomes import Outcome, attempt_write
-from .selection import FormToken, sort_out, why_not_in
+from .selection import FormToken, sort_out
 
-KIND = InvoiceOperation.Kind.DELETE_LINE_ITEM.value
-
-
-def why_not_delete(invoice: Invoice) -> str:
-    """Why no line can be deleted; "" when one can."""
-    return why_not_in(
-        invoice,
-        {Invoice.Status.DRAFT},
-        gettext(
-            "Its status is “%(status)s”, and line items can be deleted from drafts only."
-        ),
-    )
+KIND = DELETE_LINE_ITEM.kind.value
 
 
 def is_deletable(line: InvoiceLineItem) -> bool:
@@ -41,7 +31,7 @@ def respond(call: Call) -> HttpResponse | None:
     token, is_ours = call.token(f"{KIND} {line_id}")
     ids = [invoice.pk for invoice in call.invoices]
     begun = token.begun(ids) if is_ours else set()
-    batch = sort_out(call.invoices, why_not_delete, begun=begun)
+    batch = sort_out(call.invoices, DELETE_LINE_ITEM.why_not, begun=begun)
     if not batch.chosen:
         call.report_skipped(batch.skipped)
         return None

@@ -15,13 +15,14 @@ from django_orb.admin.invoice_page import edited_in_words
 from django_orb.admin.texts import lazy as _
 from django_orb.formatting import as_map, as_text, day, short
 from django_orb.models import Invoice, InvoiceOperation
+from django_orb.models.operation_types import UPDATE
 
 from .action_context import Call
 from .forms import EditForm
 from .outcomes import Outcome, attempt_write
-from .selection import FormToken, sort_out, why_no_edit
+from .selection import FormToken, sort_out
 
-KIND = InvoiceOperation.Kind.UPDATE.value
+KIND = UPDATE.kind.value
 NOT_SHOWN = _("not shown by Orb")
 
 
@@ -39,7 +40,7 @@ def respond(call: Call) -> HttpResponse | None:
     token, is_ours = call.token(KIND)
     ids = [invoice.pk for invoice in call.invoices]
     begun = token.begun(ids) if is_ours else set()
-    batch = sort_out(call.invoices, why_no_edit, begun=begun)
+    batch = sort_out(call.invoices, UPDATE.why_not, begun=begun)
     if not batch.chosen:
         call.report_skipped(batch.skipped)
         return None

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from django.core import signing
-from django.utils.translation import gettext
 
 from django_orb import mirror
 from django_orb.models import Invoice, InvoiceOperation
@@ -40,105 +39,6 @@ class Batch:
 
 
 WhyNot = Callable[[Invoice], str]
-
-
-def why_not_void(invoice: Invoice) -> str:
-    """Why an invoice cannot be voided; "" when it can."""
-    status = Invoice.Status
-    if invoice.missing_since is not None:
-        return gettext("Orb no longer knows it.")
-    reasons = {
-        status.ISSUED.value: "",
-        status.DRAFT.value: gettext(
-            "It is a draft, and only issued invoices can be voided."
-        ),
-        status.PAID.value: gettext(
-            "It is paid, and only unpaid invoices can be voided."
-        ),
-        status.SYNCED.value: (
-            gettext(
-                "It was handed over to another system, and Orb does not void it any more."
-            )
-        ),
-        status.VOID.value: gettext("It is void already."),
-    }
-    return reasons.get(
-        invoice.status,
-        gettext("Its status is “%(status)s”.") % {"status": invoice.status},
-    )
-
-
-def why_not_issue(invoice: Invoice) -> str:
-    """Why a draft cannot be issued; "" when it can, as far as the mirror knows."""
-    if reason := why_not_in(
-        invoice,
-        {Invoice.Status.DRAFT},
-        gettext("Its status is “%(status)s”, and only drafts can be issued."),
-    ):
-        return reason
-    payload = invoice.payload if isinstance(invoice.payload, dict) else {}
-    if payload.get("will_auto_issue"):
-        return gettext("Orb issues it by itself.")
-    return ""
-
-
-def why_not_paid(invoice: Invoice) -> str:
-    """Why an invoice cannot be marked as paid; "" when it can."""
-    return why_not_in(
-        invoice,
-        {Invoice.Status.ISSUED, Invoice.Status.SYNCED},
-        gettext(
-            "Its status is “%(status)s”, and only issued and synced invoices can be "
-            "marked as paid."
-        ),
-    )
-
-
-def why_not_collect(invoice: Invoice) -> str:
-    """Why an invoice cannot be collected; "" when it can."""
-    return why_not_in(
-        invoice,
-        {Invoice.Status.ISSUED},
-        gettext(
-            "Its status is “%(status)s”, and only issued invoices can be collected."
-        ),
-    )
-
-
-def why_no_pdf(invoice: Invoice) -> str:
-    """Why a PDF cannot be made anew; "" when it can."""
-    if invoice.missing_since is not None:
-        return gettext("Orb no longer knows it.")
-    if invoice.status == Invoice.Status.DRAFT:
-        return gettext("It is a draft, and drafts have no PDF.")
-    return ""
-
-
-def why_no_edit(invoice: Invoice) -> str:
-    """Why an invoice cannot be edited; "" when it can."""
-    return (
-        gettext("Orb no longer knows it.") if invoice.missing_since is not None else ""
-    )
-
-
-def why_not_in(invoice: Invoice, statuses: Collection[str], text: str) -> str:
-    """`text` with its %(status)s if the invoice has another; "" if it has one of them."""
-    if invoice.missing_since is not None:
-        return gettext("Orb no longer knows it.")
-    if invoice.status in statuses:
-        return ""
-    return text % {"status": invoice.get_status_display()}
-
-
-def why_no_line_item(invoice: Invoice) -> str:
-    """Why a line item cannot be added; "" when it can."""
-    return why_not_in(
-        invoice,
-        {Invoice.Status.DRAFT},
-        gettext(
-            "Its status is “%(status)s”, and line items can be added to drafts only."
-        ),
-    )
 
 
 def sort_out(

@@ -10,7 +10,6 @@ from typing import Any
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
-from django.utils.translation import gettext_lazy as _
 
 from django_orb import mirror
 from django_orb.admin.badges import operation_badge
@@ -25,42 +24,8 @@ from django_orb.formatting import (
     to_decimal,
 )
 from django_orb.models import InvoiceOperation
+from django_orb.models.operation_type import Topic
 
-Kind = InvoiceOperation.Kind
-DONE_AND_ASKED = {
-    Kind.VOID.value: (
-        _("%(who)s voided it"),
-        _("%(who)s asked to void it"),
-    ),
-    Kind.CREATE_LINE_ITEM.value: (
-        _("%(who)s added %(what)s"),
-        _("%(who)s asked to add %(what)s"),
-    ),
-    Kind.DELETE_LINE_ITEM.value: (
-        _("%(who)s deleted %(what)s"),
-        _("%(who)s asked to delete %(what)s"),
-    ),
-    Kind.ISSUE.value: (
-        _("%(who)s issued it"),
-        _("%(who)s asked to issue it"),
-    ),
-    Kind.MARK_PAID.value: (
-        _("%(who)s marked it as paid"),
-        _("%(who)s asked to mark it as paid"),
-    ),
-    Kind.PAY.value: (
-        _("%(who)s had its payment collected"),
-        _("%(who)s asked to collect its payment"),
-    ),
-    Kind.UPDATE.value: (
-        _("%(who)s edited its %(what)s"),
-        _("%(who)s asked to edit its %(what)s"),
-    ),
-    Kind.REGENERATE_PDF.value: (
-        _("%(who)s had its PDF made anew"),
-        _("%(who)s asked for a new PDF"),
-    ),
-}
 RECENT = timedelta(days=1)
 SHOWN = 50
 
@@ -118,11 +83,11 @@ def line_in_words(line: Any, currency: str = "") -> str:
 
 def tell(operation: InvoiceOperation, currency: str = "") -> str:
     """For instance: Ada added “Support” 12.00 USD."""
-    if operation.kind not in DONE_AND_ASKED:
-        return f"{who(operation)}: {operation.get_kind_display()}"
-    done, asked = DONE_AND_ASKED[operation.kind]
     is_done = operation.state == InvoiceOperation.State.SUCCEEDED
-    return str(done if is_done else asked) % {
+    words = str(operation.type.done if is_done else operation.type.asked)
+    if not words:
+        return f"{who(operation)}: {operation.get_kind_display()}"
+    return words % {
         "who": who(operation),
         "what": subject_in_words(operation, currency),
     }
@@ -130,12 +95,10 @@ def tell(operation: InvoiceOperation, currency: str = "") -> str:
 
 def subject_in_words(operation: InvoiceOperation, currency: str) -> str:
     """What of the invoice it is about, where that is not all of it."""
-    if operation.kind == Kind.CREATE_LINE_ITEM:
-        return line_in_words(operation.body, currency)
-    if operation.kind == Kind.DELETE_LINE_ITEM:
-        line = operation.before or {"item_id": operation.line_item_id}
-        return line_in_words(line, currency)
-    if operation.kind == Kind.UPDATE:
+    topic = operation.type.topic
+    if topic == Topic.LINE:
+        return line_in_words(operation.type.line(operation), currency)
+    if topic == Topic.EDIT:
         return edited_in_words(operation.body)
     return ""
 
