@@ -10,6 +10,7 @@ import pytest
 from django.db import OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 
 from django_orb import services
 from django_orb.db.clock import database_now
@@ -124,6 +125,37 @@ def test_no_burst_follows_idleness_of_a_thread_that_only_waits(
     assert sent[-1] - sent[0] >= 0.29
 
 
+def test_thread_that_only_waits_keeps_to_the_turns_that_were_reserved(
+    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("django_orb.rate_limit.time", clock)
+    hold_back(READS, 50, using=any_committed_database)
+    pacer = Pacer(READS, 10, using=any_committed_database)
+    pacer.top_up()
+    begin = clock.now
+
+    thread = threading.Thread(target=pacer.wait)
+    thread.start()
+    thread.join()
+
+    assert clock.now - begin > 30
+
+
+def test_database_is_asked_once_for_many_requests(
+    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_orb.rate_limit.time", Clock())
+    pacer = Pacer(READS, 100, using=any_committed_database)
+
+    with CaptureQueriesContext(connections[any_committed_database]) as queries:
+        for _ in range(200):
+            pacer.top_up()
+            pacer.wait()
+
+    assert len(queries) < 40
+
+
 def test_idle_budget_gives_no_credit(any_committed_database: str) -> None:
     hour_ago = database_now(any_committed_database) - timedelta(hours=1)
     RequestBudget.objects.create(name=READS, next_at=hour_ago)
@@ -219,6 +251,47 @@ def test_what_a_transaction_holds_back_stays_so(any_committed_database: str) -> 
         transaction.set_rollback(True, using=using)
 
     assert reserve(READS, 1, 10, using=using) > 30
+
+
+def test_what_a_transaction_holds_back_holds_others_once_it_is_over(
+    any_committed_database: str,
+) -> None:
+    using = any_committed_database
+
+    with transaction.atomic(using=using):
+        RequestBudget.objects.create(name="other", next_at=database_now(using))
+        hold_back(READS, 50, using=using)
+
+    assert reserve(READS, 1, 10, using=using) > 30
+
+
+def test_budget_that_somebody_locked_holds_a_transaction_up_for_a_moment_only(
+    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    using = any_committed_database
+    if connections[using].vendor == "sqlite":
+        pytest.skip("SQLite has no locks of rows")
+    monkeypatch.setattr("django_orb.rate_limit.CONNECTION_SECONDS", 0.1)
+    reserve(READS, 1, 10, using=using)
+    is_locked, may_end = threading.Event(), threading.Event()
+    ends = []
+
+    def lock() -> None:
+        with transaction.atomic(using=using):
+            RequestBudget.objects.update(next_at=F("next_at"))
+            is_locked.set()
+            ends.append("told to" if may_end.wait(20) else "by itself")
+        connections[using].close()
+
+    thread = threading.Thread(target=lock)
+    thread.start()
+    is_locked.wait()
+    with transaction.atomic(using=using):
+        reserve(READS, 1, 10, using=using)
+    may_end.set()
+    thread.join()
+
+    assert ends == ["told to"]
 
 
 def test_requests_leave_where_no_connection_is_left_to_reserve_over(
