@@ -30,7 +30,7 @@ class OrbSettings:
     """Where Orb is; falls back to ORB_BASE_URL, then to Orb's own address."""
 
     TIMEOUT_SECONDS: float = 30.0
-    """How long one request may wait for bytes before it counts as failed."""
+    """How long one request may wait for bytes; after twice that it ends."""
 
     WEBHOOK_SECRETS: Sequence[str] = field(default=(), repr=False)
     """The signing secrets of the webhook endpoint in Orb, several while one is being

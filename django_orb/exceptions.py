@@ -19,6 +19,7 @@ OrbError
 ├── OrbConnectionError               no answer came
 │   └── OrbTimeoutError
 ├── OrbResponseError                 the answer could not be read
+│   └── OrbResponseTooLargeError         it is larger than 128 MiB
 ├── OrbPayloadError                  one invoice could not be understood
 ├── OrbInputError                    an argument cannot be right; nothing was sent
 ├── OrbWebhookVerificationError      a webhook that Orb did not sign
@@ -166,6 +167,10 @@ class OrbTimeoutError(OrbConnectionError):
 
 class OrbResponseError(OrbError):
     """A success whose body is not the JSON it should be."""
+
+
+class OrbResponseTooLargeError(OrbResponseError):
+    """The answer is larger than what is read; ask for less at a time."""
 
 
 class OrbPayloadError(OrbError):

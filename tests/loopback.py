@@ -32,6 +32,12 @@ class Answer:
     """How many bytes are announced and never sent."""
     is_cut: bool = False
     """Close the connection without a word."""
+    drip_seconds: float = 0
+    """How long to pause before each byte of the body."""
+    head_drip_seconds: float = 0
+    """How long to pause before each byte of a header that goes on and on."""
+    is_chunked: bool = False
+    """Send the body as one chunk, without a length."""
 
 
 class Loopback:
@@ -73,20 +79,36 @@ def loopback() -> Iterator[Loopback]:
 
         def write(self, answer: Answer) -> None:
             self.send_response(answer.status)
+            body, length = answer.body, len(answer.body) + answer.missing_bytes
             headers = {
                 "Content-Type": "application/json",
-                "Content-Length": str(len(answer.body) + answer.missing_bytes),
+                "Content-Length": str(length),
                 **answer.headers,
             }
+            if answer.is_chunked:
+                del headers["Content-Length"]
+                headers["Transfer-Encoding"] = "chunked"
+                body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
             for name, value in headers.items():
                 self.send_header(name, value)
+            if answer.head_drip_seconds:
+                self.flush_headers()
+                self.drip(b"X-Patience: " + b"x" * 1000, answer.head_drip_seconds)
             self.end_headers()
-            self.wfile.write(answer.body[:-1])
+            if answer.drip_seconds:
+                self.drip(body, answer.drip_seconds)
+                return
+            self.wfile.write(body[:-1])
             self.wfile.flush()
             sleep(answer.body_seconds)
-            self.wfile.write(answer.body[-1:])
+            self.wfile.write(body[-1:])
             if answer.missing_bytes:
                 self.close_connection = True
+
+        def drip(self, sent: bytes, seconds: float) -> None:
+            for byte in sent:
+                sleep(seconds)
+                self.wfile.write(bytes([byte]))
 
         do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815  http.server's names
 

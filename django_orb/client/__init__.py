@@ -13,5 +13,15 @@ from .raw_invoice import (
     RawInvoice,
     Shape,
 )
+from .transport import (
+    worst_case_seconds,
+)
 
-__all__ = ["OrbClient", "RawInvoice", "RawPage", "Shape", "next_cursor"]
+__all__ = [
+    "OrbClient",
+    "RawInvoice",
+    "RawPage",
+    "Shape",
+    "next_cursor",
+    "worst_case_seconds",
+]

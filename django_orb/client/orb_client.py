@@ -16,6 +16,7 @@ from django_orb.conf import (
 )
 from django_orb.exceptions import OrbConfigurationError, OrbResponseError
 
+from .deadline import DeadlineSession
 from .list_page import RawPage, split_page, split_page_of_one
 from .query import InvoiceFilters, list_query
 from .transport import BearerAuth, Transport
@@ -31,7 +32,8 @@ class OrbClient(InvoiceWrites):
 
     Requests that failed in passing (no connection, 408, 409, 429, 5xx) are repeated
     `retries` times with growing pauses; a POST only when it carries an idempotency
-    key. A `session` of one's own is used as it is and not closed.
+    key. A `session` of one's own is used as it is and not closed; `timeout_seconds` is
+    then all that ends an answer that comes byte by byte.
 
     Raises:
         OrbConfigurationError: the key or the address cannot be one.
@@ -55,7 +57,7 @@ class OrbClient(InvoiceWrites):
         self._transport = Transport(
             base_url=base_url.rstrip("/"),
             auth=BearerAuth(api_key),
-            session=session or requests.Session(),
+            session=session or DeadlineSession(),
             timeout_seconds=timeout_seconds,
             retries=retries,
         )
@@ -96,7 +98,7 @@ class OrbClient(InvoiceWrites):
 
     @property
     def worst_case_seconds(self) -> float:
-        """How long one call may take with its retries while no bytes come."""
+        """How long one call may take with its retries, however slowly bytes come."""
         return self._transport.worst_case_seconds
 
     def close(self) -> None:

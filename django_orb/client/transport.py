@@ -6,13 +6,15 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.auth import AuthBase
-from urllib3.exceptions import ReadTimeoutError
+from requests.exceptions import ChunkedEncodingError, InvalidHeader, ProxyError
+from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
 from urllib3.util import Retry
 
 from django_orb import __version__, exact_json
@@ -37,12 +39,19 @@ from django_orb.exceptions import (
     OrbURLNotFoundError,
 )
 
+from .answer import Answer
+from .deadline import deadline
 from .retry import MAX_RETRY_AFTER_SECONDS, RetryPolicy, retry_after_seconds
 
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
 MAX_REDIRECTS = 5
+# A request is over after so many of its time-outs, which begin again with every byte.
+TIMEOUTS_PER_REQUEST = 2
+
+# What requests and urllib3 let through, besides errors of their own.
+_FROM_BELOW = (OSError, ValueError, HTTPError, HTTPException)
 
 # Source: https://docs.withorb.com/api-reference/error-responses
 _BY_TYPE: dict[tuple[int, str], type[OrbAPIError]] = {
@@ -85,24 +94,6 @@ class BearerAuth(AuthBase):
         return text.replace(self._api_key, "[API key]")
 
 
-@dataclass(frozen=True)
-class Answer:
-    response: requests.Response
-    body: bytes = field(repr=False)
-
-    @classmethod
-    def of(cls, response: requests.Response) -> Answer:
-        """
-        Read the body, a success in as few pieces as it comes in.
-
-        `response.content` would take pages in pieces of 10 KB. It is left to
-        errors, whose response the caller may want to look at.
-        """
-        if response.ok:
-            return cls(response, b"".join(response.iter_content(None)))
-        return cls(response, response.content)
-
-
 class Transport:
     """Send requests to one Orb account and raise what is not a success."""
 
@@ -118,7 +109,7 @@ class Transport:
         self.base_url = base_url
         self.session = session
         self._auth = auth
-        self._timeout = (min(CONNECT_SECONDS, timeout_seconds), timeout_seconds)
+        self._timeout_seconds = timeout_seconds
         self._retries = retries
         self.before_request: Callable[[str], None] = lambda method: None
 
@@ -128,9 +119,7 @@ class Transport:
 
     @property
     def worst_case_seconds(self) -> float:
-        """How long a request may take with all of its retries."""
-        tries = self._retries + 1
-        return tries * sum(self._timeout) + self._retries * MAX_RETRY_AFTER_SECONDS
+        return worst_case_seconds(self._timeout_seconds, self._retries)
 
     def get(
         self,
@@ -195,7 +184,7 @@ class Transport:
             time.sleep(seconds)
         if isinstance(answer, Exception):
             raise answer
-        if not 200 <= answer.response.status_code < 300:
+        if not answer.is_success:
             error = self._error(name, answer.response)
             error.follows_doubt = is_in_doubt
             raise error
@@ -210,28 +199,50 @@ class Transport:
         headers: dict[str, str],
     ) -> Answer | OrbConnectionError | OrbResponseError:
         self.before_request(method)
+        url = self.base_url + path
         try:
-            return self._send(method, self.base_url + path, content, headers)
-        except requests.RequestException as err:
+            with deadline(TIMEOUTS_PER_REQUEST * self._timeout_seconds):
+                return self._send(name, method, url, content, headers)
+        except OrbResponseError as err:
             _forget_frames(err)
-            reason = self._auth.redact(f"{type(err).__name__}: {err}")
-            failure: type[OrbConnectionError | OrbResponseError] = OrbConnectionError
-            text = f"No answer from Orb to {name}: {reason}"
-            if isinstance(err, requests.exceptions.ContentDecodingError):
-                failure = OrbResponseError
-                text = f"Orb's answer to {name} could not be unpacked: {reason}"
-            elif isinstance(err, requests.exceptions.ChunkedEncodingError):
+            return err
+        except _FROM_BELOW as err:
+            _forget_frames(err)
+            return self._failure(name, err)
+
+    def _failure(self, name: str, err: Exception) -> OrbConnectionError:
+        """Say what went wrong, and nothing of a proxy, whose address has a password."""
+        cause: BaseException | None = err
+        if isinstance(err, ValueError) and not isinstance(err, InvalidHeader):
+            problem = OrbConnectionError(
+                f"No answer from Orb to {name}: {type(err).__name__}. Is an address "
+                "malformed that this process was given, such as HTTPS_PROXY?"
+            )
+            cause = None
+        else:
+            if isinstance(err, ProxyError):
+                cause = _root(err)
+            reason = self._auth.redact(f"{type(err).__name__}: {cause}")
+            if isinstance(err, ChunkedEncodingError | ProtocolError):
                 text = f"Orb's answer to {name} broke off: {reason}"
+                problem = OrbConnectionError(text)
             elif _is_timeout(err):
-                failure = OrbTimeoutError
                 text = f"No answer from Orb in time to {name}: {reason}"
-            problem = failure(text)
-            problem.__cause__ = err
-            return problem
+                problem = OrbTimeoutError(text)
+            else:
+                problem = OrbConnectionError(f"No answer from Orb to {name}: {reason}")
+        problem.__cause__ = cause
+        return problem
 
     def _send(
-        self, method: str, url: str, content: dict[str, Any], headers: dict[str, str]
+        self,
+        name: str,
+        method: str,
+        url: str,
+        content: dict[str, Any],
+        headers: dict[str, str],
     ) -> Answer:
+        connect_seconds = min(CONNECT_SECONDS, self._timeout_seconds)
         # A proxy is for the network outside, also where no_proxy does not say so.
         proxies = {"http": "", "https": ""} if is_loopback(url) else None
         for _ in range(MAX_REDIRECTS + 1):
@@ -240,24 +251,33 @@ class Transport:
                 url,
                 headers={
                     "Accept": "application/json",
+                    "Accept-Encoding": "gzip",
                     "User-Agent": f"django-orb/{__version__}",
                     **headers,
                 },
                 auth=self._auth,
-                timeout=self._timeout,
+                timeout=(connect_seconds, self._timeout_seconds),
                 allow_redirects=False,
                 proxies=proxies,
                 stream=True,
                 **content,
             )
-            answer = Answer.of(response)
+            answer = Answer.read(name, response)
             # Whoever logs or pickles the response does not get the key with it.
             response.request.headers.pop("Authorization", None)
-            target = urljoin(url, self.session.get_redirect_target(response) or "")
-            if method != "GET" or target == url or _origin(target) != _origin(url):
+            target = self._target_here(url, response)
+            if method != "GET" or target is None:
                 break
             url, content = target, {}
         return answer
+
+    def _target_here(self, url: str, response: requests.Response) -> str | None:
+        """Where a redirect leads, if it is to another address of the same host."""
+        try:
+            target = urljoin(url, self.session.get_redirect_target(response) or "")
+            return target if target != url and _origin(target) == _origin(url) else None
+        except ValueError:
+            return None
 
     def _read(self, name: str, answer: Answer, read: Callable[[bytes], Any]) -> Any:
         if not answer.body:
@@ -283,7 +303,7 @@ class Transport:
             self._auth.redact(one) if isinstance(one, str) else one
             for one in (given if isinstance(given, list) else [])
         ]
-        explanation = detail or title or _hint(response)
+        explanation = detail or title or self._auth.redact(_hint(response))
         if reasons:
             explanation += f" ({'; '.join(map(str, reasons))})"
         values: dict[str, Any] = {
@@ -301,6 +321,13 @@ class Transport:
         if issubclass(kind, OrbRateLimitError):
             values["retry_after_seconds"] = retry_after_seconds(response)
         return kind(f"Orb answered {status} to {name}: {explanation}", **values)
+
+
+def worst_case_seconds(timeout_seconds: float, retries: int) -> float:
+    """How long a request may take with all of its retries."""
+    once = min(CONNECT_SECONDS, timeout_seconds)
+    once += TIMEOUTS_PER_REQUEST * timeout_seconds
+    return (retries + 1) * once + retries * MAX_RETRY_AFTER_SECONDS
 
 
 def _seconds_to_wait(
@@ -335,10 +362,14 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port
 
 
-def _is_timeout(err: requests.RequestException) -> bool:
-    # One that strikes within the body arrives wrapped in a ConnectionError.
-    reason = err.args[0] if err.args else None
-    return isinstance(err, requests.Timeout) or isinstance(reason, ReadTimeoutError)
+def _is_timeout(err: Exception) -> bool:
+    return isinstance(err, requests.Timeout | Urllib3TimeoutError | TimeoutError)
+
+
+def _root(err: BaseException) -> BaseException:
+    while following := err.__cause__ or err.__context__:
+        err = following
+    return err
 
 
 def _forget_frames(err: BaseException | None) -> None:
@@ -366,7 +397,10 @@ def _text(value: object) -> str:
 
 def _hint(response: requests.Response) -> str:
     if response.is_redirect:
-        target = urlsplit(response.headers["Location"])
+        try:
+            target = urlsplit(response.headers["Location"])
+        except ValueError:
+            return "a redirect to an address that cannot be read; look at BASE_URL"
         return f"a redirect to {target.netloc or target.path}; look at BASE_URL"
     kind = response.headers.get("Content-Type", "no content type")
     return f"no explanation that can be read ({kind})"

@@ -18,7 +18,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from django_orb.client import OrbClient
+from django_orb.client import OrbClient, worst_case_seconds
 from django_orb.conf import get_settings
 from django_orb.db import clock_of, is_free
 from django_orb.exceptions import OrbError, OrbNotFoundError
@@ -28,7 +28,6 @@ from django_orb.models.operation_type import Sight
 from . import lookup
 from .sending import in_words, lease_of, note, send, settle
 
-# A sender of ours needs minutes, whatever its time-outs are.
 LONGEST_LEASE = timedelta(hours=1)
 
 _STATE = InvoiceOperation.State
@@ -37,10 +36,16 @@ _STATE = InvoiceOperation.State
 def stuck_operations(*, using: str) -> QuerySet[InvoiceOperation]:
     """Those in nobody's hands: queued, or silent for longer than sending takes."""
     pending = InvoiceOperation.objects.using(using).filter(
-        is_free(clock_of(using).latest(), longest=LONGEST_LEASE),
+        is_free(clock_of(using).latest(), longest=_longest_lease()),
         state=_STATE.PENDING,
     )
     return pending.none() if get_settings().READ_ONLY else pending
+
+
+def _longest_lease() -> timedelta:
+    """How far ahead a lease may end: a sender of ours needs minutes, as a rule."""
+    request = worst_case_seconds(get_settings().TIMEOUT_SECONDS, retries=2)
+    return max(LONGEST_LEASE, timedelta(seconds=2 * request))
 
 
 def recover_operations(

@@ -545,7 +545,7 @@ def test_settings_make_a_client(server, settings):
     with OrbClient.from_settings(retries=0) as client:
         client.ping()
 
-    assert client.worst_case_seconds == 6
+    assert client.worst_case_seconds == 3 + 2 * 3
     assert server.requests[0].headers["authorization"] == "Bearer from-settings"
 
 
@@ -584,7 +584,7 @@ def test_a_session_of_ones_own_is_used_and_not_changed(server):
 def test_the_worst_case_counts_every_try_and_pause():
     client = OrbClient("test-key", timeout_seconds=30, retries=2)
 
-    assert client.worst_case_seconds == 3 * (5 + 30) + 2 * 60
+    assert client.worst_case_seconds == 3 * (5 + 2 * 30) + 2 * 60
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 import pytest
 from werkzeug.wrappers import Response
 
-from django_orb import mirror, services, tasks
+from django_orb import exact_json, mirror, services, tasks
 from django_orb.client.orb_client import OrbClient
 from django_orb.db.clock import database_now
 from django_orb.exceptions import (
@@ -162,6 +162,22 @@ def test_timeout_asks_for_less_at_once_and_the_row_remembers(
 
     assert limits(orb)[:2] == [100, 50]
     assert set(limits(orb)[2:]) == {20}
+    assert_mirrors(orb)
+
+
+@FORTY
+def test_page_that_is_too_large_is_asked_for_in_parts(
+    any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with OrbClient.from_settings() as client:
+        page = client.fetch_invoices_page(limit=100, status=Invoice.Status.values)
+    most = int(0.8 * len(exact_json.dumps(page)))
+    monkeypatch.setattr("django_orb.client.answer.MAX_BODY_BYTES", most)
+
+    run = services.sync_invoices(since=since(any_database))
+
+    assert limits(orb)[1:4] == [100, 50, 20]
+    assert (run.state, run.failed) == (SyncRun.State.SUCCEEDED, 0)
     assert_mirrors(orb)
 
 

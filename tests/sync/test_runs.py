@@ -29,7 +29,7 @@ from django_orb.sync.passing import next_step
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
 
-LATER = timedelta(seconds=windows.MIN_LEASE_SECONDS + 1)
+LATER = timedelta(minutes=4)  # no lease of a window lasts so long
 
 
 def assert_mirrors(orb: OrbSandbox) -> None:

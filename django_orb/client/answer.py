@@ -1,0 +1,129 @@
+"""Orb's answer to one request: its body, within a limit."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import requests
+
+from django_orb.exceptions import OrbResponseError, OrbResponseTooLargeError
+
+from .deadline import seconds_left
+
+MAX_BODY_BYTES = 128 * 1024 * 1024
+# Of what explains an error; the rest is not read.
+MAX_ERROR_BYTES = 1024 * 1024
+# A page comes in one piece, as a rule.
+PIECE_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    response: requests.Response
+    body: bytes = field(repr=False)
+
+    @property
+    def is_success(self) -> bool:
+        return _is_success(self.response)
+
+    @classmethod
+    def read(cls, name: str, response: requests.Response) -> Answer:
+        """
+        Read the body of a response that was asked for as a stream.
+
+        Raises:
+            OrbResponseTooLargeError: a success is larger than `MAX_BODY_BYTES`.
+            OrbResponseError: a success could not be unpacked.
+        """
+        try:
+            if _is_success(response):
+                return cls(response, _read(name, response))
+            body = _read_error(name, response)
+        except BaseException:
+            response.close()
+            raise
+        # Whoever catches the error may want to look at the response.
+        response._content = body
+        response._content_consumed = True  # type: ignore[attr-defined]
+        return cls(response, body)
+
+
+def _is_success(response: requests.Response) -> bool:
+    return 200 <= response.status_code < 300
+
+
+def _read(name: str, response: requests.Response) -> bytes:
+    pieces, size = [], 0
+    if (_announced(response) or 0) > MAX_BODY_BYTES:
+        raise _too_large(name)
+    for piece in _unpacked_pieces(name, response):
+        size += len(piece)
+        if size > MAX_BODY_BYTES:
+            raise _too_large(name)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _read_error(name: str, response: requests.Response) -> bytes:
+    """The status says what matters: what cannot be read of the rest is left out."""
+    body = bytearray()
+    try:
+        for piece in _unpacked_pieces(name, response):
+            body += piece
+            if len(body) > MAX_ERROR_BYTES:
+                response.close()
+                break
+    except OrbResponseError:
+        response.close()
+    return bytes(body[:MAX_ERROR_BYTES])
+
+
+def _unpacked_pieces(name: str, response: requests.Response) -> Iterator[bytes]:
+    # Not unpacked by urllib3, which did so without a limit until 2.6.
+    amount = min(_announced(response) or PIECE_BYTES, PIECE_BYTES)
+    pieces = response.raw.stream(amount, decode_content=False)
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        pieces = _unpack(name, encoding, pieces)
+    for piece in pieces:
+        seconds_left()
+        yield piece
+
+
+def _announced(response: requests.Response) -> int | None:
+    length: int | None = response.raw.length_remaining
+    return length
+
+
+def _unpack(name: str, encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    problem = f"Orb's answer to {name} could not be unpacked"
+    if encoding not in ("gzip", "x-gzip"):
+        raise OrbResponseError(f"{problem}: its encoding is not gzip.")
+    unpacker, is_empty = _new_unpacker(), True
+    try:
+        for piece in pieces:
+            rest, is_empty = piece, False
+            while rest:
+                if unpacker.eof:
+                    unpacker = _new_unpacker()
+                yield unpacker.decompress(rest, PIECE_BYTES)
+                rest = unpacker.unconsumed_tail or unpacker.unused_data
+        # As a rule empty, and to join it with a page would copy that.
+        if last := unpacker.flush():
+            yield last
+    except zlib.error as err:
+        raise OrbResponseError(f"{problem}: {err}") from err
+    if not unpacker.eof and not is_empty:
+        raise OrbResponseError(f"{problem}: it broke off.")
+
+
+def _new_unpacker() -> zlib._Decompress:
+    return zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+
+def _too_large(name: str) -> OrbResponseTooLargeError:
+    return OrbResponseTooLargeError(
+        f"Orb's answer to {name} is larger than {MAX_BODY_BYTES} bytes."
+    )
