@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 from django.conf import settings as django_settings
 from django.db import connections
+from django.test import TransactionTestCase
 
 from . import celery_app, databases
 
@@ -53,6 +54,14 @@ def _is_for_workers(config: pytest.Config) -> bool:
     option = config.option
     looks = option.usepdb or option.trace or option.collectonly or option.help
     return not names_tests and not looks and option.numprocesses is None
+
+
+def pytest_configure() -> None:
+    def tear_down(self: Any) -> None:
+        for alias in self._databases_names(include_mirrors=False):
+            databases.empty(alias)
+
+    TransactionTestCase._fixture_teardown = tear_down  # type: ignore[attr-defined]
 
 
 def pytest_collection_modifyitems(
