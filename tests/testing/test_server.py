@@ -5,6 +5,8 @@ import socket
 
 import pytest
 
+from django_orb.testing.sandbox import server
+
 from .test_operations import LINE
 
 
@@ -61,12 +63,44 @@ def test_it_may_be_asked_before_a_body_is_sent(orb, talk):
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 400")
 
 
-@pytest.mark.parametrize("length", ["ten", "-5", "-1"])
+LINES = "POST /v1/invoice_line_items HTTP/1.1"
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize("length", ["ten", "-5", "-1", "+5", "1_0", "5, 5", "9" * 30])
 def test_a_length_that_is_none(orb, talk, length):
-    line = "POST /v1/invoice_line_items HTTP/1.1"
-    answer = talk(head(orb, line, f"Content-Length: {length}"))
+    answer = talk(head(orb, LINES, f"Content-Length: {length}"))
     assert answer.startswith(b"HTTP/1.1 400")
     assert b"Connection: close" in answer
+    assert b"Content-Length is not a number of bytes." in answer
+
+
+@pytest.mark.parametrize("chunks", [b"nonsense\r\n", b"-5\r\n", b"5\r\n{}xx"])
+def test_chunks_that_are_none(orb, talk, chunks):
+    answer = talk(head(orb, LINES, CHUNKED), chunks, b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b" in the body." in answer
+
+
+def test_a_body_that_is_too_large(orb, talk, api, monkeypatch):
+    assert talk(head(orb, LINES, f"Content-Length: {10**12}")).startswith(
+        b"HTTP/1.1 413"
+    )
+    monkeypatch.setattr(server, "MAX_BODY_BYTES", 1000)
+    body = b"x" * 100_000
+    chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    answer = talk(head(orb, LINES, CHUNKED), chunks)
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert answer.endswith(b'"detail":"The body has more than 1000 bytes."}')
+    answer = api.post("/invoice_line_items", data=body)
+    assert answer.status_code == 413
+
+
+def test_a_body_that_breaks_off(orb):
+    with socket.create_connection((orb.host, orb.port), timeout=5) as connection:
+        connection.sendall(head(orb, LINES, "Content-Length: 10") + b"{}")
+        connection.shutdown(socket.SHUT_WR)
+        assert b"The body is shorter than Content-Length." in connection.recv(65_536)
 
 
 def test_an_old_client_is_told_that_the_connection_closes(orb, talk):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
 import threading
 from collections.abc import Iterable
@@ -12,12 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from django_orb.testing.account import payload_for_status
+
 from .app import ConnectionCut
+from .responses import json_response
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
 Headers = list[tuple[str, str]]
+
+# More than any request needs: Orb's own limit is the account's matter.
+MAX_BODY_BYTES = 16 * 1024 * 1024
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class Handler(WSGIRequestHandler):
@@ -47,14 +55,24 @@ class Handler(WSGIRequestHandler):
 
     def _body(self, environ: WSGIEnvironment) -> bytes:
         if environ.pop("wsgi.input_terminated", False):
-            body: bytes = environ["wsgi.input"].read()
             # It is not in chunks any more.
             del environ["HTTP_TRANSFER_ENCODING"]
+            try:
+                body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
+            except OSError as error:
+                raise _RefusalError(400, f"{error} in the body.") from error
         else:
-            length = int(environ.get("CONTENT_LENGTH") or 0)
-            if length < 0:
-                raise ValueError(length)
+            given = environ.get("CONTENT_LENGTH") or "0"
+            if not _LENGTH.fullmatch(given):
+                raise _RefusalError(400, "Content-Length is not a number of bytes.")
+            length = int(given)
+            if length > MAX_BODY_BYTES:
+                raise _too_large()
             body = self.rfile.read(length)
+            if len(body) < length:
+                raise _RefusalError(400, "The body is shorter than Content-Length.")
+        if len(body) > MAX_BODY_BYTES:
+            raise _too_large()
         environ["CONTENT_LENGTH"] = str(len(body))
         return body
 
@@ -62,16 +80,30 @@ class Handler(WSGIRequestHandler):
         answer = _Answer()
         try:
             self.environ = self.make_environ()
-        except ValueError:
-            # A length that is no number: where the next request begins is unknown.
-            self.close_connection = True
-            self._send(_Answer("400 Bad Request"), [])
+        except _RefusalError as refusal:
+            self._refuse(refusal)
             return
         try:
             body = self.server.app(self.environ, answer.start)
             self._send(answer, body)
         except ConnectionCut as cut:
             self._cut(cut)
+
+    def _refuse(self, refusal: _RefusalError) -> None:
+        # Where the next request begins is unknown.
+        self.close_connection = True
+        response = json_response(
+            payload_for_status(refusal.status, str(refusal)), refusal.status
+        )
+        answer = _Answer(response.status, list(response.headers))
+        with suppress(OSError):
+            self._send(answer, [response.get_data()])
+            # What is still on its way would reset the connection before it is read.
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(1)
+            for _ in range(1000):
+                if not self.connection.recv(65_536):
+                    break
 
     def _send(self, answer: _Answer, body: Iterable[bytes]) -> None:
         pieces = iter(body)
@@ -98,6 +130,16 @@ class Handler(WSGIRequestHandler):
             self.wfile.write(head + body[: len(body) // 2])
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
+
+
+class _RefusalError(Exception):
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+def _too_large() -> _RefusalError:
+    return _RefusalError(413, f"The body has more than {MAX_BODY_BYTES} bytes.")
 
 
 class _Answer:
