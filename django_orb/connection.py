@@ -52,19 +52,39 @@ def require_same_account(client: OrbClient, *, using: str) -> None:
         raise OrbAccountError(
             "This API key belongs to another Orb account than the mirror in this "
             f"database: it does not know {', '.join(probes)}. Use a key of the "
-            "mirror's account, or a database of its own for the other one."
+            "mirror's account, or a database of its own for the other one. If it is "
+            "a new key of the same account, in which all of these were deleted, say "
+            "so with orb_sync_invoices --accept-key."
         )
-    row = {
+    if known is None:
+        # Of two first keys at once, one is the account's.
+        claim(MirroredAccount, [_row_of(client)], using=using)
+        require_same_account(client, using=using)
+    else:
+        upsert(MirroredAccount, [_row_of(client)], key=["id"], using=using)
+
+
+def accept_key(*, using: str) -> None:
+    """
+    Believe a person that the key in the settings belongs to the account of the mirror.
+
+    For a new key of an account that has nothing left by which Orb could prove it.
+
+    Raises:
+        OrbConfigurationError: there is no API key, or something else is wrong.
+        OrbError: Orb does not take the key; nothing was written.
+    """
+    with PacedClient.connect(using=using) as client:
+        next(client.list_invoices(limit=1))
+        upsert(MirroredAccount, [_row_of(client)], key=["id"], using=using)
+
+
+def _row_of(client: OrbClient) -> dict[str, Any]:
+    return {
         "id": 1,
         "fingerprint": client.fingerprint,
         "confirmed_at": timezone.now(),
     }
-    if known is None:
-        # Of two first keys at once, one is the account's.
-        claim(MirroredAccount, [row], using=using)
-        require_same_account(client, using=using)
-    else:
-        upsert(MirroredAccount, [row], key=["id"], using=using)
 
 
 def is_of_account(payload: Mapping[str, Any], *, using: str) -> bool:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from django_orb import services
@@ -80,6 +82,31 @@ def test_new_key_of_the_same_account_is_believed(
 
     assert MirroredAccount.objects.get().fingerprint != "of an older key"
     assert orb.request_counts()["fetch_invoice"] == 2
+
+
+def test_new_key_that_knows_nothing_any_more_is_believed_if_a_person_says_so(
+    any_committed_database: str, other_account: OrbSandbox
+) -> None:
+    with pytest.raises(CommandError, match="--accept-key"):
+        call_command("orb_sync_invoices", "--in-process", stdout=StringIO())
+
+    call_command("orb_sync_invoices", "--in-process", "--accept-key", stdout=StringIO())
+
+    theirs = other_account.invoice_ids("issued")[0]
+    assert services.fetch_invoice(theirs).pk == theirs
+
+
+def test_key_that_orb_does_not_take_is_not_believed(
+    any_committed_database: str, orb: OrbSandbox, settings: Any
+) -> None:
+    services.fetch_invoice(orb.invoice_ids()[0])
+    before = MirroredAccount.objects.get().fingerprint
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "API_KEY": "wrong"}
+
+    with pytest.raises(CommandError, match="401"):
+        call_command("orb_sync_invoices", "--accept-key", stdout=StringIO())
+
+    assert MirroredAccount.objects.get().fingerprint == before
 
 
 def hand_over(payload: Any, using: str) -> WebhookEvent:

@@ -65,8 +65,8 @@ ALLOWED = {
         "models operations parsing services sync tasks upcoming webhooks"
     ),
     "management": (
-        "conf exact_json exceptions maintenance mirror models parsing services sync tasks "
-        "webhooks"
+        "conf connection exact_json exceptions maintenance mirror models parsing services "
+        "sync tasks webhooks"
     ),
     "checks": "conf customer_labels exceptions",
     "apps": "checks",

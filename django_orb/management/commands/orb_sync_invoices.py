@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.dateparse import parse_date, parse_datetime
 
 from django_orb import maintenance, mirror, services, tasks
+from django_orb.connection import accept_key
 from django_orb.exceptions import OrbConfigurationError, OrbError, OrbSyncRunningError
 from django_orb.management.progress import ProgressPrinter
 from django_orb.models import SyncRun
@@ -51,7 +52,11 @@ class Command(BaseCommand):
             action="store_true",
             help="believe Orb when it no longer knows many invoices",
         )
-
+        parser.add_argument(
+            "--accept-key",
+            action="store_true",
+            help="believe that a new API key belongs to the mirror's account",
+        )
         parser.add_argument(
             "--announce",
             action="store_true",
@@ -60,6 +65,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            if options["accept_key"]:
+                accept_key(using=mirror.database_alias())
             if options["in_process"] or options["invoice"]:
                 self._work_here(options)
             else:
