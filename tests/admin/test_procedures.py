@@ -197,6 +197,23 @@ def test_a_queue_can_be_stopped(
     assert LogEntry.objects.filter(content_type__model="invoiceoperation").count() == 6
 
 
+def test_a_queue_that_was_stopped_is_not_called_queued_if_it_is_confirmed_again(
+    orb: OrbSandbox, finance: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "publish", lambda *args, **options: True)
+    ids = [mirrored(orb, "issued").pk for _ in range(6)]
+    fields = fields_of(finance.post(LIST, choose("void_selected", *ids)))
+    page = finance.post(LIST, fields).headers["Location"]
+    finance.post(f"{page}stop/")
+    monkeypatch.setattr(tasks, "publish", pytest.fail)
+
+    message = told(finance.post(LIST, fields))[-1]
+
+    assert message == (
+        "warning: Nothing was queued: this was confirmed before, and has ended."
+    )
+
+
 def test_a_queue_waits_for_the_broker(
     orb: OrbSandbox, finance: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

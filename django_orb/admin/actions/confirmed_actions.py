@@ -160,6 +160,28 @@ def do_all(
     return list(attempt_all(batch.chosen, attempt))
 
 
+def say_queued(call: Call, batch: str, *, using: str) -> None:
+    """Wake a worker, and tell how many wait: what is confirmed again may have ended."""
+    waiting = InvoiceOperation.objects.using(using).filter(
+        batch=batch, state=InvoiceOperation.State.PENDING
+    )
+    count = waiting.count()
+    if not count:
+        text = gettext("Nothing was queued: this was confirmed before, and has ended.")
+        call.say(messages.WARNING, text)
+        return
+    text = gettext("%(count)s invoices are queued, and done one after the other.") % {
+        "count": count
+    }
+    level = messages.SUCCESS
+    if not tasks.wake(tasks.send_operations):
+        text = gettext(
+            "%(text)s The message broker is out of reach: it starts once it is back."
+        ) % {"text": text}
+        level = messages.WARNING
+    call.say(level, text)
+
+
 def queue(
     call: Call,
     batch: Batch,
@@ -192,16 +214,7 @@ def queue(
                 "asked": procedure.asked
             }
             call.model_admin.log_change(call.request, invoice, text)
-    text = gettext("%(count)s invoices are queued, and done one after the other.") % {
-        "count": len(requests)
-    }
-    level = messages.SUCCESS
-    if not tasks.wake(tasks.send_operations):
-        text = gettext(
-            "%(text)s The message broker is out of reach: it starts once it is back."
-        ) % {"text": text}
-        level = messages.WARNING
-    call.say(level, text)
+    say_queued(call, token.batch, using=using)
     call.report_skipped(batch.skipped)
     if not call.request.user.has_perm("django_orb.view_invoiceoperation"):
         return None
