@@ -38,6 +38,8 @@ class Sight(Enum):
 
     SHOWN = "shown"
     NOT_SHOWN = "not shown"
+    # It is shown, and is the doing of another operation, which Orb confirmed.
+    ANOTHERS = "another's"
     UNCLEAR = "unclear"
 
 
@@ -50,7 +52,7 @@ class Finding:
 
 
 SHOWN, NOT_SHOWN = Finding(Sight.SHOWN), Finding(Sight.NOT_SHOWN)
-UNCLEAR = Finding(Sight.UNCLEAR)
+UNCLEAR, ANOTHERS = Finding(Sight.UNCLEAR), Finding(Sight.ANOTHERS)
 
 
 class Topic(Enum):
@@ -85,6 +87,12 @@ class OperationType:
     # Whether sending it again does nothing twice while Orb knows its key. What is not
     # repeatable is sent again only if Orb shows that it has not happened.
     is_repeatable: ClassVar[bool] = True
+    # Whether Orb recognises it by its key if it comes again, which it does for POST.
+    has_key: ClassVar[bool] = True
+    # Whether an invoice undergoes it at most once.
+    happens_once: ClassVar[bool] = False
+    # Whether an invoice shows it for ever after, so that what it does not show never was.
+    is_lasting: ClassVar[bool] = False
     # What is recorded if Orb answers that there is no such object, and the invoice shows
     # that it is done; without such words that answer is a refusal.
     gone_already: ClassVar[str] = ""
@@ -112,7 +120,13 @@ class OperationType:
 
     def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
         """Look for the effect in the invoice; where it cannot tell, it says so."""
-        return SHOWN if self.is_shown(operation, payload) else NOT_SHOWN
+        if not self.is_shown(operation, payload):
+            return NOT_SHOWN
+        # Only Orb's own answer has a result.
+        is_anothers = self.happens_once and any(
+            other.result for other in operation.others_alike()
+        )
+        return ANOTHERS if is_anothers else SHOWN
 
     def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
         """Whether the invoice, as Orb shows it, has what this operation did."""

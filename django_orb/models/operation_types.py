@@ -48,6 +48,7 @@ class Void(OperationType):
     asked = _("%(who)s asked to void it")
     button = _("Void invoice")
     statuses = (_ISSUED,)
+    happens_once = is_lasting = True
 
     def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
         return client.void_invoice(
@@ -80,6 +81,7 @@ class Issue(OperationType):
     asked = _("%(who)s asked to issue it")
     button = _("Issue")
     statuses = (_DRAFT,)
+    happens_once = is_lasting = True
 
     def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
         return client.issue_invoice(
@@ -187,6 +189,7 @@ class Update(OperationType):
     button = _("Edit")
     topic = Topic.EDIT
     is_repeatable = False
+    has_key = False
     question = gettext_noop(
         "No answer came, and what Orb shows is neither what was asked for nor what "
         "was there before, or cannot be seen on the invoice. Look in Orb, and edit "
@@ -288,6 +291,8 @@ class CreateLineItem(_LineItem):
         """The line that is as asked for, if it can only be this operation's."""
         others = operation.others_alike()
         taken = {other.line_item_id for other in others}
+        # Of operations that were pruned since, and of whatever else adds lines in Orb.
+        taken.update(operation.before.get("line_item_ids", []))
         lines: list[dict[str, Any]] = payload.get("line_items") or []
         found = [
             line
@@ -324,6 +329,8 @@ class DeleteLineItem(_LineItem):
     done = _("%(who)s deleted %(what)s")
     asked = _("%(who)s asked to delete %(what)s")
     gone_already = gettext_noop("The line was gone already.")
+    has_key = False
+    is_lasting = True
 
     def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
         client.delete_invoice_line_item(

@@ -93,12 +93,12 @@ def create_invoice_line_item(
     )
     invoice_id = _id_of(invoice)
     using = mirror.database_alias()
+    lines = InvoiceLineItem.objects.using(using).filter(invoice_id=invoice_id)
+    before = {"line_item_ids": list(lines.values_list("orb_id", flat=True))}
+    request = Request(_KIND.CREATE_LINE_ITEM.value, invoice_id, body, before, **asker)
     with open_account(using=using) as client:
-        line = _do(
-            client, Request(_KIND.CREATE_LINE_ITEM.value, invoice_id, body, **asker)
-        )
-    lines = InvoiceLineItem.objects.using(using)
-    stored = lines.filter(invoice_id=invoice_id, orb_id=line["id"]).first()
+        line = _do(client, request)
+    stored = lines.filter(orb_id=line["id"]).first()
     return stored or InvoiceLineItem(
         invoice_id=invoice_id, position=0, **map_columns(InvoiceLineItem, line)
     )

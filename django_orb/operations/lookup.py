@@ -17,6 +17,8 @@ from django_orb.models import InvoiceOperation
 RESEND_HOURS = 47
 
 SHOWN = gettext_noop("Orb gave no answer, but shows that it happened.")
+NOT_DONE = gettext_noop("Orb shows that it did not happen.")
+ANOTHERS = gettext_noop("Orb did it for another operation, and not for this one.")
 UNKNOWN_INVOICE = gettext_noop("Orb no longer knows the invoice.")
 
 
@@ -36,9 +38,17 @@ def is_remembered(operation: InvoiceOperation, now: datetime) -> bool:
     )
 
 
+def has_open_rival(operation: InvoiceOperation) -> bool:
+    """Whether another operation that got no answer yet may have done the same."""
+    return operation.type.happens_once and any(
+        other.state == InvoiceOperation.State.PENDING and other.first_sent_at
+        for other in operation.others_alike()
+    )
+
+
 def question(operation: InvoiceOperation) -> str:
     """Return what a person is asked if looking does not tell."""
-    if operation.first_sent_at is None:
+    if operation.first_sent_at is None and operation.type.is_repeatable:
         return gettext_noop(
             "It waited for two days, and the invoice does not show it for sure. It may "
             "have been sent all the same if a backup was restored. Look in Orb whether "

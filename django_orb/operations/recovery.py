@@ -3,10 +3,11 @@ Take up operations whose sender died, got no answer, or left them in the queue.
 
 # Note [Defined ends]
 Under the same key the same request is sent again until 47 hours after it was
-recorded. After that, and for an edit always, Orb is looked at: is it there? Where
-that does not tell, a person is asked. That holds for what looks as if it had never
-been sent, too: it may come from a backup that was restored. Nothing is sent from an installation that only
-reads, such as a copy of production with production's pending rows.
+recorded. After that, and for an edit that shows always, Orb is looked at: is it there?
+Where that does not tell, a person is asked. That holds for what looks as if it had never
+been sent, too: it may come from a backup that was restored, and so a refusal of it is
+looked at before it is believed. Nothing is sent from an installation that only reads,
+such as a copy of production with production's pending rows.
 """
 
 from __future__ import annotations
@@ -71,26 +72,28 @@ def recover_operations(
 
 def recover_one(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
     """Send again what may be sent again, and look for the rest."""
-    # What was not sent yet may be; of what was, only what Orb does once for its key.
-    may_send = operation.first_sent_at is None or operation.type.is_repeatable
+    # What Orb does once for its key may be sent, and what cannot be looked for if it was
+    # not yet.
+    is_unseen = operation.first_sent_at is None and "metadata" not in operation.body
+    may_send = operation.type.is_repeatable or is_unseen
     if may_send and lookup.is_remembered(operation, clock_of(using).latest()):
-        send(operation, client=client, using=using)
+        send(operation, client=client, using=using, is_taken_up=True)
     else:
         look(operation, client=client, using=using)
 
 
 def look_again(operation: InvoiceOperation, *, client: OrbClient, using: str) -> str:
     """
-    For a person: look whether Orb shows it by now, and send nothing.
+    For a person: look whether Orb shows by now what came of it, and send nothing.
 
-    It needs a person throughout, unless Orb shows it. Return why Orb could not be
-    looked at, or "".
+    It needs a person throughout, unless Orb shows it, or shows for sure that it never
+    happened. Return why Orb could not be looked at, or "".
     """
     operation.refresh_from_db(using=using)
     if operation.state != _STATE.NEEDS_ATTENTION:
         return ""
     try:
-        state, detail, result = _see(operation, client, using=using)[:3]
+        state, detail, result, _ = _see(operation, client, using=using, decides=True)
     except OrbError as err:
         return in_words(err)
     settle(
@@ -129,18 +132,23 @@ def look(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
         note(operation, in_words(err), using=using)
         return
     if may_send:
-        send(operation, client=client, using=using)
+        send(operation, client=client, using=using, is_taken_up=True)
     else:
         settle(operation, state, detail, using=using, result=result)
 
 
 def _see(
-    operation: InvoiceOperation, client: OrbClient, *, using: str
+    operation: InvoiceOperation,
+    client: OrbClient,
+    *,
+    using: str,
+    decides: bool = False,
 ) -> tuple[str, str, dict[str, Any], bool]:
     """
     Return the state, detail and result that Orb shows, and whether it may be sent.
 
-    Only an edit may, if it would still replace what it was meant to replace.
+    Only an edit may, if it would still replace what it was meant to replace. What never
+    happened for sure asks a person, too, unless the person is the one who `decides`.
     """
     attention = _STATE.NEEDS_ATTENTION.value
     try:
@@ -149,10 +157,17 @@ def _see(
         return attention, lookup.UNKNOWN_INVOICE, {}, False
     if finding.sight == Sight.SHOWN:
         return _STATE.SUCCEEDED.value, lookup.SHOWN, finding.result, False
+    if finding.sight == Sight.ANOTHERS:
+        return _STATE.REFUSED.value, lookup.ANOTHERS, {}, False
+    is_absent = finding.sight == Sight.NOT_SHOWN and operation.type.is_lasting
+    # Whoever sent it last may be at it until its lease ends.
+    now, lease = clock_of(using).latest(), operation.lease_expires_at
+    if decides and is_absent and (lease is None or lease <= now):
+        return _STATE.REFUSED.value, lookup.NOT_DONE, {}, False
     may_send = (
         finding.sight == Sight.NOT_SHOWN
         and not operation.type.is_repeatable
-        and lookup.is_remembered(operation, clock_of(using).latest())
+        and lookup.is_remembered(operation, now)
     )
     return attention, lookup.question(operation), {}, may_send
 

@@ -43,7 +43,7 @@ from django_orb.exceptions import (
     OrbURLNotFoundError,
 )
 from django_orb.models import InvoiceOperation
-from django_orb.models.operation_type import Sight
+from django_orb.models.operation_type import UNCLEAR, Sight
 
 from . import lookup
 
@@ -68,8 +68,19 @@ _AT_THE_DOOR = (
 _REFUSALS = (OrbBadRequestError, OrbNotFoundError, OrbInputError)
 
 
-def send(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
-    """Send a recorded operation under its key, and record what Orb answered."""
+def send(
+    operation: InvoiceOperation,
+    *,
+    client: OrbClient,
+    using: str,
+    is_taken_up: bool = False,
+) -> None:
+    """
+    Send a recorded operation under its key, and record what Orb answered.
+
+    What `is_taken_up` was recorded earlier: in a restored backup it may have been sent,
+    although it does not look so.
+    """
     was_sent = operation.first_sent_at is not None
     begun_at = _begin(operation, client, using=using)
     if begun_at is None:
@@ -83,16 +94,21 @@ def send(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
             _wait(operation, using=using)
         elif is_in_doubt:
             note(operation, in_words(err), using=using)
+        elif is_taken_up:
+            doubt = _Doubt(err, False, begun_at)
+            _doubt_refusal(operation, doubt, client=client, using=using)
         else:
             settle(operation, _STATE.REFUSED, in_words(err), using=using)
     except _REFUSALS as err:
         doubt = _Doubt(err, was_sent or _follows_doubt(err), begun_at)
-        if doubt.is_doubtful or _may_be_gone(operation, err):
+        # What has no key Orb does not recognise: see Note [Once without a key].
+        is_repetition = is_taken_up and not operation.type.has_key
+        if doubt.is_doubtful or is_repetition or _may_be_gone(operation, err):
             _doubt_refusal(operation, doubt, client=client, using=using)
         else:
             settle(operation, _STATE.REFUSED, in_words(err), using=using)
     except OrbConflictError as err:
-        _note_conflict(operation, err, using=using)
+        _note_conflict(operation, err, client=client, using=using)
     except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
         note(operation, in_words(err), using=using)
     else:
@@ -187,7 +203,12 @@ def _doubt_refusal(
     except OrbError as trouble:
         note(operation, in_words(trouble), using=using)
         return
-    if finding.sight == Sight.SHOWN:
+    if finding.sight == Sight.ANOTHERS:
+        settle(operation, _STATE.REFUSED, refusal, using=using)
+    elif finding.sight != Sight.NOT_SHOWN and _may_tell(operation, doubt, using=using):
+        # Orb's answer to this one's key, or to the other's, tells whose it was.
+        note(operation, f"{refusal} It is looked at again.", using=using)
+    elif finding.sight == Sight.SHOWN:
         gone_already = operation.type.gone_already
         detail = lookup.SHOWN if doubt.is_doubtful else gone_already
         result = finding.result
@@ -201,6 +222,15 @@ def _doubt_refusal(
         note(operation, f"{refusal} Yet Orb still shows it.", using=using)
     else:
         settle(operation, _STATE.REFUSED, refusal, using=using)
+
+
+def _may_tell(operation: InvoiceOperation, doubt: _Doubt, *, using: str) -> bool:
+    """Whether Orb has yet to say whose doing it is that the invoice shows."""
+    if operation.type.gone_already:
+        return False  # whoever did it
+    is_young = _age(operation, using=using) < timedelta(hours=CONFLICT_HOURS)
+    is_open = is_young and lookup.has_open_rival(operation)
+    return is_open or not doubt.is_doubtful
 
 
 def _may_lag(operation: InvoiceOperation, doubt: _Doubt, *, using: str) -> bool:
@@ -219,13 +249,34 @@ def _follows_doubt(err: OrbError) -> bool:
     return bool(getattr(err, "follows_doubt", False))
 
 
+def _age(operation: InvoiceOperation, *, using: str) -> timedelta:
+    """How long ago it was first sent."""
+    now = clock_of(using).latest()
+    first: datetime = operation.first_sent_at or now
+    return now - first
+
+
 def _note_conflict(
-    operation: InvoiceOperation, err: OrbConflictError, *, using: str
+    operation: InvoiceOperation,
+    err: OrbConflictError,
+    *,
+    client: OrbClient,
+    using: str,
 ) -> None:
-    first: datetime = operation.first_sent_at or clock_of(using).latest()
-    age = clock_of(using).latest() - first
-    if age < timedelta(hours=CONFLICT_HOURS):
+    """The key is in use: for this very request, unless that goes on for too long."""
+    if _age(operation, using=using) < timedelta(hours=CONFLICT_HOURS):
         note(operation, in_words(err), using=using)
+        return
+    try:
+        finding = operation.type.look(client, operation)
+    except OrbNotFoundError:
+        finding = UNCLEAR
+    except OrbError as trouble:
+        note(operation, in_words(trouble), using=using)
+        return
+    if finding.sight == Sight.SHOWN:
+        result = finding.result
+        settle(operation, _STATE.SUCCEEDED, lookup.SHOWN, using=using, result=result)
         return
     detail = (
         "Orb says that this idempotency key belongs to another request. Look in Orb "

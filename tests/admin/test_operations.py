@@ -74,12 +74,8 @@ def test_a_person_ends_it(
 def test_looking_again_finds_it(
     orb: OrbSandbox, finance: Client, lost: InvoiceOperation
 ) -> None:
-    orb.clear_requests()
-    message = told(finance.post(page_of(lost, "settle"), {"verdict": "look"}))[-1]
-    assert message.startswith("warning: Looked in Orb.")
-    lost.refresh_from_db()
-    assert lost.state == "needs_attention"
     orb.void(lost.invoice_id)
+    orb.clear_requests()
 
     message = told(finance.post(page_of(lost, "settle"), {"verdict": "look"}))[-1]
 
@@ -87,6 +83,36 @@ def test_looking_again_finds_it(
     lost.refresh_from_db()
     assert lost.state == "succeeded"
     assert "void_invoice" not in orb.request_counts()
+
+
+def test_looking_again_finds_that_it_never_happened(
+    orb: OrbSandbox, finance: Client, lost: InvoiceOperation
+) -> None:
+    message = told(finance.post(page_of(lost, "settle"), {"verdict": "look"}))[-1]
+
+    assert message == "warning: Looked in Orb. Orb shows that it did not happen."
+    lost.refresh_from_db()
+    assert lost.state == "refused"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "mark_invoice_paid"},  # which may have been undone since
+        {"lease_expires_at": datetime.now(timezone.utc) + timedelta(hours=1)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_looking_again_leaves_open_what_orb_does_not_tell(
+    orb: OrbSandbox, finance: Client, lost: InvoiceOperation, change: dict[str, object]
+) -> None:
+    InvoiceOperation.objects.update(**change)
+
+    message = told(finance.post(page_of(lost, "settle"), {"verdict": "look"}))[-1]
+
+    assert message.startswith("warning: Looked in Orb.")
+    lost.refresh_from_db()
+    assert lost.state == "needs_attention"
 
 
 def test_looking_again_without_a_key_is_told(

@@ -130,6 +130,69 @@ def test_service_sends_nothing_for_the_key_of_a_restored_row(
     assert lines_of(orb, draft) == 0
 
 
+@on_postgresql
+@pytest.mark.parametrize("status", [401, 403, 413])
+def test_door_that_is_shut_to_a_restored_row_does_not_tell_that_it_never_happened(
+    orb: OrbSandbox, status: int
+) -> None:
+    draft = add(orb, "draft")
+    queue_line(draft)
+    tasks.recover()
+    restore_backup(days=0.5)
+    orb.fail_next(1, status=status, route="create_invoice_line_item")
+
+    tasks.recover()
+    assert the_operation().state == "pending"
+
+    age(hours=1)
+    tasks.recover()
+    assert the_operation().state == "succeeded"
+    assert lines_of(orb, draft) == 1
+
+
+@on_postgresql
+@pytest.mark.parametrize("status", [400, 403])
+def test_what_is_queued_and_was_not_done_is_refused_at_once(
+    orb: OrbSandbox, status: int
+) -> None:
+    queue_line(add(orb, "draft"))
+    orb.fail_next(1, status=status, route="create_invoice_line_item")
+
+    tasks.recover()
+
+    assert the_operation().state == "refused"
+
+
+@on_postgresql
+def test_edit_in_a_restored_backup_does_not_undo_somebody_elses(
+    orb: OrbSandbox,
+) -> None:
+    issued = add(orb, "issued")
+    services.update_invoice(issued, metadata={"note": "ours"})
+    restore_backup(days=0.5)
+    orb.update_invoice(issued, metadata={"note": "somebody else's"})
+
+    tasks.recover()
+
+    assert orb.invoice(issued)["metadata"] == {"note": "somebody else's"}
+    assert the_operation().state == "needs_attention"
+
+
+@on_postgresql
+def test_line_of_an_operation_that_was_pruned_is_not_taken_for_it(
+    orb: OrbSandbox,
+) -> None:
+    draft = add(orb, "draft")
+    services.create_invoice_line_item(draft, **LINE)
+    InvoiceOperation.objects.all().delete()
+    do_in_vain(orb, "create_invoice_line_item", draft, "before")
+    age(hours=48)
+
+    tasks.recover()
+
+    assert the_operation().state == "needs_attention"
+
+
 def test_of_two_that_asked_for_the_same_line_neither_takes_the_others(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:
@@ -216,6 +279,58 @@ def test_void_whose_answer_was_lost_within_one_call_is_done(
     assert the_operation().state == "succeeded"
 
 
+@pytest.mark.parametrize("name", ["issue_invoice", "void_invoice"])
+def test_of_two_without_an_answer_the_one_that_orb_obeyed_is_done(
+    any_committed_database: str, orb: OrbSandbox, name: str
+) -> None:
+    invoice_id = add(orb, DEEDS[name][0])
+    do_in_vain(orb, name, invoice_id, "before")
+    do_in_vain(orb, name, invoice_id, "after")
+    age(hours=0.5)
+
+    tasks.recover()  # the first is refused: whose doing is it?
+    tasks.recover()  # Orb answers the second
+    age(hours=0.5)
+    tasks.recover()
+
+    states = InvoiceOperation.objects.order_by("pk").values_list("state", flat=True)
+    assert [*states] == ["refused", "succeeded"]
+
+
+@on_postgresql
+def test_two_whose_doing_cannot_be_told_wait_for_an_hour_at_most(
+    orb: OrbSandbox,
+) -> None:
+    issued = add(orb, "issued")
+    do_in_vain(orb, "void_invoice", issued, "before")
+    do_in_vain(orb, "void_invoice", issued, "before")
+    orb.void(issued)
+    age(hours=0.5)
+    tasks.recover()
+    tasks.recover()
+    states = InvoiceOperation.objects.order_by("pk").values_list("state", flat=True)
+    assert [*states] == ["pending", "pending"]
+    age(hours=1.5)
+
+    tasks.recover()
+
+    assert "pending" not in states.all()
+
+
+@on_postgresql
+def test_void_of_another_that_orb_forgot_is_not_taken_for_it(orb: OrbSandbox) -> None:
+    issued = add(orb, "issued")
+    do_in_vain(orb, "void_invoice", issued, "before")
+    services.void_invoice(issued)
+    age(hours=48)
+
+    tasks.recover()
+
+    operation = InvoiceOperation.objects.earliest("pk")
+    assert operation.state == "refused"
+    assert "for another operation" in operation.detail
+
+
 @on_postgresql
 def test_void_by_another_is_not_taken_for_a_payment(orb: OrbSandbox) -> None:
     issued = add(orb, "issued")
@@ -256,6 +371,26 @@ def test_looking_again_with_orb_away_sends_nothing_later(
 
 
 # The same key for something else
+
+
+@on_postgresql
+def test_key_that_belongs_to_another_request_does_not_hide_that_it_was_done(
+    orb: OrbSandbox,
+) -> None:
+    issued = add(orb, "issued")
+    do_in_vain(orb, "void_invoice", issued, "after")
+    age(hours=2)
+    orb.fail_next(1, status=409, route="void_invoice")
+    orb.fail_next(3, status=503, route="fetch_invoice")
+
+    tasks.recover()
+    assert the_operation().state == "pending"  # Orb could not be looked at
+
+    orb.clear_faults()
+    age(hours=2)
+    orb.fail_next(1, status=409, route="void_invoice")
+    tasks.recover()
+    assert the_operation().state == "succeeded"
 
 
 def test_queue_with_another_body_under_the_same_key_records_nothing(
