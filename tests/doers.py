@@ -104,37 +104,73 @@ def end_of(pid: int) -> str:
     return {0: "done", 1: "refused"}.get(os.WEXITSTATUS(status), "broken")
 
 
-def do(kind: str, invoice_id: str, key: str, kill: str | int | None = None) -> int:
-    from django_orb import services
+def do(how: str, kill: str | int | None = None, **wanted: Any) -> int:
+    from django_orb import operations, tasks
     from django_orb.exceptions import OrbError
+    from tests import databases
 
-    asker: dict[str, Any] = {"idempotency_key": key}
+    using = databases.current_alias
     if kill is not None:
         sys.setprofile(Killer(kill))
     try:
-        if kind == "void":
-            services.void_invoice(invoice_id, **asker)
-        elif kind == "line":
-            day = date(2026, 1, 31)
-            services.create_invoice_line_item(
-                invoice_id,
-                name=key,
-                quantity=1,
-                amount="1.00",
-                start_date=day,
-                end_date=day,
-                **asker,
-            )
-        elif kind == "delete":
-            line = key.partition(" ")[0]
-            services.delete_invoice_line_item(invoice_id, line, **asker)
-        elif kind == "edit":
-            services.update_invoice(invoice_id, metadata={key: "edited"}, **asker)
+        if how == "ask":
+            ask(**wanted)
+        elif how == "queue":
+            batch = wanted["invoice_id"]
+            operations.queue([request_for(**wanted)], batch=batch, using=using)
+        elif how == "cancel":
+            operations.cancel(wanted["invoice_id"], detail="Stopped.", using=using)
         else:
-            services.issue_invoice(invoice_id, **asker)
+            tasks.recover()
     except OrbError:
         return 1
     return 0
+
+
+def ask(kind: str, invoice_id: str, key: str, **details: Any) -> None:
+    from django_orb import services
+
+    asker: dict[str, Any] = {"idempotency_key": key}
+    if kind == "void":
+        services.void_invoice(invoice_id, **asker)
+    elif kind == "line":
+        services.create_invoice_line_item(invoice_id, **a_line(details), **asker)
+    elif kind == "delete":
+        services.delete_invoice_line_item(invoice_id, details["line"], **asker)
+    elif kind == "edit":
+        services.update_invoice(invoice_id, metadata={key: "edited"}, **asker)
+    else:
+        services.issue_invoice(invoice_id, **asker)
+
+
+def request_for(kind: str, invoice_id: str, key: str, **details: Any) -> Any:
+    from django_orb.operations import Request, line_item_body
+
+    names = {
+        "void": "void_invoice",
+        "line": "create_invoice_line_item",
+        "delete": "delete_invoice_line_item",
+        "edit": "update_invoice",
+        "issue": "issue_invoice",
+    }
+    bodies: dict[str, Any] = {
+        "line": lambda: line_item_body(**a_line(details), item_id=None),
+        "delete": lambda: {"line_item_id": details["line"]},
+        "edit": lambda: {"metadata": {key: "edited"}},
+    }
+    body = bodies.get(kind, dict)()
+    return Request(names[kind], invoice_id, body, idempotency_key=key)
+
+
+def a_line(details: dict[str, Any]) -> dict[str, Any]:
+    day = date(2026, 1, 31)
+    return {
+        "name": details["name"],
+        "quantity": 1,
+        "amount": details.get("amount", "1.00"),
+        "start_date": day,
+        "end_date": day,
+    }
 
 
 class Killer:

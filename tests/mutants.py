@@ -49,6 +49,8 @@ TESTS = {
     "operations/sending": "operations test_services.py",
     "operations/recovery": "operations",
     "operations/lookup": "operations",
+    "operations/confirmation": "operations test_services.py",
+    "operations/ledger": "operations",
     "models/operation_types": "operations mirror",
     "sync/windows": f"{RUNS} test_tasks.py",
     "sync/passing": RUNS,
