@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
@@ -24,6 +25,7 @@ from .conf import (
 )
 from .customer_labels import host_function
 from .exceptions import OrbConfigurationError
+from .metrics import PACKAGES
 
 
 def _is_number(value: Any) -> bool:
@@ -83,6 +85,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         f"a number above 0, {MAX_PER_SECOND} at most",
     ),
     "READ_ONLY": (lambda value: isinstance(value, bool), "True or False"),
+    "METRICS": (
+        lambda value: isinstance(value, (list, tuple)) and {*value} <= {*PACKAGES},
+        f"a list of any of {', '.join(PACKAGES)}",
+    ),
     "CELERY_QUEUE": (
         lambda value: value is None or (isinstance(value, str) and value != ""),
         "the name of a queue, or None",
@@ -92,7 +98,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 @register("django_orb")
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """E001 to E004, W002, W007 and E008: `settings.DJANGO_ORB`."""
+    """E001 to E004, W002, W007, E008 and W012: `settings.DJANGO_ORB`."""
     try:
         conf = get_settings()
     except OrbConfigurationError as err:
@@ -103,6 +109,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         *_check_base_url(conf),
         *_check_webhook_secrets(conf),
         *_check_values(conf),
+        *_check_metrics(conf),
         *_check_host_functions(),
     ]
 
@@ -178,6 +185,18 @@ def _has_endpoint() -> bool:
     except (NoReverseMatch, ImproperlyConfigured):
         return False
     return True
+
+
+def _check_metrics(conf: OrbSettings) -> list[CheckMessage]:
+    return [
+        Warning(
+            f'DJANGO_ORB["METRICS"] names "{name}", which is not installed.',
+            hint=f'Nothing is measured with it: pip install "django-orb[{name}]"',
+            id="django_orb.W012",
+        )
+        for name in PACKAGES
+        if name in conf.METRICS and find_spec(PACKAGES[name]) is None
+    ]
 
 
 def _check_host_functions() -> list[CheckMessage]:

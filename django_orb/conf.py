@@ -86,6 +86,10 @@ class OrbSettings:
     CELERY_QUEUE: str | None = None
     """The queue of our tasks; None leaves it to the project's own routing."""
 
+    METRICS: Sequence[str] = ()
+    """What requests, runs, webhooks and operations are measured with: any of
+    "prometheus" and "opentelemetry"."""
+
     CUSTOMER_LABELS: str | None = None
     """Dotted path to a function that the admin calls once a page with a list of
     `(customer_id, external_customer_id)`; it returns a dict from either id to a name,

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from django.db import DatabaseError, connections
 
+from . import metrics
 from .client import OrbClient
 from .conf import get_settings
 from .db import clock_of
@@ -89,7 +90,9 @@ class Pacer:
         """Wait for this request's turn."""
         if threading.get_ident() == self._owner:
             self.top_up()
-        time.sleep(max(0.0, self._next_turn() - time.monotonic()))
+        seconds = max(0.0, self._next_turn() - time.monotonic())
+        time.sleep(seconds)
+        metrics.waited(self._name, seconds)
 
     def _next_turn(self) -> float:
         now = time.monotonic()

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from celery import Task, shared_task
 
-from . import maintenance, mirror, services
+from . import maintenance, metrics, mirror, services
 from .conf import get_settings
 from .connection import open_account
 from .db import StatementLog, clock_of
@@ -41,7 +41,8 @@ def _task(function: Callable[P, R]) -> Task[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         log = StatementLog(mirror.database_alias())
         try:
-            return function(*args, **kwargs)
+            with metrics.span(f"django_orb.{function.__name__}"):
+                return function(*args, **kwargs)
         finally:
             log.forget()
 

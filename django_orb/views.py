@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from . import mirror, tasks
+from . import metrics, mirror, tasks
 from .conf import get_settings
 from .exceptions import OrbPayloadError, OrbWebhookVerificationError
 from .webhooks import OrbEvent, inbox, parse_event, processing, verify_signature
@@ -124,6 +124,7 @@ def _verify(request: HttpRequest, body: bytes, sent: bytes) -> None:
 
 def _refuse(reason: str, status: int) -> HttpResponse:
     logger.warning("A webhook was refused: %s", reason)
+    metrics.webhook_refused()
     return HttpResponse(status=status)
 
 

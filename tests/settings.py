@@ -64,6 +64,7 @@ DJANGO_ORB = {
     "READS_PER_SECOND": 2000,
     "WRITES_PER_SECOND": 2000,
     "PAGE_SIZE": int(os.environ.get("DJANGO_ORB_TEST_PAGE_SIZE", "100")),
+    "METRICS": os.environ.get("DJANGO_ORB_TEST_METRICS", "").split(),
 }
 
 # Nothing is eager, and by default nothing leaves the process.

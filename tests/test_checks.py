@@ -93,6 +93,8 @@ def test_e003_an_address_that_is_wrong_or_not_private(settings, url, complaint):
         ("TIMEOUT_SECONDS", True),
         ("TIMEOUT_SECONDS", None),
         ("WEBHOOK_IN_PROCESS", 1),
+        ("METRICS", "prometheus"),
+        ("METRICS", ["statsd"]),
         ("WEBHOOK_RETENTION_DAYS", 0),
         ("WEBHOOK_RETENTION_DAYS", 10**9),
         ("LOOKBACK_DAYS", 10**9),
@@ -163,6 +165,13 @@ def test_w007_is_silent_with_a_secret_in_the_environment(ids, monkeypatch):
     monkeypatch.setenv("ORB_WEBHOOK_SECRET", "whs-1")
 
     assert ids(WEBHOOK_SECRETS=[]) == []
+
+
+def test_w012_metrics_without_their_package(ids, monkeypatch):
+    assert ids(METRICS=["prometheus", "opentelemetry"]) == []
+    monkeypatch.setattr("django_orb.checks.find_spec", lambda name: None)
+
+    assert ids(METRICS=["prometheus"]) == ["django_orb.W012"]
 
 
 def test_e004_has_a_rule_for_every_setting():

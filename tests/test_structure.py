@@ -27,26 +27,30 @@ ALLOWED = {
     "signals": "",
     "conf": "exceptions",
     "fields": "exact_json",
+    "metrics": "conf exceptions",
     # the database, HTTP, and what is stored
     "db": "exact_json exceptions",
     "publishing": "db",
-    "client": "conf exact_json exceptions",
+    "client": "conf exact_json exceptions metrics",
     "models": "client exact_json exceptions fields parsing",
     # the mirror
-    "mirror": "client db exact_json exceptions fields models parsing signals",
-    "rate_limit": "client conf db models",
+    "mirror": "client db exact_json exceptions fields metrics models parsing signals",
+    "rate_limit": "client conf db metrics models",
     "connection": "client db exceptions mirror models rate_limit",
     "upcoming": "exact_json exceptions mirror models parsing",
     "formatting": "parsing",
     "customer_labels": "conf models",
     # what runs over it
-    "operations": "client conf connection db exact_json exceptions mirror models parsing",
+    "operations": (
+        "client conf connection db exact_json exceptions metrics mirror models parsing"
+    ),
     "webhooks": (
-        "client conf connection db exact_json exceptions mirror models rate_limit signals"
+        "client conf connection db exact_json exceptions metrics mirror models "
+        "rate_limit signals"
     ),
     "sync": (
-        "client conf connection db exceptions mirror models operations parsing rate_limit "
-        "signals webhooks"
+        "client conf connection db exceptions metrics mirror models operations parsing "
+        "rate_limit signals webhooks"
     ),
     "services": (
         "client connection db exceptions formatting mirror models operations sync upcoming "
@@ -54,10 +58,11 @@ ALLOWED = {
     ),
     "maintenance": "conf connection db exceptions mirror models operations services",
     "tasks": (
-        "conf connection db maintenance mirror models publishing services sync webhooks"
+        "conf connection db maintenance metrics mirror models publishing services sync "
+        "webhooks"
     ),
     # how people and Orb reach it
-    "views": "conf exceptions mirror tasks webhooks",
+    "views": "conf exceptions metrics mirror tasks webhooks",
     "urls": "views",
     "templatetags": "conf formatting models",
     "admin": (
@@ -68,7 +73,7 @@ ALLOWED = {
         "conf connection exact_json exceptions maintenance mirror models parsing services "
         "sync tasks webhooks"
     ),
-    "checks": "conf customer_labels exceptions",
+    "checks": "conf customer_labels exceptions metrics",
     "apps": "checks",
 }
 # Django's own conventions, which no reader has to learn.

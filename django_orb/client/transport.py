@@ -17,7 +17,7 @@ from urllib3.exceptions import HTTPError, ProtocolError
 from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
 from urllib3.util import Retry
 
-from django_orb import __version__, exact_json
+from django_orb import __version__, exact_json, metrics
 from django_orb.conf import is_loopback
 from django_orb.exceptions import (
     OrbAPIError,
@@ -234,6 +234,7 @@ class Transport:
         problem.__cause__ = cause
         return problem
 
+    @metrics.measures_request
     def _send(
         self,
         name: str,

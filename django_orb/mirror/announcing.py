@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -36,7 +36,9 @@ def call_receivers(
         except Exception as err:
             if is_passing(err) or isinstance(err, _LostError) or is_spoilt(using):
                 raise
-            logger.exception("A receiver of a signal failed: %r", receiver)
+            logger.exception(
+                "A receiver of a signal failed: %r", receiver, extra=_ids_of(named)
+            )
 
 
 def send_robust(signal: Signal, sender: type[models.Model], **named: Any) -> None:
@@ -73,3 +75,9 @@ def _live_receivers(
 ) -> list[Callable[..., Any]]:
     plain, asynchronous = signal._live_receivers(sender)
     return [*plain, *map(async_to_sync, asynchronous)]
+
+
+def _ids_of(named: Mapping[str, Any]) -> dict[str, Any]:
+    """What a signal is about, for the log."""
+    about = ("run", "invoice", "event")
+    return {f"orb_{name}_id": named[name].pk for name in about if name in named}

@@ -258,7 +258,7 @@ def _tell(change: InvoiceChange, *, waits: bool, using: str) -> bool:
     try:
         run_in_transaction(partial(_announce, change, using=using), using=using)
     except BaseException as err:
-        _note(untold, change.attempts + 1, err, using=using)
+        _note(untold, change, err, using=using)
         if ends_work(err):
             raise
         # It is told if only what the receivers do after the commit failed.
@@ -267,10 +267,18 @@ def _tell(change: InvoiceChange, *, waits: bool, using: str) -> bool:
 
 
 def _note(
-    untold: QuerySet[InvoiceChange], attempts: int, err: BaseException, *, using: str
+    untold: QuerySet[InvoiceChange],
+    change: InvoiceChange,
+    err: BaseException,
+    *,
+    using: str,
 ) -> None:
     """Write down why a change was not told, and when to try again."""
-    logger.warning("A change was not announced (attempt %s).", attempts, exc_info=err)
+    attempts = change.attempts + 1
+    ids = {"orb_invoice_id": change.invoice_id, "orb_change_id": change.pk}
+    logger.warning(
+        "A change was not announced (attempt %s).", attempts, exc_info=err, extra=ids
+    )
     trace = "".join(traceback.format_exception(type(err), err, err.__traceback__))
     storable = trace.replace("\0", "").encode("utf-8", "replace").decode()
     try:
@@ -282,7 +290,9 @@ def _note(
             failed_at=now if attempts >= MAX_ATTEMPTS else None,
         )
     except Error:
-        logger.warning("The change is tried again after its lease.", exc_info=True)
+        logger.warning(
+            "The change is tried again after its lease.", exc_info=True, extra=ids
+        )
 
 
 def _wait(attempts: int) -> timedelta:

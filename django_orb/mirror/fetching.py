@@ -124,7 +124,13 @@ def settle_doubts(
         failed |= result.failed
         doubtful = result.doubtful
     if doubtful:
-        logger.warning("Still changing after %s fetches: %s", MAX_ROUNDS, doubtful)
+        for invoice_id in doubtful:
+            logger.warning(
+                "Invoice %s still changes after %s fetches.",
+                invoice_id,
+                MAX_ROUNDS,
+                extra={"orb_invoice_id": invoice_id},
+            )
         writing.fetch_later(doubtful, using=using)
     return failed
 

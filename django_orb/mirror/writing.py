@@ -8,6 +8,7 @@ from typing import TypeVar
 from django.db import DataError, IntegrityError, router
 from django.db.models import F
 
+from django_orb import metrics
 from django_orb.db import claim, clock_of, run_in_transaction
 from django_orb.models import Invoice, InvoiceObservation, InvoiceRecheck
 
@@ -87,6 +88,7 @@ def write(
 
     unchanged = run_in_transaction(completed(writer.see_again), using=using)
     if unchanged is not None:
+        metrics.written(origin.kind, unchanged)
         return unchanged
     writer.prepare()
     try:
@@ -94,6 +96,7 @@ def write(
     except (DataError, IntegrityError):
         writer.distrust()
         result = run_in_transaction(completed(writer.write), using=using)
+    metrics.written(origin.kind, result)
     changed = [*result.created, *result.updated, *result.missing]
     change_log.announce_on_commit(changed, using=using)
     return result

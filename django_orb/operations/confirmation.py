@@ -41,12 +41,15 @@ def read_back(
     if operation.type.renews_links:
         # Another link is not a change to the mirror, but this one is to be stored.
         mirror.write_again([invoice_id], using=using)
+    ids = {"orb_invoice_id": invoice_id, "orb_operation_id": operation.pk}
     for seconds in LOOK_AFTER_SECONDS if waits is None else waits:
         time.sleep(seconds)
         try:
             (seen,) = observe_invoices(client, [invoice_id], using=using)
         except OrbError as err:
-            logger.warning("Invoice %s was not read back: %s", invoice_id, err)
+            logger.warning(
+                "Invoice %s was not read back: %s", invoice_id, err, extra=ids
+            )
             continue
         is_mirrored = not seen.is_absent and (
             operation.is_shown_in(seen.payload) or _is_hidden(operation, using=using)
@@ -58,7 +61,9 @@ def read_back(
             mine = InvoiceOperation.objects.using(using).filter(pk=operation.pk)
             mine.update(mirrored_at=clock_of(using).latest())
             return True
-    logger.warning("Orb does not show the change of invoice %s yet.", invoice_id)
+    logger.warning(
+        "Orb does not show the change of invoice %s yet.", invoice_id, extra=ids
+    )
     return False
 
 

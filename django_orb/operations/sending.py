@@ -24,7 +24,7 @@ from django.db.models import F, Value
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_noop
 
-from django_orb import exact_json, mirror
+from django_orb import exact_json, metrics, mirror
 from django_orb.client import OrbClient
 from django_orb.db import clock_of
 from django_orb.exceptions import (
@@ -305,5 +305,7 @@ def _change(
     unchanged = InvoiceOperation.objects.using(using).filter(
         pk=operation.pk, state=expected
     )
-    unchanged.update(**changes)
+    is_mine = unchanged.update(**changes)
     operation.refresh_from_db(using=using)
+    if is_mine and "finished_at" in changes:
+        metrics.operation_ended(operation.kind, operation.state)

@@ -12,7 +12,7 @@ from functools import partial
 from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import F, Q
 
-from django_orb import mirror
+from django_orb import metrics, mirror
 from django_orb.client import OrbClient
 from django_orb.conf import get_settings
 from django_orb.db import Interval, clock_of, has_come, is_free
@@ -98,7 +98,7 @@ def start_or_join(
         return start_run(kind, using=using, since=since, sweep=sweep)
     except OrbSyncRunningError as err:
         run: SyncRun = err.run
-        logger.info("%s is active already.", run)
+        logger.info("%s is active already.", run, extra=_id_of(run))
         return run
 
 
@@ -138,7 +138,7 @@ def start_or_resume(
         free = is_free(clock_of(using).latest(), longest=windows.longest_lease())
         if of_run.exclude(free).exists():
             raise
-        logger.info("%s goes on where it stopped.", run)
+        logger.info("%s goes on where it stopped.", run, extra=_id_of(run))
         return run
 
 
@@ -206,7 +206,12 @@ def _work_window(
         try:
             windows.release_window(window.pk, lease, using=using)
         except DatabaseError:
-            logger.warning("The lease of %s ends by itself.", window, exc_info=True)
+            logger.warning(
+                "The lease of %s ends by itself.",
+                window,
+                exc_info=True,
+                extra=_id_of(run),
+            )
 
 
 def _pause(seconds: float, on_step: Callable[[], None]) -> None:
@@ -278,7 +283,7 @@ def advance(run: SyncRun, *, using: str) -> list[SyncWindow]:
     except DatabaseError:
         raise  # it is tried again, by `recover` at the latest
     except Exception as err:
-        logger.exception("%s could not be finished.", run)
+        logger.exception("%s could not be finished.", run, extra=_id_of(run))
         reason = f"It could not be finished. {type(err).__name__}: {err}"
         _end(run, SyncRun.State.FAILED, reason, using=using)
     return []
@@ -376,5 +381,18 @@ def _end(run: SyncRun, state: str, error: str, *, using: str) -> None:
     )
     run.refresh_from_db(using=using)
     if is_mine:
+        _log_end(run)
+        metrics.run_ended(run.kind, run.state, run.started_at, run.finished_at)
         tell = partial(send_robust, sync_finished, SyncRun, run=run)
         transaction.on_commit(tell, using=using)
+
+
+def _log_end(run: SyncRun) -> None:
+    counts = ", ".join(f"{getattr(run, name)} {name}" for name in COUNTS)
+    words = (run.pk, run.kind, run.state, counts)
+    logger.info("Run %s (%s) %s: %s.", *words, extra=_id_of(run))
+
+
+def _id_of(run: SyncRun) -> dict[str, int]:
+    """For the log, whatever its texts say."""
+    return {"orb_run_id": run.pk}

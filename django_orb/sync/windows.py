@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from django_orb import mirror
+from django_orb import metrics, mirror
 from django_orb.client import OrbClient, worst_case_seconds
 from django_orb.conf import get_settings
 from django_orb.db import StatementLog, clock_of, is_free
@@ -173,7 +173,9 @@ def _try(
     except (OrbError, OrbConfigurationError) as err:
         wait = _defer(window, err, page_size, using=using)
     except Exception as err:
-        logger.exception("A step of %s failed.", window)
+        logger.exception(
+            "A step of %s failed.", window, extra={"orb_run_id": window.run_id}
+        )
         wait = _note_failure(window, err, using=using)
     return None, Progress(wait_seconds=wait)
 
@@ -243,6 +245,8 @@ def _commit_step(window: SyncWindow, step: Step, page_size: int, *, using: str) 
     )
     for name, value in changes.items():
         setattr(window, name, value)
+    if step.is_page:
+        metrics.page_read(window.run.kind)
 
 
 def _changes(window: SyncWindow, step: Step, result: WriteResult) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import DataError
 from django.db.models import F, Q, QuerySet
 
-from django_orb import exact_json
+from django_orb import exact_json, metrics
 from django_orb.db import claim, clock_of, has_come, is_free, run_in_transaction
 from django_orb.mirror import call_receivers, send_robust
 from django_orb.models import WebhookEvent
@@ -142,25 +142,31 @@ def finish(events: Sequence[WebhookEvent], state: str, *, using: str) -> None:
         Exception: receivers could not be called now; this event is not settled, nor
             are those after it.
     """
+    now = clock_of(using).latest()
     changes = {
         "state": state,
-        "finished_at": clock_of(using).latest(),
+        "finished_at": now,
         "error": "",
         **_RELEASED,
     }
     if not webhook_received.has_listeners(WebhookEvent):
         mine = _mine(events, using=using)
-        run_in_transaction(lambda: mine.update(**changes), using=using)
+        if run_in_transaction(lambda: mine.update(**changes), using=using):
+            metrics.events_ended(events, state, now)
         return
     for event in events:
-        run_in_transaction(partial(_finish, event, changes, using=using), using=using)
+        finish_it = partial(_finish, event, changes, using=using)
+        if run_in_transaction(finish_it, using=using):
+            metrics.events_ended([event], state, now)
 
 
-def _finish(event: WebhookEvent, changes: dict[str, Any], *, using: str) -> None:
-    if _mine([event], using=using).update(**changes):
-        # The caller's stays as it is: all of this may have to be done again.
-        now = _events(using).defer("body").get(pk=event.pk)
-        call_receivers(webhook_received, WebhookEvent, using=using, event=now)
+def _finish(event: WebhookEvent, changes: dict[str, Any], *, using: str) -> bool:
+    if not _mine([event], using=using).update(**changes):
+        return False
+    # The caller's stays as it is: all of this may have to be done again.
+    now = _events(using).defer("body").get(pk=event.pk)
+    call_receivers(webhook_received, WebhookEvent, using=using, event=now)
+    return True
 
 
 def fail(
@@ -178,6 +184,7 @@ def fail(
         }
         if _mine([event], using=using).update(**changes):
             failed.append(_events(using).defer("body").get(pk=event.pk))
+    metrics.events_ended(failed, State.FAILED.value, now)
     for event in failed:
         send_robust(webhook_failed, WebhookEvent, event=event, error=error)
 

@@ -79,7 +79,10 @@ def _process(
             fetches = _mirror(events, using=using, client=client)
         inbox.finish(events, state.value, using=using)
     except Exception as err:
-        logger.warning("%s was not processed.", events[-1], exc_info=True)
+        ids = {"orb_event_id": events[-1].pk, "orb_invoice_id": events[-1].invoice_id}
+        logger.warning(
+            "Event %s was not processed.", events[-1].pk, exc_info=True, extra=ids
+        )
         if isinstance(err, OrbRateLimitError):
             seconds = err.retry_after_seconds or PATIENCE_SECONDS
             hold_back(READS, min(seconds, 60.0), using=using)
