@@ -115,13 +115,26 @@ def recover() -> None:
     nobody recorded, and those that the mirror does not show yet.
     """
     using = mirror.database_alias()
+    maintenance.do_all(
+        partial(_wake_events, using),
+        partial(change_log.announce, using=using),
+        *(
+            partial(_advance, run, using)
+            for run in SyncRun.objects.using(using).filter(state=SyncRun.State.RUNNING)
+        ),
+        send_operations,
+        using=using,
+    )
+
+
+def _wake_events(using: str) -> None:
     for event_id in inbox.due_events(using=using):
         publish(process_webhook_event, event_id)
-    change_log.announce(using=using)
-    for run in SyncRun.objects.using(using).filter(state=SyncRun.State.RUNNING):
-        runs.advance(run, using=using)
-        publish_due(run, using=using)
-    send_operations()
+
+
+def _advance(run: SyncRun, using: str) -> None:
+    runs.advance(run, using=using)
+    publish_due(run, using=using)
 
 
 @_task

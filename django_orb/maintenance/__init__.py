@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .outstanding import are_operations_stuck, finish_operations
+from .outstanding import are_operations_stuck, do_all, finish_operations
 from .retention import prune
 
-__all__ = ["are_operations_stuck", "finish_operations", "prune"]
+__all__ = ["are_operations_stuck", "do_all", "finish_operations", "prune"]

@@ -9,15 +9,42 @@ stop at any point.
 from __future__ import annotations
 
 import contextlib
+import logging
+from collections.abc import Callable
+from functools import partial
 
 from django_orb import services
 from django_orb.connection import open_account
+from django_orb.db import ends_work, renew_connection
 from django_orb.exceptions import OrbError
 from django_orb.mirror import fetching
 from django_orb.models import InvoiceOperation
 from django_orb.operations import confirmation, recovery
 
+logger = logging.getLogger(__name__)
+
 READ_BACKS = 20
+
+
+def do_all(*parts: Callable[[], object], using: str) -> None:
+    """
+    Do each part, even if one before it failed: what they are about is independent.
+
+    Raises:
+        Exception: the first error, once all parts had their turn.
+    """
+    first: Exception | None = None
+    for part in parts:
+        try:
+            part()
+        except Exception as err:
+            if ends_work(err):
+                raise
+            logger.exception("A part of what is outstanding failed.")
+            renew_connection(using)
+            first = first or err
+    if first is not None:
+        raise first
 
 
 def finish_operations(*, using: str, seconds: float = float("inf")) -> bool:
@@ -26,10 +53,14 @@ def finish_operations(*, using: str, seconds: float = float("inf")) -> bool:
 
     End after `seconds`, or if Orb does not answer. Return whether it always answered.
     """
-    has_answered = _recover_operations(using=using, seconds=seconds)
-    _read_back(using=using)
-    _recheck(using=using)
-    return has_answered
+    answers: list[bool] = []
+    do_all(
+        lambda: answers.append(_recover_operations(using=using, seconds=seconds)),
+        partial(_read_back, using=using),
+        partial(_recheck, using=using),
+        using=using,
+    )
+    return all(answers)
 
 
 def are_operations_stuck(*, using: str) -> bool:

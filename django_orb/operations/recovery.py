@@ -12,6 +12,7 @@ such as a copy of production with production's pending rows.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -21,7 +22,7 @@ from django.db.models import QuerySet
 
 from django_orb.client import OrbClient, worst_case_seconds
 from django_orb.conf import get_settings
-from django_orb.db import clock_of, is_free
+from django_orb.db import clock_of, is_free, is_passing
 from django_orb.exceptions import OrbError, OrbNotFoundError
 from django_orb.models import InvoiceOperation
 from django_orb.models.operation_type import Sight
@@ -30,6 +31,8 @@ from . import lookup
 from .sending import in_words, lease_of, note, send, settle
 
 LONGEST_LEASE = timedelta(hours=1)
+
+logger = logging.getLogger(__name__)
 
 _STATE = InvoiceOperation.State
 
@@ -61,13 +64,27 @@ def recover_operations(
     for pk in list(stuck_operations(using=using).order_by("pk").values_list("pk")):
         operation = stuck_operations(using=using).filter(pk=pk[0]).first()
         if operation and _take_lease(operation, client, using=using):
-            recover_one(operation, client=client, using=using)
+            _recover_whatever_happens(operation, client=client, using=using)
             yield operation
             if operation.state == _STATE.PENDING:
                 return
         # Only now: a turn that tried nothing would hand itself on for ever.
         if time.monotonic() > deadline:
             return
+
+
+def _recover_whatever_happens(
+    operation: InvoiceOperation, *, client: OrbClient, using: str
+) -> None:
+    """Write an unexpected error into the operation's row, so that others go on."""
+    try:
+        recover_one(operation, client=client, using=using)
+    except Exception as err:
+        if is_passing(err):
+            raise
+        logger.exception("%s could not be taken up.", operation)
+        reason = f"It could not be taken up. {type(err).__name__}: {err}"
+        note(operation, reason, using=using)
 
 
 def recover_one(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:

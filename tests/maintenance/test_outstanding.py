@@ -1,0 +1,70 @@
+"""What is outstanding: one part, or one row, that fails does not hold up the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connections
+
+from django_orb import maintenance, operations, tasks
+from django_orb.models import InvoiceOperation, WebhookEvent
+from django_orb.operations.ledger import Request
+from django_orb.testing import OrbSandbox
+from tests import databases
+
+
+@contextmanager
+def table_away(table: str) -> Iterator[None]:
+    """As in a database in which a migration of a new release is still to run."""
+    using = databases.current_alias
+    with connections[using].schema_editor() as editor:
+        editor.alter_db_table(WebhookEvent, table, f"{table}_away")
+    try:
+        yield
+    finally:
+        with connections[using].schema_editor() as editor:
+            editor.alter_db_table(WebhookEvent, f"{table}_away", table)
+
+
+def queue_void(orb: OrbSandbox, using: str) -> str:
+    invoice_id = str(orb.add_invoice(status="issued")["id"])
+    operations.queue([Request("void_invoice", invoice_id)], batch="a", using=using)
+    return invoice_id
+
+
+def test_operations_are_sent_even_if_events_cannot_be_read(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    invoice_id = queue_void(orb, any_committed_database)
+
+    with table_away(WebhookEvent._meta.db_table), pytest.raises(DatabaseError):
+        tasks.recover()
+
+    assert orb.invoice(invoice_id)["status"] == "void"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("create_invoice_line_item", {"a_key_of_another_release": 1}),
+        ("a_kind_of_another_release", {}),
+    ],
+)
+def test_operation_of_another_release_says_so_and_holds_up_no_other(
+    any_committed_database: str, orb: OrbSandbox, kind: str, body: dict[str, Any]
+) -> None:
+    using = any_committed_database
+    draft = str(orb.add_invoice(status="draft")["id"])
+    operations.queue([Request(kind, draft, body)], batch="a", using=using)
+    invoice_id = queue_void(orb, using)
+
+    maintenance.finish_operations(using=using)
+    maintenance.finish_operations(using=using)
+
+    assert orb.invoice(invoice_id)["status"] == "void"
+    odd = InvoiceOperation.objects.get(invoice_id=draft)
+    assert odd.state == InvoiceOperation.State.PENDING
+    assert "could not be taken up" in odd.detail
