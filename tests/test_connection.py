@@ -191,6 +191,20 @@ def test_new_key_is_believed_by_whatever_is_left_of_the_mirror(
     assert MirroredAccount.objects.get().fingerprint != "of an older key"
 
 
+def test_new_key_is_believed_though_the_newest_drafts_were_deleted(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    drafts = [orb.add_invoice(status="draft", days_ago=-30)["id"] for _ in range(4)]
+    services.sync_invoices(mode="full")
+    for draft in drafts:
+        orb.delete_draft(draft)
+    MirroredAccount.objects.update(fingerprint="of an older key")
+
+    services.sync_invoices(mode="full")
+
+    assert MirroredAccount.objects.get().fingerprint != "of an older key"
+
+
 def test_wrong_address_is_not_taken_for_another_account(
     any_committed_database: str, orb: OrbSandbox, settings: Any
 ) -> None:

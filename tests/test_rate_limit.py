@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django_orb import services
 from django_orb.db.clock import database_now
 from django_orb.models import RequestBudget
-from django_orb.rate_limit import READS, Pacer, hold_back, reserve
+from django_orb.rate_limit import READS, WRITES, Pacer, hold_back, reserve
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -99,6 +99,24 @@ def test_no_burst_follows_idleness(
 
     assert min(b - a for a, b in itertools.pairwise(sent)) > 0.05
     assert sent[-1] - sent[0] >= 1.05
+
+
+def test_one_request_after_idleness_takes_one_turn(
+    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it reserved and did not use, others would wait for."""
+    clock = Clock()
+    monkeypatch.setattr("django_orb.rate_limit.time", clock)
+    pacer = Pacer(READS, 100, using=any_committed_database)
+    for _ in range(40):
+        pacer.wait()
+    clock.now += 3600
+    before = RequestBudget.objects.get().next_at + timedelta(seconds=20)
+    RequestBudget.objects.update(next_at=before)
+
+    pacer.wait()
+
+    assert RequestBudget.objects.get().next_at - before == timedelta(seconds=0.01)
 
 
 def test_no_burst_follows_idleness_of_a_thread_that_only_waits(
@@ -253,6 +271,22 @@ def test_what_a_transaction_holds_back_stays_so(any_committed_database: str) -> 
     assert reserve(READS, 1, 10, using=using) > 30
 
 
+def test_reads_without_autocommit_take_turns_with_all_others(
+    any_committed_database: str,
+) -> None:
+    using = any_committed_database
+    if connections[using].vendor == "sqlite":
+        pytest.skip("SQLite has a single writer, which is the transaction")
+    transaction.set_autocommit(False, using=using)
+    try:
+        reserve(READS, 1, 10, using=using)
+        transaction.rollback(using=using)
+    finally:
+        transaction.set_autocommit(True, using=using)
+
+    assert RequestBudget.objects.exists()
+
+
 def test_what_a_transaction_holds_back_holds_others_once_it_is_over(
     any_committed_database: str,
 ) -> None:
@@ -364,6 +398,20 @@ def test_too_many_requests_slow_everybody_down(
     services.sync_invoices()
 
     assert held == [3]
+
+
+def test_writes_have_a_budget_of_their_own(
+    any_committed_database: str, orb: OrbSandbox, settings: Any
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "WRITES_PER_SECOND": 0.1}
+    begin = database_now(any_committed_database)
+
+    services.void_invoice(orb.invoice_ids("issued")[0])
+
+    ahead = {
+        budget.name: budget.next_at - begin for budget in RequestBudget.objects.all()
+    }
+    assert ahead[WRITES] >= timedelta(seconds=10) > ahead[READS]
 
 
 def test_sync_keeps_to_the_budget(

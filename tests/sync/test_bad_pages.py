@@ -221,6 +221,34 @@ def test_orb_that_was_away_for_long_hides_nothing(
     assert_mirrors(orb)
 
 
+def test_orb_that_is_away_during_the_search_hides_no_more_than_the_bad_page(
+    any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dates that were asked for meanwhile may well be readable."""
+    orb.add_invoice(days_ago=99)
+    bad = orb.add_invoice(days_ago=100)["id"]
+    for days in (101, 102, 103):
+        orb.add_invoice(days_ago=days)
+    asked: list[str] = []
+
+    def change(route: str, request: Any, response: Response) -> Response:
+        if bad.encode() in response.get_data():
+            asked.append(route)
+            return Response(status=504)
+        if SUMMARIES in asked and len(asked) < asked.index(SUMMARIES) + 13:
+            asked.append(route)
+            return Response(status=503)
+        return response
+
+    answer(monkeypatch, change)
+
+    with pytest.raises(OrbSyncFailedError, match="A part of Orb's list could not"):
+        services.sync_invoices(since=since(any_database))
+
+    stored = set(Invoice.objects.values_list("pk", flat=True))
+    assert set(orb.invoice_ids()) - stored == {bad}
+
+
 def _circle(route_in_circle: str) -> Callable[[str, Any, Response], Response]:
     first_pages: dict[str, bytes] = {}
 
@@ -479,12 +507,14 @@ def test_worker_of_a_run_that_was_cancelled_asks_orb_for_nothing_more(
     assert not SyncWindow.objects.filter(run=run).exclude(lease="").exists()
 
 
-@pytest.mark.parametrize("option", ["accept_missing", "announce"])
+@pytest.mark.parametrize("option", ["accept_missing", "announce", "since"])
 def test_run_that_does_otherwise_is_not_taken_up(
     any_database: str, orb: OrbSandbox, option: str
 ) -> None:
-    start("full")
-    options: dict[str, Any] = {option: True}
+    start("partial", since=since(any_database))
+    options: dict[str, Any] = {"since": SyncRun.objects.get().since, option: True}
+    if option == "since":
+        options = {"since": since(any_database) + timedelta(days=1)}
 
     with pytest.raises(OrbSyncRunningError):
-        runs.start_or_resume("full", using=any_database, **options)
+        runs.start_or_resume("partial", using=any_database, **options)
