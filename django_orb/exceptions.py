@@ -39,9 +39,16 @@ import copyreg
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
+from django.utils import translation
 
 if TYPE_CHECKING:
     import requests
+
+
+def in_english(value: object) -> str:
+    """Return its text as developers read it, whatever language is active."""
+    with translation.override(None):
+        return str(value)
 
 
 class OrbConfigurationError(ImproperlyConfigured):
@@ -233,7 +240,8 @@ class OrbOutcomeUnknownError(OrbError):
         if getattr(operation, "state", "") == "needs_attention":
             end = f"It needs a person: {operation.detail.rstrip('.')}"
         super().__init__(
-            f"Orb did not confirm operation {operation.pk} ({operation}). {end}; "
+            f"Orb did not confirm operation {operation.pk} "
+            f"({in_english(operation)}). {end}; "
             "do not send it again."
         )
         self.operation = operation

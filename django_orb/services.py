@@ -20,6 +20,7 @@ from .exceptions import (
     OrbPayloadError,
     OrbResponseError,
     OrbSyncFailedError,
+    in_english,
 )
 from .formatting import safe_link
 from .mirror import Observation, change_log, observe_invoice, store
@@ -207,7 +208,8 @@ def sync_invoices(
         change_log.announce(using=using)
         runs.work_here(run, client=client, using=using, on_step=on_step)
     if run.state != SyncRun.State.SUCCEEDED:
-        raise OrbSyncFailedError(f"{run} did not finish. {run.error}", run=run)
+        reason = f"{in_english(run)} did not finish. {run.error}"
+        raise OrbSyncFailedError(reason, run=run)
     return run
 
 

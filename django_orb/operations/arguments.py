@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any, Final
 
-from django.utils.translation import gettext
+from django.utils.translation import gettext_noop
 
 from django_orb.exact_json import require_storable
 from django_orb.exceptions import OrbInputError
@@ -48,11 +48,15 @@ def line_item_body(
     name = name.strip() if name else ""
     item_id = item_id.strip() if item_id else ""
     if not name and not item_id:
-        raise OrbInputError(gettext("Give the line a name, or an item."), field="name")
+        raise OrbInputError(
+            gettext_noop("Give the line a name, or an item."), field="name"
+        )
     for field, value in (("start_date", start_date), ("end_date", end_date)):
         _require_date(value, field)
     if end_date < start_date:
-        raise OrbInputError(gettext("The end is before the start."), field="end_date")
+        raise OrbInputError(
+            gettext_noop("The end is before the start."), field="end_date"
+        )
     body: dict[str, Any] = {
         "amount": f"{exact_number(amount, 'amount'):f}",
         "quantity": exact_number(quantity, "quantity"),
@@ -109,10 +113,12 @@ def update_body(
             _require_date(due_date, "due_date")
         body["due_date"] = None if due_date is None else due_date.isoformat()
     if not body or body.get("metadata", True) == {}:
-        raise OrbInputError(gettext("There is nothing to change."))
+        raise OrbInputError(gettext_noop("There is nothing to change."))
     if body.get("net_terms") is not None and body.get("due_date") is not None:
         raise OrbInputError(
-            gettext("Give net terms or a due date: the one follows from the other."),
+            gettext_noop(
+                "Give net terms or a due date: the one follows from the other."
+            ),
             field="due_date",
         )
     return body

@@ -30,6 +30,7 @@ from django_orb.exceptions import (
     OrbReadOnlyError,
     OrbRefusedError,
     OrbTransactionError,
+    in_english,
 )
 from django_orb.mirror import claim_observations
 from django_orb.models import InvoiceOperation
@@ -201,8 +202,8 @@ def _require_same(existing: InvoiceOperation, request: Request) -> None:
     )
     if not same:
         raise OrbInputError(
-            f"The idempotency key was used before, for another operation ({existing}). "
-            "Use a new key for a new intention.",
+            "The idempotency key was used before, for another operation "
+            f"({in_english(existing)}). Use a new key for a new intention.",
             field="idempotency_key",
         )
 

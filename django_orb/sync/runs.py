@@ -16,7 +16,7 @@ from django_orb import metrics, mirror
 from django_orb.client import OrbClient
 from django_orb.conf import get_settings
 from django_orb.db import Interval, clock_of, has_come, is_free
-from django_orb.exceptions import OrbSyncRunningError
+from django_orb.exceptions import OrbSyncRunningError, in_english
 from django_orb.mirror import Observation, Origin, send_robust
 from django_orb.models import Invoice, InvoiceFailure, SyncAbsence, SyncRun, SyncWindow
 from django_orb.models.runs import COUNTS
@@ -76,7 +76,7 @@ def start_run(
         if active is None:
             raise
         raise OrbSyncRunningError(
-            f"{active} is running since {active.started_at:%Y-%m-%d %H:%M} UTC, or "
+            f"{in_english(active)} is running since {active.started_at:%Y-%m-%d %H:%M} UTC, or "
             f"stopped less than {windows.lease_seconds():.0f} seconds ago.",
             run=active,
         ) from err
@@ -98,7 +98,7 @@ def start_or_join(
         return start_run(kind, using=using, since=since, sweep=sweep)
     except OrbSyncRunningError as err:
         run: SyncRun = err.run
-        logger.info("%s is active already.", run, extra=_id_of(run))
+        logger.info("%s is active already.", in_english(run), extra=_id_of(run))
         return run
 
 
@@ -138,7 +138,7 @@ def start_or_resume(
         free = is_free(clock_of(using).latest(), longest=windows.longest_lease())
         if of_run.exclude(free).exists():
             raise
-        logger.info("%s goes on where it stopped.", run, extra=_id_of(run))
+        logger.info("%s goes on where it stopped.", in_english(run), extra=_id_of(run))
         return run
 
 
@@ -283,7 +283,9 @@ def advance(run: SyncRun, *, using: str) -> list[SyncWindow]:
     except DatabaseError:
         raise  # it is tried again, by `recover` at the latest
     except Exception as err:
-        logger.exception("%s could not be finished.", run, extra=_id_of(run))
+        logger.exception(
+            "%s could not be finished.", in_english(run), extra=_id_of(run)
+        )
         reason = f"It could not be finished. {type(err).__name__}: {err}"
         _end(run, SyncRun.State.FAILED, reason, using=using)
     return []

@@ -13,6 +13,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_orb.exceptions import OrbInputError
+from django_orb.formatting import recorded
 from django_orb.operations import (
     MAX_TERMS,
     UNCHANGED,
@@ -127,7 +128,7 @@ class LineItemForm(forms.Form):
                 self.body = line_item_body(**self.arguments(values))
             except OrbInputError as err:
                 field = err.field if err.field in self.fields else None
-                self.add_error(field, capfirst(str(err)))
+                self.add_error(field, capfirst(recorded(str(err))))
         return values
 
     def arguments(self, values: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -227,7 +228,7 @@ class EditForm(forms.Form):
                 self.body = update_body(**self.arguments(values))
             except OrbInputError as err:
                 field = err.field if err.field in self.fields else None
-                self.add_error(field, capfirst(str(err)))
+                self.add_error(field, capfirst(recorded(str(err))))
         return values
 
     def arguments(self, values: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def explain(err: Exception) -> str:
 
 def _explain_input(err: OrbInputError) -> str:
     if err.field != "idempotency_key":
-        return str(err)
+        return recorded(str(err))
     return gettext(
         "This form was sent before, with other values, and its first outcome stands. "
         "Open the form anew to ask for something else."

@@ -12,7 +12,12 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from django_orb import maintenance, mirror, services, tasks
 from django_orb.connection import accept_key
-from django_orb.exceptions import OrbConfigurationError, OrbError, OrbSyncRunningError
+from django_orb.exceptions import (
+    OrbConfigurationError,
+    OrbError,
+    OrbSyncRunningError,
+    in_english,
+)
 from django_orb.management.progress import ProgressPrinter
 from django_orb.models import SyncRun
 from django_orb.sync import runs
@@ -132,13 +137,13 @@ class Command(BaseCommand):
         tasks.publish_due(run, using=using, send=tasks.wake)
         if runs.due_windows(using=using, run=run):
             self.stdout.write(
-                f"Recorded {run}. The message broker is out of reach, so it waits, and "
+                f"Recorded {in_english(run)}. The message broker is out of reach, so it waits, and "
                 "starts by itself once the broker is back. Without workers, use "
                 "--in-process."
             )
             return
         self.stdout.write(
-            f"Started {run}. Celery workers do it; the admin shows how far they are. "
+            f"Started {in_english(run)}. Celery workers do it; the admin shows how far they are. "
             "Without workers, use --in-process."
         )
 
