@@ -186,6 +186,7 @@ class Story:
         self.pruned: dict[str, InvoiceOperation] = {}
         self.lost: set[str] = set()
         self.is_restored = self.has_jumped = self.is_meddled = False
+        self.backup: list[dict[str, Any]] = []
         for one in self.schedule.rounds:
             self._play_round(one)
         self.orb.clear_faults()
@@ -255,6 +256,8 @@ class Story:
         for name in ("created_at", "first_sent_at", "finished_at", "mirrored_at"):
             rows = self.rows.exclude(**{name: None})
             rows.update(**{name: F(name) - step})
+            for row in self.backup:
+                row[name] = row[name] and row[name] - step
         past = database_now(databases.current_alias) - step
         self.rows.exclude(lease_expires_at=None).update(lease_expires_at=past)
         self.orb.lag_reads(0)

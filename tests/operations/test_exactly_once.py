@@ -27,11 +27,11 @@ from django_orb.testing import OrbSandbox
 from tests.doers import POINTS, Doers
 from tests.sync.test_faults import quietly
 
-from .stories import ROUTES, SCHEDULES, Click, Round, Schedule, Story, blind, cut, fail
+from .stories import SCHEDULES, Click, Round, Schedule, Story, blind, cut, fail
 
 pytestmark = pytest.mark.proof
 
-SHORT, LONG = 25, 400
+SHORT, LONG = 20, 400
 
 
 @pytest.fixture
@@ -92,12 +92,12 @@ def test_everything_happens_once_for_long(orb: OrbSandbox, doers: Doers) -> None
 def test_everything_happens_once_on_every_database(
     any_committed_database: str, orb: OrbSandbox, doers: Doers
 ) -> None:
-    assert play_all(orb, doers, 5)["schedules"] == 5
+    assert play_all(orb, doers, 3)["schedules"] == 3
 
 
 @pytest.mark.parametrize("orb", [{"invoices": 10}], indirect=True)
 @pytest.mark.django_db(databases=["postgresql"], transaction=True)
-@pytest.mark.parametrize("kind", sorted(ROUTES.keys() - {"twins"}))
+@pytest.mark.parametrize("kind", ["edit", "line", "void"])
 def test_process_killed_at_each_point(orb: OrbSandbox, doers: Doers, kind: str) -> None:
     for point in POINTS:
         if kind == "edit" and point == "seen":
