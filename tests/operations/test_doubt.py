@@ -10,7 +10,11 @@ import pytest
 from django_orb import maintenance, operations, services, tasks
 from django_orb.connection import open_account
 from django_orb.db.clock import database_now
-from django_orb.exceptions import OrbInputError, OrbOutcomeUnknownError
+from django_orb.exceptions import (
+    OrbInputError,
+    OrbOutcomeUnknownError,
+    OrbRefusedError,
+)
 from django_orb.models import InvoiceOperation
 from django_orb.operations import ledger, recovery
 from django_orb.operations.arguments import line_item_body, payment_body
@@ -151,7 +155,7 @@ def test_door_that_is_shut_to_a_restored_row_does_not_tell_that_it_never_happene
 
 
 @on_postgresql
-@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize("status", [400, 401, 403])
 def test_what_is_queued_and_was_not_done_is_refused_at_once(
     orb: OrbSandbox, status: int
 ) -> None:
@@ -206,6 +210,27 @@ def test_of_two_that_asked_for_the_same_line_neither_takes_the_others(
 
     states = InvoiceOperation.objects.values_list("state", flat=True)
     assert [*states] == ["needs_attention"] * 2
+
+
+# Refusals
+
+
+@on_postgresql
+@pytest.mark.parametrize(
+    "answer",
+    [{"status": 401}, {"status": 403}, {"status": 404, "html": True}, {"status": 413}],
+    ids=lambda answer: str(answer["status"]),
+)
+def test_door_that_is_shut_at_once_is_a_refusal(
+    orb: OrbSandbox, answer: dict[str, Any]
+) -> None:
+    issued = add(orb, "issued")
+    orb.fail_next(1, route="void_invoice", **answer)
+
+    with pytest.raises(OrbRefusedError):
+        services.void_invoice(issued)
+
+    assert the_operation().state == "refused"
 
 
 # Refusals after doubt
