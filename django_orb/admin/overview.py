@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -18,14 +17,13 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb import __version__
 from django_orb.formatting import ago, local_moment, money
-from django_orb.mirror import database_alias
 from django_orb.models import InvoiceOperation, Overview, SyncRun, WebhookEvent
 
 from . import reports
 from .attention import AGE_TITLES, read_concerns
 from .badges import run_badge
+from .caching import keep
 from .charts import Chart, bar_chart
 from .freshness import read_freshness
 from .readonly import ReadOnlyAdmin
@@ -132,17 +130,15 @@ class Figures:
 def read_figures() -> tuple[Figures, datetime]:
     """The sums over all invoices, and when they were read: minutes ago at most."""
     zone = reports.report_zone()
-    key = f"django_orb:overview:{__version__}:{database_alias()}:{zone.key}"
-    found: tuple[Figures, datetime] | None = cache.get(key)
-    if found is None:
+
+    def read() -> Figures:
         now = timezone.now()
         bounds = reports.months(now, zone)
-        figures = Figures(
+        return Figures(
             reports.receivables(now), reports.turnover(bounds), bounds, zone.key
         )
-        found = figures, now
-        cache.set(key, found, CACHE_SECONDS)
-    return found
+
+    return keep(f"overview {zone.key}", CACHE_SECONDS, read)
 
 
 def receivables_table(one: Receivables, list_url: str, has_chart: bool) -> Table:

@@ -6,19 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.contrib import messages
-from django.core.cache import cache
 from django.http import HttpResponse
-from django.utils import timezone
 from django.utils.translation import gettext
 
 from django_orb import services
-from django_orb.conf import get_settings
 from django_orb.exceptions import OrbConfigurationError, OrbError, OrbNotFoundError
 from django_orb.formatting import local_moment, utc_short
 from django_orb.models import Invoice
 from django_orb.services import UpcomingInvoice
 
 from .actions import Call, explain
+from .caching import keep
 from .invoice_page import ZERO, LineView, Row, read_lines, read_sums
 
 CACHE_SECONDS = 60
@@ -61,12 +59,11 @@ def respond(call: Call) -> HttpResponse | None:
 
 def fetch(subscription_id: str) -> tuple[UpcomingInvoice, datetime]:
     """The upcoming invoice and when it was read, at most a minute ago."""
-    key = f"django_orb:upcoming:{get_settings().BASE_URL}:{subscription_id}"
-    found: tuple[UpcomingInvoice, datetime] | None = cache.get(key)
-    if found is None:
-        found = services.fetch_upcoming_invoice(subscription_id), timezone.now()
-        cache.set(key, found, CACHE_SECONDS)
-    return found
+    return keep(
+        f"upcoming {subscription_id}",
+        CACHE_SECONDS,
+        lambda: services.fetch_upcoming_invoice(subscription_id),
+    )
 
 
 def read_forecast(upcoming: UpcomingInvoice, read_at: datetime) -> Forecast:

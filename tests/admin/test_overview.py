@@ -17,6 +17,7 @@ from django_orb.models import (
     InvoiceChange,
     InvoiceFailure,
     InvoiceOperation,
+    MirroredAccount,
     SyncRun,
     WebhookEvent,
 )
@@ -190,6 +191,31 @@ def test_sums_are_read_once_in_a_while(finance: Client):
     assert "2 invoices" not in page(finance)
     cache.clear()
     assert "2 invoices" in page(finance)
+
+
+def test_sums_of_another_account_in_the_same_cache_are_not_shown(finance: Client):
+    """Such as that of another tenant, in another schema of the same database."""
+    account = MirroredAccount.objects.create(fingerprint="one", confirmed_at=NOW)
+    make_overdue(3)
+    assert "1 invoice<" in page(finance)
+
+    account.fingerprint = "another"
+    account.save()
+    make_overdue(3, id="another")
+
+    assert "2 invoices" in page(finance)
+
+
+def test_page_works_while_the_cache_is_out_of_reach(finance: Client, settings: Any):
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": "redis://127.0.0.1:9",
+        }
+    }
+    make_overdue(3)
+
+    assert "1 invoice<" in page(finance)
 
 
 @pytest.mark.django_db

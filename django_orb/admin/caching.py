@@ -1,0 +1,53 @@
+"""What a page reads with much effort, kept in the project's cache for a while."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar
+
+from django.core.cache import cache
+from django.utils import timezone
+
+from django_orb import __version__
+from django_orb.mirror import database_alias
+from django_orb.models import MirroredAccount
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def keep(name: str, seconds: int, read: Callable[[], T]) -> tuple[T, datetime]:
+    """
+    Return what `read` returns and when it was read, at most so many seconds ago.
+
+    What belongs to another account, such as that of another tenant of the same
+    database and cache, or to another release, is not found. If the cache is out of
+    reach, it is read each time.
+    """
+    key = _key(name)
+    try:
+        found: tuple[T, datetime] | None = cache.get(key)
+    except Exception:
+        logger.warning("The cache cannot be read.", exc_info=True)
+        found = None
+    if found is None:
+        now = timezone.now()
+        found = read(), now
+        try:
+            cache.set(key, found, seconds)
+        except Exception:
+            logger.warning("The cache cannot be written.", exc_info=True)
+    return found
+
+
+def _key(name: str) -> str:
+    using = database_alias()
+    accounts = MirroredAccount.objects.using(using)
+    account = accounts.values_list("fingerprint", flat=True).first()
+    parts = "\n".join([__version__, using, account or "", name])
+    # Some caches refuse long keys, and characters that an id may have.
+    return f"django_orb:{hashlib.sha256(parts.encode()).hexdigest()}"
