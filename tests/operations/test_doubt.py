@@ -395,6 +395,21 @@ def test_looking_again_with_orb_away_sends_nothing_later(
     assert orb.invoice(issued)["status"] == "issued"
 
 
+@on_postgresql
+def test_of_two_persons_that_end_it_the_first_is_believed(orb: OrbSandbox) -> None:
+    do_in_vain(orb, "void_invoice", add(orb, "issued"), "before")
+    InvoiceOperation.objects.update(state="needs_attention")
+    ends = [
+        recovery.close(
+            the_operation(), was_done=was_done, detail=who, using="postgresql"
+        )
+        for who, was_done in [("Ada", True), ("Bob", False)]
+    ]
+
+    assert ends == [True, False]
+    assert (the_operation().state, the_operation().detail) == ("succeeded", "Ada")
+
+
 # The same key for something else
 
 
