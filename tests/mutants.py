@@ -93,6 +93,7 @@ def listed_changes(path: Path) -> Iterator[Change]:
     from cosmic_ray.ast import ast_nodes, get_ast  # type: ignore[import-untyped]
 
     source = path.read_text()
+    rows = source.splitlines()
     nodes = list(ast_nodes(get_ast(source)))
     for name in plugins.operator_names():
         operator_class = plugins.get_operator(name)
@@ -103,6 +104,9 @@ def listed_changes(path: Path) -> Iterator[Change]:
             place for node in nodes for place in operator.mutation_positions(node)
         ]
         for occurrence, ((line, _), (end_line, _)) in enumerate(places):
+            is_product = " * " in rows[line - 1]
+            if "BinaryOperator_Mul_" in name and not is_product:
+                continue  # the `*` before parameters
             yield {
                 "kind": name.removeprefix("core/"),
                 "lines": [line, end_line],

@@ -410,6 +410,10 @@ def test_statements_for_a_page_do_not_grow_with_its_lines(
     assert count(page_of(100, lines, status="paid"), at(4, 5)) == 8 + 2 * more
     # Some of it unknown, some changed, all with other lines than before.
     assert count(page_of(150, lines + 1)[50:], at(6, 7)) == 9 + more
+    # Texts that say the same otherwise are compared once.
+    others = [dict(reversed(one.items())) for one in page_of(150, lines + 1)[50:]]
+    assert count(others, at(8, 9)) > 2 + more
+    assert count(others, at(10, 11)) == 2 + more
 
 
 def reordered(payload: dict[str, Any]) -> RawInvoice:
@@ -457,6 +461,24 @@ def test_writer_that_another_one_overtook_looks_again(any_database: str) -> None
 
     assert result.unchanged == ["inv1"]  # dropped: it is older
     assert statuses() == {"inv1": "paid"}
+
+
+def test_invoice_that_somebody_else_finds_meanwhile_is_compared(
+    any_database: str,
+) -> None:
+    """Between the look, which finds nothing, and the write."""
+    page = PageWriter(
+        mirror.read_page([reordered(make())], at(2, 3)), using=any_database
+    )
+    with transaction.atomic(using=any_database):
+        assert page.see_again() is None
+    page.prepare()
+    see(RawInvoice.of(make()), at(4, 5))
+
+    with transaction.atomic(using=any_database):
+        result = page.write()
+
+    assert result.unchanged == ["inv1"]
 
 
 def test_text_that_came_again_holds_against_what_was_read_before(

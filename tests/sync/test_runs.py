@@ -82,6 +82,8 @@ def test_full_run_mirrors_every_invoice_in_every_status(
     assert set(Invoice.objects.values_list("status", flat=True)) == {
         status for status, count in orb.status_counts().items() if count
     }
+    # What its pages showed counts as seen, and is not fetched once more.
+    assert set(orb.request_counts()) == {"list_invoices"}
     assert_mirrors(orb)
 
 
@@ -421,6 +423,20 @@ def test_cancelled_run_stops_at_the_next_page(
     run.refresh_from_db()
     assert (run.state, run.active_kind) == (SyncRun.State.CANCELLED, None)
     start("full")
+
+
+def test_worker_keeps_its_window_from_step_to_step(
+    any_committed_database: str, orb: OrbSandbox, settings: Any
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 5}
+    since = database_now(any_committed_database) - timedelta(days=9999)
+    run = start("partial", since=since)
+    window = runs.due_windows(using=any_committed_database, run=run)[0]
+    lease = take(window)
+
+    for _ in range(2):
+        step_once(window, lease)
+        assert not runs.due_windows(using=any_committed_database, run=run)
 
 
 def test_leased_window_is_not_taken_until_its_holder_is_silent(
