@@ -213,7 +213,15 @@ def _hold_back(name: str, seconds: float, *, using: str) -> None:
 
 
 def _is_in_transaction(using: str) -> bool:
-    return connections[using].in_atomic_block or not connections[using].get_autocommit()
+    """Whether others would wait for its end; nobody does for that of a test case."""
+    connection = connections[using]
+    if not connection.in_atomic_block:
+        return not connection.get_autocommit()
+    blocks = connection.atomic_blocks
+    # As Django tells them apart, where it checks that an outermost block is durable.
+    return not blocks or not all(
+        getattr(block, "_from_testcase", False) for block in blocks
+    )
 
 
 def _apart(call: Callable[[], T], *, using: str) -> T:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -326,6 +327,25 @@ def test_budget_that_somebody_locked_holds_a_transaction_up_for_a_moment_only(
     thread.join()
 
     assert ends == ["told to"]
+
+
+def test_what_a_test_case_holds_back_goes_with_it(any_database: str) -> None:
+    """Or the next test would wait."""
+    if connections[any_database].vendor == "sqlite":
+        pytest.skip("SQLite's database in memory has no second connection")
+
+    hold_back(READS, 50, using=any_database)
+
+    assert RequestBudget.objects.exists()
+    with ThreadPoolExecutor() as apart:
+        assert not apart.submit(exists_apart, any_database).result()
+
+
+def exists_apart(using: str) -> bool:
+    try:
+        return RequestBudget.objects.using(using).exists()
+    finally:
+        connections[using].close()
 
 
 def test_requests_leave_where_no_connection_is_left_to_reserve_over(

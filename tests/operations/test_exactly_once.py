@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, Phase, given, settings
 
 from django_orb.client import transport
 from django_orb.exceptions import OrbNotFoundError
@@ -25,13 +25,25 @@ from django_orb.models import InvoiceOperation
 from django_orb.operations import lookup, recovery, sending
 from django_orb.testing import OrbSandbox
 from tests.doers import POINTS, Doers
-from tests.sync.test_faults import quietly
 
 from .stories import SCHEDULES, Click, Round, Schedule, Story, blind, cut, fail
 
 pytestmark = pytest.mark.proof
 
+Test = TypeVar("Test", bound=Callable[..., None])
+
 SHORT, LONG = 20, 400
+
+
+def quietly(examples: int) -> Callable[[Test], Test]:
+    decorate: Callable[[Test], Test] = settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate],
+    )
+    return decorate
 
 
 @pytest.fixture
