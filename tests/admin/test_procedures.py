@@ -345,6 +345,21 @@ def test_a_draft_that_issues_itself_is_left_to_orb(finance: Client) -> None:
 # Editing
 
 
+def test_metadata_of_an_issued_invoice_can_be_edited(
+    orb: OrbSandbox, finance: Client
+) -> None:
+    invoice = mirrored(orb, "issued")
+    url = page_of(invoice.pk, "edit")
+
+    preview = finance.post(
+        url, {**fields_of(finance.get(url)), "metadata": "po = 2\nby = Ada"}
+    )
+    (message,) = told(finance.post(url, {**fields_of(preview), "post": "yes"}))
+
+    assert "Edited in Orb: metadata (po)." in message
+    assert orb.invoice(invoice.pk)["metadata"] == {"po": "2", "by": "Ada"}
+
+
 def test_an_edit_changes_only_what_was_changed(
     orb: OrbSandbox, finance: Client
 ) -> None:

@@ -234,9 +234,11 @@ class EditForm(forms.Form):
     def arguments(self, values: dict[str, Any] | None = None) -> dict[str, Any]:
         """The keyword arguments of the service: what changes."""
         given = self.cleaned_data if values is None else values
+        # Also what this form leaves out, because only drafts have it.
+        all_values = {name: given.get(name) for name in self.base_fields}
         return {
             name: UNCHANGED if value in (None, {}) else value
-            for name, value in given.items()
+            for name, value in all_values.items()
         }
 
 
