@@ -6,7 +6,6 @@ from functools import partialmethod
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
@@ -205,15 +204,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         fetch_again.respond(self.call_for(request, queryset, "refresh_from_orb"))
 
     def call_for(self, request: HttpRequest, queryset: Any, action: str) -> Call:
-        """
-        The invoices that were chosen, whole, in the order of the list.
-
-        Once a confirmation names them they are taken by id: what was done to them
-        meanwhile may have moved them out of the list's filter.
-        """
-        if "index" not in request.POST:
-            ids = request.POST.getlist(ACTION_CHECKBOX_NAME)
-            queryset = self.get_queryset(request).filter(pk__in=ids)
+        """The invoices that were chosen, whole, in the order of the list."""
         most = fetch_again.MAX_INVOICES + 1
         invoices = list(queryset.order_by(*self.ordering).defer(None)[:most])
         return Call(self, request, invoices, action, request.get_full_path())

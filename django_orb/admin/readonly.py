@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from django.contrib import admin
+from django import forms
+from django.apps import apps
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import (
     ERROR_FLAG,
@@ -14,8 +16,9 @@ from django.contrib.admin.views.main import (
     SEARCH_VAR,
     ChangeList,
 )
+from django.core.exceptions import ValidationError
 from django.db import connections, transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
@@ -28,6 +31,9 @@ from .paginator import CappedPaginator
 
 # Before Django 6.1 the box that checks all is this column's title.
 CHECKBOX_TITLE = getattr(admin.ModelAdmin.action_checkbox, "short_description", None)
+
+# Their filters and buttons have other places than Django's.
+LOOKS = ("jazzmin", "unfold")
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -100,8 +106,47 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         title = capfirst(str(self.opts.verbose_name_plural))
-        context = {"title": title, "most_at_once": self.most_at_once}
+        context = {
+            "title": title,
+            "most_at_once": self.most_at_once,
+            "look": find_look(),
+        }
         return super().changelist_view(request, {**context, **(extra_context or {})})
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        context["look"] = find_look()
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def response_action(
+        self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponse | None:
+        """
+        As Django's, for all rows that were chosen.
+
+        Django leaves out those that have left a filtered list meanwhile, and runs the
+        action on none if these were all.
+        """
+        post = request.POST
+        if not forms.BooleanField(required=False).clean(post.get("select_across")):
+            queryset = self.get_queryset(request)
+            chosen = post.getlist(ACTION_CHECKBOX_NAME)
+            are_keys = all(map(self._is_key, chosen))
+            if not are_keys or not queryset.filter(pk__in=chosen).exists():
+                text = gettext(
+                    "What was chosen is not here any more. Nothing was done."
+                )
+                self.message_user(request, text, messages.WARNING)
+                return HttpResponseRedirect(request.get_full_path())
+        return super().response_action(request, queryset, *args, **kwargs)
+
+    def _is_key(self, text: str) -> bool:
+        try:
+            self.opts.pk.clean(text, None)
+        except ValidationError:
+            return False
+        return "\0" not in text
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -111,6 +156,11 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def find_look() -> str:
+    """Return which look of the admin is installed, "" where it is Django's own."""
+    return next((name for name in LOOKS if apps.is_installed(name)), "")
 
 
 def outside_transactions(view: View) -> View:

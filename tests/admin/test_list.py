@@ -15,7 +15,7 @@ from django_orb.admin import InvoiceAdmin, paginator
 from django_orb.models import Invoice, SyncRun
 from tests.factories import make_invoice, make_invoices, make_overdue
 
-from .pages import LIST
+from .pages import LIST, choose
 
 pytestmark = pytest.mark.django_db
 
@@ -373,3 +373,32 @@ def test_the_list_works_on_every_database(any_database: str, log_in: Any) -> Non
 
     assert found(client, q="late", overdue="yes", currency="USD") == ["late"]
     assert found(client, q="qxw", overdue="no") == []
+
+
+def test_what_was_chosen_counts_though_it_has_left_the_list(finance: Client) -> None:
+    invoice = make_invoice("void")
+    chosen = choose("void_selected", invoice.pk)
+
+    page = finance.post(f"{LIST}?status=issued", chosen, follow=True)
+
+    assert "It is void already." in page.text
+
+
+@pytest.mark.parametrize(
+    ("name", "action"),
+    [
+        ("invoice", "refresh_from_orb"),
+        ("invoicechange", "tell_again"),
+        ("invoicefailure", "try_again"),
+        ("syncrun", "cancel_selected"),
+        ("webhookevent", "process_again"),
+    ],
+)
+def test_a_key_that_no_row_has_is_answered_in_words(
+    admin_client: Client, name: str, action: str
+) -> None:
+    url = f"/admin/django_orb/{name}/"
+    for key in ("987654321", "9" * 30, "rubbish", "a\0b", ""):
+        page = admin_client.post(url, choose(action, key), follow=True)
+
+        assert "What was chosen is not here any more. Nothing was done." in page.text
