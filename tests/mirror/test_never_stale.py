@@ -84,6 +84,19 @@ def test_answer_from_before_leaves_a_row_to_be_written_again(any_database: str) 
     assert Invoice.objects.get().status == "paid"
 
 
+def test_row_is_written_again_from_the_very_text_that_is_stored(
+    any_database: str,
+) -> None:
+    see(text(), at(0, 1))
+    Invoice.objects.update(invoice_number="damaged")
+    mirror.write_again(["inv1"], using=any_database)
+    version = mirror.versions(["inv1"], using=any_database)["inv1"]
+
+    mirror.write([Observation("inv1", text(), at(2, 3), version)], using=any_database)
+
+    assert Invoice.objects.get().invoice_number == make()["invoice_number"]
+
+
 def test_missing_invoice_that_is_written_again_keeps_its_date(
     any_database: str,
 ) -> None:
@@ -165,6 +178,9 @@ def test_failure_whose_time_is_not_known_goes_with_the_next_success(
     InvoiceFailure.objects.create(
         invoice_id="inv1", reason="Restored.", failed_at=at(0).started_at
     )
+
+    assert see(text(status="paid"), at(-2, -1)).unchanged == ["inv1"]  # it is older
+    assert InvoiceFailure.objects.exists()
 
     assert see(text(), at(2, 3)).unchanged == ["inv1"]
     assert not InvoiceFailure.objects.exists()
