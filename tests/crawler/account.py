@@ -171,13 +171,12 @@ def starts() -> list[str]:
     found = [reverse("admin:django_orb_invoicefailure_change", args=["odd"])]
     found += [reverse("admin:index"), "/", "/my/invoices/?account=nobody"]
     for status in [*Invoice.Status, "unheard-of"]:
-        invoices = Invoice.objects.filter(status=status).order_by("-pk")
         # A draft that Orb does not issue by itself has one button more.
-        invoices = sorted(
-            invoices, key=lambda one: bool(one.payload["will_auto_issue"])
+        of_status = sorted(
+            Invoice.objects.filter(status=status).order_by("-pk"),
+            key=lambda one: bool(one.payload["will_auto_issue"]),
         )
-        invoice = next(iter(invoices), None)
-        if invoice is not None:
+        for invoice in of_status[:1]:
             found.append(reverse("admin:django_orb_invoice_change", args=[invoice.pk]))
     owing = Invoice.objects.open().values_list("external_customer_id", flat=True)
     for account in Account.objects.filter(external_customer_id__in=owing)[:1]:
