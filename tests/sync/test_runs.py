@@ -439,6 +439,24 @@ def test_worker_keeps_its_window_from_step_to_step(
         assert not runs.due_windows(using=any_committed_database, run=run)
 
 
+def test_window_waits_as_long_as_orb_asked_for(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    since = database_now(any_committed_database) - timedelta(days=9999)
+    run = start("partial", since=since)
+    window = runs.due_windows(using=any_committed_database, run=run)[0]
+    lease = take(window)
+    orb.fail_next(1, status=429, headers={"Retry-After": "50"})
+
+    step_once(window, lease)
+    windows.release_window(window.pk, lease, using=any_committed_database)
+
+    assert not runs.due_windows(using=any_committed_database, run=run)
+    window.refresh_from_db()
+    assert window.not_before is not None
+    assert window.not_before - database_now(any_committed_database) > LATER / 10
+
+
 def test_leased_window_is_not_taken_until_its_holder_is_silent(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:

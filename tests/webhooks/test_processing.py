@@ -16,7 +16,13 @@ from django.dispatch import Signal
 
 from django_orb import mirror, services
 from django_orb.db.clock import Interval, database_now
-from django_orb.models import Invoice, InvoiceChange, InvoiceFailure, WebhookEvent
+from django_orb.models import (
+    Invoice,
+    InvoiceChange,
+    InvoiceFailure,
+    InvoiceObservation,
+    WebhookEvent,
+)
 from django_orb.signals import webhook_failed, webhook_received
 from django_orb.testing import OrbSandbox
 from django_orb.webhooks import inbox, processing
@@ -223,6 +229,22 @@ def test_what_was_fetched_since_it_came_is_not_fetched_again(
 
     assert WebhookEvent.objects.get().state == State.PROCESSED
     assert not orb.request_counts()
+
+
+def test_what_was_being_fetched_when_it_came_is_fetched_again(
+    any_database: str, orb: OrbSandbox
+) -> None:
+    """The answer may show the invoice as it was before."""
+    invoice_id = orb.invoice_ids("issued")[0]
+    services.fetch_invoice(invoice_id)
+    orb.mark_paid(invoice_id)
+    event_id = store(event_of(invoice_id, "invoice.cost_data_exported"))
+    received_at = WebhookEvent.objects.get().received_at
+    InvoiceObservation.objects.update(ended_at=received_at + timedelta(seconds=1))
+
+    processing.process_event(event_id, using=any_database)
+
+    assert Invoice.objects.get().status == "paid"
 
 
 @pytest.mark.parametrize(
