@@ -47,7 +47,7 @@ TESTS = {
     "mirror/change_log": "mirror",
     "mirror/fetching": f"{RUNS} {EVENTS} test_services.py test_tasks.py",
     "operations/sending": "operations test_services.py",
-    "operations/recovery": "operations",
+    "operations/recovery": "operations admin/test_operations.py",
     "operations/lookup": "operations",
     "operations/confirmation": "operations test_services.py",
     "operations/ledger": "operations",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import date, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -204,6 +206,20 @@ def test_void_of_another_that_orb_forgot_is_not_taken_for_it(orb: OrbSandbox) ->
 
 
 @on_postgresql
+def test_refusal_that_another_operation_explains_is_believed_at_once(
+    orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr("django_orb.client.transport.time.sleep", lambda seconds: None)
+    issued = add(orb, "issued")
+    services.void_invoice(issued)
+    orb.cut_next(1, when="before", route="void_invoice")
+
+    with pytest.raises(OrbRefusedError, match="is void"):
+        services.void_invoice(issued)
+
+
+@on_postgresql
 def test_void_by_another_is_not_taken_for_a_payment(orb: OrbSandbox) -> None:
     issued = add(orb, "issued")
     do_in_vain(orb, "mark_invoice_paid", issued, "before")
@@ -333,6 +349,23 @@ def test_turn_whose_time_is_over_tries_one(
 
     states = InvoiceOperation.objects.order_by("pk").values_list("state", flat=True)
     assert [*states] == ["succeeded", "pending"]
+
+
+@on_postgresql
+def test_turn_goes_on_until_its_time_is_over(
+    orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        queue = Request("void_invoice", add(orb, "issued"))
+        operations.queue([queue], batch="a", using="postgresql")
+    moments = itertools.count(1000.0, 15)  # each one takes 15 seconds
+    clock = SimpleNamespace(monotonic=lambda: next(moments))
+    monkeypatch.setattr(recovery, "time", clock)
+
+    maintenance.finish_operations(using="postgresql", seconds=20)
+
+    states = InvoiceOperation.objects.order_by("pk").values_list("state", flat=True)
+    assert [*states] == ["succeeded", "succeeded", "pending"]
 
 
 def test_queue_of_an_installation_that_only_reads_does_not_hand_itself_on(
