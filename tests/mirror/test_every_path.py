@@ -18,7 +18,7 @@ from tests.histories import Stale
 
 pytestmark = pytest.mark.proof
 
-SOME = 15
+SOME = 8
 MANY = 300
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.proof
 
-SOME = 15
+SOME = 10
 MANY = 500
 
 
