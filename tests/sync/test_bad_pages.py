@@ -221,6 +221,19 @@ def test_orb_that_was_away_for_long_hides_nothing(
     assert_mirrors(orb)
 
 
+def test_orb_that_was_away_for_long_fails_no_invoice_that_is_fetched(
+    any_database: str, orb: OrbSandbox
+) -> None:
+    wanted = orb.invoice_ids()[:3]
+    services.sync_invoices(invoice_ids=wanted[:1])  # the key is known
+    orb.fail_next(30, status=503)
+
+    run = services.sync_invoices(invoice_ids=wanted)
+
+    assert (run.state, run.failed, run.error) == (SyncRun.State.SUCCEEDED, 0, "")
+    assert Invoice.objects.count() == 3
+
+
 def test_orb_that_is_away_during_the_search_hides_no_more_than_the_bad_page(
     any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
