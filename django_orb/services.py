@@ -26,6 +26,8 @@ from .formatting import safe_link
 from .mirror import Observation, change_log, observe_invoice, store
 from .models import Invoice, SyncRun
 from .operations import (
+    NewLineItem,
+    create_invoice,
     create_invoice_line_item,
     delete_invoice_line_item,
     issue_invoice,
@@ -42,8 +44,10 @@ from .webhooks import processing
 
 __all__ = [
     "InvoiceLinks",
+    "NewLineItem",
     "UpcomingInvoice",
     "UpcomingLineItem",
+    "create_invoice",
     "create_invoice_line_item",
     "current_links",
     "delete_invoice_line_item",

@@ -139,12 +139,14 @@ def ask(kind: str, invoice_id: str, key: str, **details: Any) -> None:
         services.delete_invoice_line_item(invoice_id, details["line"], **asker)
     elif kind == "edit":
         services.update_invoice(invoice_id, metadata={key: "edited"}, **asker)
+    elif kind == "create":
+        services.create_invoice(**an_invoice(key, details), **asker)
     else:
         services.issue_invoice(invoice_id, **asker)
 
 
 def request_for(kind: str, invoice_id: str, key: str, **details: Any) -> Any:
-    from django_orb.operations import Request, line_item_body
+    from django_orb.operations import Request, invoice_body, line_item_body
 
     names = {
         "void": "void_invoice",
@@ -152,14 +154,38 @@ def request_for(kind: str, invoice_id: str, key: str, **details: Any) -> Any:
         "delete": "delete_invoice_line_item",
         "edit": "update_invoice",
         "issue": "issue_invoice",
+        "create": "create_invoice",
     }
     bodies: dict[str, Any] = {
         "line": lambda: line_item_body(**a_line(details), item_id=None),
         "delete": lambda: {"line_item_id": details["line"]},
         "edit": lambda: {"metadata": {key: "edited"}},
+        "create": lambda: invoice_body(
+            **an_invoice(key, details), external_customer_id=None, will_auto_issue=False
+        ),
     }
     body = bodies.get(kind, dict)()
-    return Request(names[kind], invoice_id, body, idempotency_key=key)
+    about = "" if kind == "create" else invoice_id
+    return Request(names[kind], about, body, idempotency_key=key)
+
+
+def an_invoice(key: str, details: dict[str, Any]) -> dict[str, Any]:
+    day = date(2026, 1, 31)
+    line = {
+        "item_id": details["item"],
+        "name": "Workshop",
+        "quantity": 1,
+        "unit_amount": details.get("amount", "1.00"),
+        "start_date": day,
+        "end_date": day,
+    }
+    return {
+        "customer_id": details["customer"],
+        "currency": "USD",
+        "invoice_date": day,
+        "line_items": [line],
+        "metadata": {"key": key},
+    }
 
 
 def a_line(details: dict[str, Any]) -> dict[str, Any]:

@@ -52,6 +52,7 @@ TESTS = {
     "operations/confirmation": "operations test_services.py",
     "operations/ledger": "operations",
     "models/operation_types": "operations mirror",
+    "models/operation_matching": "operations",
     "sync/windows": f"{RUNS} test_tasks.py",
     "sync/passing": RUNS,
     "sync/page_sizes": RUNS,

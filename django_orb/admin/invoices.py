@@ -24,6 +24,8 @@ from django_orb.customer_labels import find_customers, label_customers
 from django_orb.fields import search_key
 from django_orb.formatting import short
 from django_orb.models import Invoice
+from django_orb.models.operation_type import OperationType
+from django_orb.models.operation_types import CREATE_INVOICE
 
 from . import upcoming
 from .actions import (
@@ -32,6 +34,7 @@ from .actions import (
     Call,
     InvoiceAction,
     change_url,
+    create_invoice,
     fetch_again,
     invoice_url,
     open_document,
@@ -71,6 +74,11 @@ def on_list(action: InvoiceAction) -> Callable[..., HttpResponse | None]:
     respond.__name__ = action.list_name
     mark = admin.action(permissions=[action.page], description=action.list_label)
     return mark(respond)
+
+
+def may_do(request: HttpRequest, operation_type: OperationType) -> bool:
+    codename, _name = operation_type.permission
+    return request.user.has_perm(f"django_orb.{codename}")
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,11 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        context: dict[str, Any] = {"may_sync": self.has_sync_permission(request)}
+        context: dict[str, Any] = {
+            "may_sync": self.has_sync_permission(request),
+            "may_create": may_do(request, CREATE_INVOICE),
+            "create_label": CREATE_INVOICE.button,
+        }
         if request.method == "GET":
             context["freshness"] = read_freshness()
         return super().changelist_view(request, {**context, **(extra_context or {})})
@@ -188,8 +200,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     # Permissions
 
     def may(self, request: HttpRequest, action: InvoiceAction) -> bool:
-        codename, _name = action.operation_type.permission
-        return request.user.has_perm(f"django_orb.{codename}")
+        return may_do(request, action.operation_type)
 
     def has_sync_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_orb.sync_invoice")
@@ -218,7 +229,10 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
             "refresh": self.refresh_view,
             "upcoming": self.upcoming_view,
         }
-        own = [path("sync/", wrap(self.sync_view), name=f"{name}_sync")]
+        own = [
+            path("sync/", wrap(self.sync_view), name=f"{name}_sync"),
+            path("create/", wrap(self.create_view), name=f"{name}_create"),
+        ]
         for view, function in views.items():
             route = f"<path:object_id>/{view.replace('_', '-')}/"
             own.append(path(route, wrap(function), name=f"{name}_{view}"))
@@ -287,13 +301,24 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
+        fetch_again.sync_now(Call(self, request, [], "", self.list_url))
+        return HttpResponseRedirect(self.list_url)
+
+    @outside_transactions
+    def create_view(self, request: HttpRequest) -> HttpResponse:
+        may_view = self.has_view_permission(request)
+        if not (may_view and may_do(request, CREATE_INVOICE)):
+            raise PermissionDenied
+        response = create_invoice.respond(Call(self, request, [], "", self.list_url))
+        return response or HttpResponseRedirect(self.list_url)
+
+    @property
+    def list_url(self) -> str:
         opts = self.opts
-        back_url = reverse(
+        return reverse(
             f"admin:{opts.app_label}_{opts.model_name}_changelist",
             current_app=self.admin_site.name,
         )
-        fetch_again.sync_now(Call(self, request, [], "", back_url))
-        return HttpResponseRedirect(back_url)
 
 
 # By these names Django asks who may run an action of the list.

@@ -32,6 +32,8 @@ from .readonly import ReadOnlyAdmin, outside_transactions
 
 
 def invoice_link(invoice_id: str) -> SafeString:
+    if not invoice_id:
+        return SafeString()
     url = reverse("admin:django_orb_invoice_change", args=[quote(invoice_id)])
     return format_html('<a href="{}">{}</a>', url, invoice_id)
 
@@ -91,8 +93,15 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
             .first()
         )
         return {
-            "title": f"{operation.get_kind_display()}: "
-            f"{short(str(invoice or operation.invoice_id))}",
+            "title": ": ".join(
+                filter(
+                    None,
+                    [
+                        str(operation.get_kind_display()),
+                        short(str(invoice or operation.invoice_id)),
+                    ],
+                )
+            ),
             "subtitle": None,
             "operation": operation,
             "what": tell(operation, invoice.currency if invoice else ""),

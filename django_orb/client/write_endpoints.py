@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -28,6 +28,62 @@ class InvoiceWrites:
     """
 
     _transport: Transport
+
+    def create_invoice(
+        self,
+        *,
+        currency: str,
+        invoice_date: date | str,
+        line_items: Sequence[Mapping[str, Any]],
+        customer_id: str | None = None,
+        external_customer_id: str | None = None,
+        net_terms: int | None = None,
+        due_date: date | str | None = None,
+        auto_collection: bool | None = None,
+        will_auto_issue: bool | None = None,
+        memo: str | None = None,
+        discount: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """
+        Make a one-off invoice for a customer; returns the invoice.
+
+        One of `customer_id` and `external_customer_id` is needed. `invoice_date` is a
+        day or a time in the customer's time zone, a year ahead at most. `line_items`
+        are as Orb has them. It is a draft, unless it `will_auto_issue` and its date
+        has come.
+
+        Raises:
+            OrbBadRequestError: a value is wrong, such as another currency than the
+                customer's.
+            OrbNotFoundError: there is no such customer or item.
+
+        Source: https://docs.withorb.com/api-reference/invoice/create-one-off-invoice
+        """
+        body = {
+            "currency": currency,
+            "invoice_date": _moment(invoice_date),
+            "line_items": [dict(line) for line in line_items],
+            "customer_id": customer_id,
+            "external_customer_id": external_customer_id,
+            "net_terms": net_terms,
+            "due_date": None if due_date is None else _moment(due_date),
+            "auto_collection": auto_collection,
+            "will_auto_issue": will_auto_issue,
+            "memo": memo,
+            "discount": discount,
+            "metadata": metadata,
+        }
+        answer = self._transport.post(
+            "/invoices",
+            {key: value for key, value in body.items() if value is not None},
+            idempotency_key=_idempotency_key(idempotency_key),
+        )
+        invoice = as_object("POST /invoices", answer)
+        if not isinstance(invoice.get("id"), str) or not invoice["id"]:
+            raise OrbResponseError("Orb's answer to POST /invoices has no id.")
+        return invoice
 
     def create_invoice_line_item(
         self,
@@ -247,6 +303,10 @@ def segment(value: str, field: str = "invoice_id") -> str:
 def _day(value: date | str, field: str) -> str:
     if isinstance(value, datetime):
         raise OrbInputError(f"{field} is a day, without a time.", field=field)
+    return value if isinstance(value, str) else value.isoformat()
+
+
+def _moment(value: date | str) -> str:
     return value if isinstance(value, str) else value.isoformat()
 
 

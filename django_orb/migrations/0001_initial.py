@@ -56,7 +56,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'invoice',
                 'verbose_name_plural': 'invoices',
                 'ordering': ['-invoice_date', '-id'],
-                'permissions': [('void_invoice', 'Can void an issued invoice in Orb'), ('issue_invoice', 'Can issue a draft in Orb'), ('mark_paid_invoice', 'Can mark an invoice as paid in Orb'), ('pay_invoice', 'Can collect the payment of an invoice in Orb'), ('update_invoice', 'Can edit metadata and terms of an invoice in Orb'), ('regenerate_pdf_invoice', "Can have an invoice's PDF made anew in Orb"), ('sync_invoice', 'Can refresh invoices from Orb')],
+                'permissions': [('void_invoice', 'Can void an issued invoice in Orb'), ('issue_invoice', 'Can issue a draft in Orb'), ('mark_paid_invoice', 'Can mark an invoice as paid in Orb'), ('pay_invoice', 'Can collect the payment of an invoice in Orb'), ('update_invoice', 'Can edit metadata and terms of an invoice in Orb'), ('regenerate_pdf_invoice', "Can have an invoice's PDF made anew in Orb"), ('create_invoice', 'Can create a one-off invoice in Orb'), ('sync_invoice', 'Can refresh invoices from Orb')],
                 'default_permissions': ('view',),
             },
         ),
@@ -136,7 +136,7 @@ class Migration(migrations.Migration):
             name='InvoiceOperation',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('void_invoice', 'Void'), ('create_invoice_line_item', 'Add line item'), ('delete_invoice_line_item', 'Delete line item'), ('issue_invoice', 'Issue'), ('mark_invoice_paid', 'Mark as paid'), ('pay_invoice', 'Collect payment'), ('update_invoice', 'Edit'), ('regenerate_invoice_pdf', 'Make PDF anew')], max_length=32, verbose_name='kind')),
+                ('kind', models.CharField(choices=[('void_invoice', 'Void'), ('create_invoice_line_item', 'Add line item'), ('delete_invoice_line_item', 'Delete line item'), ('issue_invoice', 'Issue'), ('mark_invoice_paid', 'Mark as paid'), ('pay_invoice', 'Collect payment'), ('update_invoice', 'Edit'), ('regenerate_invoice_pdf', 'Make PDF anew'), ('create_invoice', 'Create invoice')], max_length=32, verbose_name='kind')),
                 ('state', models.CharField(choices=[('pending', 'Pending'), ('succeeded', 'Succeeded'), ('refused', 'Refused'), ('needs_attention', 'Needs a person'), ('cancelled', 'Cancelled')], default='pending', max_length=16, verbose_name='state')),
                 ('invoice_id', django_orb.fields.OrbIdField(db_index=True, max_length=128, verbose_name='invoice')),
                 ('body', django_orb.fields.PayloadField(blank=True, default=dict, verbose_name='body')),

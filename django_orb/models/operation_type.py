@@ -31,6 +31,7 @@ class OperationKind(models.TextChoices):
     PAY = "pay_invoice", _("Collect payment")
     UPDATE = "update_invoice", _("Edit")
     REGENERATE_PDF = "regenerate_invoice_pdf", _("Make PDF anew")
+    CREATE_INVOICE = "create_invoice", _("Create invoice")
 
 
 class Sight(Enum):
@@ -61,6 +62,7 @@ class Topic(Enum):
     INVOICE = "invoice"
     LINE = "line"
     EDIT = "edit"
+    CUSTOMER = "customer"
 
 
 class OperationType:
@@ -131,6 +133,11 @@ class OperationType:
     def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
         """Whether the invoice, as Orb shows it, has what this operation did."""
         return True
+
+    def invoice_id(self, operation: InvoiceOperation, result: Mapping[str, Any]) -> str:
+        """The invoice that it is about, once Orb has answered this."""
+        invoice_id: str = operation.invoice_id
+        return invoice_id
 
     def subject(self, operation: InvoiceOperation) -> str:
         """What of an invoice it is about: a later one of the same hides it."""

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.parsing import parse_datetime, parse_decimal
+from django_orb.parsing import parse_datetime
 
 from .invoice_status import InvoiceStatus
+from .operation_matching import is_as_asked, is_asked_for, shows_before
 from .operation_type import (
     NOT_SHOWN,
     SHOWN,
@@ -208,7 +209,7 @@ class Update(OperationType):
             return UNCLEAR
         if self.is_shown(operation, payload):
             return SHOWN
-        return NOT_SHOWN if _shows_before(operation, payload) else UNCLEAR
+        return NOT_SHOWN if shows_before(operation, payload) else UNCLEAR
 
     def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
         """Of what can be edited, invoices show the metadata alone for sure."""
@@ -297,7 +298,7 @@ class CreateLineItem(_LineItem):
         found = [
             line
             for line in lines
-            if line.get("id") not in taken and _is_as_asked(line, operation.body)
+            if line.get("id") not in taken and is_as_asked(line, operation.body)
         ]
         if not found:
             return NOT_SHOWN
@@ -357,6 +358,60 @@ class DeleteLineItem(_LineItem):
         return text % {"status": words}
 
 
+class CreateInvoice(OperationType):
+    """A one-off invoice, whose id is known once it was made."""
+
+    kind = OperationKind.CREATE_INVOICE
+    permission = ("create_invoice", "Can create a one-off invoice in Orb")
+    done = _("%(who)s created it")
+    asked = _("%(who)s asked to create an invoice for %(what)s")
+    button = _("Create invoice")
+    topic = Topic.CUSTOMER
+    question = gettext_noop(
+        "No answer came, and Orb does not show exactly one such invoice of the "
+        "customer that nothing else made. Look in Orb whether it happened."
+    )
+
+    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
+        return client.create_invoice(
+            **operation.body, idempotency_key=operation.idempotency_key
+        )
+
+    def look(self, client: OrbClient, operation: InvoiceOperation) -> Finding:
+        """The invoice that is as asked for, if it can only be this operation's."""
+        body = operation.body
+        day = parse_datetime(body["invoice_date"])
+        pages = client.list_invoices(
+            status=InvoiceStatus.values,
+            customer_id=body.get("customer_id"),
+            external_customer_id=body.get("external_customer_id"),
+            invoice_date_gte=day - 2 * _DAY,
+            invoice_date_lte=day + 2 * _DAY,
+        )
+        others = operation.others_alike()
+        taken = {other.invoice_id for other in others}
+        found = [
+            invoice
+            for page in pages
+            for invoice in page["data"]
+            if invoice.get("id") not in taken and is_asked_for(invoice, operation)
+        ]
+        if not found:
+            return NOT_SHOWN
+        # Another one that asked for the same, and whose invoice is not known, may be
+        # its maker.
+        has_rival = any(not other.invoice_id and other.body == body for other in others)
+        if len(found) > 1 or has_rival:
+            return UNCLEAR
+        return Finding(Sight.SHOWN, found[0])
+
+    def invoice_id(self, operation: InvoiceOperation, result: Mapping[str, Any]) -> str:
+        return str(result.get("id", ""))
+
+    def subject(self, operation: InvoiceOperation) -> str:
+        return self.kind
+
+
 VOID = Void()
 ISSUE = Issue()
 MARK_PAID = MarkPaid()
@@ -365,6 +420,7 @@ UPDATE = Update()
 REGENERATE_PDF = RegeneratePDF()
 CREATE_LINE_ITEM = CreateLineItem()
 DELETE_LINE_ITEM = DeleteLineItem()
+CREATE_INVOICE = CreateInvoice()
 
 OPERATION_TYPES: dict[str, OperationType] = {
     one.kind.value: one
@@ -377,6 +433,7 @@ OPERATION_TYPES: dict[str, OperationType] = {
         REGENERATE_PDF,
         CREATE_LINE_ITEM,
         DELETE_LINE_ITEM,
+        CREATE_INVOICE,
     )
 }
 _UNKNOWN = OperationType()
@@ -394,40 +451,3 @@ def permissions_on(model: str) -> list[tuple[str, StrOrPromise]]:
         for one in OPERATION_TYPES.values()
         if one.permission_model == model
     ]
-
-
-def _shows_before(operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
-    """Whether an edit would still replace what it was meant to replace."""
-    before = operation.before.get("metadata")
-    if before is None:
-        return False
-    shown, wanted = payload.get("metadata") or {}, operation.body["metadata"]
-    if wanted is None:
-        return bool(shown == before)
-    return all(shown.get(key) == before.get(key) for key in wanted)
-
-
-def _is_as_asked(line: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
-    item = ((line.get("price") or {}).get("item") or {}).get("id")
-    if "name" in body and line.get("name") != body["name"]:
-        return False
-    if "item_id" in body and item != body["item_id"]:
-        return False
-    try:
-        numbers = all(
-            parse_decimal(line.get(name)) == parse_decimal(body.get(name))
-            for name in ("quantity", "amount")
-        )
-        days = all(
-            _is_near(line.get(name), body.get(name))
-            for name in ("start_date", "end_date")
-        )
-    except (ValueError, ArithmeticError):
-        return False
-    return numbers and days
-
-
-def _is_near(shown: Any, asked: Any) -> bool:
-    """Orb shows the asked day as the customer's midnight, in UTC."""
-    moment, day = parse_datetime(shown), parse_datetime(f"{asked}T00:00:00+00:00")
-    return abs(moment - day) <= _DAY

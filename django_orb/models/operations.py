@@ -58,6 +58,7 @@ class InvoiceOperation(models.Model):
     state = models.CharField(
         _("state"), max_length=16, choices=State.choices, default=State.PENDING
     )
+    # Empty as long as it is to be made.
     invoice_id = OrbIdField(_("invoice"), db_index=True)
     body = PayloadField(_("body"), default=dict, blank=True)
     idempotency_key = models.CharField(_("idempotency key"), max_length=64, unique=True)
@@ -121,7 +122,7 @@ class InvoiceOperation(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} {self.invoice_id}"
+        return f"{self.get_kind_display()} {self.invoice_id}".strip()
 
     def find_actor(self) -> AbstractBaseUser | None:
         """Return the user who asked, if there still is one of that id and username."""
@@ -135,10 +136,14 @@ class InvoiceOperation(models.Model):
         return user if is_the_same else None
 
     def others_alike(self) -> list[InvoiceOperation]:
-        """Those of the same kind for the same invoice that were done, or may have been."""
-        alike = InvoiceOperation.objects.using(self._state.db).filter(
-            invoice_id=self.invoice_id, kind=self.kind
-        )
+        """
+        Those of the same kind for the same invoice that were done, or may have been.
+
+        Of those that make an invoice, all.
+        """
+        alike = InvoiceOperation.objects.using(self._state.db).filter(kind=self.kind)
+        if self.invoice_id:
+            alike = alike.filter(invoice_id=self.invoice_id)
         undone = [self.State.REFUSED, self.State.CANCELLED]
         return list(alike.exclude(pk=self.pk).exclude(state__in=undone))
 

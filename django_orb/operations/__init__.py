@@ -7,6 +7,7 @@ from . import (
     recovery,
 )
 from .api import (
+    create_invoice,
     create_invoice_line_item,
     delete_invoice_line_item,
     issue_invoice,
@@ -19,7 +20,9 @@ from .api import (
 from .arguments import (
     MAX_TERMS,
     UNCHANGED,
+    NewLineItem,
     exact_number,
+    invoice_body,
     line_item_body,
     payment_body,
     require_text,
@@ -38,13 +41,16 @@ from .sending import (
 __all__ = [
     "MAX_TERMS",
     "UNCHANGED",
+    "NewLineItem",
     "Request",
     "cancel",
     "confirmation",
+    "create_invoice",
     "create_invoice_line_item",
     "delete_invoice_line_item",
     "exact_number",
     "in_words",
+    "invoice_body",
     "issue_invoice",
     "line_item_body",
     "mark_invoice_paid",

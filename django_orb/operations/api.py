@@ -17,7 +17,7 @@ outcome), the `actor` and the `origin` to record, and raise:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -34,7 +34,9 @@ from django_orb.models import Invoice, InvoiceLineItem, InvoiceOperation
 from . import ledger
 from .arguments import (
     UNCHANGED,
+    NewLineItem,
     Unchanged,
+    invoice_body,
     line_item_body,
     payment_body,
     require_text,
@@ -55,6 +57,57 @@ class Asker(TypedDict, total=False):
     idempotency_key: str | None
     actor: AbstractBaseUser | None
     origin: str
+
+
+def create_invoice(
+    *,
+    customer_id: str | None = None,
+    external_customer_id: str | None = None,
+    currency: str,
+    invoice_date: date,
+    line_items: Sequence[NewLineItem],
+    net_terms: int | None = None,
+    due_date: date | None = None,
+    auto_collection: bool | None = None,
+    will_auto_issue: bool = False,
+    memo: str | None = None,
+    discount: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    **asker: Unpack[Asker],
+) -> Invoice:
+    """
+    Make a one-off invoice, once, and return the stored row.
+
+    It is for one customer, by Orb's id or yours, in that customer's currency. Each
+    line names an item, a price for one and how many; dates are read in the customer's
+    time zone. Orb decides what is not given; `net_terms` and `due_date` exclude each
+    other. It is a draft, unless it `will_auto_issue`: then Orb issues it on its
+    `invoice_date`, at once if that has come.
+
+    Source: https://docs.withorb.com/api-reference/invoice/create-one-off-invoice
+
+    Raises:
+        OrbRefusedError: Orb said no, for instance to another currency.
+        OrbError: any other of those that `deeds` names.
+    """
+    body = invoice_body(
+        customer_id=customer_id,
+        external_customer_id=external_customer_id,
+        currency=currency,
+        invoice_date=invoice_date,
+        line_items=line_items,
+        net_terms=net_terms,
+        due_date=due_date,
+        auto_collection=auto_collection,
+        will_auto_issue=will_auto_issue,
+        memo=memo,
+        discount=discount,
+        metadata=metadata,
+    )
+    using = mirror.database_alias()
+    with open_account(using=using) as client:
+        answer = _do(client, Request(_KIND.CREATE_INVOICE.value, "", body, **asker))
+    return _stored(_id_in(answer), using=using)
 
 
 def create_invoice_line_item(
@@ -98,7 +151,7 @@ def create_invoice_line_item(
     request = Request(_KIND.CREATE_LINE_ITEM.value, invoice_id, body, before, **asker)
     with open_account(using=using) as client:
         line = _do(client, request)
-    stored = lines.filter(orb_id=line["id"]).first()
+    stored = lines.filter(orb_id=_id_in(line)).first()
     return stored or InvoiceLineItem(
         invoice_id=invoice_id, position=0, **map_columns(InvoiceLineItem, line)
     )
@@ -293,12 +346,28 @@ def _do(client: OrbClient, request: Request) -> dict[str, Any]:
     try:
         operation, answer = ledger.perform(request, client=client, using=using)
     except OrbRefusedError:
-        with contextlib.suppress(OrbError):
-            seen = observe_invoice(client, request.invoice_id, using=using)
-            store(client, [seen], using=using)
+        if request.invoice_id:
+            with contextlib.suppress(OrbError):
+                seen = observe_invoice(client, request.invoice_id, using=using)
+                store(client, [seen], using=using)
         raise
-    read_back(client, operation, using=using)
+    if operation.invoice_id:
+        read_back(client, operation, using=using)
     return answer
+
+
+def _id_in(answer: dict[str, Any]) -> str:
+    """
+    The id of what was made.
+
+    Raises:
+        OrbResponseError: a person found it done, and did not say under which id.
+    """
+    if not answer.get("id"):
+        raise OrbResponseError(
+            "It is done, as somebody found in Orb; the next sync brings it."
+        )
+    return str(answer["id"])
 
 
 def _metadata_of(client: OrbClient, invoice_id: str, *, using: str) -> dict[str, Any]:

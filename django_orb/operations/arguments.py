@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from django.utils.translation import gettext_noop
 
 from django_orb.exact_json import require_storable
 from django_orb.exceptions import OrbInputError
 from django_orb.parsing import MAX_PLACES, MAX_WHOLE_DIGITS, fits_money
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # More than any number that a money column holds is written with.
 MAX_CHARACTERS = 100
@@ -51,12 +54,7 @@ def line_item_body(
         raise OrbInputError(
             gettext_noop("Give the line a name, or an item."), field="name"
         )
-    for field, value in (("start_date", start_date), ("end_date", end_date)):
-        _require_date(value, field)
-    if end_date < start_date:
-        raise OrbInputError(
-            gettext_noop("The end is before the start."), field="end_date"
-        )
+    _require_period(start_date, end_date)
     body: dict[str, Any] = {
         "amount": f"{exact_number(amount, 'amount'):f}",
         "quantity": exact_number(quantity, "quantity"),
@@ -68,6 +66,108 @@ def line_item_body(
             _require_storable(text, field)
             body[field] = text
     return body
+
+
+class NewLineItem(TypedDict):
+    """A line of a one-off invoice: so many units of an item, each at `unit_amount`."""
+
+    item_id: str
+    name: str
+    quantity: Decimal | int | str
+    unit_amount: Decimal | int | str
+    start_date: date
+    end_date: date
+
+
+class InvoiceDetails(TypedDict, total=False):
+    """What a one-off invoice may have besides lines; Orb's own names."""
+
+    net_terms: int | None
+    due_date: date | None
+    auto_collection: bool | None
+    will_auto_issue: bool
+    memo: str | None
+    discount: Mapping[str, Any] | None
+    metadata: Mapping[str, str] | None
+
+
+def invoice_body(
+    *,
+    customer_id: str | None,
+    external_customer_id: str | None,
+    currency: str,
+    invoice_date: date,
+    line_items: Sequence[NewLineItem],
+    **details: Unpack[InvoiceDetails],
+) -> dict[str, Any]:
+    """
+    Check what a one-off invoice is to be and write it as Orb's request has it.
+
+    Raises:
+        OrbInputError: an argument cannot be right; `field` names it.
+    """
+    if bool(customer_id) == bool(external_customer_id):
+        raise OrbInputError(
+            gettext_noop("Give Orb's id of the customer, or yours; one of them."),
+            field="customer_id",
+        )
+    if not line_items:
+        raise OrbInputError("An invoice has a line at least.", field="line_items")
+    texts = {
+        "customer_id": customer_id,
+        "external_customer_id": external_customer_id,
+        "currency": currency,
+    }
+    body: dict[str, Any] = {}
+    for field, text in texts.items():
+        if text or field == "currency":
+            require_text(text, field)
+            body[field] = str(text).strip()
+    _require_date(invoice_date, "invoice_date")
+    body["invoice_date"] = invoice_date.isoformat()
+    body["line_items"] = [_new_line(line) for line in line_items]
+    return {**body, **_details(details)}
+
+
+def _new_line(line: NewLineItem) -> dict[str, Any]:
+    for field, text in (("name", line["name"]), ("item_id", line["item_id"])):
+        require_text(text, field)
+    start_date, end_date = line["start_date"], line["end_date"]
+    _require_period(start_date, end_date)
+    return {
+        "name": line["name"].strip(),
+        "item_id": line["item_id"].strip(),
+        "model_type": "unit",
+        "quantity": exact_number(line["quantity"], "quantity"),
+        "unit_config": {
+            "unit_amount": f"{exact_number(line['unit_amount'], 'unit_amount'):f}"
+        },
+        "start_date": start_date.isoformat(),
+        "end_date": end_date.isoformat(),
+    }
+
+
+def _details(given: InvoiceDetails) -> dict[str, Any]:
+    """Those that were given: the others are left to Orb and to the customer."""
+    details: dict[str, Any] = {
+        name: value for name, value in given.items() if value is not None
+    }
+    _require_terms(given.get("net_terms"))
+    if "due_date" in details:
+        _require_date(details["due_date"], "due_date")
+        details["due_date"] = details["due_date"].isoformat()
+    _require_one_of_terms(details)
+    for field in ("auto_collection", "will_auto_issue"):
+        if not isinstance(details.get(field, False), bool):
+            raise OrbInputError(f"{field} is True or False.", field=field)
+    if "memo" in details:
+        require_text(details["memo"], "memo")
+    if "metadata" in details:
+        details["metadata"] = _metadata(details["metadata"])
+    if "discount" in details:
+        _require_storable(details["discount"], "discount")
+        details["discount"] = dict(details["discount"])
+    return details
 
 
 def payment_body(
@@ -114,6 +214,11 @@ def update_body(
         body["due_date"] = None if due_date is None else due_date.isoformat()
     if not body or body.get("metadata", True) == {}:
         raise OrbInputError(gettext_noop("There is nothing to change."))
+    _require_one_of_terms(body)
+    return body
+
+
+def _require_one_of_terms(body: Mapping[str, Any]) -> None:
     if body.get("net_terms") is not None and body.get("due_date") is not None:
         raise OrbInputError(
             gettext_noop(
@@ -121,7 +226,6 @@ def update_body(
             ),
             field="due_date",
         )
-    return body
 
 
 def _metadata(metadata: object) -> dict[str, str | None]:
@@ -146,6 +250,15 @@ def _require_terms(value: object) -> None:
         raise OrbInputError(
             f"net_terms is a whole number of days from 0 (due on issue) to {MAX_TERMS}.",
             field="net_terms",
+        )
+
+
+def _require_period(start_date: date, end_date: date) -> None:
+    for field, value in (("start_date", start_date), ("end_date", end_date)):
+        _require_date(value, field)
+    if end_date < start_date:
+        raise OrbInputError(
+            gettext_noop("The end is before the start."), field="end_date"
         )
 
 

@@ -108,7 +108,9 @@ def queue(requests: Sequence[Request], *, batch: str, using: str) -> None:
         )
         for row, request in zip(rows, requests, strict=True):
             _require_same(recorded[row.idempotency_key], request)
-        claim_observations([one.invoice_id for one in requests], using=using)
+        claim_observations(
+            [one.invoice_id for one in requests if one.invoice_id], using=using
+        )
 
 
 def cancel(batch: str, *, detail: str, using: str) -> int:
@@ -169,7 +171,8 @@ def _record(
         with transaction.atomic(using=using, durable=True):
             operation.save(using=using, force_insert=True)
             # By it the mirror knows, also of an invoice that it does not have yet.
-            claim_observations([request.invoice_id], using=using)
+            if request.invoice_id:
+                claim_observations([request.invoice_id], using=using)
     except IntegrityError:
         existing = InvoiceOperation.objects.using(using).get(
             idempotency_key=operation.idempotency_key
@@ -195,12 +198,9 @@ def _row(request: Request, now: datetime, **more: Any) -> InvoiceOperation:
 
 
 def _require_same(existing: InvoiceOperation, request: Request) -> None:
-    same = (existing.kind, existing.invoice_id, existing.body) == (
-        request.kind,
-        request.invoice_id,
-        request.body,
-    )
-    if not same:
+    same = (existing.kind, existing.body) == (request.kind, request.body)
+    # One that is to be made has no id when it is asked for.
+    if not same or request.invoice_id not in ("", existing.invoice_id):
         raise OrbInputError(
             "The idempotency key was used before, for another operation "
             f"({in_english(existing)}). Use a new key for a new intention.",

@@ -42,6 +42,7 @@ from django_orb.exceptions import (
     OrbTooLargeError,
     OrbURLNotFoundError,
 )
+from django_orb.mirror import claim_observations
 from django_orb.models import InvoiceOperation
 from django_orb.models.operation_type import UNCLEAR, Sight
 
@@ -142,12 +143,17 @@ def settle(
     expected: str = _STATE.PENDING.value,
 ) -> None:
     """End it, if it still is in the state that the caller expects."""
+    invoice_id = operation.type.invoice_id(operation, result or {})
+    if invoice_id != operation.invoice_id:
+        # By it the mirror knows of an invoice that it does not have yet.
+        claim_observations([invoice_id], using=using)
     _change(
         operation,
         using=using,
         expected=expected,
         state=state,
         detail=detail,
+        invoice_id=invoice_id,
         # What happened is recorded, whatever else Orb's answer holds.
         result=exact_json.storable(result or {}),
         finished_at=clock_of(using).latest(),

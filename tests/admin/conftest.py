@@ -17,6 +17,7 @@ EVERYTHING = (
     "pay_invoice",
     "update_invoice",
     "regenerate_pdf_invoice",
+    "create_invoice",
     "create_invoicelineitem",
     "delete_invoicelineitem",
     "view_invoicelineitem",

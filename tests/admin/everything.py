@@ -95,6 +95,13 @@ def make_one_of_everything(text: str) -> None:
     run = SyncRun.objects.create(
         kind="full", state="failed", error=text, started_at=now, finished_at=now
     )
+    operate(
+        Invoice(),
+        kind="create_invoice",
+        state="needs_attention",
+        detail=text,
+        body={"external_customer_id": text},
+    )
     SyncWindow.objects.create(run=run, position=0, kind="list", error=text)
     InvoiceFailure.objects.create(
         invoice_id="odd", reason=text, payload_text=text, failed_at=now
@@ -111,7 +118,11 @@ def make_one_of_everything(text: str) -> None:
 
 def pages(client: Client) -> dict[str, str]:
     """Every list, every row's page, and each invoice's confirmations."""
-    found = {"index": "/admin/", "app": "/admin/django_orb/"}
+    found = {
+        "index": "/admin/",
+        "app": "/admin/django_orb/",
+        "new invoice": reverse("admin:django_orb_invoice_create"),
+    }
     for model in (m for m in site._registry if m._meta.app_label == "django_orb"):
         name = f"admin:django_orb_{model._meta.model_name}"
         found[f"{name} list"] = reverse(f"{name}_changelist")

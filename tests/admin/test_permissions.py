@@ -49,7 +49,7 @@ def nothing_reaches_orb(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         pytest.fail("Somebody without permission reached a service.")
 
-    for name in (*DEEDS, "fetch_invoice"):
+    for name in (*DEEDS, "create_invoice", "fetch_invoice"):
         monkeypatch.setattr(f"django_orb.services.{name}", refuse)
     monkeypatch.setattr("django_orb.sync.runs.start_run", refuse)
     monkeypatch.setattr("django_orb.operations.ledger.queue", refuse)
@@ -138,6 +138,23 @@ def test_sync_now_needs_its_own_permission(log_in: LogIn) -> None:
     assert client.get(f"{LIST}sync/").status_code == 403
     assert client.post(f"{LIST}sync/").status_code == 403
     assert log_in("sync_invoice", name="blind").post(f"{LIST}sync/").status_code == 403
+    assert nothing_happened()
+
+
+def test_creating_an_invoice_needs_its_own_permission(log_in: LogIn) -> None:
+    client = log_in("view_invoice", *ALL)
+    url = f"{LIST}create/"
+
+    assert url not in client.get(LIST).content.decode()
+    assert client.get(url).status_code == 403
+    assert client.post(url, forged(1)).status_code == 403
+    blind = log_in("create_invoice", name="blind")
+    assert blind.get(url).status_code == 403
+    assert blind.post(url, forged(1)).status_code == 403
+    stranger = Client().post(url, forged(1))
+    assert "/admin/login/" in stranger.headers["Location"]
+    allowed = log_in("view_invoice", "create_invoice", name="allowed")
+    assert url in allowed.get(LIST).content.decode()
     assert nothing_happened()
 
 

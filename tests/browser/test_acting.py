@@ -261,3 +261,33 @@ def test_a_copy_of_production_says_that_it_only_reads(
 
     drive(steps)
     assert orb.invoice(invoice.pk)["status"] == "issued"
+
+
+def test_an_invoice_is_created(orb: OrbSandbox, drive: Drive) -> None:
+    services.sync_invoices(mode="full")
+    some = orb.invoice(richest(orb, "paid"))
+    item = next(line["price"]["item"]["id"] for line in some["line_items"])
+
+    def steps(page: Page) -> None:
+        page.goto("/admin/django_orb/invoice/")
+        page.click("text=Create invoice")
+        page.wait_for_selector("#id_customer_id")
+        photograph(page, "new-invoice-form")
+        page.fill("#id_customer_id", some["customer"]["id"])
+        page.fill("#id_currency", some["currency"])
+        pick_a_day(page, 0, "Today")
+        page.fill("#id_item_id", item)
+        page.fill("#id_name", "Workshop on site, two days")
+        page.fill("#id_quantity", "2")
+        page.fill("#id_unit_amount", "1,250.00")
+        page.click("text=Look at the result")
+        page.wait_for_selector("text=Create this invoice?")
+        photograph(page, "new-invoice-confirmation")
+        page.click("text=Yes, create this invoice")
+        page.wait_for_selector("text=Created in Orb.")
+        photograph(page, "new-invoice-result")
+
+    drive(steps)
+    created = Invoice.objects.get(pk=InvoiceOperation.objects.get().invoice_id)
+    assert created.payload == orb.invoice(created.pk)
+    assert created.invoice_source == "one_off"

@@ -92,6 +92,21 @@ LINE = {
     "start_date": date(2026, 1, 1),
     "end_date": date(2026, 1, 31),
 }
+ONE_OFF = {
+    "currency": "USD",
+    "invoice_date": "2026-01-01",
+    "line_items": [
+        {
+            "item_id": "item1",
+            "model_type": "unit",
+            "name": "Workshop",
+            "quantity": 2,
+            "start_date": "2026-01-01",
+            "end_date": "2026-01-31",
+            "unit_config": {"unit_amount": "100.00"},
+        }
+    ],
+}
 
 SAME_CALLS = {
     "list": (
@@ -144,6 +159,38 @@ SAME_CALLS = {
         ),
         lambda orb: orb.invoice_line_items.create(
             **LINE, quantity=3, item_id="item1", idempotency_key="key-3"
+        ),
+    ),
+    "create an invoice": (
+        lambda ours: ours.create_invoice(
+            **ONE_OFF, customer_id="cus é", net_terms=0, idempotency_key="key-10"
+        ),
+        lambda orb: orb.invoices.create(
+            **ONE_OFF, customer_id="cus é", net_terms=0, idempotency_key="key-10"
+        ),
+    ),
+    "create an invoice with everything": (
+        lambda ours: ours.create_invoice(
+            **ONE_OFF,
+            external_customer_id="crm 1",
+            due_date=date(2026, 2, 1),
+            auto_collection=False,
+            will_auto_issue=True,
+            memo="Ω 😀",
+            discount={"discount_type": "percentage", "percentage_discount": 0.5},
+            metadata={"po": "7"},
+            idempotency_key="key-10",
+        ),
+        lambda orb: orb.invoices.create(
+            **ONE_OFF,
+            external_customer_id="crm 1",
+            due_date=date(2026, 2, 1),
+            auto_collection=False,
+            will_auto_issue=True,
+            memo="Ω 😀",
+            discount={"discount_type": "percentage", "percentage_discount": 0.5},
+            metadata={"po": "7"},
+            idempotency_key="key-10",
         ),
     ),
     "delete a line": (
@@ -236,7 +283,9 @@ SAME_CALLS = {
 @pytest.mark.parametrize("call", SAME_CALLS)
 def test_requests_are_those_of_orbs_own_sdk(server, client, call):
     ours, theirs = SAME_CALLS[call]
-    server.answers = [page(), page()]
+    # An invoice and a page at once, so that every call takes it.
+    answer = json.loads(page().body) | {"id": "inv1"}
+    server.answers = [Answer(json.dumps(answer).encode())] * 2
 
     ours(client)
     with Orb(api_key="test-key", base_url=server.base_url, max_retries=0) as orb:
@@ -270,6 +319,14 @@ def test_the_client_names_itself(server, client):
     client.fetch_invoice("inv1")
 
     assert server.requests[0].headers["user-agent"] == f"django-orb/{__version__}"
+
+
+@pytest.mark.parametrize("answer", [{}, {"id": ""}, {"id": 7}])
+def test_an_invoice_that_was_made_has_an_id(server, client, answer):
+    server.answers = [Answer(json.dumps(answer).encode())]
+
+    with pytest.raises(OrbResponseError, match="has no id"):
+        client.create_invoice(**ONE_OFF, customer_id="cus")
 
 
 def test_without_a_key_of_its_own_a_post_has_none(server, client):

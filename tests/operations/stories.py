@@ -39,8 +39,11 @@ ROUTES = {
     "delete": "delete_invoice_line_item",
     "issue": "issue_invoice",
     "edit": "update_invoice",
+    "create": "create_invoice",
 }
 FETCH = "fetch_invoice"
+# Where Orb is looked at for what was done, if not at the invoice itself.
+LOOKS = {"create": "list_invoices"}
 STATUS = {"void": "issued"}
 ENDED = {"succeeded", "refused", "cancelled"}
 LAG = 3
@@ -54,8 +57,8 @@ class Trouble:
     options: dict[str, Any]
     is_of_reads: bool = False
 
-    def happen(self, orb: OrbSandbox, route: str) -> None:
-        route = FETCH if self.is_of_reads else route
+    def happen(self, orb: OrbSandbox, kind: str) -> None:
+        route = LOOKS.get(kind, FETCH) if self.is_of_reads else ROUTES[kind]
         getattr(orb, self.method)(route=route, **self.options)
 
 
@@ -154,7 +157,7 @@ ROUNDS = st.builds(
 SCHEDULES = st.builds(
     Schedule,
     kind=st.sampled_from(
-        ["void"] * 3 + ["line"] * 3 + ["twins", "delete", "issue", "edit"]
+        ["void"] * 3 + ["line"] * 3 + ["twins", "delete", "issue", "edit", "create"]
     ),
     rounds=st.lists(ROUNDS, min_size=1, max_size=3),
 )
@@ -176,6 +179,8 @@ class Story:
         )
         self.invoice_id = str(made["id"])
         self.line = made["line_items"][0]["id"]
+        self.item = made["line_items"][0]["price"]["item"]["id"]
+        self.customer = self.orb.add_customer()["id"]
         self.keys = [self._new_key() for _ in range(2)]
         # All that were ever asked with, and which of them Orb is known to have obeyed.
         self.asked: set[str] = set()
@@ -199,7 +204,10 @@ class Story:
 
     @property
     def rows(self) -> Any:
-        return InvoiceOperation.objects.filter(invoice_id=self.invoice_id)
+        # An invoice that is to be made has no id to find its row by.
+        return InvoiceOperation.objects.filter(
+            idempotency_key__startswith=f"{self.invoice_id} "
+        )
 
     # What happens
 
@@ -207,7 +215,7 @@ class Story:
         self.lag = one.lag
         deeds = [self._deed_of(click) for click in one.clicks]
         for trouble in one.troubles:
-            trouble.happen(self.orb, ROUTES[self.kind])
+            trouble.happen(self.orb, self.kind)
         self._pass_minutes()
         beside = [
             {"how": how, "invoice_id": self.invoice_id, "kill": kill}
@@ -237,6 +245,8 @@ class Story:
             "key": key,
             "name": self._name_of(key),
             "line": self.line,
+            "customer": self.customer,
+            "item": self.item,
             "kill": click.kill,
         }
         return {**deed, "amount": "2.00"} if how == "other" else deed
@@ -328,7 +338,7 @@ class Story:
         for operation in self._waiting():
             before = (operation.state, operation.detail)
             self.orb.clear_faults()
-            self.orb.fail_next(1, status=503, route=FETCH)
+            self.orb.fail_next(1, status=503, route=LOOKS.get(self.kind, FETCH))
             with open_account(using=using, retries=0) as client:
                 trouble = recovery.look_again(operation, client=client, using=using)
             assert trouble
@@ -384,7 +394,7 @@ class Story:
 
     def _is_hidden(self, operation: InvoiceOperation) -> bool:
         """Whether Orb's invoice cannot tell for sure whether it was done."""
-        return self.kind in {"line", "twins", "edit"}
+        return self.kind in {"line", "twins", "edit", "create"}
 
     # What must have come of it
 
@@ -401,6 +411,8 @@ class Story:
             return not invoice["line_items"]
         if self.kind == "edit":
             return key in invoice["metadata"]
+        if self.kind == "create":
+            return key in self._made()
         if self.kind == "line":
             return any(line["name"] == key for line in invoice["line_items"])
         self._note_obeyed()
@@ -418,9 +430,10 @@ class Story:
         if self.has_jumped:
             # What is older than `recover` reads back comes with the next sync.
             services.fetch_invoice(self.invoice_id)
+            list(services.list_invoices(customer_id=self.customer))
         elif done:
             assert {row.idempotency_key for row in self.rows if row.mirrored_at} >= done
-        if done:
+        if done and self.kind != "create":
             assert Invoice.objects.get(pk=self.invoice_id).payload == invoice
         getattr(self, f"_check_{self.kind}")(invoice)
 
@@ -457,6 +470,28 @@ class Story:
         names = Counter(line["name"] for line in invoice["line_items"])
         assert names[self.invoice_id] == len(self._obeyed)
         assert self.done == self._obeyed & self.ended.keys()
+
+    def _made(self) -> Counter[str]:
+        """The keys under which invoices of the customer were made."""
+        invoices = map(self.orb.invoice, self.orb.invoice_ids())
+        return Counter(
+            one["metadata"]["key"]
+            for one in invoices
+            if one["customer"]["id"] == self.customer
+        )
+
+    def _check_create(self, invoice: dict[str, Any]) -> None:
+        made = self._made()
+        mirrored = Invoice.objects.filter(customer_id=self.customer)
+        for key in self.asked:
+            assert made[key] <= 1
+            if key in self.ended:
+                assert made[key] == (key in self.done)
+            if key in self.done:
+                (one,) = (
+                    one for one in mirrored if one.payload["metadata"] == {"key": key}
+                )
+                assert one.payload == self.orb.invoice(one.pk)
 
     def _check_delete(self, invoice: dict[str, Any]) -> None:
         if self.done:

@@ -109,7 +109,7 @@ def test_everything_happens_once_on_every_database(
 
 @pytest.mark.parametrize("orb", [{"invoices": 10}], indirect=True)
 @pytest.mark.django_db(databases=["postgresql"], transaction=True)
-@pytest.mark.parametrize("kind", ["edit", "line", "void"])
+@pytest.mark.parametrize("kind", ["create", "edit", "line", "void"])
 def test_process_killed_at_each_point(orb: OrbSandbox, doers: Doers, kind: str) -> None:
     for point in POINTS:
         if kind == "edit" and point == "seen":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    create_invoice,
     fetch_again,
     open_document,
     resolve_operation,
@@ -27,6 +28,7 @@ __all__ = [
     "Call",
     "InvoiceAction",
     "change_url",
+    "create_invoice",
     "explain",
     "fetch_again",
     "invoice_url",

@@ -17,7 +17,9 @@ from django_orb.formatting import recorded
 from django_orb.operations import (
     MAX_TERMS,
     UNCHANGED,
+    NewLineItem,
     exact_number,
+    invoice_body,
     line_item_body,
     update_body,
 )
@@ -135,6 +137,117 @@ class LineItemForm(forms.Form):
         """The keyword arguments of the service."""
         given = self.cleaned_data if values is None else values
         return {name: given[name] for name in self.fields}
+
+
+class CustomerInput(AdminTextInputWidget):
+    """A text field that suggests the customers in the page's list of them."""
+
+    def __init__(self) -> None:
+        super().__init__(attrs={"list": "orb-customers", "autocomplete": "off"})
+
+
+class InvoiceForm(forms.Form):
+    """A one-off invoice of one line, as `services.create_invoice` takes it."""
+
+    required_css_class = "required"
+
+    customer_id = forms.CharField(
+        required=False,
+        label=_("Customer in Orb"),
+        widget=CustomerInput,
+        help_text=_(
+            "Orb's id of the customer. Those of the newest invoices are suggested."
+        ),
+    )
+    external_customer_id = forms.CharField(
+        required=False,
+        label=_("Or your id of the customer"),
+        widget=AdminTextInputWidget,
+    )
+    currency = forms.CharField(
+        label=_("Currency"),
+        max_length=20,
+        initial="USD",
+        widget=AdminTextInputWidget,
+        help_text=_("The customer's currency, such as USD."),
+    )
+    invoice_date = forms.DateField(
+        label=_("Invoice date"),
+        widget=AdminDateWidget,
+        initial=timezone.localdate,
+        help_text=_("A day in the customer's time zone, a year ahead at most."),
+    )
+    net_terms = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=MAX_TERMS,
+        label=_("Net terms in days"),
+        help_text=_("0 for due on issue. Empty uses the customer's terms."),
+    )
+    due_date = forms.DateField(
+        required=False,
+        label=_("Due date"),
+        widget=AdminDateWidget,
+        help_text=_("A day in the customer's time zone, instead of net terms."),
+    )
+    item_id = forms.CharField(
+        label=_("Item in Orb"),
+        widget=AdminTextInputWidget,
+        help_text=_("The id of the item that is sold."),
+    )
+    name = forms.CharField(
+        label=_("Name"),
+        widget=AdminTextInputWidget,
+        help_text=_("As the customer reads it on the invoice."),
+    )
+    quantity = NumberField(label=_("Quantity"), initial="1")
+    unit_amount = NumberField(
+        label=_("Price of one"),
+        help_text=_("Before tax; the line's amount is this times the quantity."),
+    )
+    start_date = forms.DateField(
+        label=_("Start"), widget=AdminDateWidget, initial=timezone.localdate
+    )
+    end_date = forms.DateField(
+        label=_("End"),
+        widget=AdminDateWidget,
+        initial=timezone.localdate,
+        help_text=_("Both are days in the customer's time zone."),
+    )
+    memo = forms.CharField(
+        required=False,
+        label=_("Memo"),
+        widget=forms.Textarea(attrs={"rows": 3, "class": "orb-text"}),
+        help_text=_("On the invoice, for the customer. Empty for the usual one."),
+    )
+    will_auto_issue = forms.BooleanField(
+        required=False,
+        label=_("Issue it on its date"),
+        help_text=_(
+            "At once if that has come. Otherwise it stays a draft, to which lines "
+            "can be added, until somebody issues it."
+        ),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        if not self.errors:
+            try:
+                self.body = invoice_body(**self.arguments(values))
+            except OrbInputError as err:
+                field = err.field if err.field in self.fields else None
+                self.add_error(field, capfirst(recorded(str(err))))
+        return values
+
+    def arguments(self, values: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The keyword arguments of the service."""
+        given = dict(self.cleaned_data if values is None else values)
+        names = NewLineItem.__annotations__
+        line = {name: given.pop(name) for name in names}
+        return {
+            "line_items": [line],
+            **{name: None if value == "" else value for name, value in given.items()},
+        }
 
 
 class PaymentForm(forms.Form):

@@ -8,6 +8,7 @@ from .amounts import (
     read_sums,
 )
 from .history import (
+    RECENT,
     edited_in_words,
     newest,
     operations_of,
@@ -27,6 +28,7 @@ from .sections import (
 )
 
 __all__ = [
+    "RECENT",
     "ZERO",
     "Fact",
     "LineView",

@@ -98,6 +98,11 @@ def subject_in_words(operation: InvoiceOperation, currency: str) -> str:
     topic = operation.type.topic
     if topic == Topic.LINE:
         return line_in_words(operation.type.line(operation), currency)
+    if topic == Topic.CUSTOMER:
+        body = as_map(operation.body)
+        return short(
+            as_text(body.get("external_customer_id") or body.get("customer_id"))
+        )
     if topic == Topic.EDIT:
         return edited_in_words(operation.body)
     return ""

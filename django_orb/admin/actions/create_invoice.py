@@ -1,0 +1,194 @@
+"""Making a one-off invoice of one line: the form, the confirmation, the call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.translation import gettext
+
+from django_orb import mirror, services
+from django_orb.admin.invoice_page import RECENT, newest, read_deed
+from django_orb.customer_labels import label_customers
+from django_orb.formatting import day, money, quantity, short, span
+from django_orb.models import Invoice, InvoiceOperation
+from django_orb.models.operation_types import CREATE_INVOICE
+
+from .action_context import Call, change_url, read_pk
+from .forms import InvoiceForm
+from .outcomes import Outcome, attempt_write
+from .selection import FormToken, new_token
+
+KIND = CREATE_INVOICE.kind.value
+# The invoices whose customers the form suggests.
+NEWEST = 300
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A customer that the mirror has seen lately."""
+
+    customer_id: str
+    name: str
+
+
+def respond(call: Call) -> HttpResponse | None:
+    """Show the form, then the confirmation; make what was confirmed, and show it."""
+    token, is_ours = call.token(KIND)
+    post = call.request.POST
+    is_filled_in = is_ours and any(name in post for name in ("preview", "edit", "post"))
+    chosen = {"customer_id": call.request.GET.get("customer_id", "")}
+    form = InvoiceForm(post if is_filled_in else None, initial=chosen)
+    if not form.is_bound or not form.is_valid() or "edit" in post:
+        return ask(call, token, form)
+    others = read_others(form, token)
+    if not call.confirms(token, [], form.body):
+        return confirm(call, token, form, others)
+    seen = read_pk(post.get("newest_operation", ""))
+    if any(one.pk > seen for one in others):
+        text = gettext(
+            "Meanwhile somebody else asked for an invoice for this customer. See below. "
+            "Nothing was sent: confirm once more if yours is still wanted."
+        )
+        call.say(messages.WARNING, text)
+        return confirm(call, token, form, others)
+    return create(call, token, form)
+
+
+def ask(call: Call, token: FormToken, form: InvoiceForm) -> TemplateResponse:
+    context = {
+        "title": gettext("Create an invoice"),
+        "token": call.seal(token, []),
+        "form": form,
+        "media": call.model_admin.media + form.media,
+        "suggestions": read_suggestions(),
+    }
+    return call.render("new_invoice_form.html", context)
+
+
+def confirm(
+    call: Call, token: FormToken, form: InvoiceForm, others: list[InvoiceOperation]
+) -> TemplateResponse:
+    values = form.cleaned_data
+    customer = Invoice(
+        customer_id=values["customer_id"],
+        external_customer_id=values["external_customer_id"],
+    )
+    known = find_customer(customer)
+    label_customers([known or customer])
+    name = (known or customer).customer_label.name
+    context = {
+        "title": gettext("Create this invoice?"),
+        "token": call.seal(token, [], form.body),
+        "form": form,
+        "customer": name,
+        "is_known": known is not None,
+        "line": read_line(form),
+        "terms": read_terms(values),
+        "invoice_date": day(values["invoice_date"]),
+        "is_issued_now": (
+            values["will_auto_issue"] and values["invoice_date"] <= timezone.localdate()
+        ),
+        "recent": [(name, read_deed(one)) for one in others],
+        "newest_operation": str(newest(others)),
+    }
+    return call.render("new_invoice_confirmation.html", context)
+
+
+def create(call: Call, token: FormToken, form: InvoiceForm) -> HttpResponse | None:
+    made: list[Invoice] = []
+    key = token.key_for(KIND)
+    is_first = not token.begun([KIND])
+
+    def make() -> bool:
+        invoice = services.create_invoice(
+            **form.arguments(),
+            idempotency_key=key,
+            actor=call.request.user,  # type: ignore[arg-type]
+            origin=InvoiceOperation.Origin.ADMIN.value,
+        )
+        made.append(invoice)
+        return True
+
+    outcome: Outcome = attempt_write(
+        Invoice(),
+        make,
+        key=key,
+        done=gettext("Created in Orb."),
+        asked=gettext("Asked Orb to create it."),
+    )
+    if outcome.level == messages.ERROR:
+        # A new form is a new intention; what was filled in stays.
+        call.say(outcome.level, outcome.text)
+        return ask(call, new_token(user_id=call.user_id, kind=KIND), form)
+    if not made:
+        call.say(outcome.level, outcome.text)
+        return None
+    (invoice,) = made
+    call.say(outcome.level, outcome.text, invoice)
+    if is_first:
+        call.model_admin.log_change(call.request, invoice, outcome.log)
+    return HttpResponseRedirect(change_url(call.model_admin, invoice.pk))
+
+
+def read_line(form: InvoiceForm) -> dict[str, str]:
+    values, currency = form.cleaned_data, form.body["currency"]
+    count, price = Decimal(values["quantity"]), Decimal(values["unit_amount"])
+    return {
+        "name": short(values["name"]),
+        "item": short(values["item_id"]),
+        "quantity": quantity(count),
+        "unit_amount": money(price, currency),
+        "amount": money(count * price, currency),
+        "period": span(day(values["start_date"]), day(values["end_date"])),
+    }
+
+
+def read_terms(values: dict[str, Any]) -> str:
+    if values["due_date"]:
+        return gettext("due %(day)s") % {"day": day(values["due_date"])}
+    if values["net_terms"] is None:
+        return gettext("as set for the customer")
+    return gettext("%(days)s days") % {"days": values["net_terms"]}
+
+
+def read_suggestions() -> list[Suggestion]:
+    """The customers of the newest invoices, by the host's names for them."""
+    newest_first = Invoice.objects.using(mirror.database_alias()).order_by(
+        "-invoice_date", "-id"
+    )
+    rows = newest_first.only("customer_id", "external_customer_id")[:NEWEST]
+    invoices = list({one.customer_id: one for one in rows}.values())
+    label_customers(invoices)
+    found = [Suggestion(one.customer_id, one.customer_label.name) for one in invoices]
+    return sorted(found, key=lambda one: one.name)
+
+
+def find_customer(customer: Invoice) -> Invoice | None:
+    """An invoice of the same customer, if the mirror has one."""
+    stored = Invoice.objects.using(mirror.database_alias())
+    if customer.customer_id:
+        return stored.filter(customer_id=customer.customer_id).first()
+    return stored.for_customer(
+        external_customer_id=customer.external_customer_id
+    ).first()
+
+
+def read_others(form: InvoiceForm, token: FormToken) -> list[InvoiceOperation]:
+    """What else was asked for lately for this customer: it may be the same."""
+    asked = InvoiceOperation.objects.using(mirror.database_alias()).filter(
+        kind=KIND, created_at__gte=timezone.now() - RECENT
+    )
+    names = ("customer_id", "external_customer_id")
+    mine = token.key_for(KIND)
+    return [
+        one
+        for one in asked.exclude(state=InvoiceOperation.State.REFUSED)
+        if one.idempotency_key != mine
+        and all(one.body.get(name) == form.body.get(name) for name in names)
+    ]

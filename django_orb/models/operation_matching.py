@@ -1,0 +1,92 @@
+"""Whether what Orb shows is what an operation asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django_orb.parsing import parse_datetime, parse_decimal
+
+if TYPE_CHECKING:
+    from .operations import InvoiceOperation
+
+_DAY = timedelta(days=1)
+_CLOCKS = timedelta(minutes=5)
+
+
+def shows_before(operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
+    """Whether an edit would still replace what it was meant to replace."""
+    before = operation.before.get("metadata")
+    if before is None:
+        return False
+    shown, wanted = payload.get("metadata") or {}, operation.body["metadata"]
+    if wanted is None:
+        return bool(shown == before)
+    return all(shown.get(key) == before.get(key) for key in wanted)
+
+
+def is_as_asked(line: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+    item = ((line.get("price") or {}).get("item") or {}).get("id")
+    if "name" in body and line.get("name") != body["name"]:
+        return False
+    if "item_id" in body and item != body["item_id"]:
+        return False
+    try:
+        numbers = all(
+            parse_decimal(line.get(name)) == parse_decimal(body.get(name))
+            for name in ("quantity", "amount")
+        )
+        days = all(
+            _is_near(line.get(name), body.get(name))
+            for name in ("start_date", "end_date")
+        )
+    except (ValueError, ArithmeticError):
+        return False
+    return numbers and days
+
+
+def is_asked_for(invoice: Mapping[str, Any], operation: InvoiceOperation) -> bool:
+    """Whether it has what was asked for; what Orb or people added does not count."""
+    body, shown = operation.body, invoice.get("line_items") or []
+    try:
+        # Orb's clock may be behind.
+        is_younger = parse_datetime(invoice.get("created_at")) > (
+            operation.created_at - _CLOCKS
+        )
+        has_lines = all(
+            any(_is_asked_line(line, asked) for line in shown)
+            for asked in body["line_items"]
+        )
+    except (ValueError, ArithmeticError):
+        return False
+    metadata = invoice.get("metadata") or {}
+    return (
+        is_younger
+        and has_lines
+        and invoice.get("currency") == body["currency"]
+        and invoice.get("invoice_source") == "one_off"
+        and all(
+            metadata.get(key) == value
+            for key, value in (body.get("metadata") or {}).items()
+        )
+    )
+
+
+def _is_asked_line(line: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """One of `POST /invoices` names the price of one, one of an invoice the sum."""
+    price: Mapping[str, Any] = line.get("price") or {}
+    unit_amount = (price.get("unit_config") or {}).get("unit_amount")
+    return (
+        line.get("name") == asked["name"]
+        and (price.get("item") or {}).get("id") == asked["item_id"]
+        and parse_decimal(line.get("quantity")) == parse_decimal(asked["quantity"])
+        and parse_decimal(unit_amount)
+        == parse_decimal(asked["unit_config"]["unit_amount"])
+    )
+
+
+def _is_near(shown: Any, asked: Any) -> bool:
+    """Orb shows the asked day as the customer's midnight, in UTC."""
+    moment, day = parse_datetime(shown), parse_datetime(f"{asked}T00:00:00+00:00")
+    return abs(moment - day) <= _DAY
