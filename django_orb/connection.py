@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,14 @@ from django.utils import timezone
 
 from .client import OrbClient
 from .db import claim, upsert
-from .exceptions import OrbAccountError, OrbNotFoundError
+from .exceptions import (
+    OrbAccountError,
+    OrbError,
+    OrbNotFoundError,
+    OrbResponseError,
+    OrbServerError,
+    OrbTimeoutError,
+)
 from .mirror import NO_ID
 from .models import Invoice, InvoiceFailure, InvoiceOperation, MirroredAccount
 from .rate_limit import PacedClient
@@ -48,7 +55,7 @@ def require_same_account(client: OrbClient, *, using: str) -> None:
     if known and known.fingerprint == client.fingerprint:
         return
     probes = _probes(using)
-    if probes and not any(_knows(client, pk) for pk in probes):
+    if probes and not _knows_any(client, probes):
         raise OrbAccountError(
             "This API key belongs to another Orb account than the mirror in this "
             f"database: it does not know {', '.join(probes)}. Use a key of the "
@@ -134,9 +141,27 @@ def _probes(using: str) -> list[str]:
     return list(found)
 
 
-def _knows(client: OrbClient, invoice_id: str) -> bool:
-    try:
-        client.fetch_invoice(invoice_id)
-    except OrbNotFoundError:
-        return False
-    return True
+def _knows_any(client: OrbClient, invoice_ids: Sequence[str]) -> bool:
+    """
+    Ask until the key is known to know one.
+
+    An invoice that Orb fails at, now or always, leaves it to the others.
+
+    Raises:
+        OrbError: Orb failed at some, and knows none of the rest.
+    """
+    errors: list[OrbError] = []
+    for invoice_id in invoice_ids:
+        try:
+            client.fetch_invoice(invoice_id)
+        except OrbNotFoundError:
+            continue
+        except (OrbResponseError, OrbServerError, OrbTimeoutError) as err:
+            errors.append(err)
+            if len(errors) == PROBES:
+                break
+        else:
+            return True
+    if errors:
+        raise errors[0]
+    return False

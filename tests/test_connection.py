@@ -8,7 +8,11 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from django_orb import services
-from django_orb.exceptions import OrbAccountError, OrbURLNotFoundError
+from django_orb.exceptions import (
+    OrbAccountError,
+    OrbServerError,
+    OrbURLNotFoundError,
+)
 from django_orb.models import (
     Invoice,
     InvoiceFailure,
@@ -217,3 +221,29 @@ def test_wrong_address_is_not_taken_for_another_account(
 
     assert MirroredAccount.objects.get().fingerprint == before
     assert not Invoice.objects.exclude(missing_since=None).exists()
+
+
+def test_new_key_is_believed_though_orb_fails_at_the_first_invoice(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    services.sync_invoices(mode="full")
+    MirroredAccount.objects.update(fingerprint="of an older key")
+    orb.fail_next(1, route="fetch_invoice", status=504, html=True)
+
+    services.sync_invoices(mode="full")
+
+    assert MirroredAccount.objects.get().fingerprint != "of an older key"
+
+
+def test_new_key_is_neither_believed_nor_refused_while_orb_is_away(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    services.sync_invoices(mode="full")
+    MirroredAccount.objects.update(fingerprint="of an older key")
+    orb.fail_next(1000, route="fetch_invoice", status=503)
+
+    with pytest.raises(OrbServerError):
+        services.sync_invoices(mode="full")
+
+    assert MirroredAccount.objects.get().fingerprint == "of an older key"
+    assert orb.request_counts()["fetch_invoice"] <= 3
