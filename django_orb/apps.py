@@ -10,4 +10,7 @@ class DjangoOrbConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks  # noqa: F401
+        from . import checks, metrics  # noqa: F401
+        from .status import gauges
+
+        gauges.register(metrics.enabled_names())

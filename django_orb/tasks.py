@@ -8,7 +8,7 @@ comes twice finds its lease gone or its step done, and ends.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
@@ -22,6 +22,7 @@ from .db import StatementLog, clock_of
 from .mirror import change_log
 from .models import SyncRun
 from .publishing import broker, run_eagerly
+from .status import noted
 from .sync import runs, windows
 from .webhooks import inbox, processing
 
@@ -39,9 +40,12 @@ def _task(function: Callable[P, R]) -> Task[P, R]:
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        log = StatementLog(mirror.database_alias())
+        using = mirror.database_alias()
+        log = StatementLog(using)
+        name = _scheduled_name(function.__name__, args, kwargs)
         try:
-            with metrics.span(f"django_orb.{function.__name__}"):
+            span = metrics.span(f"django_orb.{function.__name__}")
+            with span, noted(name, using=using):
                 return function(*args, **kwargs)
         finally:
             log.forget()
@@ -49,6 +53,14 @@ def _task(function: Callable[P, R]) -> Task[P, R]:
     make = shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
     task: Task[P, R] = make(run)
     return task
+
+
+def _scheduled_name(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Under which name its last run is noted, if it is one that is scheduled."""
+    if name != "sync_invoices":
+        return name
+    given = {**dict(zip(("mode", "since"), args, strict=False)), **kwargs}
+    return "" if given.get("since") else f"{name} {given.get('mode', 'incremental')}"
 
 
 @_task

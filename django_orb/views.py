@@ -17,7 +17,15 @@ from django.views.decorators.http import require_POST
 from . import metrics, mirror, tasks
 from .conf import get_settings
 from .exceptions import OrbPayloadError, OrbWebhookVerificationError
-from .webhooks import OrbEvent, inbox, parse_event, processing, verify_signature
+from .status import note_refusal
+from .webhooks import (
+    SIGNATURE_HEADER,
+    OrbEvent,
+    inbox,
+    parse_event,
+    processing,
+    verify_signature,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +61,11 @@ def webhook(request: HttpRequest) -> HttpResponse:
         _verify(request, body, sent)
         event = parse_event(body)
     except _RefusalError as err:
-        return _refuse(str(err), err.status)
+        return _refuse(request, str(err), err.status)
     except OSError:
-        return _refuse("The body broke off.", 400)
+        return _refuse(request, "The body broke off.", 400)
     except (OrbWebhookVerificationError, OrbPayloadError) as err:
-        return _refuse(str(err), 400)
+        return _refuse(request, str(err), 400)
     _accept(event, body.decode())
     return HttpResponse()
 
@@ -122,9 +130,11 @@ def _verify(request: HttpRequest, body: bytes, sent: bytes) -> None:
         verify_signature(sent, request.headers, secrets)
 
 
-def _refuse(reason: str, status: int) -> HttpResponse:
+def _refuse(request: HttpRequest, reason: str, status: int) -> HttpResponse:
     logger.warning("A webhook was refused: %s", reason)
     metrics.webhook_refused()
+    is_signed = SIGNATURE_HEADER in request.headers
+    note_refusal(reason, is_signed=is_signed, using=mirror.database_alias())
     return HttpResponse(status=status)
 
 

@@ -40,6 +40,9 @@ ALLOWED = {
     "upcoming": "exact_json exceptions mirror models parsing",
     "formatting": "parsing",
     "customer_labels": "conf models",
+    "status": (
+        "client conf connection db exceptions formatting mirror models rate_limit"
+    ),
     # what runs over it
     "operations": (
         "client conf connection db exact_json exceptions metrics mirror models parsing"
@@ -58,23 +61,23 @@ ALLOWED = {
     ),
     "maintenance": "conf connection db exceptions mirror models operations services",
     "tasks": (
-        "conf connection db maintenance metrics mirror models publishing services sync "
-        "webhooks"
+        "conf connection db maintenance metrics mirror models publishing services "
+        "status sync webhooks"
     ),
     # how people and Orb reach it
-    "views": "conf exceptions metrics mirror tasks webhooks",
+    "views": "conf exceptions metrics mirror status tasks webhooks",
     "urls": "views",
     "templatetags": "conf formatting models",
     "admin": (
         "conf connection customer_labels exact_json exceptions fields formatting mirror "
-        "models operations parsing services sync tasks upcoming webhooks"
+        "models operations parsing services status sync tasks upcoming webhooks"
     ),
     "management": (
-        "conf connection exact_json exceptions maintenance mirror models parsing services "
-        "sync tasks webhooks"
+        "conf connection exact_json exceptions maintenance mirror models parsing "
+        "services status sync tasks webhooks"
     ),
     "checks": "conf customer_labels exceptions metrics",
-    "apps": "checks",
+    "apps": "checks metrics status",
 }
 # Django's own conventions, which no reader has to learn.
 CONVENTIONAL = ["management", "migrations", "static", "templates", "templatetags"]
@@ -88,6 +91,7 @@ PACKAGES = [
     "webhooks",
     "sync",
     "maintenance",
+    "status",
     "admin.actions",
     "admin.invoice_page",
     "testing.account",

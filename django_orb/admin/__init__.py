@@ -9,6 +9,7 @@ from .line_items import InvoiceLineItemAdmin
 from .operations import InvoiceOperationAdmin
 from .overview import OverviewAdmin
 from .runs import SyncRunAdmin
+from .status import StatusAdmin
 from .webhooks import WebhookEventAdmin
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "InvoiceLineItemAdmin",
     "InvoiceOperationAdmin",
     "OverviewAdmin",
+    "StatusAdmin",
     "SyncRunAdmin",
     "WebhookEventAdmin",
 ]

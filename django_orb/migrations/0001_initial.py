@@ -321,6 +321,31 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='LastOccurrence',
+            fields=[
+                ('name', models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ('at', models.DateTimeField()),
+                ('detail', models.TextField(blank=True, help_text='Why it failed or was refused; empty if it went well.')),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='Status',
+            fields=[
+            ],
+            options={
+                'verbose_name': 'status',
+                'verbose_name_plural': 'status',
+                'proxy': True,
+                'default_permissions': (),
+                'indexes': [],
+                'constraints': [],
+            },
+            bases=('django_orb.syncrun',),
+        ),
+        migrations.CreateModel(
             name='InvoiceObservation',
             fields=[
                 ('invoice', models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='observation', serialize=False, to='django_orb.invoice')),

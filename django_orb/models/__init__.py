@@ -4,8 +4,9 @@ from .accounts import MirroredAccount, RequestBudget
 from .changes import InvoiceChange
 from .invoices import Invoice, InvoiceLineItem, InvoiceQuerySet, Overview
 from .observations import InvoiceFailure, InvoiceObservation, InvoiceRecheck
+from .occurrences import LastOccurrence
 from .operations import InvoiceOperation
-from .runs import SyncAbsence, SyncRun, SyncWindow
+from .runs import Status, SyncAbsence, SyncRun, SyncWindow
 from .webhooks import WebhookEvent, WebhookFeed
 
 __all__ = [
@@ -17,9 +18,11 @@ __all__ = [
     "InvoiceOperation",
     "InvoiceQuerySet",
     "InvoiceRecheck",
+    "LastOccurrence",
     "MirroredAccount",
     "Overview",
     "RequestBudget",
+    "Status",
     "SyncAbsence",
     "SyncRun",
     "SyncWindow",

@@ -125,8 +125,9 @@ def pages(client: Client) -> dict[str, str]:
     }
     for model in (m for m in site._registry if m._meta.app_label == "django_orb"):
         name = f"admin:django_orb_{model._meta.model_name}"
-        found[f"{name} list"] = reverse(f"{name}_changelist")
-        if model._meta.model_name != "overview":
+        kind = "page" if model._meta.model_name == "status" else "list"
+        found[f"{name} {kind}"] = reverse(f"{name}_changelist")
+        if model._meta.model_name not in ("overview", "status"):
             for row in model._default_manager.all():
                 found[f"{name} {row.pk}"] = reverse(f"{name}_change", args=[row.pk])
     for invoice in Invoice.objects.all():

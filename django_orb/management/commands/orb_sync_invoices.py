@@ -20,6 +20,7 @@ from django_orb.exceptions import (
 )
 from django_orb.management.progress import ProgressPrinter
 from django_orb.models import SyncRun
+from django_orb.status import noted
 from django_orb.sync import runs
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -99,14 +100,15 @@ class Command(BaseCommand):
 
         before = {number: signal.signal(number, stop) for number in _SIGNALS}
         try:
-            run = services.sync_invoices(
-                mode=options["mode"],
-                since=options["since"],
-                invoice_ids=options["invoice"],
-                accept_missing=options["accept_missing"],
-                announce=options["announce"],
-                on_step=show,
-            )
+            with noted(*_stands_for(options), using=mirror.database_alias()):
+                run = services.sync_invoices(
+                    mode=options["mode"],
+                    since=options["since"],
+                    invoice_ids=options["invoice"],
+                    accept_missing=options["accept_missing"],
+                    announce=options["announce"],
+                    on_step=show,
+                )
         except KeyboardInterrupt:
             printer.close()
             self.stderr.write("Stopped. The next call goes on where this one stopped.")
@@ -146,6 +148,12 @@ class Command(BaseCommand):
             f"Started {in_english(run)}. Celery workers do it; the admin shows how far they are. "
             "Without workers, use --in-process."
         )
+
+
+def _stands_for(options: dict[str, Any]) -> list[str]:
+    """The scheduled tasks that cron has done by this call."""
+    is_partial = options["since"] or options["invoice"]
+    return [] if is_partial else [f"sync_invoices {options['mode']}", "recover"]
 
 
 def _moment(text: str) -> datetime:

@@ -1,0 +1,201 @@
+"""What a status is made of, read in at most twelve statements and without Orb."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count, Max, Min, Q
+
+from django_orb.db import clock_of
+from django_orb.models import (
+    InvoiceChange,
+    InvoiceFailure,
+    InvoiceOperation,
+    LastOccurrence,
+    MirroredAccount,
+    SyncRun,
+    SyncWindow,
+    WebhookEvent,
+    WebhookFeed,
+)
+
+MAX_WINDOWS = 500
+
+Kind = SyncRun.Kind
+WHOLE = (Kind.INCREMENTAL.value, Kind.FULL.value)
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """Rows that wait; when the oldest of them came."""
+
+    count: int = 0
+    oldest_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class KindFacts:
+    """Runs of a kind: when one last succeeded, and how the newest is."""
+
+    succeeded_at: datetime | None
+    newest_id: int
+    newest_state: str
+    newest_error: str
+
+
+@dataclass(frozen=True)
+class ActiveRun:
+    """`seen_at` is the last sign of life; `error` is why it waits, if it does."""
+
+    id: int
+    kind: str
+    started_at: datetime
+    seen_at: datetime
+    error: str
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    at: datetime
+    detail: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How things are in the mirror's database, on whose clock all times are."""
+
+    now: datetime
+    fingerprint: str
+    account_confirmed_at: datetime | None
+    runs: Mapping[str, KindFacts]
+    active_runs: tuple[ActiveRun, ...]
+    occurrences: Mapping[str, Occurrence]
+    events_waiting: Backlog
+    events_failed: Backlog
+    operations_waiting: Backlog
+    operations_needing_attention: Backlog
+    changes_waiting: Backlog
+    changes_failed: Backlog
+    invoices_failed: int
+    webhook_received_at: datetime | None
+    webhook_created_at: datetime | None
+    feed_newest_at: datetime | None
+
+    @property
+    def succeeded_at(self) -> datetime | None:
+        """When a run last brought the whole mirror up to date."""
+        times = [run.succeeded_at for run in self.runs.values() if run.succeeded_at]
+        return max(times, default=None)
+
+
+def read_facts(*, using: str) -> Facts:
+    """Read how things are; at most twelve statements, and Orb is not asked."""
+    account = MirroredAccount.objects.using(using).first()
+    runs, active = _read_runs(using)
+    events = _read_backlogs(WebhookEvent, "received_at", using, "received", "failed")
+    operations = _read_backlogs(
+        InvoiceOperation, "created_at", using, "pending", "needs_attention"
+    )
+    webhook = (
+        WebhookEvent.objects.using(using)
+        .filter(source=WebhookEvent.Source.WEBHOOK)
+        .order_by("-received_at", "-pk")
+        .values_list("received_at", "created_at")
+        .first()
+    )
+    feed = WebhookFeed.objects.using(using).first()
+    has_failed = Q(failed_at__isnull=False)
+    untold = InvoiceChange.objects.using(using).filter(announced_at=None)
+    changes = untold.aggregate(
+        waiting=Count("pk", filter=~has_failed),
+        waiting_at=Min("created_at", filter=~has_failed),
+        failed=Count("pk", filter=has_failed),
+        failed_at=Min("created_at", filter=has_failed),
+    )
+    return Facts(
+        now=clock_of(using).latest(),
+        fingerprint=account.fingerprint if account else "",
+        account_confirmed_at=account.confirmed_at if account else None,
+        runs=runs,
+        active_runs=active,
+        occurrences={
+            one.name: Occurrence(one.at, one.detail)
+            for one in LastOccurrence.objects.using(using).all()
+        },
+        events_waiting=events["received"],
+        events_failed=events["failed"],
+        operations_waiting=operations["pending"],
+        operations_needing_attention=operations["needs_attention"],
+        changes_waiting=Backlog(changes["waiting"], changes["waiting_at"]),
+        changes_failed=Backlog(changes["failed"], changes["failed_at"]),
+        invoices_failed=InvoiceFailure.objects.using(using).count(),
+        webhook_received_at=webhook[0] if webhook else None,
+        webhook_created_at=webhook[1] if webhook else None,
+        feed_newest_at=feed.newest_at if feed else None,
+    )
+
+
+def _read_runs(using: str) -> tuple[dict[str, KindFacts], tuple[ActiveRun, ...]]:
+    runs = SyncRun.objects.using(using).order_by()
+    succeeded = Q(state=SyncRun.State.SUCCEEDED)
+    by_kind = {
+        row["kind"]: row
+        for row in runs.filter(kind__in=WHOLE)
+        .values("kind")
+        .annotate(good=Max("finished_at", filter=succeeded), newest=Max("pk"))
+    }
+    newest_ids = [row["newest"] for row in by_kind.values()]
+    is_active = Q(state=SyncRun.State.RUNNING)
+    rows = {run.pk: run for run in runs.filter(is_active | Q(pk__in=newest_ids))}
+    kinds = {
+        kind: KindFacts(row["good"], run.pk, run.state, run.error)
+        for kind, row in by_kind.items()
+        if (run := rows.get(row["newest"]))
+    }
+    active = [run for run in rows.values() if run.is_active]
+    return kinds, _describe_active(active, using) if active else ()
+
+
+def _describe_active(active: list[SyncRun], using: str) -> tuple[ActiveRun, ...]:
+    pending = SyncWindow.objects.using(using).filter(
+        run__in=active, state=SyncWindow.State.PENDING
+    )
+    windows = list(
+        pending.order_by("-heartbeat_at").values_list(
+            "run_id", "heartbeat_at", "error"
+        )[:MAX_WINDOWS]
+    )
+    described = []
+    for run in active:
+        own = [window for window in windows if window[0] == run.pk]
+        times = [at for _, at, _ in own if at is not None]
+        error = next((error for *_, error in own if error), "")
+        described.append(
+            ActiveRun(
+                run.pk,
+                run.kind,
+                run.started_at,
+                max([run.started_at, *times]),
+                error,
+            )
+        )
+    return tuple(described)
+
+
+def _read_backlogs(
+    model: type[WebhookEvent] | type[InvoiceOperation],
+    moment: str,
+    using: str,
+    *states: str,
+) -> dict[str, Backlog]:
+    rows = (
+        model._default_manager.using(using)
+        .filter(state__in=states)
+        .order_by()
+        .values("state")
+        .annotate(count=Count("pk"), oldest=Min(moment))
+    )
+    found = {row["state"]: Backlog(row["count"], row["oldest"]) for row in rows}
+    return {state: found.get(state, Backlog()) for state in states}

@@ -1,0 +1,79 @@
+"""When scheduled tasks last ran, and when a webhook was last refused."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+from django.db import Error
+
+from django_orb.db import claim, clock_of, upsert
+from django_orb.models import LastOccurrence
+
+logger = logging.getLogger(__name__)
+
+INCREMENTAL = "sync_invoices incremental"
+FULL = "sync_invoices full"
+RECOVER = "recover"
+PRUNE = "prune"
+SCHEDULED = (INCREMENTAL, FULL, RECOVER, PRUNE)
+
+REFUSED = "webhook refused"
+#: A request that does not even claim to be Orb's, as strangers send.
+REFUSED_UNSIGNED = "webhook refused unsigned"
+
+MAX_DETAIL = 500
+PAUSE_SECONDS = 60.0
+
+# When this process last noted each kind of refusal, by `time.monotonic()`.
+_noted_at: dict[str, float] = {}
+
+
+@contextmanager
+def noted(*names: str, using: str) -> Iterator[None]:
+    """Note when scheduled tasks of these names end, and how; one statement."""
+    try:
+        yield
+    except Exception as err:
+        _note(names, f"{type(err).__name__}: {err}", using=using)
+        raise
+    _note(names, "", using=using)
+
+
+def _note(given: Sequence[str], detail: str, *, using: str) -> None:
+    names = [name for name in given if name in SCHEDULED]
+    if not names:
+        return
+    text = detail.replace("\0", "")[:MAX_DETAIL]
+    try:
+        now = clock_of(using).latest()
+        rows = [{"name": name, "at": now, "detail": text} for name in sorted(names)]
+        upsert(LastOccurrence, rows, key=["name"], using=using)
+    except Error:
+        logger.warning("It was not noted that %s ran.", names, exc_info=True)
+
+
+def note_refusal(reason: str, *, is_signed: bool, using: str) -> None:
+    """
+    Note why a webhook was refused, at most once a minute, into one row.
+
+    Strangers send what they like: most of it costs no statement, and nothing of it is
+    stored.
+    """
+    name = REFUSED if is_signed else REFUSED_UNSIGNED
+    if time.monotonic() - _noted_at.get(name, float("-inf")) < PAUSE_SECONDS:
+        return
+    _noted_at[name] = time.monotonic()
+    try:
+        now = clock_of(using).latest()
+        row = {"name": name, "at": now, "detail": reason[:MAX_DETAIL]}
+        claim(LastOccurrence, [row], using=using)
+        old = LastOccurrence.objects.using(using).filter(
+            pk=name, at__lt=now - timedelta(seconds=PAUSE_SECONDS)
+        )
+        old.update(at=now, detail=row["detail"])
+    except Error:
+        logger.warning("It was not noted that a webhook was refused.", exc_info=True)
