@@ -238,14 +238,16 @@ def _judge_schedule(facts: Facts) -> Finding:
             gettext("Take it over from the README's schedule."),
             details,
         )
-    words = gettext("Everything ran when it should.")
+    words = gettext("Nothing is late.")
     return Finding("schedule", title, Verdict.OK, words, details=details)
 
 
 def _describe(task: ScheduledTask) -> str:
-    ran = ago(task.ran_at) if task.ran_at else gettext("never")
+    title = task_title(task.name)
+    if task.ran_at is None:
+        return gettext("%(task)s: has not run yet") % {"task": title}
     words = gettext("%(task)s: last ran %(ago)s")
-    return words % {"task": task_title(task.name), "ago": ran}
+    return words % {"task": title, "ago": ago(task.ran_at)}
 
 
 def _judge_webhooks(facts: Facts) -> Finding:

@@ -28,7 +28,7 @@ from tests.messages import catalogs, compiled, read_source
 from .everything import make_one_of_everything, pages
 
 # What is the same in all languages, and a word that is bare in Django's own page.
-NAMES = {"UTC", "PST", "PDT", "EU", "VAT", "Search"}
+NAMES = {"OK", "UTC", "PST", "PDT", "EU", "VAT", "Search"}
 TAGS = re.compile(r"</?\w+>")
 PLACE = re.compile(r"%\(\w+\)s|%%|%[ds]|{}")
 

@@ -66,6 +66,10 @@ def test_the_overview_can_be_read(orb: OrbSandbox, drive: Drive) -> None:
         photograph(page, "overview")
         page.click("text=Payment failed")
         page.wait_for_selector(f"text={failed['invoice_number']}")
+        page.goto("/admin/django_orb/status/")
+        page.click("text=Ask Orb now")
+        page.wait_for_selector("text=accepts the key")
+        photograph(page, "status")
 
     drive(steps)
 
@@ -112,6 +116,8 @@ def test_the_admin_speaks_german(orb: OrbSandbox, drive: Drive) -> None:
         photograph(page, "german-list")
         page.goto("/admin/django_orb/overview/")
         photograph(page, "german-overview")
+        page.goto("/admin/django_orb/status/")
+        photograph(page, "german-status")
         page.goto(page_of(shown["issued"]))
         photograph(page, "german-invoice")
         page.click("text=Rechnung stornieren")
