@@ -88,7 +88,7 @@ def create_invoice(
 
     Raises:
         OrbRefusedError: Orb said no, for instance to another currency.
-        OrbError: any other of those that `deeds` names.
+        OrbError: any other of those above, in this module.
     """
     body = invoice_body(
         customer_id=customer_id,
@@ -134,7 +134,7 @@ def create_invoice_line_item(
 
     Raises:
         OrbRefusedError: Orb said no, for instance because it is no draft.
-        OrbError: any other of those that `deeds` names.
+        OrbError: any other of those above, in this module.
     """
     body = line_item_body(
         name=name,
@@ -170,7 +170,7 @@ def delete_invoice_line_item(
 
     Raises:
         OrbRefusedError: Orb said no, for instance because it is no one-off line.
-        OrbError: any other of those that `deeds` names.
+        OrbError: any other of those above, in this module.
     """
     line_id = line_item.orb_id if isinstance(line_item, InvoiceLineItem) else line_item
     require_text(line_id, "line_item")
@@ -192,7 +192,7 @@ def issue_invoice(invoice: Invoice | str, **asker: Unpack[Asker]) -> Invoice:
 
     Raises:
         OrbRefusedError: Orb said no, for instance because it is not eligible yet.
-        OrbError: any other of those that `deeds` names.
+        OrbError: any other of those above, in this module.
     """
     return _do_to(invoice, _KIND.ISSUE, {}, asker)
 
@@ -214,7 +214,7 @@ def mark_invoice_paid(
 
     Raises:
         OrbRefusedError: Orb said no, for instance because it is void.
-        OrbError: any other of those that `deeds` names.
+        OrbError: any other of those above, in this module.
     """
     body = payment_body(
         payment_received_date=payment_received_date,
@@ -240,7 +240,7 @@ def pay_invoice(
 
     Raises:
         OrbRefusedError: Orb said no, for instance because it is paid.
-        OrbError: any other of those that `deeds` names.
+        OrbError: any other of those above, in this module.
     """
     body = {}
     if shared_payment_token_id is not None:
@@ -257,7 +257,7 @@ def regenerate_invoice_pdf(invoice: Invoice | str, **asker: Unpack[Asker]) -> In
 
     Raises:
         OrbRefusedError: Orb said no, for instance because it is a draft.
-        OrbError: any other of those that `deeds` names.
+        OrbError: any other of those above, in this module.
     """
     return _do_to(invoice, _KIND.REGENERATE_PDF, {}, asker)
 
@@ -284,7 +284,7 @@ def update_invoice(
 
     Raises:
         OrbRefusedError: Orb said no, for instance because it is no draft any more.
-        OrbError: any other of those that `deeds` names.
+        OrbError: any other of those above, in this module.
     """
     body = update_body(metadata=metadata, net_terms=net_terms, due_date=due_date)
     invoice_id = _id_of(invoice)
@@ -310,7 +310,7 @@ def void_invoice(invoice: Invoice | str, **asker: Unpack[Asker]) -> Invoice:
 
     Raises:
         OrbRefusedError: Orb said no, for instance because it is paid.
-        OrbError: any other of those that `deeds` names.
+        OrbError: any other of those above, in this module.
     """
     return _do_to(invoice, _KIND.VOID, {}, asker)
 
