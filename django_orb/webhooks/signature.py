@@ -201,6 +201,13 @@ def _find_invoice(kind: str, payload: Mapping[str, Any]) -> dict[str, Any] | Non
         # A credit note changes what is due on its invoice.
         note = payload.get("credit_note")
         invoice = note.get("invoice_id") if isinstance(note, dict) else None
+    elif kind == "customer.balance_transaction_created":
+        # It names the invoice that used the customer's balance, or gave back to it.
+        named = payload
+        for name in ("properties", "balance_transaction", "invoice"):
+            found = named.get(name)
+            named = found if isinstance(found, dict) else {}
+        invoice = named.get("id")
     elif kind.startswith(("invoice.", "invoice_")):
         invoice = payload.get("invoice")
     else:

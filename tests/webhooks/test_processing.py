@@ -161,6 +161,10 @@ REDUCED: dict[str, Callable[[Any], Any]] = {
     "a credit note": lambda one: event(
         "credit_note.issued", credit_note={"invoice_id": one["id"]}
     ),
+    "a change of the balance": lambda one: event(
+        "customer.balance_transaction_created",
+        properties={"balance_transaction": {"invoice": {"id": one["id"]}}},
+    ),
 }
 
 

@@ -208,6 +208,11 @@ OLD_LINES = {
 }
 
 
+def balance_event(transaction: Any) -> dict[str, Any]:
+    properties = {"balance_transaction": transaction}
+    return event("customer.balance_transaction_created", properties=properties)
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -222,6 +227,7 @@ OLD_LINES = {
         event_of(INVOICE["id"], type="invoice.cost_data_exported"),
         event_of(INVOICE["id"], type="invoice_due_date_recalculation.started"),
         event("credit_note.issued", credit_note={"invoice_id": INVOICE["id"]}),
+        balance_event({"invoice": {"id": INVOICE["id"]}}),
     ],
 )
 def test_what_shows_less_than_an_invoice_only_names_it(payload):
@@ -245,6 +251,10 @@ def test_what_shows_less_than_an_invoice_only_names_it(payload):
         event_of({"id": "a\0b"}),
         event_of({"id": "x" * 129}),
         event("credit_note.issued", credit_note=None),
+        balance_event({"invoice": None}),
+        balance_event({}),
+        balance_event(None),
+        event("customer.balance_transaction_created", properties=[]),
     ],
 )
 def test_what_names_no_invoice_is_about_none(payload):
