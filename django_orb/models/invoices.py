@@ -64,7 +64,8 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
         """
         if (customer_id is None) == (external_customer_id is None):
             raise TypeError("Give either customer_id or external_customer_id.")
-        if not (customer_id or external_customer_id):
+        given = customer_id or external_customer_id
+        if not given or "\0" in given:  # no id has one, and PostgreSQL fails at it
             return self.none()
         if customer_id is not None:
             return self.filter(customer_id=customer_id)
