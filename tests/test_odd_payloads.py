@@ -171,12 +171,13 @@ def is_kept(text: str) -> bool:
         pk = value["id"] if isinstance(value, dict) else None
     except (ValueError, KeyError):
         return failures.exists()
-    stored = Invoice.objects.filter(pk=pk).first() if isinstance(pk, str) else None
-    if stored is not None and stored.payload == value:
-        return True
-    return failures.filter(pk__in=[str(pk)[:128]]).exists() or (
-        failures.filter(pk__startswith=mirror.NO_ID).exists()
-    )
+    if isinstance(pk, str) and not exact_json.why_not_text(pk):
+        stored = Invoice.objects.filter(pk=pk).first()
+        if stored is not None and stored.payload == value:
+            return True
+        if failures.filter(pk=pk[:128]).exists():
+            return True
+    return failures.filter(pk__startswith=mirror.NO_ID).exists()
 
 
 # Invoices in pages
@@ -208,6 +209,7 @@ def check_values(alias: str, odd_invoices: Sequence[Any]) -> None:
 
 
 @given(odd_invoices=some_odd_invoices)
+@example([("draft", [Oddity(("id",), odd)]) for odd in ("null", '"\\ud800"')])
 @examples(4)
 def test_odd_invoices_fail_alone_or_are_shown(
     any_database: str, odd_invoices: Any

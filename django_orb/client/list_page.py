@@ -17,6 +17,13 @@ _PAGE_OF_ONE = re.compile(
     rb'\s*"pagination_metadata"\s*:\s*(?P<metadata>\{[^{}\[\]]*\})\s*\}\s*',
     re.DOTALL,
 )
+# Escapes; the group is half of a surrogate pair that stands alone.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_NOT_IN_UTF8 = b"\xff"
 
 
 class _Head(msgspec.Struct):
@@ -46,11 +53,16 @@ def split_page(body: bytes) -> RawPage:
         ValueError: the body is not JSON, or not an object with a list `data`.
     """
     try:
-        page = msgspec.json.decode(body, type=_Page)
-    except RecursionError as err:
-        raise ValueError("The JSON is nested too deeply.") from err
+        page = _decode(body)
+        invoices = [bytes(raw) for raw in page.data]
+    except ValueError:
+        hidden = _hide_halves(body)
+        if hidden == body or _NOT_IN_UTF8 in body:
+            raise
+        page = _decode(hidden)
+        invoices = [bytes(raw).replace(_NOT_IN_UTF8, b"\\") for raw in page.data]
     envelope = {"pagination_metadata": page.pagination_metadata}
-    return RawPage([_cut(bytes(raw)) for raw in page.data], envelope)
+    return RawPage([_cut(data) for data in invoices], envelope)
 
 
 def split_page_of_one(body: bytes) -> RawPage:
@@ -73,6 +85,20 @@ def split_page_of_one(body: bytes) -> RawPage:
     id = found.group(1).decode() if found else None
     invoice = RawInvoice(page["invoice"], id=id)
     return RawPage([invoice], {"pagination_metadata": metadata})
+
+
+def _decode(body: bytes) -> _Page:
+    try:
+        return msgspec.json.decode(body, type=_Page)
+    except RecursionError as err:
+        raise ValueError("The JSON is nested too deeply.") from err
+
+
+def _hide_halves(body: bytes) -> bytes:
+    """Spoil the escapes that msgspec refuses even in what it passes over."""
+    return _ESCAPE.sub(
+        lambda found: _NOT_IN_UTF8 + found[1] if found[1] else found[0], body
+    )
 
 
 def _cut(data: bytes) -> RawInvoice:

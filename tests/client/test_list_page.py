@@ -71,8 +71,24 @@ def test_what_is_not_a_page_is_refused(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [b'"\xff"', b"9" * 5000, b"1e99999999999999999999", b'"\\u0000"'],
-    ids=["not UTF-8", "many digits", "exponent", "NUL"],
+    [
+        b'"\xff"',
+        b"9" * 5000,
+        b"1e99999999999999999999",
+        b'"\\u0000"',
+        b'"\\ud800"',
+        b'"\\uDC00\\uD83D\\uDE00"',
+        b'"\\\\\\ud800\\u0041 \\\\ud83d"',
+    ],
+    ids=[
+        "not UTF-8",
+        "many digits",
+        "exponent",
+        "NUL",
+        "half of a surrogate pair",
+        "half of a pair before a whole one",
+        "half of a pair between backslashes",
+    ],
 )
 def test_what_cannot_be_read_is_cut_out_alone(value: bytes) -> None:
     bad = b'{"id": "bad", "memo": ' + value + b"}"
@@ -82,3 +98,13 @@ def test_what_cannot_be_read_is_cut_out_alone(value: bytes) -> None:
 
     assert [one.id for one in invoices] == ["a", "bad", "b"]
     assert invoices[1].data == bad
+
+
+def test_half_of_a_surrogate_pair_in_an_id_or_key_is_cut_out_alone() -> None:
+    bad = [b'{"id": "\\ud800"}', b'{"\\udfff": {"\\ud800": 1}, "id": "x"}']
+    body = b'{"data": [{"id": "a"}, ' + b", ".join(bad) + b', {"id": "b"}]}'
+
+    invoices = split_page(body).invoices
+
+    assert [one.id for one in invoices] == ["a", "\ud800", "x", "b"]
+    assert [one.data for one in invoices[1:3]] == bad
