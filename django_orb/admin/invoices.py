@@ -51,7 +51,7 @@ from .filters import (
     OverdueFilter,
 )
 from .freshness import read_freshness
-from .invoice_page import operations_of, read_deed, read_sheet
+from .invoice_page import operations_of, read_operation_view, read_sheet
 from .readonly import ReadOnlyAdmin, outside_transactions
 
 if TYPE_CHECKING:
@@ -182,8 +182,8 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
             "sheet": read_sheet(invoice),
             "state": invoice_badge(invoice),
             "overdue": overdue_badge(invoice.days_overdue),
-            "deeds": [
-                read_deed(operation, invoice.currency)
+            "operations": [
+                read_operation_view(operation, invoice.currency)
                 for operation in operations_of([invoice.pk])
             ],
             "chapters": read_chapters(invoice),

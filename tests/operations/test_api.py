@@ -37,7 +37,7 @@ Do = Callable[..., Any]
 on_postgresql = pytest.mark.django_db(databases=["postgresql"], transaction=True)
 
 # What may be done to an invoice, by the status that it takes.
-DEEDS: dict[str, tuple[str, Do]] = {
+OPERATIONS: dict[str, tuple[str, Do]] = {
     "create_invoice_line_item": (
         "draft",
         lambda invoice, **asker: services.create_invoice_line_item(
@@ -218,13 +218,13 @@ def test_refusal_brings_the_mirror_up_to_date(
 
 
 @on_postgresql
-@pytest.mark.parametrize("name", DEEDS)
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_every_deed_is_recorded_once_with_who_asked(
     orb: OrbSandbox,
     django_user_model: Any,
     name: str,
 ) -> None:
-    status, do = DEEDS[name]
+    status, do = OPERATIONS[name]
     invoice_id = add(orb, status)
     ada = django_user_model.objects.create_user("ada")
     asker = {"idempotency_key": "form", "actor": ada, "origin": "admin"}
@@ -242,11 +242,11 @@ def test_every_deed_is_recorded_once_with_who_asked(
 
 
 @on_postgresql
-@pytest.mark.parametrize("name", sorted(DEEDS.keys() - {"regenerate_invoice_pdf"}))
+@pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - {"regenerate_invoice_pdf"}))
 def test_read_that_lags_behind_a_deed_is_not_believed(
     orb: OrbSandbox, name: str
 ) -> None:
-    status, do = DEEDS[name]
+    status, do = OPERATIONS[name]
     invoice_id = add(orb, status)
     before = services.fetch_invoice(invoice_id).payload
     orb.lag_reads(2)
@@ -260,11 +260,11 @@ def test_read_that_lags_behind_a_deed_is_not_believed(
 
 
 @on_postgresql
-@pytest.mark.parametrize("name", DEEDS)
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_every_deed_is_refused_in_words(
     orb: OrbSandbox, settings: Any, name: str
 ) -> None:
-    status, do = DEEDS[name]
+    status, do = OPERATIONS[name]
     invoice_id = add(orb, status)
     orb.clear_requests()
     with (
@@ -281,10 +281,10 @@ def test_every_deed_is_refused_in_words(
     assert not InvoiceOperation.objects.exists()
 
 
-@pytest.mark.parametrize("name", DEEDS)
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_every_deed_needs_an_invoice(any_database: str, name: str) -> None:
     with pytest.raises(OrbInputError, match="empty"):
-        DEEDS[name][1](" ")
+        OPERATIONS[name][1](" ")
 
 
 @pytest.mark.parametrize(

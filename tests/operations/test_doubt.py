@@ -22,7 +22,7 @@ from django_orb.operations.arguments import payment_body
 from django_orb.operations.ledger import Request
 from tests import databases
 
-from .test_api import DEEDS, add, on_postgresql
+from .test_api import OPERATIONS, add, on_postgresql
 from .test_backups import queue_line
 from .test_recovery import age, do_in_vain, impatient, the_operation
 
@@ -70,7 +70,7 @@ def test_door_that_is_shut_at_once_is_a_refusal(
 
 # Refusals after doubt
 
-SEEN = sorted(DEEDS.keys() - {"regenerate_invoice_pdf"})
+SEEN = sorted(OPERATIONS.keys() - {"regenerate_invoice_pdf"})
 
 
 @on_postgresql
@@ -78,7 +78,7 @@ SEEN = sorted(DEEDS.keys() - {"regenerate_invoice_pdf"})
 def test_refusal_after_a_lost_answer_is_not_believed(
     orb: OrbSandbox, name: str
 ) -> None:
-    do_in_vain(orb, name, add(orb, DEEDS[name][0]), "after")
+    do_in_vain(orb, name, add(orb, OPERATIONS[name][0]), "after")
     age()
     orb.fail_next(1, status=400, route=name)
 
@@ -90,7 +90,7 @@ def test_refusal_after_a_lost_answer_is_not_believed(
 @on_postgresql
 @pytest.mark.parametrize("name", ["void_invoice", "create_invoice_line_item"])
 def test_refusal_of_what_did_not_happen_is_believed(orb: OrbSandbox, name: str) -> None:
-    do_in_vain(orb, name, add(orb, DEEDS[name][0]), "before")
+    do_in_vain(orb, name, add(orb, OPERATIONS[name][0]), "before")
     age()
     orb.fail_next(1, status=400, route=name)
 
@@ -104,7 +104,7 @@ def test_refusal_of_what_did_not_happen_is_believed(orb: OrbSandbox, name: str) 
 def test_reads_that_may_lag_do_not_confirm_a_refusal(
     orb: OrbSandbox, name: str
 ) -> None:
-    do_in_vain(orb, name, add(orb, DEEDS[name][0]), "before")
+    do_in_vain(orb, name, add(orb, OPERATIONS[name][0]), "before")
     InvoiceOperation.objects.update(
         lease_expires_at=database_now(databases.current_alias) - timedelta(seconds=1)
     )
@@ -143,7 +143,7 @@ def test_void_whose_answer_was_lost_within_one_call_is_done(
 def test_of_two_without_an_answer_the_one_that_orb_obeyed_is_done(
     any_committed_database: str, orb: OrbSandbox, name: str
 ) -> None:
-    invoice_id = add(orb, DEEDS[name][0])
+    invoice_id = add(orb, OPERATIONS[name][0])
     do_in_vain(orb, name, invoice_id, "before")
     do_in_vain(orb, name, invoice_id, "after")
     age(hours=0.5)

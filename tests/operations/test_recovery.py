@@ -27,14 +27,14 @@ from django_orb.operations import recovery
 from django_orb.operations.ledger import Request
 from tests import databases
 
-from .test_api import DEEDS, LINE, add, on_postgresql
+from .test_api import LINE, OPERATIONS, add, on_postgresql
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
 
 DAY = date(2026, 1, 31)
 # What changes something that can be looked at afterwards.
-VISIBLE = sorted(DEEDS.keys() - {"regenerate_invoice_pdf"})
+VISIBLE = sorted(OPERATIONS.keys() - {"regenerate_invoice_pdf"})
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def age(hours: float = 24) -> None:
 def do_in_vain(orb: OrbSandbox, name: str, invoice_id: str, when: str) -> None:
     orb.cut_next(1, when=when, route=name)
     with pytest.raises(OrbOutcomeUnknownError):
-        DEEDS[name][1](invoice_id)
+        OPERATIONS[name][1](invoice_id)
 
 
 def the_operation() -> InvoiceOperation:
@@ -64,11 +64,11 @@ def the_operation() -> InvoiceOperation:
 
 @on_postgresql
 @pytest.mark.parametrize("when", ["before", "after", "during"])
-@pytest.mark.parametrize("name", DEEDS)
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_every_deed_that_got_no_answer_ends_once(
     orb: OrbSandbox, name: str, when: str
 ) -> None:
-    invoice_id = add(orb, DEEDS[name][0])
+    invoice_id = add(orb, OPERATIONS[name][0])
     before = orb.invoice(invoice_id)
     if name == "delete_invoice_line_item" and when == "during":
         pytest.skip("there is no body to cut")
@@ -87,7 +87,7 @@ def test_every_deed_that_got_no_answer_ends_once(
 @on_postgresql
 @pytest.mark.parametrize("name", VISIBLE)
 def test_what_orb_forgot_is_looked_at_and_not_sent(orb: OrbSandbox, name: str) -> None:
-    invoice_id = add(orb, DEEDS[name][0])
+    invoice_id = add(orb, OPERATIONS[name][0])
     do_in_vain(orb, name, invoice_id, "after")
     age(hours=48)
     orb.clear_requests()
@@ -101,11 +101,13 @@ def test_what_orb_forgot_is_looked_at_and_not_sent(orb: OrbSandbox, name: str) -
 
 
 @on_postgresql
-@pytest.mark.parametrize("name", sorted(DEEDS.keys() - {"delete_invoice_line_item"}))
+@pytest.mark.parametrize(
+    "name", sorted(OPERATIONS.keys() - {"delete_invoice_line_item"})
+)
 def test_where_looking_does_not_tell_a_person_is_asked(
     orb: OrbSandbox, name: str
 ) -> None:
-    invoice_id = add(orb, DEEDS[name][0])
+    invoice_id = add(orb, OPERATIONS[name][0])
     do_in_vain(orb, name, invoice_id, "before")
     age(hours=48)
     orb.clear_requests()

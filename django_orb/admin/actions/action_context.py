@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext
 
-from django_orb.admin.invoice_page import newest, operations_of, read_deed
+from django_orb.admin.invoice_page import newest, operations_of, read_operation_view
 from django_orb.conf import get_settings
 from django_orb.customer_labels import label_customers
 from django_orb.exceptions import OrbConfigurationError
@@ -161,11 +161,11 @@ class Call:
         currencies = {one.pk: one.currency for one in self.invoices}
         numbers = {one.pk: str(one) for one in self.invoices}
         operations = operations_of(list(currencies), recent=True)
-        deeds = [(one, currencies[one.invoice_id]) for one in operations]
+        with_currency = [(one, currencies[one.invoice_id]) for one in operations]
         return {
             "recent": [
-                (numbers[one.invoice_id], read_deed(one, currency))
-                for one, currency in deeds
+                (numbers[one.invoice_id], read_operation_view(one, currency))
+                for one, currency in with_currency
             ],
             # A text: templates write numbers as people read them, such as 2,000.
             "newest_operation": str(newest(operations)),

@@ -17,7 +17,7 @@ from django_orb.operations import payment_body
 
 from . import add_line_item, confirmed_actions, delete_line_item, edit_invoice
 from .action_context import Call
-from .confirmed_actions import Procedure
+from .confirmed_actions import ConfirmedAction
 from .forms import PaymentForm
 
 Status = Invoice.Status
@@ -43,7 +43,7 @@ def _regenerate_pdf(*args: Any, **kwargs: Any) -> Invoice:
     return services.regenerate_invoice_pdf(*args, **kwargs)
 
 
-VOID = Procedure(
+VOID = ConfirmedAction(
     operation_type=operation_types.VOID,
     serve=_void,
     title=_("Void {}?"),
@@ -56,7 +56,7 @@ VOID = Procedure(
     is_grave=True,
 )
 
-ISSUE = Procedure(
+ISSUE = ConfirmedAction(
     operation_type=operation_types.ISSUE,
     serve=_issue,
     title=_("Issue {}?"),
@@ -80,7 +80,7 @@ ISSUE = Procedure(
     is_grave=True,
 )
 
-MARK_PAID = Procedure(
+MARK_PAID = ConfirmedAction(
     operation_type=operation_types.MARK_PAID,
     serve=_mark_paid,
     title=_("Mark {} as paid?"),
@@ -100,7 +100,7 @@ MARK_PAID = Procedure(
     body_of=lambda values: payment_body(**values),
 )
 
-PAY = Procedure(
+PAY = ConfirmedAction(
     operation_type=operation_types.PAY,
     serve=_pay,
     title=_("Collect the payment of {} now?"),
@@ -120,7 +120,7 @@ PAY = Procedure(
     is_grave=True,
 )
 
-REGENERATE_PDF = Procedure(
+REGENERATE_PDF = ConfirmedAction(
     operation_type=operation_types.REGENERATE_PDF,
     serve=_regenerate_pdf,
     title=_("Make the PDF of {} anew?"),
@@ -165,28 +165,28 @@ ACTIONS = (
     InvoiceAction(
         "issue",
         operation_types.ISSUE,
-        partial(confirmed_actions.respond, procedure=ISSUE),
+        partial(confirmed_actions.respond, action=ISSUE),
         "issue_selected",
         _("Issue selected drafts"),
     ),
     InvoiceAction(
         "pay",
         operation_types.PAY,
-        partial(confirmed_actions.respond, procedure=PAY),
+        partial(confirmed_actions.respond, action=PAY),
         "pay_selected",
         _("Collect payment of selected invoices"),
     ),
     InvoiceAction(
         "mark_paid",
         operation_types.MARK_PAID,
-        partial(confirmed_actions.respond, procedure=MARK_PAID),
+        partial(confirmed_actions.respond, action=MARK_PAID),
         "mark_selected_paid",
         _("Mark selected invoices as paid"),
     ),
     InvoiceAction(
         "void",
         operation_types.VOID,
-        partial(confirmed_actions.respond, procedure=VOID),
+        partial(confirmed_actions.respond, action=VOID),
         "void_selected",
         _("Void selected invoices"),
     ),
@@ -194,7 +194,7 @@ ACTIONS = (
     InvoiceAction(
         "regenerate_pdf",
         operation_types.REGENERATE_PDF,
-        partial(confirmed_actions.respond, procedure=REGENERATE_PDF),
+        partial(confirmed_actions.respond, action=REGENERATE_PDF),
         "regenerate_selected_pdfs",
         _("Make PDFs of selected invoices anew"),
     ),

@@ -27,9 +27,9 @@ from .selection import HANDFUL, MAX_QUEUED, Batch, FormToken, sort_out
 
 
 @dataclass(frozen=True)
-class Procedure:
+class ConfirmedAction:
     """
-    One of the operations that need no more than a confirmation, or a small form.
+    An action that needs only a confirmation, or a small form.
 
     `serve` is the service, called late; `title`, `yes` and the like are its words.
     """
@@ -60,32 +60,32 @@ class Effect:
     balance_returned: str
 
 
-def respond(call: Call, procedure: Procedure) -> HttpResponse | None:
+def respond(call: Call, action: ConfirmedAction) -> HttpResponse | None:
     """Ask for confirmation; do what was confirmed and return None, or queue it."""
     if call.is_too_many(MAX_QUEUED):
         return None
-    token, is_ours = call.token(procedure.operation_type.kind.value)
+    token, is_ours = call.token(action.operation_type.kind.value)
     ids = [invoice.pk for invoice in call.invoices]
     begun = token.begun(ids) if is_ours else set()
-    batch = sort_out(call.invoices, procedure.operation_type.why_not, begun=begun)
+    batch = sort_out(call.invoices, action.operation_type.why_not, begun=begun)
     if not batch.chosen:
         call.report_skipped(batch.skipped)
         return None
     is_confirmed = is_ours and call.confirms(token, batch.chosen)
-    form = procedure.form_class(call.request.POST if is_confirmed else None)
-    if not is_confirmed or not form.is_valid() or tells(call, batch, token, procedure):
-        return confirm(call, batch, token, procedure, form)
+    form = action.form_class(call.request.POST if is_confirmed else None)
+    if not is_confirmed or not form.is_valid() or tells(call, batch, token, action):
+        return confirm(call, batch, token, action, form)
     if len(batch.chosen) > HANDFUL:
-        return queue(call, batch, token, procedure, form, begun)
-    call.report(do_all(call, batch, token, procedure, form), logged=begun)
+        return queue(call, batch, token, action, form, begun)
+    call.report(do_all(call, batch, token, action, form), logged=begun)
     call.report_skipped(batch.skipped)
     return None
 
 
-def tells(call: Call, batch: Batch, token: FormToken, procedure: Procedure) -> bool:
+def tells(call: Call, batch: Batch, token: FormToken, action: ConfirmedAction) -> bool:
     text = gettext("Meanwhile somebody else asked for the same.")
     return call.tells_of_others(
-        batch.chosen, token, procedure.operation_type.kind.value, text
+        batch.chosen, token, action.operation_type.kind.value, text
     )
 
 
@@ -93,7 +93,7 @@ def confirm(
     call: Call,
     batch: Batch,
     token: FormToken,
-    procedure: Procedure,
+    action: ConfirmedAction,
     form: forms.Form,
 ) -> TemplateResponse:
     count = len(batch.chosen)
@@ -103,22 +103,22 @@ def confirm(
         else short(str(batch.chosen[0]))
     )
     effects = [read_effect(invoice) for invoice in batch.chosen]
-    yes = procedure.yes_many.format(count) if count > 1 else procedure.yes_one
+    yes = action.yes_many.format(count) if count > 1 else action.yes_one
     context = {
-        "title": procedure.title.format(target),
+        "title": action.title.format(target),
         "token": call.seal(token, batch.chosen),
-        "explanation": procedure.explanation,
+        "explanation": action.explanation,
         "form": form,
         "media": call.model_admin.media + form.media,
         "effects": effects,
         "returns_balance": any(effect.balance_returned for effect in effects),
         "yes": yes,
-        "is_grave": procedure.is_grave,
+        "is_grave": action.is_grave,
         "is_queued": count > HANDFUL,
         "skipped": batch.skipped,
         **call.recent(),
     }
-    return call.render(procedure.template, context)
+    return call.render(action.template, context)
 
 
 def read_effect(invoice: Invoice) -> Effect:
@@ -135,15 +135,15 @@ def do_all(
     call: Call,
     batch: Batch,
     token: FormToken,
-    procedure: Procedure,
+    action: ConfirmedAction,
     form: forms.Form,
 ) -> list[Outcome]:
     def attempt(invoice: Invoice) -> Outcome:
         key = token.key_for(invoice.pk)
         return attempt_write(
             invoice,
-            lambda: procedure.is_done(
-                procedure.serve(
+            lambda: action.is_done(
+                action.serve(
                     invoice,
                     **form.cleaned_data,
                     idempotency_key=key,
@@ -152,9 +152,9 @@ def do_all(
                 )
             ),
             key=key,
-            done=procedure.done,
-            asked=procedure.asked,
-            not_yet=procedure.not_yet,
+            done=action.done,
+            asked=action.asked,
+            not_yet=action.not_yet,
         )
 
     return list(attempt_all(batch.chosen, attempt))
@@ -186,16 +186,16 @@ def queue(
     call: Call,
     batch: Batch,
     token: FormToken,
-    procedure: Procedure,
+    action: ConfirmedAction,
     form: forms.Form,
     begun: set[str],
 ) -> HttpResponse | None:
     """Record all of them, wake a worker, and show how they come along."""
     requests = [
         Request(
-            kind=procedure.operation_type.kind.value,
+            kind=action.operation_type.kind.value,
             invoice_id=invoice.pk,
-            body=procedure.body_of(form.cleaned_data),
+            body=action.body_of(form.cleaned_data),
             idempotency_key=token.key_for(invoice.pk),
             actor=call.request.user,  # type: ignore[arg-type]
             origin=InvoiceOperation.Origin.ADMIN.value,
@@ -211,7 +211,7 @@ def queue(
     for invoice in batch.chosen:
         if invoice.pk not in begun:
             text = gettext("%(asked)s It is queued with others.") % {
-                "asked": procedure.asked
+                "asked": action.asked
             }
             call.model_admin.log_change(call.request, invoice, text)
     say_queued(call, token.batch, using=using)

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from django_orb import mirror, services
-from django_orb.admin.invoice_page import RECENT, newest, read_deed
+from django_orb.admin.invoice_page import RECENT, newest, read_operation_view
 from django_orb.customer_labels import label_customers
 from django_orb.formatting import day, money, quantity, short, span
 from django_orb.models import Invoice, InvoiceOperation
@@ -94,7 +94,7 @@ def confirm(
         "is_issued_now": (
             values["will_auto_issue"] and values["invoice_date"] <= timezone.localdate()
         ),
-        "recent": [(name, read_deed(one)) for one in others],
+        "recent": [(name, read_operation_view(one)) for one in others],
         "newest_operation": str(newest(others)),
     }
     return call.render("new_invoice_confirmation.html", context)

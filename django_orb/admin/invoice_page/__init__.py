@@ -12,7 +12,7 @@ from .history import (
     edited_in_words,
     newest,
     operations_of,
-    read_deed,
+    read_operation_view,
     tell,
     who_in_full,
 )
@@ -38,8 +38,8 @@ __all__ = [
     "newest",
     "operations_of",
     "pretty",
-    "read_deed",
     "read_lines",
+    "read_operation_view",
     "read_sheet",
     "read_sums",
     "tell",

@@ -31,7 +31,7 @@ SHOWN = 50
 
 
 @dataclass(frozen=True)
-class Deed:
+class OperationView:
     """An operation as pages show it."""
 
     pk: int
@@ -108,8 +108,10 @@ def subject_in_words(operation: InvoiceOperation, currency: str) -> str:
     return ""
 
 
-def read_deed(operation: InvoiceOperation, currency: str = "") -> Deed:
-    return Deed(
+def read_operation_view(
+    operation: InvoiceOperation, currency: str = ""
+) -> OperationView:
+    return OperationView(
         pk=operation.pk,
         invoice_id=operation.invoice_id,
         text=tell(operation, currency),
