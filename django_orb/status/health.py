@@ -1,5 +1,5 @@
 """
-A check for django-health-check 4: `django_orb.status.health.OrbMirror`.
+A check for django-health-check: `django_orb.status.health.OrbMirror`.
 
 It is imported by whoever names it, and needs the extra `health`.
 """
