@@ -12,7 +12,7 @@ from django_orb.admin.actions.selection import new_token
 from django_orb.admin.invoices import LIST_ACTIONS
 from django_orb.models import Invoice, InvoiceOperation, SyncRun
 from tests.factories import make_invoice, operate
-from tests.operations.test_api import OPERATIONS
+from tests.operations.test_api import OPERATIONS as SERVICES
 
 from .pages import LIST, OPERATIONS, choose, page_of
 
@@ -49,7 +49,7 @@ def nothing_reaches_orb(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         pytest.fail("Somebody without permission reached a service.")
 
-    for name in (*OPERATIONS, "create_invoice", "fetch_invoice"):
+    for name in (*SERVICES, "create_invoice", "fetch_invoice"):
         monkeypatch.setattr(f"django_orb.services.{name}", refuse)
     monkeypatch.setattr("django_orb.sync.runs.start_run", refuse)
     monkeypatch.setattr("django_orb.operations.ledger.queue", refuse)
