@@ -62,8 +62,6 @@ def webhook(request: HttpRequest) -> HttpResponse:
         event = parse_event(body)
     except _RefusalError as err:
         return _refuse(request, str(err), err.status)
-    except OSError:
-        return _refuse(request, "The body broke off.", 400)
     except (OrbWebhookVerificationError, OrbPayloadError) as err:
         return _refuse(request, str(err), 400)
     _accept(event, body.decode())
@@ -78,13 +76,36 @@ class _RefusalError(Exception):
 
 def _read(request: HttpRequest) -> bytes:
     """Return the body, past Django's own limit and within ours."""
-    source = _source(request)
+    source, announced = _source(request), _announced_length(request)
+    too_large = _RefusalError("The body is too large.", 413)
+    if announced > MAX_BODY_BYTES:
+        raise too_large  # without waiting for it
     body = bytearray()
-    while chunk := source.read(MAX_BODY_BYTES + 1 - len(body)):
+    while chunk := _read_some(source, MAX_BODY_BYTES + 1 - len(body)):
         body += chunk
     if len(body) > MAX_BODY_BYTES:
-        raise _RefusalError("The body is too large.", 413)
+        raise too_large
+    if len(body) < announced:
+        raise _RefusalError("The body broke off.", 400)
     return bytes(body)
+
+
+def _read_some(source: Any, size: int) -> bytes:
+    try:
+        return source.read(size)  # type: ignore[no-any-return]
+    except Exception as err:  # each server has errors of its own for chunks
+        reason = "The body broke off, or its chunks are malformed."
+        raise _RefusalError(reason, 400) from err
+
+
+def _announced_length(request: HttpRequest) -> int:
+    """The length in the header; 0 if there is none, or the body was read before."""
+    if hasattr(request, "_body"):
+        return 0
+    try:
+        return int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        return 0
 
 
 def _source(request: HttpRequest) -> Any:

@@ -170,6 +170,21 @@ def atomic_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(database, "ATOMIC_REQUESTS", True)
 
 
+def environment_of(alias: str) -> dict[str, str]:
+    """The environment of a process with `tests.settings` and this run's databases."""
+    names = {
+        f"DJANGO_ORB_{name.upper()}_NAME": str(connections.settings[known]["NAME"])
+        for name, known in ALIASES.items()
+        if known in connections.settings
+    }
+    return {
+        **os.environ,
+        **names,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DJANGO_ORB_TEST_ALIAS": alias,
+    }
+
+
 @pytest.fixture
 def process_environment(settings: Any) -> Callable[[], dict[str, str]]:
     """
@@ -180,16 +195,8 @@ def process_environment(settings: Any) -> Callable[[], dict[str, str]]:
     """
 
     def environment() -> dict[str, str]:
-        names = {
-            f"DJANGO_ORB_{name.upper()}_NAME": str(connections.settings[alias]["NAME"])
-            for name, alias in ALIASES.items()
-            if alias in connections.settings
-        }
         return {
-            **os.environ,
-            **names,
-            "DJANGO_SETTINGS_MODULE": "tests.settings",
-            "DJANGO_ORB_TEST_ALIAS": databases.current_alias,
+            **environment_of(databases.current_alias),
             "DJANGO_ORB_TEST_API_KEY": settings.DJANGO_ORB["API_KEY"],
             "DJANGO_ORB_TEST_BASE_URL": settings.DJANGO_ORB["BASE_URL"],
         }

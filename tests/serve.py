@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -13,12 +16,21 @@ class QuietHandler(WSGIRequestHandler):
         """Thousands of lines that nobody reads."""
 
 
-def main() -> None:
+def wsgi() -> Any:
     app.set_default()
+    return get_wsgi_application()
+
+
+def asgi() -> Any:
+    app.set_default()
+    return get_asgi_application()
+
+
+def main() -> None:
     server = make_server(
         "127.0.0.1",
         0,
-        get_wsgi_application(),
+        wsgi(),
         threaded=True,
         request_handler=QuietHandler,
     )
