@@ -7,14 +7,12 @@ from .list_page import (
 )
 from .orb_client import (
     OrbClient,
+    longest_request_seconds,
     next_cursor,
 )
 from .raw_invoice import (
     RawInvoice,
     Shape,
-)
-from .transport import (
-    worst_case_seconds,
 )
 
 __all__ = [
@@ -22,6 +20,6 @@ __all__ = [
     "RawInvoice",
     "RawPage",
     "Shape",
+    "longest_request_seconds",
     "next_cursor",
-    "worst_case_seconds",
 ]

@@ -19,7 +19,7 @@ from django_orb.exceptions import OrbConfigurationError, OrbResponseError
 from .deadline import DeadlineSession
 from .list_page import RawPage, split_page, split_page_of_one
 from .query import InvoiceFilters, list_query
-from .transport import BearerAuth, Transport
+from .transport import BearerAuth, Transport, worst_case_seconds
 from .write_endpoints import InvoiceWrites, as_object, segment
 
 if TYPE_CHECKING:
@@ -262,6 +262,11 @@ class OrbClient(InvoiceWrites):
             ("limit", str(limit)),
         ]
         return self._page(query, cursor or None, path="/webhook_events")
+
+
+def longest_request_seconds(*, retries: int) -> float:
+    """How long one call may take under the project's settings, with its retries."""
+    return worst_case_seconds(get_settings().TIMEOUT_SECONDS, retries)
 
 
 def next_cursor(page: dict[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from django.db import models
 
-from django_orb.client import OrbClient
+from django_orb.client import OrbClient, longest_request_seconds
 from django_orb.db import clock_of, has_come, timed
 from django_orb.exceptions import OrbError, OrbNotFoundError
 from django_orb.models import InvoiceObservation, InvoiceRecheck
@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 # Each round that does not settle was beaten by another writer meanwhile.
 MAX_ROUNDS = 5
-# How many invoices `recover` fetches at a time, and after how long another worker does.
+# How many invoices `recover` fetches at a time.
 RECHECKS = 20
-RECHECK_LEASE = timedelta(minutes=5)
+MIN_LEASE_SECONDS = 300.0
 
 
 def observe_invoice(
@@ -135,10 +135,16 @@ def settle_doubts(
     return failed
 
 
+def recheck_lease() -> timedelta:
+    """After how long another worker fetches what one set out to fetch."""
+    request = longest_request_seconds(retries=2)
+    return timedelta(seconds=max(MIN_LEASE_SECONDS, request + 60))
+
+
 def due_rechecks(*, using: str) -> models.QuerySet[InvoiceRecheck]:
     """Those whose time has come, the oldest first."""
     due = InvoiceRecheck.objects.using(using).filter(
-        has_come("due_at", clock_of(using).latest(), longest=RECHECK_LEASE)
+        has_come("due_at", clock_of(using).latest(), longest=recheck_lease())
     )
     return due.order_by("due_at", "pk")
 
@@ -154,7 +160,7 @@ def recheck(client: OrbClient, *, using: str) -> None:
     """
     for row in list(due_rechecks(using=using)[:RECHECKS]):
         mine = InvoiceRecheck.objects.using(using).filter(pk=row.pk)
-        taken_until = clock_of(using).latest() + RECHECK_LEASE
+        taken_until = clock_of(using).latest() + recheck_lease()
         if not mine.filter(due_at=row.due_at).update(due_at=taken_until):
             continue
         if not _is_decided(row, using=using):

@@ -20,7 +20,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from django_orb.client import OrbClient, worst_case_seconds
+from django_orb.client import OrbClient, longest_request_seconds
 from django_orb.conf import get_settings
 from django_orb.db import clock_of, is_free, is_passing
 from django_orb.exceptions import OrbError, OrbNotFoundError
@@ -48,7 +48,7 @@ def stuck_operations(*, using: str) -> QuerySet[InvoiceOperation]:
 
 def _longest_lease() -> timedelta:
     """How far ahead a lease may end: a sender of ours needs minutes, as a rule."""
-    request = worst_case_seconds(get_settings().TIMEOUT_SECONDS, retries=2)
+    request = longest_request_seconds(retries=2)
     return max(LONGEST_LEASE, timedelta(seconds=2 * request))
 
 

@@ -19,8 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from django_orb import metrics, mirror
-from django_orb.client import OrbClient, worst_case_seconds
-from django_orb.conf import get_settings
+from django_orb.client import OrbClient, longest_request_seconds
 from django_orb.db import StatementLog, clock_of, is_free
 from django_orb.exceptions import OrbConfigurationError, OrbError, OrbRateLimitError
 from django_orb.mirror import Observation, Origin, WriteResult
@@ -75,7 +74,7 @@ def new_lease() -> str:
 def lease_seconds() -> float:
     """How long a worker may be silent: a step never takes so long."""
     # After its time is up a step ends with the request it is at, and one more.
-    request = worst_case_seconds(get_settings().TIMEOUT_SECONDS, retries=0)
+    request = longest_request_seconds(retries=0)
     return max(MIN_LEASE_SECONDS, STEP_SECONDS + 2 * request)
 
 

@@ -12,6 +12,7 @@ from django.db import DataError
 from django.db.models import F, Q, QuerySet
 
 from django_orb import exact_json, metrics
+from django_orb.client import longest_request_seconds
 from django_orb.db import claim, clock_of, has_come, is_free, run_in_transaction
 from django_orb.mirror import call_receivers, send_robust
 from django_orb.models import WebhookEvent
@@ -19,15 +20,16 @@ from django_orb.signals import webhook_failed, webhook_received
 
 from .signature import OrbEvent
 
-# Longer than the client's time-outs together.
-LEASE_SECONDS = 300
-# Its message is on its way; `recover` looks after those that never arrive.
+MIN_LEASE_SECONDS = 300.0
+# Its message is on its way; `recover` looks after those that never arrive, and leaves
+# its own message as long again.
 MESSAGE_SECONDS = 60
+SECOND_MESSAGE_SECONDS = 300
 # An event waits this long for its second attempt, then doubling.
 FIRST_WAIT_SECONDS = 10
 MAX_WAIT_SECONDS = 3600
 DIED = "An attempt did not end: its worker died, or lost the database."
-LONGEST_LEASE = timedelta(seconds=LEASE_SECONDS)
+LONGEST_MESSAGE = timedelta(seconds=SECOND_MESSAGE_SECONDS)
 LONGEST_WAIT = timedelta(seconds=MAX_WAIT_SECONDS)
 
 State = WebhookEvent.State
@@ -83,6 +85,13 @@ def _store_or_hint(row: dict[str, Any], *, using: str) -> None:
         claim(WebhookEvent, [{**row, "body": body}], using=using)
 
 
+def longest_lease() -> timedelta:
+    """How long a worker may be silent before another takes its events over."""
+    # It asks Orb once, and once more if the answers cannot be put in order.
+    request = longest_request_seconds(retries=0)
+    return timedelta(seconds=max(MIN_LEASE_SECONDS, 2 * request + 60))
+
+
 def take(event_id: str, *, using: str) -> list[WebhookEvent]:
     """
     Lease an event, and whatever else waits for the same invoice.
@@ -107,14 +116,14 @@ def take_arrived(invoice_id: str, *, using: str) -> list[WebhookEvent]:
 
 def _take_group(invoice_id: str, *, using: str) -> list[WebhookEvent]:
     group = _events(using).filter(invoice_id=invoice_id, state__in=OPEN)
-    if group.exclude(is_free(clock_of(using).latest(), longest=LONGEST_LEASE)).exists():
+    if group.exclude(
+        is_free(clock_of(using).latest(), longest=longest_lease())
+    ).exists():
         return []
     return _lease(group, using=using)
 
 
-def _lease(
-    events: QuerySet[WebhookEvent], *, using: str, seconds: float = LEASE_SECONDS
-) -> list[WebhookEvent]:
+def _lease(events: QuerySet[WebhookEvent], *, using: str) -> list[WebhookEvent]:
     """
     Lease events that no worker holds. Return them, oldest first.
 
@@ -122,11 +131,10 @@ def _lease(
     are: there may be many, each with a whole invoice.
     """
     now = clock_of(using).latest()
-    lease = uuid.uuid4().hex
-    free = events.filter(is_free(now, longest=LONGEST_LEASE), state__in=OPEN)
-    expires_at = now + timedelta(seconds=seconds)
+    lease, longest = uuid.uuid4().hex, longest_lease()
+    free = events.filter(is_free(now, longest=longest), state__in=OPEN)
     # Counted here, so that an attempt counts even if it takes its worker along.
-    leased = {"lease": lease, "lease_expires_at": expires_at}
+    leased = {"lease": lease, "lease_expires_at": now + longest}
     count = run_in_transaction(
         lambda: free.update(**leased, attempts=F("attempts") + 1), using=using
     )
@@ -212,17 +220,17 @@ def due_events(*, using: str, limit: int = 1000) -> list[str]:
     due = (
         _events(using)
         .filter(
-            is_free(now, longest=LONGEST_LEASE),
+            is_free(now, longest=longest_lease()),
             state__in=OPEN,
         )
         .filter(
             has_come("next_attempt_at", now, longest=LONGEST_WAIT)
-            | has_come("next_attempt_at", now, longest=LONGEST_LEASE) & Q(attempts=0)
+            | has_come("next_attempt_at", now, longest=LONGEST_MESSAGE) & Q(attempts=0)
         )
         .order_by("next_attempt_at", "pk")
     )
     ids = list(due.values_list("pk", flat=True)[:limit])
-    again_at = now + timedelta(seconds=LEASE_SECONDS)
+    again_at = now + LONGEST_MESSAGE
     taken = _events(using).filter(pk__in=ids)
     taken.exclude(lease="").update(state=State.FAILED, error=DIED)
     taken.update(next_attempt_at=again_at)

@@ -11,6 +11,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from django_orb import tasks
+from django_orb.client import OrbClient
 from django_orb.db.clock import database_now
 from django_orb.models import WebhookEvent
 from django_orb.signals import webhook_failed
@@ -98,7 +99,7 @@ def test_dead_workers_event_is_taken_over_and_not_settled_by_it(
 ) -> None:
     event_id = about("inv1")
     dead = inbox.take(event_id, using=any_database)
-    pass_time(seconds=inbox.LEASE_SECONDS + 1)
+    pass_time(seconds=inbox.MIN_LEASE_SECONDS + 1)
 
     heir = inbox.take(event_id, using=any_database)
     inbox.finish(dead, State.IGNORED.value, using=any_database)
@@ -109,13 +110,29 @@ def test_dead_workers_event_is_taken_over_and_not_settled_by_it(
     assert WebhookEvent.objects.get().state == State.PROCESSED
 
 
+def test_event_stays_in_its_workers_hands_while_orb_may_still_answer(
+    any_database: str, settings: Any
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "TIMEOUT_SECONDS": 1000}
+    request = OrbClient("test-key", timeout_seconds=1000, retries=0).worst_case_seconds
+    event_id = about("inv1")
+    assert take(event_id) == [event_id]
+
+    for seconds in (0, 2 * request):  # one answer could not be put in order
+        pass_time(seconds=seconds)
+        assert take(event_id) == due() == []
+
+    pass_time(seconds=61)
+    assert due() == take(event_id) == [event_id]
+
+
 def test_attempts_that_take_their_worker_along_are_counted_and_seen(
     any_database: str,
 ) -> None:
     event_id = about("inv1")
     for _ in range(3):
         take(event_id)
-        pass_time(seconds=inbox.LEASE_SECONDS + 1)
+        pass_time(seconds=inbox.MIN_LEASE_SECONDS + 1)
 
     assert due() == [event_id]
     stored = WebhookEvent.objects.get()
@@ -134,7 +151,7 @@ def test_event_is_due_when_its_message_had_time_to_arrive(any_database: str) -> 
 
     assert due() == [event_id]
     assert due() == []  # its second message is on its way
-    pass_time(seconds=inbox.LEASE_SECONDS + 1)
+    pass_time(seconds=inbox.SECOND_MESSAGE_SECONDS + 1)
     assert due() == [event_id]
 
 
