@@ -475,6 +475,22 @@ def test_leased_window_is_not_taken_until_its_holder_is_silent(
     take(window)
 
 
+def test_window_stays_in_its_holders_hands_while_orb_may_still_answer(
+    any_committed_database: str, orb: OrbSandbox, settings: Any
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "TIMEOUT_SECONDS": 1000}
+    run = start("incremental")
+    window = runs.due_windows(using=any_committed_database, run=run)[0]
+    take(window)
+    window.refresh_from_db()
+    assert window.lease_expires_at is not None
+
+    for seconds in (0, 2 * (5 + 2 * 1000)):  # as long as two requests at most
+        window.lease_expires_at -= timedelta(seconds=seconds)
+        window.save()
+        assert window not in runs.due_windows(using=any_committed_database, run=run)
+
+
 def test_refused_cursor_starts_again_at_the_last_date_seen(
     any_committed_database: str, orb: OrbSandbox, settings: Any
 ) -> None:
