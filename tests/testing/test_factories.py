@@ -114,9 +114,9 @@ def test_a_sync_leaves_them_as_they_are(orb_sandbox, orb_invoice_factory):
     ("facts", "error", "words"),
     [
         ({"status": "payed"}, ValueError, "'payed' is not one of"),
-        ({"lines": [{"amout": "1"}]}, TypeError, r"no \['amout'\]"),
+        ({"lines": [{"amout": "1"}]}, TypeError, r"not \['amout'\]"),
         ({"lines": [{"amount": 1.5}]}, TypeError, "amount is a float"),
-        ({"amount": "ten"}, ValueError, "amount is no number: 'ten'"),
+        ({"amount": "ten"}, ValueError, "amount is not a number: 'ten'"),
         ({"mood": "good"}, KeyError, "an invoice has no mood"),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_customer_has_the_terms_and_taxes_that_the_test_says(sdk, orb):
     [
         ({"currency": "XYZ"}, "has no 'XYZ', only AUD"),
         ({"time_zone": "Mars/Base"}, "no time zone 'Mars/Base'"),
-        ({"tax_percentage": "much"}, "tax_percentage is no number"),
+        ({"tax_percentage": "much"}, "tax_percentage is not a number"),
     ],
 )
 def test_a_customer_that_cannot_be(orb, facts, words):

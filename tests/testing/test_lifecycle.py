@@ -244,7 +244,7 @@ def test_when_an_invoice_cannot_be_issued(orb, api):
     )
     for invoice_id, words in {
         ahead: "not eligible",
-        automatic: "by itself",
+        automatic: "automatically",
         orb.invoice_ids("paid")[0]: "must be draft",
     }.items():
         answer = api.post(f"/invoices/{invoice_id}/issue", json={})

@@ -1,4 +1,4 @@
-"""An Orb account without a server: its state, and the rules by which it changes."""
+"""An Orb account without a server: its state and the rules by which it changes."""
 
 from __future__ import annotations
 

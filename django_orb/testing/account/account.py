@@ -1,4 +1,4 @@
-"""The account's state: what there is, who sees it, and what time does to it."""
+"""The state of the account: its invoices, what readers see, and what time changes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Payload = dict[str, Any]
 
 @dataclass(frozen=True)
 class Terms:
-    """What a client wants a draft's due date to be."""
+    """A client's wish for a draft's due date: days after its date, or a moment."""
 
     net_terms: int | None = None
     due: int | None = None
@@ -46,14 +46,18 @@ class Terms:
 
 @dataclass
 class Lagging:
-    """A state that readers are not shown yet."""
+    """A new state of an invoice that the next `reads` reads do not show yet."""
 
     body: bytes
     reads: int
 
 
 class Account:
-    """Its methods may be called from any thread; changes only inside `opened`."""
+    """
+    Customers, invoices and events, in memory.
+
+    Any thread may call its methods; those that change it only inside `opened`.
+    """
 
     def __init__(self, size: int, seed: int, clock: Clock, started: datetime) -> None:
         self.lock = threading.RLock()
@@ -89,7 +93,7 @@ class Account:
             self._put_on_schedule(row)
 
     def warm(self) -> None:
-        """Serialise the newest invoices, as many as are kept."""
+        """Serialise the newest invoices, as many as the renderer keeps."""
         for row in self.index.newest_first():
             with self.lock:
                 if not self.renderer.keep(row):
@@ -97,7 +101,7 @@ class Account:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Hold the account still, as it is now."""
+        """Bring the account up to the clock's time, and lock it for the block."""
         with self.lock:
             for row_id, lagging in list(self.lagging.items()):
                 if lagging.reads <= 0:
@@ -141,7 +145,7 @@ class Account:
             return body
 
     def payload(self, invoice_id: str) -> Payload:
-        """The invoice as it is, whatever lagging readers are shown."""
+        """Return the invoice's newest state, also while readers see an older one."""
         with self.opened():
             return self.current(self.row(invoice_id))
 
@@ -156,7 +160,7 @@ class Account:
         return bodies, encode_cursor(position(page[-1])) if more else None
 
     def _customers_of(self, query: Query) -> set[str] | None:
-        """The customers that a query is about; None for all."""
+        """Return the ids of the customers that a query names, or None for all."""
         if query.customer_id is not None:
             return {query.customer_id}
         if query.external_customer_id is not None:
@@ -173,15 +177,15 @@ class Account:
         return self.renderer.bill(row.bill).total if row.total is None else row.total
 
     def let_in(self, customer_id: str, **facts: Any) -> None:
-        """Know one more customer, by what `plain_customer` takes."""
+        """Add a customer; `facts` are the arguments of `plain_customer`."""
         self.customers[customer_id] = plain_customer(customer_id, **facts)
         self.let_in_later[customer_id] = facts
 
     def upcoming(self, subscription_id: str) -> Payload:
         """
-        The draft of the running period, as the upcoming invoice shows it.
+        Return the draft of the running period in the form of an upcoming invoice.
 
-        Own choice: a subscription without one, ended or not, is not found.
+        Own choice: a subscription without such a draft, ended or not, is a 404.
         """
         with self.opened():
             for row in self._drafts_of(subscription_id):
@@ -201,7 +205,7 @@ class Account:
         return payload
 
     def current(self, row: Row) -> Payload:
-        """The newest state of it, for those who change it."""
+        """Return the newest state, on which a change must be based."""
         lagging = self.lagging.get(row.id)
         if lagging is None:
             return self.read(row)
@@ -218,7 +222,7 @@ class Account:
     def write(
         self, row: Row, payload: Payload, event: str = "", **facts: Any
     ) -> Payload:
-        """Change an invoice, and tell of it as `invoice.<event>`."""
+        """Change an invoice; with an `event`, also record `invoice.<event>`."""
         body = dumps(payload)
         if event:
             self.events.add(f"invoice.{event}", body, self.moment(), facts)
@@ -266,10 +270,10 @@ class Account:
     def moment(self) -> int:
         return self.clock.timestamp()
 
-    # What time does
+    # The passing of time
 
     def _put_on_schedule(self, row: Row) -> None:
-        """Issue a draft, or collect a payment, when its time comes."""
+        """Plan the issue of a draft, or the next attempt at a payment."""
         moment = row.scheduled
         if row.status == "issued":
             moment = _next_collection(row)
@@ -286,7 +290,7 @@ class Account:
             try:
                 self._do_what_is_due(row, moment)
             except (ArithmeticError, LookupError, TypeError, ValueError):
-                # A test put nonsense into it; the others are billed all the same.
+                # A test may have put nonsense into it; the others must still be billed.
                 logger.warning("Invoice %s cannot be billed", row_id, exc_info=True)
 
     def _do_what_is_due(self, row: Row, moment: int) -> None:
@@ -320,7 +324,7 @@ class Account:
         return row.date + DAY * (row.customer.net_terms if days is None else days)
 
     def _open_next_draft(self, row: Row) -> None:
-        """The next period of a subscription that goes on begins with a draft."""
+        """Create the draft of the next period, unless the subscription has ended."""
         customer = row.customer
         rows = self.index.of_customer(customer.id)
         goes_on = customer.last_month == 1
@@ -347,7 +351,7 @@ class Account:
         )
 
     def _collect(self, row: Row, payload: Payload, moment: int) -> None:
-        # Who failed once goes on failing, until attempts are exhausted.
+        # A payment that failed once keeps failing, until attempts are exhausted.
         succeeds = payload["auto_collection"]["num_attempts"] == 0
         tried = lifecycle.attempt_payment(payload, moment, succeeds)
         event = "payment_succeeded" if succeeds else "payment_failed"

@@ -1,4 +1,4 @@
-"""What is on an invoice: lines priced once, shared by invoices that are alike."""
+"""The lines and sums of an invoice: priced once, shared by invoices that are alike."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .regions import REGIONS
 from .templates import Template, dumps, quoted, text_slot
 
 MAX_LINES = 7
-# What the lines of different invoices differ in, in the order of `Bill.lines.render`.
+# What differs between invoices with the same lines, in the order of `Bill.lines`.
 LAYOUT = (
     "customer_id",
     "used_from",
@@ -37,7 +37,7 @@ _PRICED_AT = "2023-06-01T09:12:44+00:00"
 
 
 class BillKey(NamedTuple):
-    """All that decides the amounts of an invoice."""
+    """Everything that an invoice's amounts depend on."""
 
     kind: str
     currency: str
@@ -48,7 +48,7 @@ class BillKey(NamedTuple):
 
 
 class PriceBook:
-    """The prices of the account, each worked out once."""
+    """The prices of the account, each calculated once."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -57,7 +57,7 @@ class PriceBook:
     def find(
         self, kind: str, price: Price, currency: str
     ) -> tuple[Price, dict[str, Any]]:
-        """The price in that currency, and how Orb shows it."""
+        """Return the price in that currency, and the JSON that Orb shows for it."""
         key = (kind, price.name, currency)
         if key not in self._known:
             cadence = "one_time" if ":" in kind else price.cadence
@@ -130,7 +130,7 @@ class Bill:
         )
 
     def _factor(self, item: Item) -> float:
-        """How much more or less than usual is used at this level."""
+        """Return how many times the typical quantity is used at this level."""
         chance = zlib.crc32(f"{item.price.name}/{self._key.level}".encode()) / 2**32
         return 0.3 + 1.6 * self._fraction**2 + 0.12 * chance
 
@@ -138,11 +138,11 @@ class Bill:
         discount = DISCOUNTS.get(self._key.discount)
         if discount is None or discount.percentage:
             return discount
-        # A fixed amount is taken off once: from the first line.
+        # A fixed amount is taken off only once, from the first line.
         return discount if position == 0 else None
 
     def _credits_share(self, item: Item) -> Decimal:
-        """Prepaid credits cover a part of what the assistant uses."""
+        """Return the share that prepaid credits cover: only tokens of enterprises."""
         covered = "AI" in item.price.name and self._key.kind == "enterprise"
         return Decimal("0.6") if covered else Decimal(0)
 

@@ -1,4 +1,4 @@
-"""Reading the JSON body of a request, and saying all that is wrong with it."""
+"""Read the JSON body of a request, and report everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_COUNT = 1_000_000
 
 def json_body(request: Request) -> dict[str, Any]:
     """
-    The body as a dict; its fractions are `Decimal`. An empty body is an empty dict.
+    Return the body as a dict with `Decimal` fractions; an empty body is an empty dict.
 
     Raises:
         Problem: 400 or 413.
@@ -40,7 +40,7 @@ def json_body(request: Request) -> dict[str, Any]:
 
 @contextmanager
 def reading(body: dict[str, Any]) -> Iterator[Body]:
-    """Raise one problem for all that is found wrong inside the block."""
+    """Raise a single `Problem` for all errors that were found inside the block."""
     reader = Body(body)
     yield reader
     if reader.errors:
@@ -49,7 +49,7 @@ def reading(body: dict[str, Any]) -> Iterator[Body]:
 
 class Body:
     """
-    Fields by type. What is missing or wrong becomes an error and a harmless value.
+    Fields by type. One that is missing or wrong gives an error and a harmless value.
     """
 
     def __init__(self, fields: dict[str, Any], path: str = "") -> None:
@@ -64,7 +64,7 @@ class Body:
         return self._fields.get(name) is not None
 
     def names(self, name: str) -> bool:
-        """Whether the field is there, be it null."""
+        """Tell whether the field is there, even if it is null."""
         return name in self._fields
 
     def text(self, name: str) -> str:
@@ -97,7 +97,7 @@ class Body:
         if not self.given(name):
             return None
         number = self.number(name)
-        # Compared before it is written out: 1e2000000000 would fill the memory.
+        # Compare before int(): writing out 1e2000000000 would fill the memory.
         if not 0 <= number <= MAX_COUNT or number != int(number):
             self.wrong(name, f"a whole number from 0 to {MAX_COUNT} is required")
             return None
@@ -120,7 +120,7 @@ class Body:
             return date.min
 
     def moment(self, name: str, zone: tzinfo) -> datetime:
-        """A time, or the midnight of a date; without an offset it is in `zone`."""
+        """Read a time, or the midnight of a date; without an offset it is in `zone`."""
         text = self.text(name)
         try:
             return parse_moment(text, zone)

@@ -1,4 +1,4 @@
-"""Days of customers: Orb's dates are their midnight, shown in UTC."""
+"""Dates and times: Orb's dates are midnight at the customer, shown in UTC."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ DAY = 86_400
 
 @lru_cache(maxsize=64)
 def zone(name: str) -> tzinfo:
-    # dateutil carries its own copy of the zones; zoneinfo fails without the system's.
+    # dateutil has its own copy of the zones; zoneinfo fails if the system has none.
     found = gettz(name)
     return found if found is not None else timezone.utc
 
 
 def midnight(day: date, time_zone: str) -> int:
-    """When a day begins for a customer, in seconds since 1970."""
+    """Return when a day begins in a time zone, in seconds since 1970."""
     return int(datetime(*day.timetuple()[:3], tzinfo=zone(time_zone)).timestamp())
 
 
 @lru_cache(maxsize=100_000)
 def month_start(months: int, day: int, time_zone: str) -> int:
-    """When the given day of a month begins; `months` are counted from year 0."""
+    """Return when a day of a month begins; `months` are counted from year 0."""
     year, month = divmod(months, 12)
     return midnight(date(year, month + 1, day), time_zone)
 
 
 def shown(moment: int) -> str:
-    """The form of all of Orb's times: UTC as an offset, seconds, no `Z`."""
+    """Write a time as Orb does: to the second, with +00:00 instead of `Z`."""
     return datetime.fromtimestamp(moment, timezone.utc).isoformat()
 
 
 def stamp(moment: int | None) -> bytes:
-    """The same as JSON."""
+    """Write a time as JSON: a string as `shown` gives it, or null."""
     return b"null" if moment is None else b'"%b"' % shown_bytes(moment)
 
 
 def shown_bytes(moment: int) -> bytes:
-    """The same as `shown`, put together from parts that are often asked for."""
+    """Return the same as `shown`, but quicker, from parts that are kept."""
     day, second = divmod(moment, DAY)
     return _day(day) + _MINUTES[second // 60] + _SECONDS[second % 60]
 
@@ -61,10 +61,10 @@ def parsed(moment: str | None) -> int | None:
 
 def parse_day(text: str) -> date:
     """
-    YYYY-MM-DD and nothing else: newer Pythons' `fromisoformat` takes more.
+    Read YYYY-MM-DD and nothing else: from Python 3.11 on `fromisoformat` takes more.
 
     Raises:
-        ValueError: it is not a date.
+        ValueError: the text is not a date.
     """
     if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
         raise ValueError(text)
@@ -73,11 +73,11 @@ def parse_day(text: str) -> date:
 
 def parse_moment(text: str, zone: tzinfo) -> datetime:
     """
-    A time, or the midnight of a date; without an offset it is in `zone`.
+    Read a time, or the midnight of a date; without an offset it is in `zone`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
-    # Python 3.10 does not know `Z`.
+    # Python 3.10 does not read `Z`.
     moment = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
     return moment.replace(tzinfo=zone) if moment.tzinfo is None else moment

@@ -1,4 +1,4 @@
-"""What the sandbox's company sells: a data platform, by plan and by the hour."""
+"""The catalogue of a made-up company: a data platform, sold by plan and by usage."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from decimal import Decimal
 from .lines import Discount
 from .prices import Matrix, Package, Price, Tier, Tiered, Unit
 
-# How a list price in US dollars becomes one in another currency. Round numbers,
-# as in the price lists of real companies, not exchange rates.
+# A list price in US dollars is multiplied by these. They are round numbers, as in
+# the price lists of real companies, not exchange rates.
 CURRENCY_FACTORS = {
     "USD": Decimal(1),
     "EUR": Decimal("0.9"),
@@ -22,7 +22,7 @@ CURRENCY_FACTORS = {
 
 @dataclass(frozen=True)
 class Item:
-    """A price within a plan; `typical` is what an average customer uses of it."""
+    """A price within a plan, and the quantity that an average customer uses of it."""
 
     price: Price
     typical: Decimal
@@ -155,7 +155,7 @@ SERVICES: tuple[tuple[Item, ...], ...] = (
     (_fixed("Security review", "4800.00"), _fixed("Penetration test report", "950.00")),
 )
 
-# Added to a regular invoice now and then.
+# Lines that some regular invoices have in addition.
 EXTRAS: dict[str, Item] = {
     "sla_credit": _fixed("SLA credit: incident of the previous month", "-35.00"),
     "goodwill": _fixed("Goodwill credit", "-120.00"),

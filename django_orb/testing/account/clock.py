@@ -7,9 +7,9 @@ from typing import Any
 
 class Clock:
     """
-    The sandbox's idea of now.
+    The sandbox's clock.
 
-    Follows real time unless it was given an instant; then it stands still until
+    It follows real time, unless it was given an instant: then it stands still until
     `advance` or `set` moves it.
     """
 
@@ -23,7 +23,7 @@ class Clock:
             return self._frozen or datetime.now(timezone.utc) + self._offset
 
     def timestamp(self) -> int:
-        """Now in whole seconds since 1970: Orb's times have no fraction."""
+        """Return now in whole seconds since 1970: Orb's times have no fraction."""
         return int(self.now().timestamp())
 
     def advance(self, step: timedelta) -> None:
@@ -34,7 +34,7 @@ class Clock:
                 self._frozen += step
 
     def set(self, now: datetime) -> None:
-        """Jump to `now`; a clock that runs goes on running from there."""
+        """Jump to `now`; a clock that runs keeps running from there."""
         with self._lock:
             if self._frozen is None:
                 self._offset = as_utc(now) - datetime.now(timezone.utc)

@@ -1,4 +1,4 @@
-"""Customers and their balance, as far as invoices make one ask for them."""
+"""Customers and their balances, as the API shows them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CustomerRecords:
             return self._payload(self._customer(found.pop()))
 
     def page(self, args: Args) -> tuple[list[bytes], str | None]:
-        """Newest first, as all of Orb's lists."""
+        """Return a page of customers, newest first, as in all of Orb's lists."""
         with self._account.opened():
             records = [self._payload(c) for c in self._account.customers.values()]
         return _page(args, records, "created_at")
@@ -42,9 +42,9 @@ class CustomerRecords:
         self, customer_id: str, args: Args
     ) -> tuple[list[bytes], str | None]:
         """
-        What invoices and hands did to the balance, newest first.
+        Return a page of the changes of a customer's balance, newest first.
 
-        Own choice: what was there before the sandbox's start appears only where an
+        Own choice: a balance from before the sandbox's start appears only if an
         invoice of that time used it.
         """
         account = self._account
@@ -139,7 +139,7 @@ _PROVIDERS = {"auto": "stripe_charge", "manual": None, "sync": "bill.com"}
 def _page(
     args: Args, records: list[Payload], time_name: str
 ) -> tuple[list[bytes], str | None]:
-    """One page of records that have an id and a time, newest first."""
+    """Return one page of records that have an id and a time, newest first."""
     reader = Reader(args)
     limit, after = reader.limit(), reader.cursor()
     bounds = reader.moments(time_name)

@@ -87,7 +87,7 @@ _UNICODE = (
 
 @dataclass(slots=True)
 class Customer:
-    """Someone who is billed; what an invoice says about them, ready to be sent."""
+    """A customer, with the JSON of all that is the same on each of their invoices."""
 
     id: str
     name: str
@@ -125,7 +125,7 @@ def plain_customer(
     tax_percentage: str,
     net_terms: int,
 ) -> Customer:
-    """Someone without address, subscription or card, for tests to bill."""
+    """Return a customer without address, subscription or card, for tests to bill."""
     percentage = Decimal(tax_percentage)
     taxes = (Tax("Tax", percentage),) if percentage else ()
     identity = {"id": customer_id, "external_customer_id": external_customer_id}
@@ -163,7 +163,7 @@ def make_customer(seed: int, index: int, months: int) -> Customer:
     customer_id = make_id(seed, "customer", index)
     name = _name(index)
     external_id = None if index % 17 == 11 else name.lower().replace(" ", "-")
-    # Some customers only ever get single invoices.
+    # Some customers have no subscription, only one-off invoices.
     plan = None if index % 19 == 7 else _pick(chance, PLAN_WEIGHTS)
     subscription_id = make_id(seed, "subscription", index) if plan else None
     collection = _collection(chance, plan)
@@ -204,7 +204,7 @@ def _name(index: int) -> str:
     if index % 23 == 5:
         name = _UNICODE[index // 23 % len(_UNICODE)]
     else:
-        # All pairs of the two lists come before one comes again.
+        # All pairs of the two lists are used before a pair is repeated.
         first = _FIRST[index % len(_FIRST)]
         second = _SECOND[(index + index // len(_FIRST)) % len(_SECOND)]
         name = f"{first} {second}"
@@ -213,14 +213,14 @@ def _name(index: int) -> str:
 
 
 def _collection(chance: random.Random, plan: str | None) -> str:
-    """How they pay: by card, by transfer, or through an accounting system."""
+    """Choose how they pay: by card, by transfer, or through an accounting system."""
     if plan in {"enterprise", "business", None}:
         return chance.choices(["auto", "manual", "sync"], [18, 66, 16])[0]
     return chance.choices(["auto", "manual", "sync"], [62, 35, 3])[0]
 
 
 def _tenure(chance: random.Random, index: int, months: int) -> tuple[int, int]:
-    """First and last month with an invoice, counted back from the present (0)."""
+    """Choose the first and last month with an invoice, relative to the present (0)."""
     if index % 3 == 0:
         first = -months
     else:

@@ -1,8 +1,8 @@
 """
-What happened to invoices, as Orb's webhooks tell it and GET /webhook_events lists it.
+Events about invoices, as Orb sends them in webhooks and lists them.
 
-Own choices, as the documents are silent: events are kept from the sandbox's start on,
-10,000 at most, newest first.
+Own choices, because the documents do not say: GET /webhook_events lists the newest
+10,000 events since the sandbox's start, newest first.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .query import Args, Bound, Reader, encode_cursor, within
 
 KEPT = 10_000
 
-# What webhooks in the reduced styles leave out, what they are left with, and what
-# lines looked like before 2025.
+# The fields that the style "standard" leaves out, those that "id" keeps, and how lines
+# differed before 2025.
 _NOT_STANDARD = {
     "discount",
     "discounts",
@@ -84,7 +84,7 @@ class Event:
     attempts: list[dict[str, Any]] = field(default_factory=list, compare=False)
 
     def payload(self, style: str = "expanded") -> dict[str, Any]:
-        """The body of the webhook."""
+        """Return the body of the webhook."""
         payload = {
             **self.summary(),
             "payload_style": "expanded" if style == "expanded" else "standard",
@@ -103,7 +103,7 @@ class Event:
         return {"id": self.id, "created_at": shown(self.moment), "type": self.type}
 
     def listed(self, include_payload: bool) -> dict[str, Any]:
-        """A member of the list of events."""
+        """Return the event as GET /webhook_events shows it."""
         return {
             **self.summary(),
             "is_delivered": self.is_delivered,
@@ -113,7 +113,7 @@ class Event:
 
 
 class Events:
-    """Guarded by the account's lock."""
+    """The events of an account, whose lock guards them."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -124,7 +124,7 @@ class Events:
     def add(
         self, type: str, body: bytes, moment: int, properties: dict[str, Any]
     ) -> None:
-        """Something happened to the invoice whose JSON is `body`."""
+        """Record an event about the invoice whose JSON is `body`."""
         event = self.made_up(type, body, moment, properties)
         self._kept.append(event)
         self.listener(event)
@@ -132,7 +132,7 @@ class Events:
     def made_up(
         self, type: str, body: bytes, moment: int, properties: dict[str, Any]
     ) -> Event:
-        """One that is sent by hand: the list does not show it."""
+        """Return an event that a test sends itself: the list does not show it."""
         serial = next(self._serials)
         event_id = make_id(self._seed, "event", serial)
         return Event(serial, event_id, moment, type, properties, body)
@@ -175,7 +175,7 @@ class EventQuery:
         return encode_cursor((last.serial, last.id))
 
     def select(self, events: Events) -> list[Event]:
-        """One more than the limit, where there are more."""
+        """Return the events of a page, and one more if there are more."""
         wanted = filter(self._takes, events.newest_first())
         return list(islice(wanted, self.limit + 1))
 

@@ -1,4 +1,4 @@
-"""Finding invoices: newest invoice date first, without looking at all of them."""
+"""Find invoices, newest invoice date first, without reading all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Key = tuple[int, str]
 
 
 def position(row: Row) -> Key:
-    """Its place in a list; own choice: invoices of the same date go by id."""
+    """Return the sort key of lists. Own choice: invoices of the same date go by id."""
     return (-row.date, row.id)
 
 
@@ -34,7 +34,7 @@ class Index:
                 place.append(row)
 
     def _places(self, row: Row) -> tuple[list[Row], ...]:
-        """The lists that a row is in."""
+        """Return the lists that the row belongs to."""
         of_customer = self._by_customer.setdefault(row.customer.id, [])
         # A test may give an invoice a status that does not exist (yet).
         of_status = self._by_status.setdefault(row.status, [])
@@ -63,7 +63,7 @@ class Index:
             del place[bisect_left(place, position(row), key=position)]
 
     def select(self, query: Query, customer_ids: set[str] | None) -> list[Row]:
-        """One row more than the limit, where there are more."""
+        """Return the rows of a page, and one more if there are more."""
         rows = self._candidates(query, customer_ids)
         return list(islice(filter(query.test(), rows), query.limit + 1))
 
@@ -73,7 +73,7 @@ class Index:
         else:
             lists = [self._by_status[status] for status in query.statuses]
             if 2 * sum(map(len, lists)) > len(self._all):
-                # Leaving a few rows out is quicker than merging many in.
+                # Filtering out a few rows is quicker than merging long lists.
                 lists = [self._all]
         slices = [_slice(rows, query) for rows in lists]
         return slices[0] if len(slices) == 1 else merge(*slices, key=position)

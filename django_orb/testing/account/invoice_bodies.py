@@ -81,7 +81,7 @@ _NO_ATTEMPTS = {
 
 
 def _discount(body: Body) -> Discount | None:
-    """Own choice: percentages and amounts only."""
+    """Read the discount. Own choice: only percentages and amounts are accepted."""
     given = body.optional_object("discount")
     if given is None:
         return None
@@ -99,7 +99,7 @@ def _discount(body: Body) -> Discount | None:
 
 
 def _share(discount: Discount | None, position: int) -> Discount | None:
-    # Own choice: a fixed amount comes off the first line.
+    # Own choice: a fixed amount is taken off the first line.
     return discount if position == 0 or (discount and discount.percentage) else None
 
 
@@ -115,7 +115,7 @@ def _terms(body: Body, customer: Customer) -> Terms:
 
 
 def metadata_change(payload: Payload, body: Body) -> Payload:
-    """It is merged: a null value takes its key away, a null clears all."""
+    """Merge the given metadata: a null value removes its key, a bare null all keys."""
     if not body.names("metadata"):
         return {}
     given = body.metadata()
@@ -126,7 +126,7 @@ def metadata_change(payload: Payload, body: Body) -> Payload:
 
 
 class DraftChange:
-    """The part of PUT /invoices/{id} that only drafts take."""
+    """The fields of PUT /invoices/{id} that only drafts accept."""
 
     def __init__(
         self, row: Row, payload: Payload, body: Body, terms: dict[str, Terms]

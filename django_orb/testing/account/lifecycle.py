@@ -1,4 +1,4 @@
-"""What happens to an invoice's payload when its status changes."""
+"""Changes of an invoice's payload: issue, payment, voiding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .payments import MAX_ATTEMPTS, RETRY, balance_entry
 
 Payload = dict[str, Any]
 
-# https://docs.withorb.com/invoicing/customer-balance-transactions: what is below the
+# https://docs.withorb.com/invoicing/customer-balance-transactions: an amount below the
 # provider's minimum (about 0.50) is not collected but carried over.
 SMALLEST_PAYMENT = Decimal("0.50")
 FIRST_ATTEMPT = 3600
@@ -24,14 +24,14 @@ FIRST_ATTEMPT = 3600
 
 @dataclass(frozen=True)
 class Change:
-    """A payload after a change, and the customer's balance with it."""
+    """A payload after a change, and the customer's balance after it."""
 
     payload: Payload
     balance: Decimal
 
 
 def with_totals(payload: Payload) -> Payload:
-    """The sums of the lines, for an invoice whose lines changed."""
+    """Return the payload with the sums of its lines, after the lines changed."""
     sums = totals(payload["line_items"])
     currency = payload["currency"]
     total = money(sums.total, currency)
@@ -46,7 +46,7 @@ def issue(
     moment: int,
     due: int,
 ) -> Change:
-    """Freeze a draft: tax, due date, the customer's balance, the links."""
+    """Issue a draft: set tax, due date and links, and use the customer's balance."""
     lines = [_taxed(line, customer) for line in payload["line_items"]]
     portal, pdf = links(payload["id"])
     issued = with_totals(payload | {"line_items": lines}) | {
@@ -63,19 +63,19 @@ def issue(
     change = _with_small_amount_carried_over(change, moment)
     if Decimal(change.payload["amount_due"]) > 0:
         return Change(_to_be_collected(change.payload, moment), change.balance)
-    # https://docs.withorb.com/invoicing/structure: nothing to pay is paid at issue.
+    # https://docs.withorb.com/invoicing/structure: with nothing due it is paid at once.
     paid = change.payload | {"status": "paid", "paid_at": shown(moment)}
     return Change(paid, change.balance)
 
 
 def _taxed(line: Payload, customer: Customer) -> Payload:
-    # Own choice: tax is worked out at issue; the sheet's draft has none.
+    # Own choice: tax is calculated at issue, since the documents' draft has none.
     taxes, currency = customer.region.taxes, customer.currency
     return line | {"tax_amounts": tax_amounts(Decimal(line["amount"]), taxes, currency)}
 
 
 def _with_balance_applied(payload: Payload, balance: Decimal, moment: int) -> Change:
-    # Credit lowers what is due, down to nothing; a debt raises it.
+    # Credit lowers the amount due, at most to zero; a debt raises it.
     applied = min(balance, max(ZERO, Decimal(payload["amount_due"])))
     change = _with_entry(payload, "applied_to_invoice", -applied, balance, moment)
     return Change(_with_due(change.payload, -applied), change.balance)
@@ -99,7 +99,7 @@ def _with_due(payload: Payload, difference: Decimal) -> Payload:
 def _with_entry(
     payload: Payload, action: str, change: Decimal, balance: Decimal, moment: int
 ) -> Change:
-    """A change of the customer's balance that the invoice shows."""
+    """Change the customer's balance, and show the change on the invoice."""
     if not change:
         return Change(payload, balance)
     currency = payload["currency"]
@@ -119,9 +119,9 @@ def _to_be_collected(payload: Payload, moment: int) -> Payload:
 
 def void(payload: Payload, balance: Decimal, moment: int) -> Change:
     """
-    Take an issued invoice back; what it took from the balance returns.
+    Void an issued invoice, and give back what it used of the customer's balance.
 
-    Own choice, since no document shows one: a void invoice keeps `amount_due`.
+    Own choice, as the documents show none: a void invoice keeps its `amount_due`.
     Source: https://docs.withorb.com/api-reference/invoice/void-invoice
     """
     used = [
@@ -130,7 +130,7 @@ def void(payload: Payload, balance: Decimal, moment: int) -> Change:
         if entry["action"] == "applied_to_invoice"
     ]
     voided = payload | {"status": "void", "voided_at": shown(moment)}
-    # https://support.withorb.com/articles/3850102153: no payment is attempted now.
+    # https://support.withorb.com/articles/3850102153: no more payment is attempted.
     voided["auto_collection"] = payload["auto_collection"] | {"next_attempt_at": None}
     return _with_entry(voided, "return_from_voiding", sum(used, ZERO), balance, moment)
 
@@ -146,7 +146,7 @@ def mark_paid(payload: Payload, moment: int, received: int | None = None) -> Pay
 
 
 def undo_mark_paid(payload: Payload) -> Payload:
-    """There is an event for it (invoice.undo_mark_as_paid), but no operation."""
+    """Make it issued again; Orb has an event for this, but not an API call."""
     return payload | {"status": "issued", "paid_at": None, "payment_received_at": None}
 
 
@@ -189,7 +189,7 @@ def _attempt(payload: Payload, made: int, moment: int, succeeds: bool) -> Payloa
 
 
 def provider_facts(payload: Payload) -> Payload:
-    """What the events about payments tell of the provider."""
+    """Return the properties with which payment events name the provider."""
     attempt = (payload["payment_attempts"] or [{}])[-1]
     provider_id = attempt.get("payment_provider_id")
     return {

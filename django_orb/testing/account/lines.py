@@ -1,4 +1,4 @@
-"""Invoice lines: how discounts, prepaid credits and taxes make the amount."""
+"""Invoice lines: their amounts after discounts and prepaid credits, and their taxes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Tax:
 
 @dataclass(frozen=True)
 class Discount:
-    """A percentage (0.1 is a tenth) or, where there is none, a fixed amount."""
+    """A percentage (0.1 is a tenth) or, if that is zero, a fixed amount."""
 
     reason: str
     percentage: Decimal = ZERO
@@ -56,7 +56,7 @@ class Discount:
         }
 
     def payload(self, price_ids: list[str], currency: str) -> dict[str, Any]:
-        """The discount as the invoice itself shows it."""
+        """Return the discount as the invoice itself shows it."""
         kind = "percentage" if self.percentage else "amount"
         return {
             "discount_type": kind,
@@ -77,7 +77,7 @@ class Discount:
 
 @dataclass(frozen=True)
 class Line:
-    """One line before it is written down; ids and dates may still be slots."""
+    """A line before it is serialised; its id and dates may still be slots."""
 
     id: str
     name: str
@@ -94,7 +94,7 @@ class Line:
 
     @cached_property
     def discounted(self) -> Decimal:
-        # A negative line is a credit: taking a discount off it would add to the bill.
+        # A negative line is a credit, and a discount on it would raise the bill.
         if self.discount is None or self.charge.subtotal <= 0:
             return ZERO
         return self.discount.applied(self.charge.subtotal, self.currency)
@@ -116,7 +116,7 @@ class Line:
         return self.adjusted - self.prepaid - self.partially_invoiced
 
     def payload(self) -> dict[str, Any]:
-        # The order of the steps is that of
+        # The order of the steps follows
         # https://docs.withorb.com/invoicing/invoice-calculation-examples
         return {
             "id": self.id,
@@ -158,7 +158,7 @@ class Totals:
 
 
 def totals(lines: list[dict[str, Any]]) -> Totals:
-    """What lines add up to; tax is not inside a line's amount (Orb's docs)."""
+    """Add up the lines; a line's amount does not include its tax (Orb's docs)."""
     subtotal = sum((Decimal(line["subtotal"]) for line in lines), ZERO)
     amount = sum((Decimal(line["amount"]) for line in lines), ZERO)
     tax = sum(

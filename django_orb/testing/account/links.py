@@ -5,14 +5,14 @@ from typing import Any
 
 
 def links(invoice_id: str) -> tuple[str, str]:
-    """hosted_invoice_url and invoice_pdf, as they are kept."""
-    # Made of the id itself: they are put into every answer, and hashing is dear.
+    """Return the hosted_invoice_url and invoice_pdf that are stored."""
+    # Made from the id itself: every answer has them, and a hash would take longer.
     key = f"{invoice_id[::-1]}{invoice_id}"
     return _portal(key), _pdf(key)
 
 
 def signed_links(invoice_id: str) -> tuple[str, str]:
-    """The same with a signature that is never the same."""
+    """Return both with a signature that is different each time."""
     key = f"{invoice_id[::-1]}{invoice_id}"
     fresh = secrets.token_hex(16)
     return _portal(f"{key}.{fresh}"), _pdf(f"{key}?signature={fresh}")

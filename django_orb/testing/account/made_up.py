@@ -1,4 +1,4 @@
-"""An Orb without a server: its account, and what its own side does."""
+"""An Orb without a server: a made-up account, and what Orb itself does to it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _LINE_KEYS = {"name", "amount", "quantity", "start_date", "end_date"}
 
 class MadeUpOrb:
     """
-    Look at a made-up account, add to it, and do what Orb itself does.
+    Read a made-up account, add to it, and do what Orb itself does.
 
-    Every method may be called while requests are served.
+    Every method may be called while the sandbox serves requests.
     """
 
     def __init__(self, account: Account) -> None:
@@ -40,32 +40,32 @@ class MadeUpOrb:
         self._operations = Operations(account)
         self._customers = CustomerRecords(account)
 
-    # Looking at the account
+    # Reading the account
 
     @property
     def clock(self) -> Clock:
         return self._account.clock
 
     def status_counts(self) -> dict[str, int]:
-        """How many invoices there are of each status."""
+        """Return the number of invoices of each status."""
         return self._account.status_counts()
 
     def invoice(self, invoice_id: str) -> dict[str, Any]:
-        """The invoice as the API would show it, without lag. KeyError if unknown."""
+        """Return the invoice as the API shows it, without lag. KeyError if unknown."""
         return self._account.payload(self._known(invoice_id))
 
     def invoice_ids(self, status: str | None = None) -> list[str]:
-        """Ids, newest invoice date first within each status."""
+        """Return ids, newest invoice date first within each status."""
         if status is not None and status not in STATUSES:
             raise ValueError(f"{status!r} is not one of {STATUSES}")
         return self._account.ids(status)
 
     def subscription_ids(self, *, with_upcoming: bool = False) -> list[str]:
-        """Subscriptions; `with_upcoming` leaves out those that have ended."""
+        """Return ids of subscriptions; `with_upcoming` leaves out those that ended."""
         return self._account.subscription_ids(with_upcoming=with_upcoming)
 
     def customer(self, customer_id: str) -> dict[str, Any]:
-        """The customer as the API would show it; invoices carry no names."""
+        """Return the customer as the API shows it, with the name that invoices lack."""
         return self._customers.fetch(customer_id)
 
     def customer_ids(self) -> list[str]:
@@ -76,21 +76,21 @@ class MadeUpOrb:
             raise KeyError(invoice_id)
         return invoice_id
 
-    # What Orb's own side does
+    # What Orb itself does
 
     def issue(self, invoice_id: str) -> dict[str, Any]:
-        """Issue a draft now, as Orb does by itself when its time comes."""
+        """Issue a draft now, as Orb does automatically when its time comes."""
         return self._operations.issue_anyway(invoice_id)
 
     def mark_paid(self, invoice_id: str) -> dict[str, Any]:
         return self._operations.mark_paid_today(invoice_id)
 
     def undo_mark_paid(self, invoice_id: str) -> dict[str, Any]:
-        """Paid becomes issued again; Orb has no operation for it, but its people do."""
+        """Make a paid invoice issued again; Orb has an event for it but no API call."""
         return self._operations.undo_mark_paid(invoice_id)
 
     def attempt_payment(self, invoice_id: str, *, succeeds: bool) -> dict[str, Any]:
-        """Charge the customer's payment method, as dunning does."""
+        """Charge the customer's payment method, as Orb's automatic collection does."""
         return self._operations.attempt_payment(invoice_id, succeeds=succeeds)
 
     def sync(self, invoice_id: str) -> dict[str, Any]:
@@ -101,15 +101,15 @@ class MadeUpOrb:
         return self._operations.void(invoice_id)
 
     def delete_draft(self, invoice_id: str) -> None:
-        """Let a draft vanish, as when its subscription changes: it is a 404 then."""
+        """Delete a draft, as Orb does if its subscription changes; it is a 404 then."""
         self._operations.delete_draft(invoice_id)
 
     def delete_invoice(self, invoice_id: str) -> None:
-        """Let an invoice of any status vanish, which Orb itself does not do."""
+        """Delete an invoice of any status, which Orb itself does not do."""
         self._operations.delete(invoice_id)
 
     def update_invoice(self, invoice_id: str, **changes: Any) -> dict[str, Any]:
-        """Set fields of the payload to anything, whatever Orb's rules say."""
+        """Set fields of the payload to any values, even against Orb's rules."""
         return self._operations.update_anyhow(invoice_id, changes)
 
     def add_customer(
@@ -122,7 +122,7 @@ class MadeUpOrb:
         tax_percentage: str = "0",
         net_terms: int = 30,
     ) -> dict[str, Any]:
-        """A customer without address or card."""
+        """Add a customer without address or card, and return it as the API shows it."""
         if currency not in CURRENCY_FACTORS:
             known = ", ".join(sorted(CURRENCY_FACTORS))
             raise ValueError(f"The sandbox has no {currency!r}, only {known}.")
@@ -132,7 +132,9 @@ class MadeUpOrb:
         account = self._account
         with account.opened():
             if account.customers_with("external_id", external_customer_id or ""):
-                raise ValueError(f"There is a customer {external_customer_id!r}.")
+                raise ValueError(
+                    f"There is a customer {external_customer_id!r} already."
+                )
             customer_id = account.new_id("customer")
             account.let_in(
                 customer_id,
@@ -158,13 +160,13 @@ class MadeUpOrb:
         **changes: Any,
     ) -> dict[str, Any]:
         """
-        A new one-off invoice, dated `days_ago` (negative: ahead).
+        Add a one-off invoice, dated `days_ago` (negative: ahead), and return it.
 
-        It is for the customer of that id; one with a new `external_customer_id` is
-        added. `lines` have a name, an amount (the line's total), and may have a
-        quantity, start_date and end_date; without any there is one of `amount` and
-        `name`. `changes` are set on its payload at last, as by `update_invoice`; an
-        `id` is its own from the start.
+        It is for the customer with that id, or with that `external_customer_id`, who
+        is added if new. `lines` have a name and an amount (the line's total), and may
+        have a quantity, start_date and end_date; without `lines` there is one line, of
+        `name` and `amount`. `changes` are set on the payload last, as by
+        `update_invoice`; an `id` among them is the invoice's from the start.
         """
         if lines is None:
             lines = [{"name": name, "amount": amount}]
@@ -176,7 +178,7 @@ class MadeUpOrb:
             row = operations.blank(customer, account.moment() - int(days_ago * DAY))
             row.id = changes.pop("id", row.id)
             if account.has(row.id):
-                raise ValueError(f"There is an invoice {row.id!r}.")
+                raise ValueError(f"There is an invoice {row.id!r} already.")
             today = account.clock.now().date()
             made = [operations.line(_line(line, today), row) for line in lines]
             payload = account.read(row) | {"line_items": made}
@@ -189,7 +191,7 @@ class MadeUpOrb:
             return account.current(row)
 
     def add_line(self, invoice_id: str, **line: Any) -> dict[str, Any]:
-        """One more line, whatever the status; the invoice's sums follow."""
+        """Add a line in any status, update the invoice's sums, and return the line."""
         account = self._account
         with account.opened():
             row = account.row(invoice_id)
@@ -204,15 +206,15 @@ class MadeUpOrb:
             return made
 
     def set_balance(self, customer_id: str, amount: str) -> None:
-        """What the customer has to their credit; it is used up at the next issue."""
+        """Set the customer's credit (negative: debt), which the next issue uses."""
         self._customers.set_balance(customer_id, Decimal(amount))
 
     def advance(self, step: timedelta) -> None:
-        """Move the clock on; drafts whose time comes meanwhile are issued."""
+        """Move the clock forward; drafts whose time comes meanwhile are issued."""
         self.clock.advance(step)
 
     def webhook_events(self) -> list[dict[str, Any]]:
-        """The bodies of the webhooks Orb would have sent, oldest first."""
+        """Return the bodies of the webhooks that Orb would have sent, oldest first."""
         with self._account.opened():
             return [e.payload() for e in self._account.events.oldest_first()]
 
@@ -223,7 +225,7 @@ class MadeUpOrb:
         payload_style: str = "expanded",
         **properties: Any,
     ) -> dict[str, Any]:
-        """A webhook of now about an invoice, whether or not Orb would send one."""
+        """Return a webhook's body about an invoice, even if Orb would not send it."""
         body = dumps(self.invoice(invoice_id))
         events, moment = self._account.events, self._account.moment()
         with self._account.opened():
@@ -260,7 +262,7 @@ class MadeUpOrb:
 def _line(line: Mapping[str, Any], today: date) -> NewLine:
     wrong = line.keys() - _LINE_KEYS
     if wrong:
-        raise TypeError(f"A line has {sorted(_LINE_KEYS)}, and no {sorted(wrong)}.")
+        raise TypeError(f"A line has {sorted(_LINE_KEYS)}, not {sorted(wrong)}.")
     return NewLine(
         amount=_number(line.get("amount", "100.00"), "amount"),
         quantity=_number(line.get("quantity", 1), "quantity"),
@@ -276,4 +278,4 @@ def _number(value: Any, name: str) -> Decimal:
     try:
         return Decimal(value)
     except (InvalidOperation, TypeError, ValueError) as error:
-        raise ValueError(f"{name} is no number: {value!r}") from error
+        raise ValueError(f"{name} is not a number: {value!r}") from error

@@ -9,12 +9,12 @@ _WHOLE = Decimal(1)
 
 
 def smallest_unit(currency: str) -> Decimal:
-    # Own choice: how Orb shows a currency without decimals is undocumented.
+    # Own choice: the documents do not show a currency without decimals.
     return _WHOLE if currency == "JPY" else _CENT
 
 
 def rounded(amount: Decimal, currency: str) -> Decimal:
-    # Adding zero turns -0.00, which nobody wants to read, into 0.00.
+    # Adding zero turns -0.00 into 0.00.
     return amount.quantize(smallest_unit(currency), ROUND_HALF_UP) + ZERO
 
 
@@ -23,12 +23,12 @@ def money(amount: Decimal, currency: str) -> str:
 
 
 def number(quantity: Decimal) -> int | float:
-    """A JSON number: Orb shows quantities as numbers and money as strings."""
+    """Return a JSON number: Orb shows quantities as numbers and money as strings."""
     return int(quantity) if quantity == int(quantity) else float(quantity)
 
 
 def rate(amount: Decimal) -> str:
-    """A price of one unit: as many places as it needs, and two at least."""
+    """Write a unit price with all its decimal places, at least two."""
     plain = amount.normalize()
     exponent = plain.as_tuple().exponent
     places = max(2, -exponent) if isinstance(exponent, int) else 2
@@ -37,10 +37,10 @@ def rate(amount: Decimal) -> str:
 
 def decimal(text: str) -> Decimal:
     """
-    A plain, finite number.
+    Read a finite number without an exponent.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the text is not such a number.
     """
     if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", text, re.ASCII):
         raise ValueError(text)

@@ -1,4 +1,4 @@
-"""A line item that a client asks for, and the line it becomes."""
+"""A line item that a client asks for, and the line that it becomes."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class NewLine:
         self, customer: Customer, item: tuple[str, str], line_id: str, moment: int
     ) -> dict[str, Any]:
         """
-        The line as Orb answers it: dates become the customer's midnight in UTC.
+        Return the line as Orb answers it: dates become the customer's midnight, in UTC.
 
-        Own choice: `end_date` is taken as it stands, neither made inclusive nor not.
+        Own choice: `end_date` is taken as it is given, without adding a day.
         """
         zone, currency = customer.region.time_zone, customer.currency
         item_id, item_name = item
@@ -61,13 +61,13 @@ class NewLine:
     def _unit_amount(self) -> Decimal:
         if self.unit_amount is not None:
             return self.unit_amount
-        # The amount of a line item is its total, not the price of one.
+        # The amount of a line item is its total, not its unit price.
         return self.amount / self.quantity if self.quantity else self.amount
 
 
 def parse_line_item(fields: dict[str, Any]) -> tuple[str, NewLine]:
     """
-    The body of POST /invoice_line_items: the invoice's id, and the line.
+    Read the body of POST /invoice_line_items. Return the invoice's id and the line.
 
     Raises:
         Problem: 400, naming every field that is wrong.
@@ -96,7 +96,7 @@ def period(body: Body) -> tuple[date, date]:
 
 
 def parse_one_off_line(body: Body) -> NewLine:
-    """A member of the `line_items` of POST /invoices."""
+    """Read a member of the `line_items` of POST /invoices."""
     if body.text("model_type") not in {"unit", ""}:
         body.wrong("model_type", "only unit is possible")
     config = body.optional_object("unit_config")

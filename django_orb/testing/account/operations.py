@@ -1,4 +1,4 @@
-"""What clients ask for, and what Orb's own side does, by the rules of the statuses."""
+"""Operations of clients and of Orb itself, as far as the invoice's status allows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Operations:
             self._edit(row, payload, {"line_items": kept})
 
     def _edit(self, row: Row, payload: Payload, changes: Payload) -> Payload:
-        """Change a draft; its sums follow."""
+        """Change a draft, and update its sums."""
         previous = {name: payload[name] for name in changes}
         edited = lifecycle.with_totals(payload | changes)
         return self._account.write(row, edited, "edited", previous_attributes=previous)
@@ -57,7 +57,7 @@ class Operations:
 
     def _item(self, new: NewLine) -> tuple[str, str]:
         """
-        Id and name of the item: found by name, or made, as Orb does.
+        Return the item's id and name: like Orb, find it by name, or create it.
 
         Source: https://docs.withorb.com/api-reference/invoice/create-invoice-line-item
         """
@@ -81,13 +81,13 @@ class Operations:
             return account.apply(row, change, "manually_marked_as_void")
 
     def issue(self, invoice_id: str, fields: Payload) -> Payload:
-        """Own choice: it is issued when the answer comes, also when asynchronous."""
+        """Issue a draft. Own choice: even if asynchronous, before the answer."""
         with reading(fields) as body:
             synchronous = body.flag("synchronous", False)
         with self._account.opened():
             row, payload = self._demand(invoice_id, "draft", to="be issued")
             if payload["will_auto_issue"]:
-                raise refused("The invoice will be issued by itself.")
+                raise refused("The invoice will be issued automatically.")
             eligible = parsed(payload["eligible_to_issue_at"])
             if eligible is None or eligible > self._account.moment():
                 raise refused("The invoice is not eligible to be issued yet.")
@@ -124,7 +124,7 @@ class Operations:
         return self.mark_paid(invoice_id, {"payment_received_date": today})
 
     def pay(self, invoice_id: str, fields: Payload) -> Payload:
-        """Own choice: every customer has a payment method, and it works."""
+        """Pay an invoice. Own choice: every customer has a working payment method."""
         with reading(fields) as body:
             body.optional_text("shared_payment_token_id")
         return self.attempt_payment(invoice_id, succeeds=True)
@@ -150,7 +150,7 @@ class Operations:
             return self._account.write(row, synced, "sync_succeeded")
 
     def regenerate(self, invoice_id: str, document: str) -> Payload:
-        """A new link to the PDF of the "invoice" or its "receipt"."""
+        """Give the PDF of the "invoice" or of its "receipt" a new link."""
         statuses = FINAL if document == "invoice" else ("paid",)
         with self._account.opened():
             row, payload = self._demand(invoice_id, *statuses, to="have a new PDF")
@@ -177,7 +177,7 @@ class Operations:
             return self._begin(row, lifecycle.with_totals(payload))
 
     def _begin(self, row: Row, payload: Payload) -> Payload:
-        """Let a new draft in, and issue it where its date has come already."""
+        """Add a new draft, and issue it if its date has already come."""
         account = self._account
         row.become(payload, dumps(payload))
         account.add(row)
@@ -201,7 +201,7 @@ class Operations:
             return account.write(row, payload | changes, event, **facts)
 
     def update_anyhow(self, invoice_id: str, changes: Payload) -> Payload:
-        """Set fields to whatever is given, against all rules if need be."""
+        """Set fields to the given values, even against Orb's rules."""
         with self._account.opened():
             row = self._account.row(invoice_id)
             payload = self._account.current(row)
@@ -234,7 +234,7 @@ class Operations:
         )
 
     def _demand(self, invoice_id: str, *statuses: str, to: str) -> tuple[Row, Payload]:
-        # Own choice of type and words: Orb's for a wrong status are not public.
+        # Own choice of type and words: Orb does not document its own for this case.
         row = self._account.row(invoice_id)
         payload = self._account.current(row)
         if payload["status"] not in statuses:

@@ -1,4 +1,4 @@
-"""The side of an invoice that has to do with being paid."""
+"""The payment fields of an invoice: balance, credit notes, attempts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NULL = b"null"
 
 
 def payment_values(row: Row, bill: Bill, chance: bytes) -> dict[str, bytes]:
-    """What fills the invoice's slots; `chance` decides who used credit."""
+    """Return the values of the payment slots; `chance` decides who used credit."""
     values = {
         "amount_due": bill.total_json,
         "customer_balance_transactions": _EMPTY,
@@ -28,7 +28,7 @@ def payment_values(row: Row, bill: Bill, chance: bytes) -> dict[str, bytes]:
     }
     if bill.total > 0 and row.status != "draft":
         if chance[63] < 14 and row.status != "synced":
-            # Orb does not let synced invoices use the balance:
+            # In Orb, synced invoices cannot use the balance:
             # https://docs.withorb.com/api-reference/customer/list-balance-transactions
             values |= _balance_used(row, bill, 7 + chance[62] % 40)
         elif chance[61] < 6 and row.status in {"issued", "paid"}:
@@ -58,7 +58,7 @@ def _balance_used(row: Row, bill: Bill, percent: int) -> dict[str, bytes]:
 
 
 def _credit_note(row: Row, bill: Bill) -> dict[str, bytes]:
-    # A credit note lowers what an issued invoice asks for; on a paid one it is a
+    # A credit note lowers the amount due of an issued invoice; on a paid one it is a
     # refund: https://docs.withorb.com/invoicing/credit-notes
     currency = row.customer.currency
     amount = rounded(bill.total / 10, currency)
@@ -110,7 +110,7 @@ _COLLECTION = b'{"enabled":%b,"next_attempt_at":%b,"previously_attempted_at":%b,
 
 
 def attempt_times(row: Row) -> list[int]:
-    """When payment was tried: the last time is when it was paid, if it was."""
+    """Return when payment was tried; if it was paid, the last time is when."""
     if row.status == "paid" and row.settled is not None:
         return [row.settled - RETRY * n for n in reversed(range(row.attempts))]
     first = (row.issued or row.date) + 3600
@@ -118,7 +118,7 @@ def attempt_times(row: Row) -> list[int]:
 
 
 def next_attempt(row: Row) -> int | None:
-    """When payment is tried again; None once dunning is exhausted (Orb's SDK)."""
+    """Return when payment is tried next; None after the last attempt (Orb's SDK)."""
     tries = row.status == "issued" and row.customer.collection == "auto"
     if not tries or row.attempts >= MAX_ATTEMPTS:
         return None
@@ -133,7 +133,7 @@ _ATTEMPT = (
 
 
 def _attempt(row: Row, n: int, amount: bytes, moment: int, succeeded: bool) -> bytes:
-    # The invoice's id, turned around a little more for each attempt.
+    # The invoice's id, rotated by one more character for each attempt.
     key = (row.id[n + 1 :] + row.id[: n + 1]).encode()
     receipt = b'"https://assets.withorb.com/receipt/%b"' % key
     return _ATTEMPT % (
@@ -154,7 +154,7 @@ def balance_entry(
     moment: int,
     currency: str,
 ) -> dict[str, Any]:
-    """A change of the customer's balance; a positive balance is credit."""
+    """Return an entry for a change of the customer's balance; credit is positive."""
     return {
         "id": make_id(action, invoice_id, moment),
         "action": action,

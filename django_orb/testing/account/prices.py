@@ -1,4 +1,4 @@
-"""Prices of the four kinds that most accounts use, and what a quantity costs."""
+"""Prices of the four kinds that most accounts use, and the cost of a quantity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .money import ZERO, money, number, rate, rounded
 
 @dataclass(frozen=True)
 class Charge:
-    """What one line costs before adjustments, and how it comes about."""
+    """The cost of a line before adjustments, and the parts that it consists of."""
 
     quantity: Decimal
     subtotal: Decimal
@@ -21,7 +21,7 @@ class Charge:
 
 
 class Model(Protocol):
-    """How a quantity becomes money."""
+    """The rule by which a quantity becomes an amount of money."""
 
     @property
     def model_type(self) -> str: ...
@@ -78,7 +78,7 @@ class Tier:
         }
 
     def share(self, quantity: Decimal) -> Decimal:
-        """How much of the quantity falls into this tier."""
+        """Return how much of the quantity falls into this tier."""
         top = quantity
         if self.last_unit is not None:
             top = min(quantity, Decimal(self.last_unit))
@@ -165,7 +165,7 @@ class Matrix:
         return Charge(quantity, total, parts)
 
     def _shares(self, quantity: Decimal) -> list[Decimal]:
-        """Half of it in the first cell, half of the rest in the second, and so on."""
+        """Put half into the first cell, half of the rest into the second, and so on."""
         shares = []
         for _ in self.cells[1:]:
             half = (quantity / 2).quantize(Decimal("0.01"))
@@ -210,9 +210,9 @@ class Price:
         item_name: str | None = None,
     ) -> dict[str, Any]:
         """
-        The price as Orb shows it: the config goes under `<model_type>_config`.
+        Return the price as Orb shows it, with the config under `<model_type>_config`.
 
-        `with_quantity` adds what differs from line to line.
+        `with_quantity` adds the part that differs from line to line.
         """
         metric = {"id": make_id("metric", item_id)} if self.usage else None
         return {
@@ -250,7 +250,7 @@ class Price:
 
 
 def with_quantity(price: dict[str, Any], quantity: Decimal) -> dict[str, Any]:
-    """A fixed price names its quantity; usage is on the line only."""
+    """Add the quantity to a fixed price; for usage, only the line has it."""
     if price["price_type"] == "usage_price":
         return price
     return price | {"fixed_price_quantity": number(quantity)}

@@ -6,8 +6,8 @@ from typing import Any
 
 _BASE = "https://docs.withorb.com/reference/error-responses#"
 
-# Type: status and title. "Some fields did not validate" and the like are our words
-# where Orb's are not public.
+# Titles by type, which begins with the status. They are our words if Orb's are not
+# public.
 _KINDS = {
     "400-request-validation-errors": "One or more fields in the request are not valid.",
     "400-constraint-violation": "The request conflicts with the state of the resource.",
@@ -28,7 +28,7 @@ _BY_STATUS = {400: "400-constraint-violation"} | {
 
 
 class Problem(Exception):  # noqa: N818
-    """An answer that is one of Orb's errors."""
+    """One of Orb's errors, which becomes the answer."""
 
     def __init__(
         self, kind: str, detail: str, validation_errors: list[str] | None = None
@@ -47,8 +47,8 @@ class Problem(Exception):  # noqa: N818
             "detail": self.detail,
         }
         if self.validation_errors is not None:
-            # A list of strings, as Materialize's client reads it; the shape of the
-            # members is not documented.
+            # Strings, as Materialize's client reads them: their form is not
+            # documented.
             payload["validation_errors"] = self.validation_errors
         return payload
 
@@ -66,7 +66,7 @@ def conflict(detail: str) -> Problem:
 
 
 def unknown(resource: str, identifier: str) -> Problem:
-    # The wording is that of the example in Orb's documentation.
+    # The wording is from the example in Orb's documentation.
     return Problem(
         "404-resource-not-found",
         f"Could not find a resource of type {resource} with identifier: {identifier}.",
@@ -74,10 +74,10 @@ def unknown(resource: str, identifier: str) -> Problem:
 
 
 def payload_for_status(status: int, detail: str) -> dict[str, Any]:
-    """An error body for a status, also for those that Orb has no type for."""
+    """Return an error body for a status, even if Orb has no type for it."""
     kind = _BY_STATUS.get(status)
     if kind is not None:
         return Problem(kind, detail).payload()
-    # Orb documents one type for the server's failures; the edge has none.
+    # Orb documents one type for its own failures; a proxy in front of it has none.
     kind = "500-internal-server-error" if status >= 500 else "about:blank"
     return {"status": status, "title": detail, "type": kind, "detail": detail}

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
     Args = MultiDict[str, str]
 else:
-    Args = Any  # what builds payloads needs no werkzeug
+    Args = Any  # the factories work without werkzeug
 
 Bound = tuple[str, float]
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
-# Orb's list leaves drafts and voids out unless they are asked for:
+# Orb's list leaves out drafts and voids unless they are asked for:
 # https://docs.withorb.com/api-reference/invoice/list-invoices
 DEFAULT_STATUSES = ("issued", "paid", "synced")
 
@@ -60,8 +60,8 @@ class Query:
     amount_of: Callable[[Row], Decimal] = field(default=lambda row: Decimal(0))
 
     def test(self) -> Callable[[Row], bool]:
-        """Whether a row is wanted, apart from its customer and its invoice date."""
-        # Whoever asks for all statuses gets those as well that do not exist yet.
+        """Return a test for all filters except the customer and the invoice date."""
+        # A query for all statuses also finds those that Orb may add.
         every = set(STATUSES) <= set(self.statuses)
         statuses = frozenset(self.statuses)
         if self._filters_by_status_only():
@@ -98,7 +98,7 @@ def within(moment: float, bounds: Iterable[Bound]) -> bool:
 
 def parse(args: Args, now: datetime, amount_of: Callable[[Row], Decimal]) -> Query:
     """
-    Read the parameters.
+    Read the parameters of GET /invoices.
 
     Raises:
         Problem: 400, naming every parameter that is wrong.
@@ -133,7 +133,7 @@ def parse_flag(args: Args, name: str) -> bool | None:
 
 
 class Reader:
-    """Reads parameters one by one and collects what is wrong with them."""
+    """Reads parameters and collects what is wrong with them."""
 
     def __init__(self, args: Args) -> None:
         self._args = args
@@ -144,9 +144,8 @@ class Reader:
             raise invalid(*self.errors)
 
     def statuses(self) -> tuple[str, ...]:
-        # `status[]` is the official SDK's list, bare `status` its scalar; repeated
-        # bare ones come from the older SDK. What Orb does with those is unknown:
-        # taking them as a list is our choice.
+        # The official SDK sends a list as `status[]`, one value as `status`. The older
+        # SDK repeats `status`; Orb does not document that, and here it is a list.
         given = self._args.getlist("status[]") + self._args.getlist("status")
         for status in given:
             if status not in STATUSES:
@@ -195,7 +194,7 @@ class Reader:
 
     def _by_due_date(self) -> bool:
         # Own choice, as the documents only name the two values: `date_type` says
-        # which date the bounds of `invoice_date` are compared with.
+        # with which date the bounds of `invoice_date` are compared.
         kind = self._args.get("date_type", "invoice_date")
         message = f"date_type: {kind!r} is neither due_date nor invoice_date"
         if kind not in {"due_date", "invoice_date"} and message not in self.errors:
@@ -218,7 +217,7 @@ class Reader:
             return 0.0
 
     def _days(self, name: str) -> list[Bound]:
-        """A whole day each: `due_date` is a time, its filters are dates (UTC: own choice)."""
+        """Read dates as bounds for a time: each is a whole day, in UTC (own choice)."""
         bounds: list[Bound] = []
         for suffix, comparisons in _DAY_BOUNDS.items():
             text = self._args.get(name + suffix)

@@ -1,4 +1,4 @@
-"""Where the customers are: currency, time zone, address and tax."""
+"""The regions of customers: currency, time zone, addresses and taxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A row of the account as the invoice that Orb would show."""
+"""Render a row of the account as the invoice that Orb would show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .templates import Template, dumps, quoted, slot
 
 LinksOf = Callable[[str], tuple[str, str]]
 
-# Bodies are kept up to this size; a larger account is rendered again on each read.
+# Bodies are kept up to this size in all; the rest is rendered again on each read.
 KEPT_BYTES = 128_000_000
 
 _NULL = b"null"
@@ -53,7 +53,7 @@ _WORDS = {
     for word in (*STATUSES, "subscription", "partial", "one_off", *CURRENCY_FACTORS)
 }
 
-# Twelve letters for each line of the 88 that a digest makes.
+# A digest has 88 letters: each line takes twelve for its id.
 _LINE_IDS = Struct("12s" * MAX_LINES + "4x")
 
 
@@ -75,7 +75,7 @@ class Renderer:
         return bill
 
     def invoice(self, row: Row) -> bytes:
-        """What a reader is shown."""
+        """Return the invoice as a reader sees it; `signs_links` signs its links."""
         if not self.signs_links:
             return self.state(row)
         if row.changed and row.body is not None:
@@ -83,7 +83,7 @@ class Renderer:
         return self._derived(row, signed_links)
 
     def state(self, row: Row) -> bytes:
-        """What it is, apart from signatures."""
+        """Return the invoice without signatures, and keep it if there is room."""
         if row.body is not None:
             return row.body
         body = self._derived(row, links)
@@ -93,7 +93,7 @@ class Renderer:
         return body
 
     def keep(self, row: Row) -> bool:
-        """Serialise it ahead of time; False when there is no room for more."""
+        """Serialise the invoice ahead of time. Return whether there was room for it."""
         self.state(row)
         return row.body is not None
 
@@ -119,7 +119,7 @@ class Renderer:
         values["invoice_number"] = b'"%b-%05d"' % (self._prefix, row.number)
         values["invoice_source"] = _WORDS[row.source]
         values["status"] = _WORDS[row.status]
-        # Drafts have no links yet (the sheet's sample of a draft; confidence low).
+        # The documents' sample of a draft has no links; all drafts may not be like it.
         values["hosted_invoice_url"] = values["invoice_pdf"] = _NULL
         if row.status != "draft":
             portal, pdf = links_of(row.id)
@@ -127,7 +127,7 @@ class Renderer:
             values["invoice_pdf"] = quoted(pdf)
 
     def _periods(self, row: Row) -> tuple[bytes, ...]:
-        """The first part of `LAYOUT`: whose usage, and from when to when."""
+        """Return the first part of `LAYOUT`: the customer, and the periods."""
         customer = row.customer
         month = self._first_month + row.period
         if row.source == "one_off":
@@ -154,7 +154,7 @@ def _partial_period(customer: Customer, month: int, date: int) -> tuple[bytes, .
 
 @lru_cache(maxsize=20_000)
 def _regular_period(month: int, day: int, zone: str) -> tuple[bytes, ...]:
-    """Usage of the month before the invoice's date, fees of the one after it."""
+    """Return the month before the invoice's date for usage, the one after for fees."""
     months = (month - 1, month, month + 1)
     before, start, end = (shown_bytes(month_start(m, day, zone)) for m in months)
     return before, start, start, end

@@ -15,10 +15,10 @@ STATUSES = ("draft", "issued", "paid", "synced", "void")
 @dataclass(slots=True, eq=False)
 class Row:
     """
-    What must be known of an invoice to find it and to put it in order.
+    The part of an invoice by which it is found and sorted.
 
-    Everything else is derived from it when somebody reads it; only an invoice that
-    changed since the account was made carries its `total` and its whole `body`.
+    The renderer derives the rest when the invoice is read. Only an invoice that changed
+    since the account was made has a `total`, and its whole `body` is kept.
     """
 
     id: str
@@ -49,9 +49,9 @@ class Row:
 
     def become(self, payload: dict[str, Any], body: bytes) -> None:
         """
-        Be this from now on; `body` is the same as JSON.
+        Take the state of a payload; `body` is the payload as JSON.
 
-        Tests put nonsense into payloads: it is shown, but not believed.
+        Tests put nonsense into payloads: readers see it, but the row ignores it.
         """
         self.body = body
         self.total = _amount(payload.get("total"))
@@ -65,7 +65,7 @@ class Row:
 
 
 def time_of(payload: Any, name: str) -> int | None:
-    """A time in a payload; None where there is none, or nonsense."""
+    """Return a time of a payload, or None if it is missing or not a time."""
     value = payload.get(name) if isinstance(payload, dict) else None
     try:
         return parsed(value)

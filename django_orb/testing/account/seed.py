@@ -1,4 +1,4 @@
-"""A made-up account: who is billed for what, and what became of each invoice."""
+"""Make up an account: customers, and what became of each of their invoices."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ GRACE = 12 * HOUR
 
 def usage_levels(size: int) -> int:
     """
-    How many different amounts of usage there are.
+    Return the number of different amounts of usage.
 
-    Invoices alike in plan, place and level share a bill, so that a large account
-    is rendered from a few thousand bills and a small one has no two alike.
+    Invoices with the same plan, region and level share a bill, so that a large account
+    is rendered from a few thousand bills, while those of a small one hardly repeat.
     """
     return 1000 if size <= 2000 else 10
 
 
-# A month's random bytes serve all that is billed in it: other bytes, other ids.
+# The invoices of a customer's month share its random bytes; each takes its id from
+# another part of them.
 _ID_BYTES = {
     "subscription": slice(24, 36),
     "partial": slice(36, 48),
@@ -42,13 +43,13 @@ _ID_BYTES = {
 
 
 class Seeder:
-    """Makes the same invoices from the same seed, size and day."""
+    """Makes invoices, always the same from the same seed, size and day."""
 
     def __init__(self, seed: int, size: int, now: datetime) -> None:
         self.seed = seed
         self.size = size
         self.levels = usage_levels(size)
-        # A day, not an instant: two sandboxes started minutes apart are equal.
+        # The day, not the time: two sandboxes started minutes apart must be equal.
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         self.today = int(midnight.timestamp())
         self.now = int(now.timestamp())
@@ -78,7 +79,7 @@ class Seeder:
         return rows
 
     def _is_over(self, row: Row) -> bool:
-        """Whether it fell due since midnight: it is issued, and the next one opens."""
+        """Tell whether it fell due since midnight, so that the next draft follows."""
         goes_on = row.source == "subscription" and row.customer.last_month == 1
         return goes_on and row.scheduled is not None and row.scheduled <= self.now
 
@@ -108,7 +109,7 @@ class Seeder:
         return month_start(self.month + period, customer.billing_day, zone)
 
     def _is_billed(self, customer: Customer, period: int) -> bool:
-        """The period is over, or it is the one that runs: that one is a draft."""
+        """Tell whether the period is over, or is the running one, which has a draft."""
         if self._boundary(customer, period) <= self.today:
             return True
         runs = self._boundary(customer, period - 1) <= self.today
@@ -154,7 +155,7 @@ class Seeder:
         region = customer.region.code
         level = self._level(customer, period, chance)
         if extra:
-            # What is rare need not come in every shade as well.
+            # Fewer levels for rare bills keep their number small.
             level -= level % 4
         key = BillKey(kind, customer.currency, region, discount, level, extra)
         return Row(
@@ -175,7 +176,7 @@ class Seeder:
         return int(min(0.999, max(0.0, usage)) * self.levels)
 
     def _settle(self, row: Row, issued: int, chance: bytes) -> None:
-        """Decide what became of an invoice that is due to be issued at `issued`."""
+        """Decide what became of an invoice whose time of issue is `issued`."""
         if issued > self.today or _waits_for_a_person(row, chance, self.today):
             self._stay_draft(row, chance)
             return
@@ -227,7 +228,7 @@ class Seeder:
         return due + late + (chance[6] - 190) * HOUR
 
     def _leave_no_status_out(self, rows: list[Row]) -> None:
-        """Give small accounts every status too, at the cost of some paid invoices."""
+        """Turn some paid invoices into the statuses that a small account lacks."""
         spare = [row for row in rows if row.status == "paid" and row.settled]
         spare = [row for row in spare if row.bill.kind != "developer"]
         random.Random(self.seed).shuffle(spare)  # noqa: S311
@@ -237,16 +238,16 @@ class Seeder:
             _become(spare.pop(), status)
 
     def _differ_by_case_only(self, rows: list[Row]) -> None:
-        # Orb's ids are case-sensitive; a mirror that folds case loses one of these.
+        # Orb's ids are case-sensitive: a mirror that ignores case loses one of these.
         if len(rows) >= 100:
             rows[-50].id = rows[-60].id.swapcase()
 
 
 def _become(row: Row, status: str) -> None:
-    """Another status than paid."""
+    """Turn a paid invoice into one of another status."""
     row.status = status
     row.settled = row.settled if status == "void" else None
-    # Dunning is over, so that it stays as it is.
+    # All attempts have been made, so that it stays issued.
     tried = status == "issued" and row.customer.collection == "auto"
     row.attempts = MAX_ATTEMPTS if tried else 0
 
@@ -263,5 +264,5 @@ def _extra(plan: str, chance: int) -> str:
 
 
 def _waits_for_a_person(row: Row, chance: bytes, today: int) -> bool:
-    """A one-off that nobody has issued yet."""
+    """Tell whether it is a one-off that the user has not issued yet."""
     return row.source == "one_off" and chance[1] < 40 and row.date > today - 45 * DAY

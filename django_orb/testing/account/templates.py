@@ -1,4 +1,4 @@
-"""JSON with slots: what many invoices share is serialised once."""
+"""JSON with slots: the part that many invoices share is serialised only once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-# Around the name of a slot; "!" before a name takes the quotes around it as well.
+# The marks stand around the name of a slot; with "!" before the name, the slot replaces
+# the quotes around it as well.
 _MARK = "@@"
 _VALUE = "!"
 
@@ -17,17 +18,17 @@ def dumps(value: Any) -> bytes:
 
 
 def slot(name: str) -> str:
-    """A value to be filled in later, with JSON of any type."""
+    """Return a slot for a value, to be filled with JSON of any type."""
     return f"{_MARK}{_VALUE}{name}{_MARK}"
 
 
 def text_slot(name: str) -> str:
-    """A part of a string to be filled in later, with text that needs no escape."""
+    """Return a slot within a string, to be filled with text that needs no escape."""
     return f"{_MARK}{name}{_MARK}"
 
 
 def quoted(text: str) -> bytes:
-    """A JSON string of letters, digits and signs that need no escape."""
+    """Return a JSON string of a text that needs no escape."""
     return b'"%b"' % text.encode()
 
 
@@ -35,11 +36,11 @@ class Template:
     """
     A payload whose slots are filled by `render`.
 
-    Takes two microseconds for an invoice; `json.dumps` takes a hundred.
+    An invoice takes two microseconds, with `json.dumps` a hundred.
     """
 
     def __init__(self, payload: Any, layout: Sequence[str] | None = None) -> None:
-        """With a `layout`, values come in that order; without, they are named."""
+        """Prepare the payload; with a `layout`, `render` takes values in that order."""
         text, *rest = dumps(payload).replace(b"%", b"%%").decode().split(_MARK)
         names = rest[::2]
         for name, after in zip(names, rest[1::2], strict=True):
@@ -59,5 +60,5 @@ class Template:
 def _picker(keys: Sequence[Any]) -> Callable[[Any], Any]:
     if len(keys) > 1:
         return itemgetter(*keys)
-    # itemgetter of a single key gives the value without a tuple around it.
+    # itemgetter with a single key would return the value without a tuple around it.
     return lambda values: tuple(values[key] for key in keys)

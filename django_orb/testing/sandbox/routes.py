@@ -176,8 +176,6 @@ class Routes:
     def _regenerate_receipt_pdf(self, request: Request, invoice_id: str) -> Any:
         return self._operations.regenerate(invoice_id, "receipt")
 
-    # Webhook events
-
     # Customers
 
     def _list_customers(self, request: Request) -> Response:
