@@ -104,6 +104,22 @@ def test_row_that_was_restored_late_is_not_sent_for_two_more_days(
     assert "create_invoice_line_item" not in orb.request_counts()
 
 
+@on_postgresql
+def test_what_was_sent_in_the_future_is_not_sent_again(orb: OrbSandbox) -> None:
+    """The clock was set back: how long Orb has known its key cannot be told."""
+    draft = add(orb, "draft")
+    do_in_vain(orb, "create_invoice_line_item", draft, "after")
+    age(hours=-3)
+    now = database_now("postgresql")
+    InvoiceOperation.objects.update(lease_expires_at=now - timedelta(hours=1))
+    orb.clear_requests()
+
+    tasks.recover()
+
+    assert "create_invoice_line_item" not in orb.request_counts()
+    assert the_operation().state == "succeeded"
+
+
 def test_what_may_have_been_sent_is_not_called_cancelled(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:

@@ -116,6 +116,22 @@ def test_reads_that_may_lag_do_not_confirm_a_refusal(
 
 
 @on_postgresql
+def test_reads_may_lag_behind_the_last_try_although_the_first_is_old(
+    orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do_in_vain(orb, "void_invoice", add(orb, "issued"), "before")
+    age()
+    monkeypatch.undo()
+    monkeypatch.setattr("django_orb.client.transport.time.sleep", lambda seconds: None)
+    orb.cut_next(1, when="before", route="void_invoice")
+    orb.fail_next(1, status=400, route="void_invoice")
+
+    tasks.recover()
+
+    assert the_operation().state == "pending"
+
+
+@on_postgresql
 def test_refusal_of_an_edit_that_cannot_be_seen_asks_a_person(orb: OrbSandbox) -> None:
     do_in_vain(orb, "regenerate_invoice_pdf", add(orb, "issued"), "after")
     age()
@@ -256,6 +272,20 @@ def test_looking_again_with_orb_away_sends_nothing_later(
         "Look.",
     )
     assert orb.invoice(issued)["status"] == "issued"
+
+
+@on_postgresql
+def test_only_a_person_decides_that_it_never_happened(orb: OrbSandbox) -> None:
+    """Also where whoever took it up slept until its lease had ended."""
+    do_in_vain(orb, "void_invoice", add(orb, "issued"), "before")
+    age(hours=48)
+
+    with open_account(using="postgresql", retries=0) as client:
+        recovery.recover_one(the_operation(), client=client, using="postgresql")
+        assert the_operation().state == "needs_attention"
+
+        recovery.look_again(the_operation(), client=client, using="postgresql")
+        assert the_operation().state == "refused"
 
 
 @on_postgresql

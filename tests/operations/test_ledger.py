@@ -119,6 +119,24 @@ def test_process_that_dies_after_recording_is_recovered(
     assert added_lines(orb, draft) == 1
 
 
+def test_edit_that_cannot_be_seen_is_sent_if_it_was_not_yet(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    draft: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "send", _die)
+        with pytest.raises(SystemExit):
+            services.update_invoice(draft, net_terms=10)
+
+    expire_leases()
+    recover(any_committed_database)
+
+    assert InvoiceOperation.objects.get().state == "succeeded"
+    assert orb.request_counts()["update_invoice"] == 1
+
+
 def test_process_that_dies_before_noting_the_answer_is_recovered(
     any_committed_database: str,
     orb: OrbSandbox,
