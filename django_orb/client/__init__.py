@@ -1,4 +1,4 @@
-"""Orb over HTTP, as parsed JSON; knows no database and no Django model."""
+"""Call Orb over HTTP and parse its JSON, without a database or Django's models."""
 
 from __future__ import annotations
 

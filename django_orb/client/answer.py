@@ -1,4 +1,4 @@
-"""Orb's answer to one request: its body, within a limit."""
+"""Read the body of Orb's answer to one request, up to a limit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from django_orb.exceptions import OrbResponseError, OrbResponseTooLargeError
 from .deadline import seconds_left
 
 MAX_BODY_BYTES = 128 * 1024 * 1024
-# Of what explains an error; the rest is not read.
+# The most that is read of an error's body.
 MAX_ERROR_BYTES = 1024 * 1024
-# A page comes in one piece, as a rule.
+# Large enough for most pages to come in one piece.
 PIECE_BYTES = 8 * 1024 * 1024
 
 
@@ -44,7 +44,7 @@ class Answer:
         except BaseException:
             response.close()
             raise
-        # Whoever catches the error may want to look at the response.
+        # Code that catches the error may read the response's body.
         response._content = body
         response._content_consumed = True  # type: ignore[attr-defined]
         return cls(response, body)
@@ -67,7 +67,7 @@ def _read(name: str, response: requests.Response) -> bytes:
 
 
 def _read_error(name: str, response: requests.Response) -> bytes:
-    """The status says what matters: what cannot be read of the rest is left out."""
+    """Read what can be read of an error's body: its status alone says enough."""
     body = bytearray()
     try:
         for piece in _unpacked_pieces(name, response):
@@ -81,7 +81,7 @@ def _read_error(name: str, response: requests.Response) -> bytes:
 
 
 def _unpacked_pieces(name: str, response: requests.Response) -> Iterator[bytes]:
-    # Not unpacked by urllib3, which did so without a limit until 2.6.
+    # urllib3 must not unpack it: until 2.6 it did so without a limit.
     amount = min(_announced(response) or PIECE_BYTES, PIECE_BYTES)
     pieces = response.raw.stream(amount, decode_content=False)
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
@@ -110,7 +110,7 @@ def _unpack(name: str, encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes
                     unpacker = _new_unpacker()
                 yield unpacker.decompress(rest, PIECE_BYTES)
                 rest = unpacker.unconsumed_tail or unpacker.unused_data
-        # As a rule empty, and to join it with a page would copy that.
+        # It is usually empty, and joining it to a page would copy the page.
         if last := unpacker.flush():
             yield last
     except zlib.error as err:

@@ -1,5 +1,5 @@
 """
-An end to each request, however slowly its answer comes.
+End each request in time, however slowly its answer comes.
 
 The time-out of a socket begins again with every byte. So the answer is read through
 a stream that also knows when the whole request must be over.
@@ -29,7 +29,7 @@ _ends_at: ContextVar[float] = ContextVar("ends_at", default=math.inf)
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Let what is read inside raise `TimeoutError` once the time is over."""
+    """Raise `TimeoutError` from reads inside the block once the time is over."""
     token = _ends_at.set(time.monotonic() + seconds)
     try:
         yield
@@ -39,10 +39,10 @@ def deadline(seconds: float) -> Iterator[None]:
 
 def seconds_left() -> float:
     """
-    Return how much time there is until the deadline.
+    Return the seconds left until the deadline.
 
     Raises:
-        TimeoutError: there is none.
+        TimeoutError: the deadline has passed.
     """
     left = _ends_at.get() - time.monotonic()
     if left <= 0:
@@ -51,7 +51,7 @@ def seconds_left() -> float:
 
 
 class DeadlineSession(requests.Session):
-    """Keeps to the deadline, and leaves redirects to its caller."""
+    """A session that keeps to the deadline and leaves redirects to its caller."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,8 +59,8 @@ class DeadlineSession(requests.Session):
         self.mount("http://", _DeadlineAdapter())
 
     def resolve_redirects(self, *args: Any, **kwargs: Any) -> Any:
-        # Called also for a redirect that is not followed: it would read the whole
-        # body, and fail at a malformed address.
+        # requests calls this even for a redirect that is not followed. Its own version
+        # would read the whole body, and fail at a malformed address.
         return iter(())
 
 

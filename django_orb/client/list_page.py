@@ -1,4 +1,4 @@
-"""Pages of Orb's list as text, cut into invoices."""
+"""Cut pages of Orb's list into invoices, which stay text."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import msgspec
 from .raw_invoice import RawInvoice
 
 _ID_FIRST = re.compile(rb'\s*\{\s*"id"\s*:\s*"([\x20-\x21\x23-\x5b\x5d-\x7e]+)"')
-# An unreadable invoice between what surrounds it in a page, in Orb's order.
+# A page of one unreadable invoice, with its keys in Orb's order.
 _PAGE_OF_ONE = re.compile(
     rb'\s*\{\s*"data"\s*:\s*\[\s*(?P<invoice>\{.*\})\s*\]\s*,'
     rb'\s*"pagination_metadata"\s*:\s*(?P<metadata>\{[^{}\[\]]*\})\s*\}\s*',
     re.DOTALL,
 )
-# Escapes; the group is half of a surrogate pair that stands alone.
+# Any escape; the group matches half of a surrogate pair without the other half.
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
@@ -47,7 +47,7 @@ def split_page(body: bytes) -> RawPage:
     """
     Cut a page at the borders of its invoices, without reading them.
 
-    The `envelope` of the result has just the page's `pagination_metadata`.
+    The result's `envelope` has only the page's `pagination_metadata`.
 
     Raises:
         ValueError: the body is not JSON, or not an object with a list `data`.
@@ -67,12 +67,12 @@ def split_page(body: bytes) -> RawPage:
 
 def split_page_of_one(body: bytes) -> RawPage:
     """
-    Cut a page that was asked to have one invoice, even if that cannot be read.
+    Cut a page that may have one invoice, even if the invoice cannot be read.
 
-    What follows the invoice then still says where the list goes on.
+    The metadata after the invoice then still says where the list goes on.
 
     Raises:
-        ValueError: not even that can be found.
+        ValueError: the metadata cannot be found either.
     """
     try:
         return split_page(body)
@@ -95,7 +95,7 @@ def _decode(body: bytes) -> _Page:
 
 
 def _hide_halves(body: bytes) -> bytes:
-    """Spoil the escapes that msgspec refuses even in what it passes over."""
+    """Replace the escapes that msgspec refuses, even in text that it only skips."""
     return _ESCAPE.sub(
         lambda found: _NOT_IN_UTF8 + found[1] if found[1] else found[0], body
     )

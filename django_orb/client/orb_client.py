@@ -1,4 +1,4 @@
-"""Orb's invoice operations over HTTP, as parsed JSON; knows no database."""
+"""Offer Orb's API for invoices as methods that return parsed JSON."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class OrbClient(InvoiceWrites):
     """
     Call Orb with one API key.
 
-    Requests that failed in passing (no connection, 408, 409, 429, 5xx) are repeated
-    `retries` times with growing pauses; a POST only when it carries an idempotency
-    key. A `session` of one's own is used as it is and not closed; `timeout_seconds` is
-    then all that ends an answer that comes byte by byte.
+    Requests that fail for the moment (no connection, 408, 409, 429, 5xx) are repeated
+    up to `retries` times with growing pauses, a POST only if it has an idempotency key.
+    A `session` given by the caller is used as it is and not closed; `timeout_seconds`
+    is then the only limit on an answer that comes byte by byte.
 
     Raises:
-        OrbConfigurationError: the key or the address cannot be one.
+        OrbConfigurationError: the key or the address is malformed.
     """
 
     def __init__(
@@ -89,16 +89,16 @@ class OrbClient(InvoiceWrites):
 
     @property
     def fingerprint(self) -> str:
-        """Differs from key to key and from address to address; reveals neither."""
+        """A hash of the key and the base URL, which reveals neither."""
         return self._transport.fingerprint
 
     def before_request(self, hook: Callable[[str], None]) -> None:
-        """Have `hook` called with the method before each request, also each retry."""
+        """Call `hook` with the HTTP method before each request and each retry."""
         self._transport.before_request = hook
 
     @property
     def worst_case_seconds(self) -> float:
-        """How long one call may take with its retries, however slowly bytes come."""
+        """The most that a call may take with its retries, however slowly bytes come."""
         return self._transport.worst_case_seconds
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class OrbClient(InvoiceWrites):
         self.close()
 
     def __repr__(self) -> str:
-        # Error reports ask for it also when `__init__` has failed.
+        # Error reports call this even if `__init__` has failed.
         transport = vars(self).get("_transport")
         return f"<{type(self).__name__} {transport.base_url if transport else '?'}>"
 
@@ -134,7 +134,7 @@ class OrbClient(InvoiceWrites):
 
     def fetch_upcoming_invoice(self, subscription_id: str) -> dict[str, Any]:
         """
-        Fetch the next invoice of a subscription as Orb expects it to become.
+        Fetch the next invoice of a subscription, as Orb expects it to be.
 
         It has a `target_date` instead of an `invoice_date`.
 
@@ -154,7 +154,7 @@ class OrbClient(InvoiceWrites):
         """
         Fetch one page: `{"data": [...], "pagination_metadata": {...}}`.
 
-        Give the page's `next_cursor` with the same filters to read on.
+        To read on, give the page's `next_cursor` with the same filters.
 
         Raises:
             OrbInputError: a filter's value is ambiguous.
@@ -171,11 +171,11 @@ class OrbClient(InvoiceWrites):
         **filters: Unpack[InvoiceFilters],
     ) -> RawPage:
         """
-        Fetch one page as `fetch_invoices_page` does, its invoices as text.
+        Fetch one page as `fetch_invoices_page` does, but leave its invoices as text.
 
-        With a `limit` of 1 the invoice may be one that cannot be read. Whether the
-        page's cursor is usable is left to `next_cursor`. `summaries` asks for
-        invoices without their lines, which costs Orb less.
+        With a `limit` of 1 even an unreadable invoice is returned. The cursor is not
+        checked here: `next_cursor` does that. `summaries` asks for invoices without
+        their lines, which costs Orb less.
 
         Raises:
             OrbInputError: a filter's value is ambiguous.
@@ -199,14 +199,14 @@ class OrbClient(InvoiceWrites):
         **filters: Unpack[InvoiceFilters],
     ) -> Iterator[dict[str, Any]]:
         """
-        List invoices page by page, newest `invoice_date` first, from `cursor` on.
+        Yield pages of invoices, newest `invoice_date` first, from `cursor` on.
 
-        A page is fetched when the iterator is asked for it; see
-        `fetch_invoices_page` for its form.
+        A page is fetched only when the iterator reaches it, and has the form that
+        `fetch_invoices_page` returns.
 
         Raises:
             OrbInputError: a filter's value is ambiguous.
-            OrbResponseError: a page is not one, or Orb gives a cursor twice.
+            OrbResponseError: an answer is not a page, or Orb gives a cursor twice.
         """
         return self._pages(list_query(limit, filters), cursor)
 
@@ -250,7 +250,7 @@ class OrbClient(InvoiceWrites):
         """
         Fetch one page of webhook events, `{"data": [...], "pagination_metadata": ...}`.
 
-        Each has the webhook's body as its `payload`. `created_at_gte` is aware.
+        Each event has the webhook's body as its `payload`. `created_at_gte` is aware.
 
         Raises:
             OrbResponseError: the answer is not such a page.

@@ -1,4 +1,4 @@
-"""What a list of invoices can be narrowed by, and how Orb's query says it."""
+"""Write the filters of a list of invoices as Orb's query parameters."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _COMPARISONS = ("gt", "gte", "lt", "lte")
 
 class InvoiceFilters(TypedDict, total=False):
     """
-    What a list of invoices can be narrowed by; None is no filter.
+    Filters of a list of invoices; None leaves a filter out.
 
-    Without a status Orb lists issued, paid and synced only. `invoice_date_*` takes
-    a day or a moment with its time zone, `amount*` a decimal in the invoice's
-    currency, `due_date_window` a span such as "7d" or "2m".
+    If no status is given, Orb lists only issued, paid and synced invoices.
+    `invoice_date_*` takes a date or an aware datetime, `amount*` a decimal in the
+    invoice's currency, `due_date_window` a span such as "7d" or "2m".
 
     Source: https://docs.withorb.com/api-reference/invoice/list-invoices
     """
@@ -45,7 +45,7 @@ class InvoiceFilters(TypedDict, total=False):
 
 def list_query(limit: int, filters: InvoiceFilters) -> list[tuple[str, str]]:
     """
-    Write filters as Orb's own SDK does; None is no filter.
+    Return filters as query parameters, in the form that Orb's own SDK sends.
 
     Raises:
         OrbInputError: a value is ambiguous.

@@ -1,8 +1,8 @@
 """
-Invoices as Orb's text, without losing a digit.
+Keep invoices as Orb's text, so that no digit is lost.
 
-One whose text is the same as last time needs no reading at all; one that is new is
-stored as the text that came.
+An invoice whose text is unchanged is not even parsed, and a new one is stored as the
+text that came.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import msgspec
 from django_orb import exact_json
 from django_orb.exact_json import NOT_READ_BY_MSGSPEC
 
-# Orb signs these links anew; their query says nothing about the invoice.
+# Orb signs these links again for each answer; their query is not content.
 _QUERY = re.compile(rb'\s*:\s*"[^"?]*(\?[^"]*)"')
 _LINKS = (b'"hosted_invoice_url"', b'"invoice_pdf"')
-# What can follow a key of the invoice itself, if no list or object does.
+# Only plain values from a key to the end: it is a key of the invoice itself.
 _OUTERMOST = re.compile(rb"[^{}\[\]]*\}\s*\Z")
-# NUL and halves of surrogate pairs: databases differ in whether they store them.
+# NUL and halves of surrogate pairs, which not every database stores.
 _DELICATE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 
 class RawInvoice:
-    """One invoice as Orb's text, in UTF-8, read when somebody asks for its value."""
+    """One invoice as Orb's text in UTF-8, parsed when its value is first used."""
 
     def __init__(self, data: bytes, value: Any = None, id: str | None = None) -> None:
         self.data = data
@@ -40,7 +40,7 @@ class RawInvoice:
 
     @property
     def id(self) -> Any:
-        """What stands where the id should; None where nothing does."""
+        """The value of the key `id`, whatever its type; None if it is missing."""
         if self._id is not None:
             return self._id
         return self.value.get("id") if isinstance(self.value, dict) else None
@@ -48,10 +48,10 @@ class RawInvoice:
     @classmethod
     def of(cls, value: Any) -> RawInvoice:
         """
-        From JSON that was read before.
+        Return an invoice for JSON that was parsed before.
 
         Raises:
-            ValueError: it cannot be written as JSON.
+            ValueError: the value cannot be written as JSON.
         """
         return cls(exact_json.dumps(value).encode(), value)
 
@@ -61,26 +61,26 @@ class RawInvoice:
         The JSON as it came.
 
         Raises:
-            ValueError: it is not in UTF-8.
+            ValueError: the text is not UTF-8.
         """
         return self.data.decode()
 
     @cached_property
     def value(self) -> Any:
         """
-        What the JSON says, numbers exact.
+        The parsed JSON, with exact numbers.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the text is not JSON.
         """
         return exact_json.loads(self.data)
 
     def read_only(self, shape: Shape) -> Any:
         """
-        What the JSON says under these keys; it may give more than that.
+        Parse only these keys. The result may have others as well.
 
         Raises:
-            ValueError: it is no JSON.
+            ValueError: the text is not JSON.
         """
         if "value" in self.__dict__:
             return self.value
@@ -91,16 +91,16 @@ class RawInvoice:
 
     @property
     def is_delicate(self) -> bool:
-        """Whether there may be characters in it that not every database stores."""
+        """True if it may have characters that not every database stores."""
         return _DELICATE.search(self.data) is not None
 
     @cached_property
     def digest(self) -> str:
         """
-        Equal digests mean equal content; different ones mean nothing.
+        A hash of the text. Equal digests mean equal content; different ones may, too.
 
-        Signatures of links are left out where it is certain that they are links of
-        the invoice, and not, say, of its metadata.
+        Signatures of links are left out if the links certainly belong to the invoice
+        itself, and not to its metadata, for instance.
         """
         data = self.data
         digest = hashlib.sha256()
@@ -113,7 +113,7 @@ class RawInvoice:
 
 
 def _queries(data: bytes) -> list[tuple[int, int]]:
-    """Where the signatures of the links are; nowhere if that is uncertain."""
+    """Return the spans of the links' signatures, or none if they are uncertain."""
     found = []
     for link in _LINKS:
         position = data.rfind(link)
@@ -129,7 +129,7 @@ def _queries(data: bytes) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """Keys of an object: plain ones, those with objects, those with lists of them."""
+    """The keys to parse: those of plain values, of objects, and of lists of objects."""
 
     plain: Sequence[str] = ()
     objects: Mapping[str, Shape] = field(default_factory=dict)
@@ -142,7 +142,7 @@ def _decoder_of(shape: Shape) -> Any:
 
 
 def _typed(shape: Shape) -> Any:
-    """A type that has msgspec pass over all other keys."""
+    """Return a type with which msgspec skips all other keys."""
     keys: dict[str, Any] = dict.fromkeys(shape.plain, Any)
     keys |= {key: _typed(inner) | None for key, inner in shape.objects.items()}
     keys |= {

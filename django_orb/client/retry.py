@@ -1,4 +1,4 @@
-"""How often and how long after a failure a request is sent again."""
+"""Decide how often, and after which pause, a failed request is sent again."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ MAX_RETRY_AFTER_SECONDS = 60.0
 
 class RetryPolicy(Retry):
     """
-    Orb's own SDK waits this long: 0.5 s, doubled each time, less up to a quarter.
+    Wait as Orb's own SDK does: 0.5 s, doubled each time, less up to a quarter.
 
     Source: https://github.com/orbcorp/orb-python (`src/orb/_base_client.py`)
     """
 
     def get_backoff_time(self) -> float:
         seconds = min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** len(self.history))
-        return seconds * random.uniform(0.75, 1)  # noqa: S311  no secret
+        return seconds * random.uniform(0.75, 1)  # noqa: S311  not a secret
 
     @classmethod
     def of(cls, retries: int) -> RetryPolicy:
-        """Retry a request of any method so many times."""
+        """Return a policy that repeats a request of any method up to `retries` times."""
         return cls(
             total=retries,
             allowed_methods=None,
@@ -34,7 +34,7 @@ class RetryPolicy(Retry):
 
 
 def retry_after_seconds(response: requests.Response) -> float | None:
-    """How long Orb asks to wait, from a number or an HTTP date."""
+    """Return how long Orb asks to wait, which it says as a number or an HTTP date."""
     value = response.headers.get("Retry-After")
     if value is None:
         return None

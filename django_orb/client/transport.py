@@ -1,4 +1,4 @@
-"""One request to Orb and what came of it: headers, retries and errors."""
+"""Send requests to Orb, with headers and retries, and turn its errors into ours."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
 MAX_REDIRECTS = 5
-# A request is over after so many of its time-outs, which begin again with every byte.
+# A request ends after this many time-outs, each of which begins again with every byte.
 TIMEOUTS_PER_REQUEST = 2
 
-# What requests and urllib3 let through, besides errors of their own.
+# Errors that requests and urllib3 let through, besides their own.
 _FROM_BELOW = (OSError, ValueError, HTTPError, HTTPException)
 
 # Source: https://docs.withorb.com/api-reference/error-responses
@@ -68,7 +68,7 @@ _BY_STATUS: dict[int, type[OrbAPIError]] = {
     400: OrbBadRequestError,
     401: OrbAuthenticationError,
     403: OrbPermissionError,
-    # A 404 that does not name a resource is the answer of some route or proxy.
+    # A 404 that does not name a resource comes from a route or a proxy.
     404: OrbURLNotFoundError,
     409: OrbConflictError,
     413: OrbTooLargeError,
@@ -77,7 +77,7 @@ _BY_STATUS: dict[int, type[OrbAPIError]] = {
 
 
 class BearerAuth(AuthBase):
-    """Send the key; as an auth object it takes precedence over a .netrc file."""
+    """Send the key as an auth object, which takes precedence over a .netrc file."""
 
     def __init__(self, api_key: str) -> None:
         self._api_key = api_key
@@ -87,7 +87,7 @@ class BearerAuth(AuthBase):
         return request
 
     def fingerprint(self, base_url: str) -> str:
-        """Tells keys apart without revealing them."""
+        """Return a hash that tells keys apart without revealing them."""
         return hashlib.sha256(f"{base_url}\n{self._api_key}".encode()).hexdigest()
 
     def redact(self, text: str) -> str:
@@ -95,7 +95,7 @@ class BearerAuth(AuthBase):
 
 
 class Transport:
-    """Send requests to one Orb account and raise what is not a success."""
+    """Send requests to one Orb account, and raise an error unless they succeed."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class Transport:
         params: list[tuple[str, str]] | None = None,
         read: Callable[[bytes], Any] = exact_json.loads,
     ) -> Any:
-        """`read` makes of the body what is returned; ValueError: it cannot."""
+        """Return what `read` makes of the body; it raises ValueError if it cannot."""
         return self._request("GET", path, {"params": params}, {}, self._retries, read)
 
     def post(
@@ -141,7 +141,7 @@ class Transport:
         return self._change("PUT", path, body, idempotency_key)
 
     def delete(self, path: str, *, idempotency_key: str | None = None) -> Any:
-        # Orb's own SDK asks for no JSON here: there is no content to come.
+        # As Orb's own SDK does, since no content will come.
         headers = {"Accept": "*/*"}
         return self._change("DELETE", path, None, idempotency_key, headers)
 
@@ -154,7 +154,7 @@ class Transport:
         more_headers: dict[str, str] | None = None,
         retries: int = 0,
     ) -> Any:
-        # Also without a body, as Orb's own SDK does.
+        # Sent even without a body, as Orb's own SDK does.
         headers = {"Content-Type": "application/json", **(more_headers or {})}
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
@@ -211,7 +211,7 @@ class Transport:
             return self._failure(name, err)
 
     def _failure(self, name: str, err: Exception) -> OrbConnectionError:
-        """Say what went wrong, and nothing of a proxy, whose address has a password."""
+        """Return an error that hides a proxy's address, which may have a password."""
         cause: BaseException | None = err
         if isinstance(err, ValueError) and not isinstance(err, InvalidHeader):
             problem = OrbConnectionError(
@@ -244,7 +244,7 @@ class Transport:
         headers: dict[str, str],
     ) -> Answer:
         connect_seconds = min(CONNECT_SECONDS, self._timeout_seconds)
-        # A proxy is for the network outside, also where no_proxy does not say so.
+        # A proxy is for the network outside, even if no_proxy does not say so.
         proxies = {"http": "", "https": ""} if is_loopback(url) else None
         for _ in range(MAX_REDIRECTS + 1):
             response = self.session.request(
@@ -264,7 +264,7 @@ class Transport:
                 **content,
             )
             answer = Answer.read(name, response)
-            # Whoever logs or pickles the response does not get the key with it.
+            # A response that is logged or pickled must not contain the key.
             response.request.headers.pop("Authorization", None)
             target = self._target_here(url, response)
             if method != "GET" or target is None:
@@ -273,7 +273,7 @@ class Transport:
         return answer
 
     def _target_here(self, url: str, response: requests.Response) -> str | None:
-        """Where a redirect leads, if it is to another address of the same host."""
+        """Return a redirect's target if it is another address of the same host."""
         try:
             target = urljoin(url, self.session.get_redirect_target(response) or "")
             return target if target != url and _origin(target) == _origin(url) else None
@@ -301,8 +301,8 @@ class Transport:
         detail = self._auth.redact(_text(problem.get("detail")))
         given = problem.get("validation_errors")
         reasons = [
-            self._auth.redact(one) if isinstance(one, str) else one
-            for one in (given if isinstance(given, list) else [])
+            self._auth.redact(reason) if isinstance(reason, str) else reason
+            for reason in (given if isinstance(given, list) else [])
         ]
         explanation = detail or title or self._auth.redact(_hint(response))
         if reasons:
@@ -325,7 +325,7 @@ class Transport:
 
 
 def worst_case_seconds(timeout_seconds: float, retries: int) -> float:
-    """How long a request may take with all of its retries."""
+    """Return the most seconds that a request may take with all of its retries."""
     once = min(CONNECT_SECONDS, timeout_seconds)
     once += TIMEOUTS_PER_REQUEST * timeout_seconds
     return (retries + 1) * once + retries * MAX_RETRY_AFTER_SECONDS
@@ -334,7 +334,7 @@ def worst_case_seconds(timeout_seconds: float, retries: int) -> float:
 def _seconds_to_wait(
     policy: Retry, method: str, answer: Answer | Exception
 ) -> float | None:
-    """None where another try would be useless, forbidden or one too many."""
+    """Return the pause before another try, or None if there should be no other."""
     if not policy.total:
         return None
     if isinstance(answer, Exception):
@@ -343,12 +343,12 @@ def _seconds_to_wait(
     if not policy.is_retry(method, answer.response.status_code):
         return None
     advised = retry_after_seconds(answer.response) or policy.get_backoff_time()
-    # A longer wait is left to the caller, who has better things to do meanwhile.
+    # The caller decides about a longer wait, since it may have other work to do.
     return advised if advised <= MAX_RETRY_AFTER_SECONDS else None
 
 
 def _may_have_been_done(answer: Answer | Exception) -> bool:
-    """Whether Orb may have done what it gave no proper answer to; 429 says not."""
+    """Tell whether Orb may have executed a failed request; after 429 it has not."""
     return isinstance(answer, Exception) or answer.response.status_code != 429
 
 
@@ -388,7 +388,7 @@ def _problem(response: requests.Response) -> dict[str, Any]:
         problem = exact_json.loads(response.content)
     except ValueError:
         return {}
-    # Its words are kept with what they were said about.
+    # Its texts are stored with the operation that Orb refused.
     return exact_json.storable(problem) if isinstance(problem, dict) else {}
 
 
@@ -401,7 +401,7 @@ def _hint(response: requests.Response) -> str:
         try:
             target = urlsplit(response.headers["Location"])
         except ValueError:
-            return "a redirect to an address that cannot be read; look at BASE_URL"
-        return f"a redirect to {target.netloc or target.path}; look at BASE_URL"
+            return "a redirect to an address that cannot be read; check BASE_URL"
+        return f"a redirect to {target.netloc or target.path}; check BASE_URL"
     kind = response.headers.get("Content-Type", "no content type")
-    return f"no explanation that can be read ({kind})"
+    return f"no readable explanation ({kind})"

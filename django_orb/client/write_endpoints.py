@@ -1,4 +1,4 @@
-"""The calls that change something in Orb, as methods of `OrbClient`."""
+"""Offer the calls that change something in Orb, as methods of `OrbClient`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _HEADER_TEXT = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 class InvoiceWrites:
     """
-    Orb obeys idempotency keys on POST and ignores them on PUT and DELETE.
+    The calls that change something in Orb.
 
-    So PUT and DELETE are sent once and never repeated here.
+    Orb obeys idempotency keys only on POST, so PUT and DELETE are never repeated here.
 
     Source: https://docs.withorb.com/api-reference/idempotency
     """
@@ -47,12 +47,12 @@ class InvoiceWrites:
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
         """
-        Make a one-off invoice for a customer; returns the invoice.
+        Create a one-off invoice for a customer. Return the invoice.
 
         One of `customer_id` and `external_customer_id` is needed. `invoice_date` is a
         day or a time in the customer's time zone, a year ahead at most. `line_items`
-        are as Orb has them. It is a draft, unless it `will_auto_issue` and its date
-        has come.
+        have Orb's form. The invoice is a draft, unless `will_auto_issue` is true and
+        its date has come.
 
         Raises:
             OrbBadRequestError: a value is wrong, such as another currency than the
@@ -98,7 +98,7 @@ class InvoiceWrites:
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
         """
-        Add a one-off charge to a draft invoice; returns the line item.
+        Add a one-off charge to a draft invoice. Return the line item.
 
         `amount` is the line's total in the invoice's currency. The days are those
         of the customer's time zone, as "2026-01-31". One of `name` and `item_id`
@@ -134,8 +134,8 @@ class InvoiceWrites:
         Remove a one-off line from a draft invoice.
 
         Raises:
-            OrbBadRequestError: the invoice is no draft, or the line no one-off.
-            OrbNotFoundError: there is no such invoice, or no such line any more.
+            OrbBadRequestError: the invoice is not a draft, or the line not a one-off.
+            OrbNotFoundError: there is no such invoice, or the line is gone.
 
         Source: https://docs.withorb.com/api-reference/invoice/delete-invoice-line-item
         """
@@ -152,9 +152,9 @@ class InvoiceWrites:
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
         """
-        Issue a draft that is eligible and not issued by itself; returns the invoice.
+        Issue an eligible draft that is not issued automatically. Return the invoice.
 
-        Orb issues it a little later, unless `synchronous`, which invoices with
+        Orb issues it a little later, unless `synchronous` is true, which invoices with
         usage fees do not allow.
 
         Raises:
@@ -176,7 +176,7 @@ class InvoiceWrites:
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
         """
-        Say that an issued or synced invoice was paid elsewhere; returns the invoice.
+        Record that an issued or synced invoice was paid elsewhere. Return the invoice.
 
         Raises:
             OrbBadRequestError: it is neither issued nor synced.
@@ -203,7 +203,7 @@ class InvoiceWrites:
     ) -> dict[str, Any]:
         """
         Collect an issued invoice now, by default from the customer's default
-        payment method; returns the invoice.
+        payment method. Return the invoice.
 
         Raises:
             OrbBadRequestError: it is not issued, or cannot be collected.
@@ -222,10 +222,10 @@ class InvoiceWrites:
         self, invoice_id: str, *, idempotency_key: str | None = None
     ) -> dict[str, Any]:
         """
-        Have the PDF of an invoice that is no draft made anew; returns the invoice.
+        Ask Orb to regenerate the PDF of an invoice. Return the invoice.
 
         Raises:
-            OrbBadRequestError: it has no PDF.
+            OrbBadRequestError: the invoice has no PDF, for instance as a draft.
             OrbNotFoundError: there is no such invoice.
 
         Source: https://docs.withorb.com/api-reference/invoice/regenerate-invoice-pdf
@@ -240,13 +240,13 @@ class InvoiceWrites:
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
         """
-        Change `metadata`, `net_terms` or `due_date`; returns the invoice.
+        Change `metadata`, `net_terms` or `due_date`. Return the invoice.
 
         Metadata is merged: a null value removes its key, and null removes all. It
         may change in every status, the others only while the invoice is a draft.
 
         Raises:
-            OrbBadRequestError: it is no draft any more, or a value is wrong.
+            OrbBadRequestError: it is no longer a draft, or a value is wrong.
             OrbNotFoundError: there is no such invoice.
 
         Source: https://docs.withorb.com/api-reference/invoice/update-invoice
@@ -260,7 +260,7 @@ class InvoiceWrites:
         self, invoice_id: str, *, idempotency_key: str | None = None
     ) -> dict[str, Any]:
         """
-        Void an issued invoice for good; returns it, or {} where Orb sent no body.
+        Void an issued invoice for good. Return it, or {} if Orb sent no body.
 
         Raises:
             OrbBadRequestError: the invoice is not in status issued.
@@ -294,7 +294,7 @@ def as_object(name: str, answer: Any) -> dict[str, Any]:
 
 def segment(value: str, field: str = "invoice_id") -> str:
     """Encode an id for a path as Orb's own SDK does."""
-    # The dots would climb out of /invoices.
+    # Dots would lead to a path outside /invoices.
     if value in ("", ".", ".."):
         raise OrbInputError(f"{value!r} is not an id in Orb.", field=field)
     return quote(value, safe="!$&'()*+,;=:@")
@@ -302,7 +302,7 @@ def segment(value: str, field: str = "invoice_id") -> str:
 
 def _day(value: date | str, field: str) -> str:
     if isinstance(value, datetime):
-        raise OrbInputError(f"{field} is a day, without a time.", field=field)
+        raise OrbInputError(f"{field} must be a date without a time.", field=field)
     return value if isinstance(value, str) else value.isoformat()
 
 

@@ -159,7 +159,7 @@ def test_an_error_in_another_form_is_a_clear_error_too(
         client.fetch_invoice("inv1")
     assert str(caught.value) == (
         f"Orb answered {status} to GET /invoices/inv1: "
-        f"no explanation that can be read ({content_type})"
+        f"no readable explanation ({content_type})"
     )
     assert (caught.value.type, caught.value.validation_errors) == ("", [])
 
@@ -441,7 +441,7 @@ def test_a_redirect_keeps_to_the_query_it_names(server, local_client):
 def test_endless_redirects_end(server, local_client):
     server.answers = [redirect(f"/v1/{n}") for n in range(50)]
 
-    with pytest.raises(OrbAPIError, match="a redirect to /v1/5; look at BASE_URL"):
+    with pytest.raises(OrbAPIError, match="a redirect to /v1/5; check BASE_URL"):
         local_client.fetch_invoice("inv1")
     assert len(server.requests) == 6
 
@@ -460,7 +460,7 @@ def test_the_key_never_reaches_another_host(server, local_client):
     with loopback() as other:
         server.answers = [redirect(f"{other.base_url}/steal")]
 
-        with pytest.raises(OrbAPIError, match=rf"to 127\.0\.0\.1:{other.port}; look"):
+        with pytest.raises(OrbAPIError, match=rf"to 127\.0\.0\.1:{other.port}; check"):
             local_client.fetch_invoice("inv1")
         assert other.requests == []
 
