@@ -1,4 +1,4 @@
-"""What the database offers that the ORM does not: whole transactions, bulk, its clock."""
+"""Use what the ORM does not offer: retried transactions, bulk writing, the clock."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """
-Rows written in bulk, past the ORM: compiling its statements costs three times
-what the database does. What is written where is read off the models' fields.
+Write rows in bulk without the ORM, which takes three times as long to compile its
+statements as the database to execute them. The models' fields name tables and types.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from django_orb.exact_json import JSONText
 
 Row = Mapping[str, Any]
 
-# Of one statement, to keep it well below what servers take at once.
+# In one statement: well below what servers accept.
 _MAX_PARAMETERS = 60_000
-# MariaDB in its lax mode would store "?" for what a column cannot hold.
+# In its lax mode MariaDB would store "?" for a character that a column cannot hold.
 _STRICTLY = "SET STATEMENT sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES') FOR"
-# What a statement is beside its rows, and a value that is not a text at most.
+# The most that a statement has besides its rows, and that a value has unless it is text.
 _OVERHEAD_BYTES = 8192
 _MAX_PLAIN_BYTES = 64
 _QUOTES_BYTES = 4
 _MARIADB_ESCAPES = "\\'\"\0\n\r\x1a"
-# By the driver's connection, since a new one may meet another limit.
+# By the driver's connection, since another one may have another limit.
 _max_packets: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 _COPY_ROWS = 1000
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
@@ -39,12 +39,12 @@ _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\
 
 def insert(model: type[models.Model], rows: Sequence[Row], *, using: str) -> None:
     """
-    Insert rows that are not there; all name the same columns, by field name.
+    Insert new rows, all with the same field names.
 
-    With psycopg 3 through COPY, which needs no statement to be put together.
+    With psycopg 3 this uses COPY, which saves putting a statement together.
 
     Raises:
-        IntegrityError: a row is there already.
+        IntegrityError: a row exists already.
     """
     if not rows:
         return
@@ -56,7 +56,7 @@ def insert(model: type[models.Model], rows: Sequence[Row], *, using: str) -> Non
 
 
 def claim(model: type[models.Model], rows: Sequence[Row], *, using: str) -> None:
-    """Insert rows, but for those whose key is there already."""
+    """Insert rows, except those whose key exists already."""
     if not rows:
         return
     connection = connections[using]
@@ -72,9 +72,9 @@ def upsert(
     model: type[models.Model], rows: Sequence[Row], *, key: Iterable[str], using: str
 ) -> None:
     """
-    Insert rows, or overwrite those with the same key.
+    Insert rows, or overwrite those with the same key, without sending signals.
 
-    All rows name the same columns, by field name. No signals, no return values.
+    All rows have the same field names.
     """
     if not rows:
         return
@@ -103,20 +103,20 @@ def _execute(
         for row in rows
     ]
     head = f"INSERT INTO {_target(connection, model, names)}"
-    one = f"({', '.join(['%s'] * len(names))})"
+    marks = f"({', '.join(['%s'] * len(names))})"
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            cursor.executemany(f"{head} VALUES {one} {conflict}", parameters)
+            cursor.executemany(f"{head} VALUES {marks} {conflict}", parameters)
             return
         if connection.vendor == "postgresql":
-            # A statement of the same text for any number of rows.
+            # The statement has the same text for any number of rows.
             arrays = _arrays(connection, model, names)
             columns = [list(column) for column in zip(*parameters, strict=True)]
             sql = f"{head} SELECT * FROM unnest({arrays}) {conflict}"  # noqa: S608
             cursor.execute(sql, columns)
             return
         for batch in _batches(connection, model, parameters):
-            values = ", ".join([one] * len(batch))
+            values = ", ".join([marks] * len(batch))
             cursor.execute(
                 f"{_STRICTLY} {head} VALUES {values} {conflict}",
                 [value for row in batch for value in row],
@@ -124,7 +124,7 @@ def _execute(
 
 
 def is_text_taken(text: str, *, using: str) -> bool:
-    """Whether a row with this text is certain to fit into a statement."""
+    """Tell whether a row with this text is certain to fit into a statement."""
     connection = connections[using]
     is_limited = connection.vendor == "mysql"
     return not is_limited or 2 * _byte_count(text) < _max_bytes(connection) // 2
@@ -147,7 +147,7 @@ def _batches(
     parameters: Sequence[list[Any]],
 ) -> Iterator[Sequence[list[Any]]]:
     """
-    Cut rows into statements that MariaDB takes: it ends a connection over others.
+    Yield rows in batches that MariaDB accepts: a longer one ends the connection.
 
     Raises:
         DataError: a row is larger than any statement may be.
@@ -209,7 +209,7 @@ def _copy(
         connection.cursor() as cursor,
         cursor.copy(sql) as copy,
     ):
-        # Piece by piece, so that the server works while the next one is made.
+        # Piece by piece, so that the server works while the next piece is made.
         for start in range(0, len(rows), _COPY_ROWS):
             copy.write(_copy_text(model, names, rows[start : start + _COPY_ROWS]))
 
@@ -217,7 +217,7 @@ def _copy(
 def _copy_text(
     model: type[models.Model], names: tuple[str, ...], rows: Sequence[Row]
 ) -> str:
-    """Rows in PostgreSQL's COPY text format."""
+    """Return rows in PostgreSQL's COPY text format."""
     writers = _copy_writers(model, names)
     lines = []
     for row in rows:
@@ -277,7 +277,7 @@ def _adapters(
     model: type[models.Model],
     names: tuple[str, ...],
 ) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
-    """What turns a Python value into what the driver takes; None: it is that."""
+    """Return by field what converts its value for the driver; None if nothing must."""
     return tuple(
         (name, _adapter(vendor, zone, has_uuid, _field(model, name))) for name in names
     )
@@ -301,7 +301,7 @@ def _adapter(
 def _copy_writers(
     model: type[models.Model], names: tuple[str, ...]
 ) -> tuple[tuple[str, Callable[[Any], str]], ...]:
-    """What turns a Python value into a field of PostgreSQL's COPY text format."""
+    """Return by field what writes its value in PostgreSQL's COPY text format."""
     return tuple((name, _copy_writer(_field(model, name))) for name in names)
 
 
@@ -337,7 +337,7 @@ def _empty_json(value: Any) -> str:
 
 
 def _hex(value: uuid.UUID) -> str:
-    """As Django stores it where the database has no type for it."""
+    """Return a UUID as Django stores it if the database has no type for it."""
     return value.hex
 
 
@@ -346,7 +346,7 @@ def _plain_decimal(value: Decimal) -> str:
 
 
 def _naive_utc(value: datetime) -> str:
-    """As Django stores a time where the database knows no zones; ours are UTC."""
+    """Return a UTC time as Django stores it in a database without time zones."""
     return value.replace(tzinfo=None).isoformat(" ")
 
 

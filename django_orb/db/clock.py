@@ -1,12 +1,12 @@
 """
-The mirror database's clock, read without asking the database each time.
+Read the mirror database's clock without asking the database each time.
 
 # Note [Eras]
-A worker knows the database's clock by how far it is ahead of its own monotonic
-one. When a look at it finds something else than that, one of the clocks was set,
-at some instant since the look before: another era began. What may lie in either
-era gets the bounds that hold in both. A clock that was set back shows instants
-twice, so until it is past them an interval ends with the last of them.
+A worker knows the database's clock by how far it is ahead of the worker's own
+monotonic clock. If a measurement contradicts this, one of the clocks was set at some
+instant since the measurement before, and another era began. An interval that may lie
+in either era gets the bounds that hold in both. A clock that was set back shows some
+times twice, so until it has passed them an interval ends with the last of them.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Q
 
 REMEASURE_SECONDS = 60.0
-# How far a monotonic clock may run away from the database's between two
-# measurements: far more than real clocks do.
+# How far a monotonic clock may drift from the database's, in seconds per second: far
+# more than real clocks do.
 DRIFT = 0.001
-# What clocks and drivers round away, in seconds.
+# How much clocks and drivers round, in seconds.
 RESOLUTION = 0.001
 MAX_ERAS = 16
-# How much later than the longest wait a time may be before it is taken for one that
-# was noted by another clock: each process knows the present within a minute.
+# A time that is later than the longest wait by more than this was noted by a clock that
+# was set since: each process knows the present within a minute.
 SLACK = timedelta(seconds=2 * REMEASURE_SECONDS)
 
-# MariaDB tells the instant in local time only, of which summer time has an hour twice.
-# In UTC it tells when the statement began; the difference of both in local time is how
-# long ago that was, but for the change of a zone, which is of half hours.
+# MariaDB tells the present only in local time, which has an hour twice when summer time
+# ends. In UTC it tells when the statement began; the difference of both in local time is
+# how long ago that was, apart from a change of the zone, which is of half hours.
 _MARIADB_NOW = """(
     timestampdiff(microsecond, '1970-01-01', utc_timestamp(6))
     + mod(timestampdiff(microsecond, now(6), sysdate(6)) + 87300000000, 1800000000)
@@ -51,9 +51,9 @@ _NOW_SQL = {
 @dataclass(frozen=True)
 class Interval:
     """
-    An answer of Orb shows the state at some instant of it.
+    The time that contains the instant whose state an answer of Orb shows.
 
-    Both bounds are aware, on the mirror database's clock. Where this process
+    Both bounds are aware, on the mirror database's clock. If this process
     measured them, `readings` are those of its own clock.
     """
 
@@ -65,7 +65,7 @@ class Interval:
 
 class _Era(NamedTuple):
     """
-    A time in which nobody set the clocks, as far as this process has seen.
+    A time in which neither clock was set, as far as this process has seen.
 
     `earliest` and `latest` bound how far the database's clock was ahead of ours
     when that was `measured`. The era was seen from `first` to `last`. No interval
@@ -103,12 +103,12 @@ class DatabaseClock:
         self.eras: tuple[_Era, ...] = ()
 
     def latest(self) -> datetime:
-        """An instant that is not before the present for sure."""
+        """Return an instant that is certainly not before the present."""
         self.keep_measured()
         return _aware(self.eras[-1].upper(time.monotonic()))
 
     def interval(self, started: float, ended: float) -> Interval:
-        """The bounds of what lay between two readings of `time.monotonic()`."""
+        """Return bounds of the time between two readings of `time.monotonic()`."""
         self.keep_measured()
         possible = self._eras_between(started, ended)
         return Interval(
@@ -119,25 +119,25 @@ class DatabaseClock:
         )
 
     def corrected(self, interval: Interval) -> Interval:
-        """The interval with the bounds that hold by what is known now."""
+        """Return the interval with the bounds that hold by what is known now."""
         if not interval.readings or interval.era == self.eras[-1].number:
             return interval
         return self.interval(*interval.readings)
 
     def keep_measured(self) -> None:
-        """Measure, unless that was done within a minute; before a request at best."""
+        """Measure, unless that was done within a minute. Best before a request."""
         age = time.monotonic() - self.eras[-1].measured if self.eras else None
         if age is None or age > REMEASURE_SECONDS:
             self.check()
 
     def check(self) -> None:
-        """See whether a clock was set since the last look; one statement."""
+        """Measure, and note whether a clock was set since. Executes one statement."""
         before = time.monotonic()
         epoch = database_epoch(connections[self._using])
         self.compare(before, epoch, time.monotonic())
 
     def compare(self, before: float, epoch: float, after: float) -> None:
-        """Take note of what the database's clock showed between two readings."""
+        """Note what the database's clock showed between two readings of our own."""
         new = _Era(1, after, before, after, epoch - after, epoch - before, 0.0)
         if not self.eras:
             self.eras = (new,)
@@ -155,7 +155,7 @@ class DatabaseClock:
             self.eras = (*self.eras, new)[-MAX_ERAS:]
 
     def _eras_between(self, started: float, ended: float) -> list[_Era]:
-        """Those in which an instant between two readings may lie."""
+        """Return the eras in which an instant between two readings may lie."""
         eras = self.eras
         return [
             era
@@ -180,7 +180,7 @@ class Timed(Generic[T]):
 
 
 def timed(call: Callable[[], T]) -> Timed[T]:
-    """Make a call and note when; needs no database, so any thread may."""
+    """Make a call and note its times. Any thread may, as this needs no database."""
     started = time.monotonic()
     value = call()
     return Timed(value, started, time.monotonic())
@@ -190,12 +190,12 @@ _clocks: dict[str, DatabaseClock] = {}
 
 
 def clock_of(using: str) -> DatabaseClock:
-    """This process's clock for one database alias."""
+    """Return this process's clock for a database alias."""
     return _clocks.setdefault(using, DatabaseClock(using))
 
 
 def database_epoch(connection: BaseDatabaseWrapper) -> float:
-    """Seconds since 1970 on the database's clock; SQLite's is this process's."""
+    """Return the seconds since 1970 on the database's clock; SQLite's is our own."""
     sql = _NOW_SQL.get(connection.vendor)
     if sql is None:
         return time.time()
@@ -205,7 +205,7 @@ def database_epoch(connection: BaseDatabaseWrapper) -> float:
 
 
 def epoch_sql(vendor: str) -> str:
-    """As `database_epoch`, as an expression of SQL; NULL on SQLite."""
+    """Return the SQL expression for `database_epoch`; NULL on SQLite."""
     return _NOW_SQL.get(vendor, "NULL")
 
 
@@ -226,7 +226,7 @@ def is_free(now: datetime, *, longest: timedelta) -> Q:
 
 
 def database_now(using: str) -> datetime:
-    """The database's present time; one statement (none on SQLite)."""
+    """Return the database's present time. Executes one statement (none on SQLite)."""
     return _aware(database_epoch(connections[using]))
 
 

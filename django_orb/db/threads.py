@@ -1,4 +1,4 @@
-"""Take along to another thread what the caller's thread knows."""
+"""Run a function in another thread within the context of its caller."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def in_this_context(function: Callable[[], Result]) -> Callable[[], Result]:
 
     It has this thread's context variables (the current trace, for instance), its
     language, and the tenant of each connection as django-tenants keeps it: connections
-    belong to threads, and a new one would be the public schema's.
+    belong to threads, and a new one would use the public schema.
     """
     context = contextvars.copy_context()
     language = translation.get_language()  # Django ties it to the thread

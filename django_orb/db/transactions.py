@@ -1,4 +1,4 @@
-"""Whole transactions, retried when others were in the way."""
+"""Run whole transactions, and again after a deadlock or a lock time-out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SQLSTATES = {"40001", "40P01", "55P03"}
 
 def run_in_transaction(body: Callable[[], T], *, using: str) -> T:
     """
-    Run `body` in a transaction, and all of it again when others were in the way.
+    Run `body` in a transaction. After a deadlock or a lock time-out all is run again.
 
     Inside a caller's transaction it runs once: what the caller did before cannot
     be repeated from here.
@@ -42,7 +42,7 @@ def run_in_transaction(body: Callable[[], T], *, using: str) -> T:
 
 
 def is_contention(err: BaseException) -> bool:
-    """Whether a database error only says that another transaction was in the way."""
+    """Tell whether a database error only says that another transaction interfered."""
     if "locked" in str(err):  # SQLite
         return True
     if err.args and err.args[0] in _MYSQL_RETRY_CODES:
@@ -56,8 +56,8 @@ class StatementLog:
     """
     Django's log of statements, which keeps their texts while DEBUG is on.
 
-    A long run would fill the memory with its pages. Statements that were there
-    before stay, and all do where a caller captures them.
+    A long run would fill the memory with its pages. Earlier statements stay, and all
+    of them stay if a caller captures them.
     """
 
     def __init__(self, using: str) -> None:
@@ -66,7 +66,7 @@ class StatementLog:
         self._last = log[-1] if log else None
 
     def forget(self) -> None:
-        """Drop the statements that came since."""
+        """Drop the statements that were logged since this object was made."""
         if not settings.DEBUG or self._connection.force_debug_cursor:
             return
         log = self._connection.queries_log
@@ -75,7 +75,7 @@ class StatementLog:
 
 
 def ends_work(err: BaseException) -> bool:
-    """Whether an exception is meant for the process, whichever code it met."""
+    """Tell whether an exception is meant for the process, whatever it interrupted."""
     return any(
         isinstance(cause, SoftTimeLimitExceeded) or not isinstance(cause, Exception)
         for cause in _causes(err)
@@ -83,13 +83,13 @@ def ends_work(err: BaseException) -> bool:
 
 
 def is_passing(err: BaseException) -> bool:
-    """Whether the same call may go well at another time, or in another process."""
+    """Tell whether the same call may succeed later, or in another process."""
     passing = (OperationalError, InterfaceError, MemoryError)
     return ends_work(err) or any(isinstance(cause, passing) for cause in _causes(err))
 
 
 def _causes(err: BaseException) -> Iterator[BaseException]:
-    """The exception and all that it was raised from or while handling."""
+    """Yield the exception and all that it was raised from, or while handling."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [err]
     while waiting:
@@ -102,7 +102,7 @@ def _causes(err: BaseException) -> Iterator[BaseException]:
 
 
 def is_spoilt(using: str) -> bool:
-    """Whether the open transaction cannot be committed any more."""
+    """Tell whether the open transaction can no longer be committed."""
     connection = connections[using]
     return (
         connection.needs_rollback
@@ -112,6 +112,6 @@ def is_spoilt(using: str) -> bool:
 
 
 def renew_connection(using: str) -> None:
-    """Leave a connection that was lost, so that the next statement opens another."""
+    """Close a connection that was lost, so that the next statement opens another."""
     if not connections[using].in_atomic_block:
         connections[using].close_if_unusable_or_obsolete()

@@ -1,4 +1,4 @@
-"""Celery's messages: sent within a deadline, or run at once where Celery is eager."""
+"""Send Celery's messages within a deadline, or run them at once if Celery is eager."""
 
 from __future__ import annotations
 

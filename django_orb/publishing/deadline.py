@@ -1,9 +1,9 @@
 """
-Ask the message broker for something, and do not wait for it for long.
+Ask the message broker for something, without waiting long for its answer.
 
-A broker that accepts connections and answers nothing holds a caller for minutes, and
+A broker that accepts connections but never answers blocks a caller for minutes, and
 one that refuses them for seconds: Celery's time-outs are made for workers. So the
-question is asked in a thread of its own, and left there when no answer comes.
+question is asked in a thread of its own, and left there if no answer comes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from django_orb.db import in_this_context
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 1.0
-# After a question without an answer, so long none is asked.
+# For so long nothing is asked after a question that got no answer.
 PAUSE_SECONDS = 10.0
 MAX_THREADS = 32
 
@@ -34,7 +34,7 @@ class Broker:
         self._paused_until = 0.0
 
     def ask(self, question: Callable[[], bool]) -> bool:
-        """Whether the question was answered with yes, within about a second."""
+        """Return whether the question was answered with yes within about a second."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         if time.monotonic() < self._paused_until:
             return False
@@ -46,7 +46,7 @@ class Broker:
         )
         try:
             thread.start()
-        except RuntimeError:  # the process may not have more
+        except RuntimeError:  # the process may not have more threads
             self._places.release()
             return False
         try:
@@ -62,7 +62,7 @@ class Broker:
         try:
             answers.put(question())
         finally:
-            connections.close_all()  # this thread's, should the project open any
+            connections.close_all()  # this thread's, if the project opened any
             self._places.release()
 
 

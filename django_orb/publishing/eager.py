@@ -1,9 +1,9 @@
 """
-Celery's `task_always_eager`: what would be a message runs here, in its caller.
+Run tasks in their caller if Celery's `task_always_eager` is on.
 
-Celery then calls a task at once, inside the one that asks for it, and ignores for how
-long it was to wait. So tasks wait here for their turn instead of running inside each
-other, and work that has to wait is left to its row and to `recover`.
+Celery then runs a task at once, inside the task that asks for it, and ignores its
+countdown. So tasks queue here instead of running inside each other, and work that has
+to wait stays in its row until `recover` does it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _queue: ContextVar[deque[Message] | None] = ContextVar("django_orb_eager", defau
 
 def run(task: Task[Any, Any], args: tuple[object, ...], *, seconds: float) -> bool:
     """
-    Run the task, after those that wait already; whether it ran or will run.
+    Run the task after those that wait already. Return whether it ran or will run.
 
-    A task that was to wait does not: `recover` takes it up once its time has come.
+    A task that has to wait for `seconds` does not run: `recover` does its work later.
     """
     if seconds:
         return False
     waiting = _queue.get()
-    if waiting is not None:  # a task of ours is running: it comes next
+    if waiting is not None:  # one of our tasks is running; this one comes after it
         if (task, args) not in waiting:
             waiting.append((task, args))
         return True
@@ -46,7 +46,7 @@ def run(task: Task[Any, Any], args: tuple[object, ...], *, seconds: float) -> bo
 
 
 def _run_one(task: Task[Any, Any], args: tuple[object, ...]) -> None:
-    """A failure is the task's own, as it would be in a worker."""
+    """Run a task and log its failure, which stays its own, as in a worker."""
     try:
         task.apply_async(args=args)
     except Exception:  # with `task_eager_propagates`
