@@ -79,10 +79,36 @@ def test_a_bomb_is_not_unpacked(server, client, monkeypatch):
 
 
 def test_what_is_announced_too_large_is_not_waited_for(server, client, small_limit):
-    server.answers = [Answer(b"x" * 2000, body_seconds=4)]
+    server.answers = [Answer(b"x", missing_bytes=2000)]
 
     with pytest.raises(OrbResponseTooLargeError):
         client.fetch_invoice("inv1")
+
+
+@pytest.mark.parametrize("status", [200, 503])
+@pytest.mark.parametrize("headers", [{}, GZIP], ids=["too large", "not gzip"])
+def test_answer_that_is_given_up_keeps_no_connection(
+    server, monkeypatch, status, headers
+):
+    monkeypatch.setattr(answers, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(answers, "MAX_ERROR_BYTES", 1000)
+    monkeypatch.setattr(answers, "PIECE_BYTES", 100)
+    server.answers = [Answer(b"x" * 2000, status, headers)]
+    responses = []
+
+    class Session(requests.Session):
+        def send(self, *args, **options):
+            responses.append(super().send(*args, **options))
+            return responses[-1]
+
+    with (
+        Session() as session,
+        OrbClient(KEY, server.base_url, session=session, retries=0) as client,
+    ):
+        with pytest.raises((OrbResponseError, OrbServerError)):
+            client.fetch_invoice("inv1")
+
+        assert [one.raw.closed for one in responses] == [True]
 
 
 @pytest.mark.parametrize("headers", [{}, GZIP])

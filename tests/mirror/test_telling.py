@@ -334,6 +334,67 @@ def test_leased_change_is_left_to_whoever_tells_it(
     assert called == list(STATUSES)
 
 
+@pytest.mark.django_db(databases=["postgresql"], transaction=True)
+def test_change_that_another_process_tells_is_not_waited_for(connect: Connect) -> None:
+    begun, ended = threading.Event(), threading.Event()
+    called: list[str] = []
+    waited: list[bool] = []
+
+    def receive(invoice: Invoice, **more: Any) -> None:
+        called.append(invoice.pk)
+        if invoice.pk == "inv1":
+            other.start()
+            waited.append(begun.wait(3))
+        else:
+            begun.set()
+            waited.append(ended.wait(3))
+
+    def tell() -> None:
+        announce()
+        connections.close_all()
+
+    other = threading.Thread(target=tell)
+    connect(invoice_status_changed, receive)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(change_log, "announce_on_commit", lambda *args, **named: None)
+        for invoice_id in ("inv1", "inv2"):
+            see(make(invoice_id, status="draft"), at(0, 1))
+
+    announce()
+    ended.set()
+    other.join()
+
+    assert called == ["inv1", "inv2"]
+    assert waited == [True, True]
+
+
+@pytest.mark.django_db(databases=["postgresql"], transaction=True)
+def test_writer_tells_its_change_after_one_that_is_told_again(connect: Connect) -> None:
+    called = []
+
+    def write() -> None:
+        see(make("inv1", status="issued"), at(2, 3))
+        connections.close_all()
+
+    writer = threading.Thread(target=write)
+
+    def receive(status: str, **more: Any) -> None:
+        called.append(status)
+        if len(called) == 1:
+            lose_connection()
+        if len(called) == 2:
+            writer.start()
+            writer.join(0.5)  # it waits for this one to be told
+
+    connect(invoice_status_changed, receive)
+    see(make("inv1", status="draft"), at(0, 1))
+    let_time_pass()
+    announce()
+    writer.join()
+
+    assert called == ["draft", "draft", "issued"]
+
+
 def test_constraint_that_fails_at_the_commit_holds_up_nobody_else(
     any_committed_database: str, connect: Connect
 ) -> None:
