@@ -24,7 +24,7 @@ MISSING = 'The sandbox needs werkzeug: pip install "django-orb[testing]"'
 
 
 def __getattr__(name: str) -> Any:
-    # Late: the sandbox needs no Django, and the factories no werkzeug.
+    # On demand: the sandbox works without Django, the factories without werkzeug.
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -6,15 +6,15 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-# Up to this size, being quick to answer is worth a few seconds more at the start.
+# Up to this size, quick answers are worth a few more seconds at the start.
 WARMED = 20_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    Run the sandbox until it is told to stop.
+    Run the sandbox until a signal stops it.
 
-    Its first line is its base URL, its second says how to use it.
+    Print its base URL, and on a second line how to use it.
     """
     options = parser().parse_args(arguments)
     try:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{orb.base_url}\nThe API key is {orb.api_key!r}: set DJANGO_ORB = {how}\n"
         )
         sys.stdout.flush()
-        # In steps: a signal that another thread received does not end a wait.
+        # In steps, because a signal that another thread received does not end a wait.
         while not stopped.wait(0.5):
             pass
     return 0
@@ -49,10 +49,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the sandbox's options, also for the command."""
+    """Add the sandbox's options; the command `orb_sandbox` has them too."""
     parser.add_argument("--host", default="127.0.0.1")
     port = number(int, 65_535)
-    parser.add_argument("--port", type=port, default=0, help="default: a free one")
+    parser.add_argument("--port", type=port, default=0, help="default: a free port")
     parser.add_argument("--invoices", type=number(int, 10_000_000), default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--latency-ms", type=number(float, 60_000), default=0)
@@ -60,7 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def number(kind: Callable[[str], float], high: int) -> Callable[[str], float]:
-    """Return what reads an option: a number from 0 to `high`."""
+    """Return a function that reads an option: a number from 0 to `high`."""
 
     def read(text: str) -> float:
         try:

@@ -1,4 +1,4 @@
-"""For Django's own test cases."""
+"""The sandbox for Django's own test cases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class OrbSandboxMixin(Base):
             orb_options = {"invoices": 200}
     """
 
-    #: For `OrbSandbox`.
+    #: The arguments of `OrbSandbox`.
     orb_options: ClassVar[dict[str, Any]] = {}
 
     orb_sandbox: OrbSandbox

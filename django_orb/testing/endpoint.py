@@ -1,4 +1,4 @@
-"""Webhooks to the project's own endpoint, as Orb would send them."""
+"""Send webhooks to the project's own endpoint, as Orb would."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ NO_ENDPOINT = (
 
 class OrbWebhook:
     """
-    Sends signed webhooks to the endpoint that the project's URLs have.
+    Sends signed webhooks to the endpoint in the project's URLs.
 
-    They go through Django's test client, in the test's own transaction; what the
-    project does on commit is done before the call returns.
+    They go through Django's test client, in the test's own transaction; the project's
+    `on_commit` callbacks run before the call returns.
     """
 
     secret = WEBHOOK_SECRET
@@ -37,7 +37,7 @@ class OrbWebhook:
 
     @property
     def path(self) -> str:
-        """Where the endpoint is, such as "/orb/webhook/"."""
+        """The path of the endpoint, such as "/orb/webhook/"."""
         try:
             return reverse("django_orb:webhook")
         except NoReverseMatch as error:
@@ -55,14 +55,14 @@ class OrbWebhook:
         Send one event, such as "invoice.issued", about an invoice of the sandbox.
 
         `payload_style` is that of `webhooks.deliver_to`; `changes` are set on the
-        payload at last, be it to send nonsense.
+        payload last, to send other values or nonsense.
         """
         invoice_id = _id_of(invoice)
         payload = self._orb.webhook_payload(type, invoice_id, payload_style)
         return self.send({**payload, **changes})
 
     def deliver(self) -> list[HttpResponse]:
-        """Send what happened in the sandbox since the last call, in its order."""
+        """Send the sandbox's events since the last call, in their order."""
         events = self._orb.webhook_events()
         waiting = [event for event in events if event["id"] not in self._delivered]
         return [self.send(event) for event in waiting]
@@ -70,9 +70,9 @@ class OrbWebhook:
     def send(
         self, payload: Mapping[str, Any], *, secret: str = WEBHOOK_SECRET
     ) -> HttpResponse:
-        """Send any payload, signed; with another `secret` it is refused."""
+        """Sign and send any payload; the endpoint refuses another `secret`."""
         self._delivered.add(str(payload.get("id")))
-        # With spaces after its marks, as Orb writes it.
+        # With spaces after colons and commas, as Orb writes it.
         body = json.dumps(payload).encode()
         headers = signed_headers(body, secret)
         using = mirror.database_alias()
@@ -85,7 +85,7 @@ class OrbWebhook:
 
     def deliver_to(self, server_url: str, **options: Any) -> None:
         """
-        Have the sandbox send what happens from now on to a live server.
+        Let the sandbox send all events from now on to a live server.
 
         `options` are those of `OrbSandbox.webhooks.deliver_to`.
         """

@@ -1,4 +1,4 @@
-"""A project under test that talks to the sandbox instead of Orb."""
+"""Let a project under test use the sandbox instead of Orb."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from . import OrbSandbox
 
 INVOICES = 40
 WEBHOOK_SECRET = "sandbox-webhook-secret"  # noqa: S105
-#: More than any test asks for: nothing waits for its turn.
+#: More than any test sends, so that no request waits for its turn.
 PER_SECOND = 10_000.0
 
 
 @contextmanager
 def use_sandbox(**options: Any) -> Iterator[OrbSandbox]:
     """
-    Run a sandbox, and have `settings.DJANGO_ORB` point at it meanwhile.
+    Run a sandbox, and let `settings.DJANGO_ORB` point at it meanwhile.
 
     `options` are those of `OrbSandbox`; by default it has 40 invoices, and its clock
     stands still, so that no draft is issued in the middle of a test. Webhooks are

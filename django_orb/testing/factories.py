@@ -1,4 +1,4 @@
-"""Invoices as rows of the mirror, without a sync."""
+"""Make invoices in the mirror without a sync."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from django_orb.models import Invoice, InvoiceChange, InvoiceLineItem
 
 from .account import Account, Clock, MadeUpOrb
 
-# What a factory makes has always been there: nobody is told.
+# No signal is sent: to the project, a factory's invoices have always been there.
 _ORIGIN = Origin(InvoiceChange.Origin.FETCH.value, tells_new=False)
 
 
 class InvoiceFactory:
     """
-    Makes invoices that add up, and brings them into the mirror.
+    Makes invoices whose sums are right, and stores them in the mirror.
 
         make_invoice = InvoiceFactory()
         invoice = make_invoice(status="paid", external_customer_id="crm-17")
 
-    Takes what `OrbSandbox.add_invoice` takes: `status`, `amount` and `name`, or
-    `lines`, `days_ago`, a customer, and anything of the payload to set at last. With
-    a sandbox they are in its account too, so that they can be fetched, voided and
+    Takes the arguments of `OrbSandbox.add_invoice`: `status`, `amount` and `name`, or
+    `lines`, `days_ago`, a customer, and values to set on the payload last. With a
+    sandbox they are in its account too, so that they can be fetched, voided and
     synced. Without one, they are the same each time for the same `seed`.
     """
 
@@ -33,21 +33,21 @@ class InvoiceFactory:
         self._orb = orb or _empty(seed)
 
     def payload(self, **facts: Any) -> dict[str, Any]:
-        """The JSON that Orb would answer, as a dict; the mirror is left alone."""
+        """Return the JSON that Orb would answer, as a dict; nothing is stored."""
         return self._orb.add_invoice(**facts)
 
     def __call__(self, **facts: Any) -> Invoice:
-        """A stored invoice, of any status."""
+        """Make and store an invoice, of any status."""
         return _mirrored(self.payload(**facts))
 
     def line_item(
         self, invoice: Invoice | str | None = None, **facts: Any
     ) -> InvoiceLineItem:
         """
-        One more line of an invoice that this factory made, or of a new draft.
+        Add a line to an invoice that this factory made, or to a new draft.
 
         `facts` are name, amount (the line's total), quantity, start_date and
-        end_date. The invoice's sums follow, in the mirror; read it anew.
+        end_date. The invoice's sums change in the mirror: refresh your instance.
         """
         if invoice is None:
             invoice = self.payload(status="draft", lines=[])["id"]
@@ -63,7 +63,7 @@ def _empty(seed: int) -> MadeUpOrb:
 
 
 def _mirrored(payload: dict[str, Any]) -> Invoice:
-    """Written over whatever is there of this invoice."""
+    """Store a payload, over whatever the mirror has of this invoice."""
     using = mirror.database_alias()
     invoice_id, now = payload["id"], time.monotonic()
     known = mirror.versions([invoice_id], using=using).get(invoice_id)
@@ -71,5 +71,5 @@ def _mirrored(payload: dict[str, Any]) -> Invoice:
     seen = Observation(invoice_id, payload, interval, supersedes=known)
     result = mirror.write([seen], using=using, origin=_ORIGIN)
     for reason in result.failed.values():
-        raise ValueError(f"The mirror takes no such invoice: {reason}")
+        raise ValueError(f"The mirror cannot store the invoice: {reason}")
     return Invoice.objects.get(pk=invoice_id)

@@ -1,7 +1,7 @@
 """
-Fixtures for pytest, which loads this wherever the package is installed.
+Fixtures for pytest, which loads this module if the package is installed.
 
-Nothing is imported before a test asks for it.
+The rest of the package is imported only if a test uses it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from . import InvoiceFactory, OrbSandbox, OrbWebhook
 
 MARKER = (
-    "orb_sandbox(**options): how `orb_sandbox` is made, as in OrbSandbox(**options)"
+    "orb_sandbox(**options): the options of `orb_sandbox`, as in OrbSandbox(**options)"
 )
 
 
@@ -25,7 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def orb_sandbox(request: pytest.FixtureRequest) -> Iterator[OrbSandbox]:
-    """An Orb on loopback for this test, which DJANGO_ORB points at."""
+    """Run a sandbox for this test, at which DJANGO_ORB points."""
     from .environment import use_sandbox
 
     marker = request.node.get_closest_marker("orb_sandbox")
@@ -35,7 +35,7 @@ def orb_sandbox(request: pytest.FixtureRequest) -> Iterator[OrbSandbox]:
 
 @pytest.fixture
 def orb_invoice_factory(request: pytest.FixtureRequest) -> InvoiceFactory:
-    """Makes stored invoices; they are in the sandbox too, if the test has one."""
+    """Return a factory of stored invoices, which a sandbox of the test has too."""
     from . import InvoiceFactory
 
     has_sandbox = "orb_sandbox" in request.fixturenames
@@ -46,7 +46,7 @@ def orb_invoice_factory(request: pytest.FixtureRequest) -> InvoiceFactory:
 
 @pytest.fixture
 def orb_webhook(orb_sandbox: OrbSandbox) -> OrbWebhook:
-    """Sends signed webhooks to the project's own endpoint."""
+    """Return a sender of signed webhooks to the project's own endpoint."""
     from . import OrbWebhook
 
     return OrbWebhook(orb_sandbox)

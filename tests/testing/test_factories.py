@@ -127,7 +127,7 @@ def test_what_cannot_be_made_is_said_in_words(facts, error, words):
 
 @pytest.mark.django_db
 def test_what_the_mirror_refuses_is_said_in_words():
-    with pytest.raises(ValueError, match="The mirror takes no such invoice"):
+    with pytest.raises(ValueError, match="The mirror cannot store the invoice"):
         InvoiceFactory()(total="a lot")
 
 

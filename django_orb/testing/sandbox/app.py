@@ -1,4 +1,4 @@
-"""What surrounds every answer: keys, limits, faults and the journal."""
+"""The WSGI application: keys, limits, faults and the journal around each route."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Arguments = dict[str, Any]
 
 
 class ConnectionCut(Exception):  # noqa: N818
-    """The connection is to be cut; `response` is what was about to be sent, if any."""
+    """The connection must be cut, in the middle of `response` if there is one."""
 
     def __init__(self, response: Response | None = None) -> None:
         self.response = response
@@ -125,7 +125,7 @@ class OrbApp:
             )
 
     def _once(self, request: Request, route: str, arguments: Arguments) -> Response:
-        """Execute the request, or repeat what its idempotency key got before."""
+        """Execute the request, or replay the answer that its idempotency key got."""
         kept = self._keys.begin(request)
         if kept is not None:
             return kept
@@ -139,7 +139,7 @@ class OrbApp:
         return response
 
     def _run(self, request: Request, route: str, arguments: Arguments) -> Response:
-        # Waiting here keeps the idempotency key in flight, as a slow Orb would.
+        # During this wait the idempotency key is in flight, as with a slow Orb.
         delay = self._faults.take(route, "delay")
         if delay:
             time.sleep(delay.seconds)

@@ -1,9 +1,9 @@
 """
-Webhooks, sent to endpoints as Orb sends them: signed, at least once, tried again.
+Send webhooks to endpoints as Orb does: signed, at least once, and with retries.
 
 Source: https://docs.withorb.com/guides/integrations-and-exports/webhooks
 Own choices, as the documents are silent: how long after a failure an event is sent
-again, how often, and that each attempt is signed anew.
+again, how often, and that each attempt gets a new signature.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RETRY_SECONDS = (1.0, 5.0, 30.0, 120.0)
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where webhooks go, and what happens to them on the way."""
+    """An address for webhooks, and what goes wrong on their way there."""
 
     url: str
     secret: str
@@ -53,7 +53,7 @@ class Endpoint:
 
 
 class Deliveries:
-    """Sends what happens from now on, in threads of its own."""
+    """Sends events to endpoints, in its own threads."""
 
     def __init__(self, events: Events, seed: int) -> None:
         events.listener = self._take
@@ -61,7 +61,7 @@ class Deliveries:
         self._seed = seed
         self._endpoints: list[Endpoint] = []
         self._serials = count()
-        # When, in which order, whereto, what, and which attempt it is.
+        # The moment, a number that breaks ties, endpoint, event, and attempt.
         self._waiting: list[tuple[float, int, Endpoint, Event, int]] = []
         self._under_way = 0
         self._has_changed = threading.Condition()
@@ -72,11 +72,11 @@ class Deliveries:
         """
         Send every event from now on to this address.
 
-        `duplicates` is the share of events that come twice, `delay_seconds` how long
-        each waits, `shuffle_seconds` by how much more some do, so that their order
-        changes; `payload_style` is "expanded", "standard" (without lines), "id" (just
-        what tells the invoice), or "old" (before 2025). What is not answered with a
-        2xx within `timeout_seconds` is sent again after each of `retry_seconds`.
+        `duplicates` is the share of events that are sent twice; each event waits
+        `delay_seconds`, and up to `shuffle_seconds` more, so that their order changes.
+        `payload_style` is "expanded", "standard" (without lines), "id" (only what
+        identifies the invoice), or "old" (before 2025). A webhook that is not answered
+        with a 2xx within `timeout_seconds` is sent again after each of `retry_seconds`.
         """
         endpoint = Endpoint(url, secret, **options)
         with self._has_changed:
@@ -88,19 +88,19 @@ class Deliveries:
                 thread.start()
 
     def wait(self, seconds: float = 10.0) -> bool:
-        """Wait until nothing is to be sent any more; whether that came about."""
+        """Wait until everything is sent. Return False if that takes longer."""
         with self._has_changed:
             return self._has_changed.wait_for(
                 lambda: not self._waiting and not self._under_way, seconds
             )
 
     def attempts(self) -> list[dict[str, Any]]:
-        """All that were made, in the form in which the list of events shows them."""
+        """Return all attempts, in the form in which the list of events shows them."""
         kept = self._events.oldest_first()
         return [attempt for event in kept for attempt in event.attempts]
 
     def stop(self) -> None:
-        """Give up what waits, and let what is under way end."""
+        """Drop the webhooks that wait, and finish those that are being sent."""
         with self._has_changed:
             self._endpoints.clear()
             self._waiting.clear()
@@ -145,7 +145,7 @@ class Deliveries:
                     self._has_changed.notify_all()
 
     def _next(self) -> tuple[Endpoint, Event, int] | None:
-        """What is due, once something is; None when all is over."""
+        """Wait for the next webhook that is due. Return it, or None after `stop`."""
         with self._has_changed:
             while not self._is_stopped:
                 now = time.monotonic()
@@ -161,8 +161,8 @@ class Deliveries:
 def _send(
     session: requests.Session, endpoint: Endpoint, event: Event
 ) -> dict[str, Any]:
-    """Make an attempt; what came of it, as the list of events shows it."""
-    # With spaces after its marks, as Orb writes it.
+    """Send a webhook once. Return the attempt as the list of events shows it."""
+    # With spaces after colons and commas, as Orb writes it.
     body = json.dumps(event.payload(endpoint.payload_style)).encode()
     started = time.monotonic()
     status = None
@@ -187,7 +187,7 @@ def _send(
 
 
 def signed_headers(body: bytes, secret: str) -> dict[str, str]:
-    """What shows that a body comes from Orb, and when."""
+    """Return the headers that prove that a body comes from Orb, and when."""
     now = datetime.now(timezone.utc).replace(tzinfo=None)
     timestamp = now.isoformat(timespec="milliseconds")
     message = f"v1:{timestamp}:".encode() + body

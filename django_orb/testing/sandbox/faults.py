@@ -1,4 +1,4 @@
-"""Misbehaviour on request, by route and count."""
+"""Faults that tests ask for, by route and count."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ WHEN = {"fail": ("before", "after"), "cut": ("before", "after", "during")}
 @dataclass
 class Fault:
     """
-    What happens to the next `count` requests to a route, after `skip` others.
+    A fault for the next `count` requests to a route, after `skip` others.
 
-    `when` is "before" the request is executed, "after" it was, or, for a cut,
-    "during" the answer's body.
+    `when` is "before" or "after" the request is executed or, for a cut, "during" the
+    answer's body.
     """
 
     kind: str
@@ -38,7 +38,7 @@ class Fault:
 
 
 class Faults:
-    """Those that wait; each request takes at most one of each kind it asks for."""
+    """The faults that have not happened yet; `take` uses one up."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,7 +57,7 @@ class Faults:
             return sum(fault.count for fault in self._waiting)
 
     def take(self, route: str, *kinds: str) -> Fault | None:
-        """The first that matches, in the order in which they were asked for."""
+        """Return the oldest fault that matches, and count it as used."""
         with self._lock:
             for fault in self._waiting:
                 if fault.kind in kinds and fault.matches(route):

@@ -3,9 +3,9 @@ Idempotency keys of POST requests.
 
 Source: https://docs.withorb.com/api-reference (idempotency): 48 hours, 64
 characters, 409 for another body or while the first is running.
-Own choices: a key holds for the whole account; method, path and body are what is
-compared; what an operation answers is kept, be it 400; what kept it from
-running (401, 409, 429, 5xx) is not.
+Own choices: a key holds for the whole account; method, path and body are compared;
+the answer of an operation is kept, even if it is a 400, but not an error that
+prevented it from running (401, 409, 429, 5xx).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class IdempotencyKeys:
 
     def begin(self, request: Request) -> Response | None:
         """
-        The kept answer, or None when the request is to be executed.
+        Return the kept answer, or None if the request must be executed.
 
         Raises:
             Problem: 400 for a key that is too long, 409 for a conflict.
@@ -85,7 +85,7 @@ class IdempotencyKeys:
             self._kept[key] = kept
 
     def forget(self, request: Request) -> None:
-        """The request came to nothing: its key is free again."""
+        """Free the key of a request that was not executed."""
         with self._lock:
             self._kept.pop(key_of(request) or "", None)
 

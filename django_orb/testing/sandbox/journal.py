@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class LoggedRequest(NamedTuple):
-    """A request that was answered; `status` is 0 where the connection was cut."""
+    """A request that was answered; `status` is 0 if the connection was cut."""
 
     method: str
     path: str
@@ -17,7 +17,7 @@ class LoggedRequest(NamedTuple):
 
 
 class Journal:
-    """The latest requests, and how many there were of each route."""
+    """The latest requests, and the number of requests by route."""
 
     def __init__(self, limit: int = 10_000) -> None:
         self._lock = threading.Lock()

@@ -1,9 +1,9 @@
 """
-Orb's rate limits: so many requests in any second, by kind of account.
+Orb's rate limits: requests in any second, by mode of the account.
 
 Source: https://docs.withorb.com/api-reference/rate-limits
-No header tells how much is left or how long to wait; the words of the answer are
-those seen in test mode (github.com/rilldata/rill/pull/6023).
+No header says how much is left or how long to wait; the words of the answer are
+those that were seen in test mode (github.com/rilldata/rill/pull/6023).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BUDGETS = {"live": (100, 50), "test": (50, 5), "trial": (10, 1)}
 
 
 class RateLimits:
-    """Real seconds, whatever the sandbox's clock says: clients wait in those."""
+    """Counts real seconds, not the clock's, because clients wait in real seconds."""
 
     def __init__(self, mode: str | None = None) -> None:
         self._lock = threading.Lock()
@@ -41,7 +41,7 @@ class RateLimits:
         Count a request.
 
         Raises:
-            Problem: 429, when it is one too many.
+            Problem: 429, if it is over the limit.
         """
         mode = self._mode
         if mode is None:

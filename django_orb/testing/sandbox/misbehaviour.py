@@ -1,4 +1,4 @@
-"""What can go wrong with Orb, on request."""
+"""Let tests make Orb misbehave."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .routes import ROUTES
 
 
 class Misbehaviour:
-    """The part of the sandbox with which tests make it fail, wait and lag."""
+    """The methods with which tests make the sandbox fail, wait and lag."""
 
     _account: Account
     _faults: Faults
@@ -36,7 +36,7 @@ class Misbehaviour:
         """
         Answer the next requests with an error, without (or "after") executing them.
 
-        `html` answers as a proxy before Orb would; `skip` lets that many pass first.
+        `html` answers like a proxy in front of Orb; `skip` lets that many pass first.
         """
         fault = Fault("fail", count, route, skip, when, status, headers or {}, html)
         self._add_fault(fault)
@@ -50,25 +50,25 @@ class Misbehaviour:
         skip: int = 0,
     ) -> None:
         """
-        Cut the connection: "before" the request is executed, "after" that without
-        an answer, or "during" the answer's body.
+        Cut the connection: "before" or "after" the request is executed, without an
+        answer, or "during" the answer's body.
         """
         self._add_fault(Fault("cut", count, route, skip, when))
 
     def delay_next(
         self, count: int, seconds: float, *, route: str | None = None, skip: int = 0
     ) -> None:
-        """Wait before executing; meanwhile an idempotency key is in flight."""
+        """Wait before executing; meanwhile the idempotency key is in flight."""
         self._add_fault(Fault("delay", count, route, skip, seconds=seconds))
 
     def slow_next(
         self, count: int, seconds: float, *, route: str | None = None, skip: int = 0
     ) -> None:
-        """Send the answer in pieces that take this long altogether."""
+        """Send the answer in pieces that take this long in total."""
         self._add_fault(Fault("slow", count, route, skip, seconds=seconds))
 
     def repeat_next(self, count: int = 1, *, skip: int = 0) -> None:
-        """Give the cursor that a list was asked with as its next one, again."""
+        """Let the next lists return the cursor of their request as the next one."""
         self._add_fault(Fault("repeat", count, "list_invoices", skip))
 
     def then(
@@ -80,14 +80,14 @@ class Misbehaviour:
         skip: int = 0,
     ) -> None:
         """
-        Call `action` after each of the next successful answers, before the next.
+        Call `action` after each of the next successful requests, before the answer leaves.
 
-        So an account changes between two pages: `orb.then(lambda: orb.void(some_id))`.
+        It changes the account between two pages: `orb.then(lambda: orb.void(some_id))`.
         """
         self._add_fault(Fault("then", count, route, skip, action=action))
 
     def shift_pages(self, count: int = 1, *, skip: int = 0) -> None:
-        """After each of the next lists, a newer invoice moves all others down by one."""
+        """After each of the next lists, add a newer invoice that shifts all others."""
         self.then(lambda: self.add_invoice(days_ago=-400), count=count, skip=skip)
 
     def _add_fault(self, fault: Fault) -> None:
@@ -100,16 +100,16 @@ class Misbehaviour:
 
     @property
     def waiting_faults(self) -> int:
-        """How many are still to happen: 0 when all that was asked for has."""
+        """The number of faults that have not happened yet."""
         return self._faults.waiting()
 
     def lag_reads(self, count: int) -> None:
-        """After each write from now on, show the next `count` reads the state before."""
+        """Show the next `count` reads after each write the state before it."""
         self._account.lag = count
 
     @property
     def sign_links(self) -> bool:
-        """Whether hosted_invoice_url and invoice_pdf differ on every read."""
+        """True if hosted_invoice_url and invoice_pdf differ on every read."""
         return self._account.renderer.signs_links
 
     @sign_links.setter
@@ -118,7 +118,7 @@ class Misbehaviour:
 
     @property
     def latency_ms(self) -> float:
-        """How long every request waits before it is looked at."""
+        """The milliseconds that every request waits before it is handled."""
         return self._options.latency_ms
 
     @latency_ms.setter
@@ -127,7 +127,7 @@ class Misbehaviour:
 
     @property
     def rate_limits(self) -> str | None:
-        """Whose budget requests have: "live", "test", "trial", or None for all."""
+        """The mode whose budget applies: "live", "test", "trial"; None: no limit."""
         return self._limits.mode
 
     @rate_limits.setter

@@ -29,11 +29,11 @@ class OrbSandbox(MadeUpOrb, Misbehaviour):
         with OrbSandbox(invoices=1000, seed=1) as orb:
             settings.DJANGO_ORB = {"BASE_URL": orb.base_url, "API_KEY": orb.api_key}
 
-    The account is the same for the same `invoices`, `seed` and day, but for what
-    falls due in the course of the day: that is issued, and the next drafts open.
+    The account is the same for the same `invoices`, `seed` and day, except that drafts
+    which fall due in the course of the day are issued, and the next ones created.
     `now` stops the clock at an instant; without it the clock follows real time.
-    Without `port` a free one is taken. Every method may be called while requests are
-    served.
+    Without `port` a free one is used. Every method may be called while the sandbox
+    serves requests.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class OrbSandbox(MadeUpOrb, Misbehaviour):
         self._faults = Faults()
         self._limits = RateLimits()
         self._journal = Journal()
-        #: Sends what happens to endpoints: `sandbox.webhooks.deliver_to(url, ...)`.
+        #: Sends events to endpoints: `sandbox.webhooks.deliver_to(url, ...)`.
         self.webhooks = Deliveries(account.events, account.seed)
         self._server: Server | None = None
 
-    # Life
+    # Start and stop
 
     def start(self) -> OrbSandbox:
         orb = OrbApp(
@@ -86,7 +86,7 @@ class OrbSandbox(MadeUpOrb, Misbehaviour):
         """
         Serialise the newest 13,000 invoices or so now, not when they are first read.
 
-        For benchmarks: they are served at full speed from the first page on.
+        Benchmarks then have full speed from the first page on.
         """
         self._account.warm()
 
@@ -121,20 +121,20 @@ class OrbSandbox(MadeUpOrb, Misbehaviour):
 
     @property
     def base_url(self) -> str:
-        """What goes into `DJANGO_ORB["BASE_URL"]`."""
+        """The value for `DJANGO_ORB["BASE_URL"]`."""
         return f"http://{self.host}:{self.port}/v1"
 
     def save(self, path: str | Path) -> None:
-        """Write the state to a file: what changed since the seed made the account."""
+        """Write all that has changed in the account since its creation to a file."""
         state = {**dump(self._account), "idempotency_keys": self._keys.dump()}
         Path(path).write_bytes(dumps(state))
 
     @classmethod
     def load(cls, path: str | Path, **options: Any) -> OrbSandbox:
         """
-        A sandbox in a saved state; `options` are those of the class.
+        Return a sandbox in a saved state; `options` are those of the class.
 
-        The clock goes on from where it was, or stands where it stood. Faults and the
+        The clock continues from where it was, or stands where it stood. Faults and the
         log of requests are not saved.
         """
         state = json.loads(Path(path).read_bytes())
@@ -148,14 +148,14 @@ class OrbSandbox(MadeUpOrb, Misbehaviour):
 
     @property
     def has_webhook_events(self) -> bool:
-        """Whether GET /webhook_events is there, or a feature the account lacks."""
+        """False if the account lacks the feature GET /webhook_events."""
         return self._routes.has_webhook_events
 
     @has_webhook_events.setter
     def has_webhook_events(self, wanted: bool) -> None:
         self._routes.has_webhook_events = wanted
 
-    # What was asked
+    # Requests
 
     @property
     def requests(self) -> list[LoggedRequest]:
@@ -163,7 +163,7 @@ class OrbSandbox(MadeUpOrb, Misbehaviour):
         return self._journal.latest()
 
     def request_counts(self) -> Counter[str]:
-        """How many requests there were, by route (`list_invoices`, ...)."""
+        """Return the number of requests by route (`list_invoices`, ...)."""
         return self._journal.counts()
 
     def clear_requests(self) -> None:

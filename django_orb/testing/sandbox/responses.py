@@ -1,4 +1,4 @@
-"""Answers, as bytes."""
+"""Build answers from bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django_orb.testing.account import dumps
 
 _SLOW_PIECES = 10
 _BODIES_AT_ONCE = 8
-# What Orb's summaries leave out (types/invoice_list_summary_response.py of its SDK).
+# Orb's summaries leave these out (types/invoice_list_summary_response.py of its SDK).
 NOT_IN_SUMMARY = [
     "discount",
     "discounts",
@@ -48,7 +48,7 @@ def page_response(bodies: list[bytes], cursor: str | None) -> Response:
 
 
 def _joined(bodies: list[bytes]) -> Iterator[bytes]:
-    # A page of a megabyte is never put together: fresh memory of that size costs more
+    # A page of a megabyte is never joined as a whole: the allocation would take longer
     # than the rest of serving it.
     for start in range(0, len(bodies), _BODIES_AT_ONCE):
         separator = b"," if start else b""
@@ -71,7 +71,7 @@ def summary(body: bytes) -> bytes:
 
 
 def slowed(response: Response, seconds: float) -> Response:
-    """The same answer, in pieces that take this long altogether."""
+    """Return the same answer, in pieces that take this long in total."""
     body = response.get_data()
     pieces = _pieces(body, seconds)
     slow = Response(pieces, status=response.status_code, headers=response.headers)

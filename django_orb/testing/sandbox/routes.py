@@ -1,4 +1,4 @@
-"""Orb's routes, and what each of them does."""
+"""Orb's routes, and a method for each of them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _rules() -> list[Rule]:
     return rules
 
 
-# werkzeug puts fixed paths before those with an id, as Orb must.
+# werkzeug tries fixed paths before those with an id, as it must be here.
 _URLS = Map(_rules(), strict_slashes=False, merge_slashes=False)
 ROUTES = frozenset(str(rule.endpoint) for rule in _URLS.iter_rules())
 
@@ -83,7 +83,7 @@ def match(request: Request) -> tuple[str, dict[str, Any]]:
     try:
         endpoint, arguments = adapter.match()
     except HTTPException:
-        # Orb has no type for a wrong method: it is an unknown URL as well.
+        # Orb has no type for a wrong method, so it is an unknown URL as well.
         return NO_ROUTE, {}
     return str(endpoint), dict(arguments)
 
@@ -167,7 +167,7 @@ class Routes:
         return self._operations.pay(invoice_id, json_body(request))
 
     def _void_invoice(self, request: Request, invoice_id: str) -> Response:
-        # 201 is what the first OpenAPI document says; today's names no status.
+        # Orb's first OpenAPI document says 201; today's does not name the status.
         return json_response(self._operations.void(invoice_id), 201)
 
     def _regenerate_invoice_pdf(self, request: Request, invoice_id: str) -> Any:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on loopback with connections that stay open, which werkzeug's closes."""
+"""Serve HTTP/1.1 on loopback; unlike werkzeug's own, connections stay open."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 Headers = list[tuple[str, str]]
 
-# More than any request needs: Orb's own limit is the account's matter.
+# More than any request needs; the account checks Orb's own limit.
 MAX_BODY_BYTES = 16 * 1024 * 1024
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Without it an answer waits 40 ms for the acknowledgement of the one before.
+    # Otherwise an answer waits 40 ms for the acknowledgement of the one before.
     disable_nagle_algorithm = True
 
     def setup(self) -> None:
@@ -43,19 +43,19 @@ class Handler(WSGIRequestHandler):
         connections_of(self.server).discard(self.connection)
 
     def log(self, type: str, message: str, *args: Any) -> None:
-        """Nothing: stderr is not ours."""
+        """Log nothing: stderr belongs to the program that uses the sandbox."""
 
     def make_environ(self) -> WSGIEnvironment:
-        # A slash inside an id must not become one of the path.
+        # An encoded slash inside an id must not separate parts of the path.
         self.path = self.path.replace("%2F", "%252F").replace("%2f", "%252F")
         environ = super().make_environ()
-        # Read it now: what is left over would be taken for the next request.
+        # Read all of it now: a rest would be taken for the next request.
         environ["wsgi.input"] = io.BytesIO(self._body(environ))
         return environ
 
     def _body(self, environ: WSGIEnvironment) -> bytes:
         if environ.pop("wsgi.input_terminated", False):
-            # It is not in chunks any more.
+            # The body is read here, so it is not in chunks any more.
             del environ["HTTP_TRANSFER_ENCODING"]
             try:
                 body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
@@ -90,7 +90,7 @@ class Handler(WSGIRequestHandler):
             self._cut(cut)
 
     def _refuse(self, refusal: _RefusalError) -> None:
-        # Where the next request begins is unknown.
+        # It is unknown where the next request begins.
         self.close_connection = True
         response = json_response(
             payload_for_status(refusal.status, str(refusal)), refusal.status
@@ -98,7 +98,8 @@ class Handler(WSGIRequestHandler):
         answer = _Answer(response.status, list(response.headers))
         with suppress(OSError):
             self._send(answer, [response.get_data()])
-            # What is still on its way would reset the connection before it is read.
+            # Read the rest of the request: unread, it would reset the connection before
+            # the client has read the answer.
             self.connection.shutdown(socket.SHUT_WR)
             self.connection.settimeout(1)
             for _ in range(1000):
@@ -107,7 +108,7 @@ class Handler(WSGIRequestHandler):
 
     def _send(self, answer: _Answer, body: Iterable[bytes]) -> None:
         pieces = iter(body)
-        # What is small goes out together with the head.
+        # A small body is sent together with the head, in one packet.
         self.wfile.write(self._head(answer.status, answer.headers) + next(pieces, b""))
         for piece in pieces:
             self.wfile.write(piece)
@@ -143,7 +144,7 @@ def _too_large() -> _RefusalError:
 
 
 class _Answer:
-    """What the application says before its body."""
+    """The status and headers that the application gives before the body."""
 
     def __init__(self, status: str = "", headers: Headers | None = None) -> None:
         self.status = status
@@ -182,7 +183,7 @@ def connections_of(server: BaseWSGIServer) -> _Connections:
 
 
 class Server:
-    """A threaded server in a thread of its own."""
+    """A threaded server that runs in its own thread."""
 
     def __init__(self, app: WSGIApplication, host: str, port: int) -> None:
         self._server = make_server(
@@ -203,5 +204,5 @@ class Server:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-        # A pooled connection would go on answering from a stopped sandbox.
+        # A client's pooled connection would still get answers from a stopped sandbox.
         connections_of(self._server).close()

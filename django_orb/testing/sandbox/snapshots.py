@@ -1,5 +1,5 @@
 """
-The state as JSON: what the seed does not tell by itself.
+The account's state as JSON: all that does not follow from the seed.
 
 Faults, options and the journal are not part of it.
 """
@@ -76,13 +76,13 @@ def _dump_lagging(row_id: str, lagging: Lagging) -> list[Any]:
 
 def load(dumped: dict[str, Any]) -> Account:
     """
-    The account as it was.
+    Return the account as it was.
 
     Raises:
-        ValueError: the snapshot is of another version.
+        ValueError: the snapshot has another version.
     """
     if dumped.get("version") != VERSION:
-        raise ValueError(f"The snapshot is not of version {VERSION}.")
+        raise ValueError(f"The snapshot does not have version {VERSION}.")
     clock = Clock.load(dumped["clock"])
     started = datetime.fromisoformat(dumped["started"]).astimezone(timezone.utc)
     account = Account(dumped["invoices"], dumped["seed"], clock, started)
