@@ -263,7 +263,7 @@ def test_the_table_has_every_route():
 def test_the_table_names_every_module_that_decides_something_itself():
     deciding = {
         path.name
-        for path in FOLDER.glob("*.py")
+        for path in FOLDER.rglob("*.py")
         if re.search(r"own choice", path.read_text(), re.IGNORECASE)
     }
     named = set(re.findall(r"\| own choice \| `(\w+\.py)`", TABLE))
