@@ -88,3 +88,26 @@ def test_what_cannot_be_unpacked_is_refused(body, monkeypatch):
     assert deliver(bomb, bomb, **GZIP) == 413
     assert deliver(body + body, body + body, **ENDED) == 413
     assert WebhookEvent.objects.count() == 0
+
+
+class Broken(io.BytesIO):
+    """What a server may raise is of its own kind, such as Gunicorn's errors."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("how", [ENDED, {}], ids=["chunked", "length"])
+def test_a_body_that_the_server_cannot_read_is_refused(body, how, caplog):
+    assert deliver(body, body, **{**how, "wsgi.input": Broken()}) == 400
+    assert "The body broke off" in caplog.text
+
+
+def test_a_body_that_is_shorter_than_announced_is_refused(body, caplog):
+    assert deliver(body, body, CONTENT_LENGTH=str(len(body) + 1)) == 400
+    assert "The body broke off" in caplog.text
+    assert WebhookEvent.objects.count() == 0
+
+
+def test_a_body_whose_length_is_no_number_is_refused(body):
+    assert deliver(body, body, CONTENT_LENGTH="many") == 400

@@ -73,7 +73,7 @@ def chunk(part: bytes) -> bytes:
 
 
 def connect(port: int, head: dict[str, Any]) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", port), 20)
+    connection = socket.create_connection(("127.0.0.1", port), 60)
     lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
     start = "POST /orb/webhook/ HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n"
     connection.sendall(f"{start}{lines}\r\n".encode())
