@@ -100,7 +100,7 @@ def test_without_in_process_workers_do_it(
 
     assert "Started Incremental sync" in run_command()
     assert len(messages) == 3  # what is open, what is recent, and Orb's events
-    with pytest.raises(CommandError, match="is running since"):
+    with pytest.raises(CommandError, match="has been running since"):
         run_command()
 
 

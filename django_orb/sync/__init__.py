@@ -1,4 +1,4 @@
-"""Runs that read Orb's list of invoices, and the comparison of list and mirror."""
+"""Read Orb's list of invoices in runs, and compare it with the mirror."""
 
 from __future__ import annotations
 

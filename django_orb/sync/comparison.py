@@ -1,8 +1,8 @@
 """
-What differs between an invoice as Orb sends it and the rows that should hold it.
+Compare an invoice as Orb sends it with the rows that should hold it.
 
-No code is shared with the writer but the parsers of dates and numbers: what a
-column should hold is said here once more, by hand, in `INVOICE` and `LINE`.
+Only the parsers of dates and numbers are shared with the writer: `INVOICE` and
+`LINE` say again, by hand, what a column should hold, so that its mistakes show.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from django_orb.parsing import parse_datetime, parse_decimal
 
 Kind = Literal[
     "not_mirrored",  # Orb has it, the mirror does not
-    "gone",  # here, not marked as missing, and Orb answers 404
-    "marked_missing",  # marked as missing, and Orb shows it
+    "gone",  # stored, not marked as missing, but Orb answers 404
+    "marked_missing",  # marked as missing, but Orb shows it
     "payload",  # a value of the stored payload
     "column",  # a column of the invoice
     "line",  # a line, its position, or one of its columns
-    "unsettled",  # written here again and again while it was compared
-    "unknown",  # asked for by id, and on neither side
+    "unsettled",  # written here again each time that it was compared
+    "unknown",  # asked for by id, but neither side has it
 ]
 
 
 class _Nothing:
-    """Where a side has no such value; null is a value."""
+    """The mark of a side that has no such value; null is a value."""
 
     def __repr__(self) -> str:
         return "(nothing)"
@@ -40,10 +40,10 @@ NOTHING = _Nothing()
 @dataclass(frozen=True)
 class Difference:
     """
-    One value that Orb and the mirror do not share.
+    One value that differs between Orb and the mirror.
 
-    `reason` says, where it is known, why Orb's state is not here. `is_repaired` is
-    None unless it was tried.
+    `reason` says why Orb's state is not here, if that is known. `is_repaired` is
+    None unless a repair was tried.
     """
 
     invoice_id: str
@@ -65,7 +65,7 @@ class StoredInvoice:
 
 
 Reader = Callable[[Any], Any]
-# A field, Orb's value, and the one here.
+# A field, Orb's value, and the stored value.
 Finding = tuple[str, Any, Any]
 
 
@@ -93,7 +93,7 @@ def _flag(value: Any) -> bool:
     return bool(value)
 
 
-# Column: where Orb has it, and how it is read.
+# By column: the path of Orb's value, and the function that reads it.
 INVOICE: dict[str, tuple[str, Reader]] = {
     "id": ("id", _text),
     "invoice_number": ("invoice_number", _text),
@@ -140,9 +140,8 @@ LINE: dict[str, tuple[str, Reader]] = {
     "price_type": ("price.price_type", _text),
     "price_model_type": ("price.model_type", _text),
 }
-# Signed anew in every answer: these columns are compared apart.
+# Orb signs links again in every answer: see `_links`.
 LINKS = ("hosted_invoice_url", "invoice_pdf")
-# What else is read of the rows.
 INVOICE_COLUMNS = (*INVOICE, *LINKS, "payload", "rounded_fields", "missing_since")
 LINE_COLUMNS = (*LINE, "invoice_id", "orb_id", "position", "rounded_fields")
 
@@ -150,7 +149,7 @@ _SIGNED = (*LINKS, "receipt_pdf")
 _DECIMAL_PLACES = 18
 _WIDE = Context(prec=1000)
 _HALF_UNIT = Decimal("5E-19")
-# What a float of so many digits is off by at most, relatively.
+# The largest relative error of a decimal that SQLite stores as a float.
 _FLOAT_ERROR = Decimal("1E-14")
 
 
@@ -158,9 +157,10 @@ def differences(
     payload: Mapping[str, Any], stored: StoredInvoice, *, exact_digits: int | None
 ) -> Iterator[tuple[Kind, str, Any, Any]]:
     """
-    Yield kind, field, Orb's value and the one here, for each that is not the same.
+    Yield kind, field, Orb's value and the stored value of every difference.
 
-    `exact_digits` is how many significant digits the database's decimals hold.
+    `exact_digits` is how many significant digits the database's decimals hold, or
+    None if they hold as many as their columns say.
     """
     row = stored.row
     if row["missing_since"] is not None:
@@ -216,7 +216,7 @@ def _is_near(orb: Decimal, here: Decimal, exact_digits: int | None) -> bool:
 
 
 def _links(payload: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[Finding]:
-    """A link may carry an older signature: then it is that of the stored payload."""
+    """Compare the links; an older signature is right if the payload here has it too."""
     kept = row["payload"] if isinstance(row["payload"], dict) else {}
     for name in LINKS:
         orb, here = payload.get(name) or "", row[name]
@@ -245,21 +245,21 @@ def _lines(
 
 
 def _values(orb: Any, here: Any) -> Iterator[Finding]:
-    """Compare two JSON values to their leaves; no recursion, they may be deep."""
+    """Compare two JSON values leaf by leaf; they may be too deep for recursion."""
     waiting: list[tuple[tuple[str, ...], Any, Any]] = [(("payload",), orb, here)]
     while waiting:
-        path, one, other = waiting.pop()
-        if isinstance(one, dict) and isinstance(other, dict):
-            pairs = _pair(one, other, ".{}")
-        elif isinstance(one, list) and isinstance(other, list):
-            left, right = _by_id(one), _by_id(other)
+        path, sent, stored = waiting.pop()
+        if isinstance(sent, dict) and isinstance(stored, dict):
+            pairs = _pair(sent, stored, ".{}")
+        elif isinstance(sent, list) and isinstance(stored, list):
+            left, right = _by_id(sent), _by_id(stored)
             if left is not None and right is not None:
                 pairs = _pair(left, right, "[{}]") + _order(left, right)
             else:
-                pairs = _pair(dict(enumerate(one)), dict(enumerate(other)), "[{}]")
+                pairs = _pair(dict(enumerate(sent)), dict(enumerate(stored)), "[{}]")
         else:
-            if not _same(one, other) and not _are_links(path, one, other):
-                yield "".join(path), one, other
+            if not _same(sent, stored) and not _are_links(path, sent, stored):
+                yield "".join(path), sent, stored
             continue
         waiting += [((*path, key), *pair) for key, *pair in reversed(pairs)]
 
@@ -274,7 +274,7 @@ def _pair(
 
 
 def _by_id(items: list[Any]) -> dict[str, Any] | None:
-    """A list of objects by their ids, where they all have one of their own."""
+    """Return objects by their ids; None unless each has an id of its own."""
     found = {
         item["id"]: item
         for item in items
@@ -286,13 +286,13 @@ def _by_id(items: list[Any]) -> dict[str, Any] | None:
 def _order(
     orb: Mapping[str, Any], here: Mapping[str, Any]
 ) -> list[tuple[str, Any, Any]]:
-    """What both lists have, in the order of each."""
+    """Pair the ids that both lists have, in the order of each."""
     orders = [key for key in orb if key in here], [key for key in here if key in orb]
     return [(" (order)", ", ".join(orders[0]), ", ".join(orders[1]))]
 
 
 def _are_links(path: tuple[str, ...], orb: Any, here: Any) -> bool:
-    """Whether these are links, both set, of which only the signature counts for."""
+    """Tell whether both are links that Orb signs, and that may differ therefore."""
     is_attempt = len(path) == 4 and path[1] == ".payment_attempts"
     if path[-1].removeprefix(".") not in _SIGNED or not (len(path) == 2 or is_attempt):
         return False
@@ -301,7 +301,7 @@ def _are_links(path: tuple[str, ...], orb: Any, here: Any) -> bool:
 
 def _same(orb: Any, here: Any) -> bool:
     if isinstance(orb, bool) or isinstance(here, bool):
-        return orb is here  # Python takes True for 1
+        return orb is here  # True == 1 in Python
     return bool(orb == here)
 
 

@@ -1,4 +1,4 @@
-"""How much to ask Orb for at a time: less if that fails, more if it goes well."""
+"""Choose how much to ask Orb for: less after a failure, more after success."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def smaller(size: int) -> int:
 
 
 def larger(size: int, most: int) -> int:
-    """Return the size to try after `size` went well, at most `most`."""
+    """Return the size to try after `size` succeeded, at most `most`."""
     return min((more for more in SIZES if size < more < most), default=most)

@@ -1,17 +1,17 @@
 """
-What a window does about a step that Orb does not answer.
+Get a window past a step that Orb does not answer.
 
 # Note [Getting past]
 A page that fails is asked for in smaller parts, down to one invoice. If that one
-fails again and again, Orb's list of summaries, which is lighter, tells its id and
-where the list goes on; the invoice is then fetched by its id. Without a summary the
-window looks for the latest date before which the list can be read: `unreadable_lt`
-comes down in growing steps until a page is answered, which also shows that Orb is
-there at all. Orb may have been away until then, so that `unreadable_lt` goes back to
-where it began, and the gap between it and `readable_lt` is halved. If the page still
-fails then, the rest of the gap is passed over: it is recorded as one failure, the list
-goes on below it, and the run, which did not read all, fails when it ends. A single
-invoice that cannot be fetched while Orb answers otherwise is recorded as failed.
+keeps failing, Orb's list of summaries, which is lighter, tells its id and the next
+cursor; the invoice is then fetched by its id. Without a summary the window searches
+for the latest date before which the list can be read: `unreadable_lt` is lowered in
+growing steps until a page is answered, which also shows that Orb can be reached at
+all. Until then Orb may have been unreachable, so `unreadable_lt` is set back to where
+it began, and the gap between it and `readable_lt` is halved until it is small. If the
+page still fails, the gap is passed over: it is recorded as one failure, the list goes
+on below it, and the run fails when it ends, because it did not read everything. A
+single invoice that cannot be fetched although Orb answers is recorded as failed.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ from .steps import (
     without_events,
 )
 
-# How often in a row Orb may fail, whatever the page size was, before a single
-# invoice is passed over: it takes more than a minute at least.
+# Failures of Orb in a row, at any page size, before a single invoice is passed over:
+# with the waits between them they take more than a minute.
 PATIENCE_WITH_ONE = 8
 PATIENCE_WITH_EVENTS = 5
 SMALLEST_GAP = timedelta(seconds=1)
@@ -67,7 +67,7 @@ _PATIENT = (
 
 
 def may_pass(err: Exception) -> bool:
-    """Whether waiting, or asking for less, can help."""
+    """Tell whether waiting, or asking for less, can help."""
     is_timeout = isinstance(err, OrbAPIError) and err.status_code == 408
     return isinstance(err, _PATIENT) or is_timeout
 
@@ -76,7 +76,7 @@ def next_step(
     window: SyncWindow, reader: PageReader, client: OrbClient, using: str
 ) -> Step:
     """
-    Take the window's next step, or get past what cannot be read.
+    Take the window's next step, or get past what Orb cannot show.
 
     Raises:
         OrbError: Orb did not answer; wait, ask for less, or give up.
@@ -110,7 +110,7 @@ def _get_past(
     client: OrbClient,
     using: str,
 ) -> Step | None:
-    """Return a step that does without what Orb fails at; None if it is too early."""
+    """Return a step that avoids what Orb fails at; None if it is too early for that."""
     if isinstance(err, OrbAuthenticationError):
         return None
     if is_fetch(window):
@@ -131,7 +131,7 @@ def _get_past(
 
 
 def _answers(client: OrbClient) -> bool:
-    """Whether Orb answers at all, with this key."""
+    """Tell whether Orb answers at all, with this key."""
     try:
         client.read_invoices_page(limit=1, status=Invoice.Status.values)
     except OrbError:
@@ -140,7 +140,7 @@ def _answers(client: OrbClient) -> bool:
 
 
 def _pass_by_summary(window: SyncWindow, reader: PageReader) -> Step | None:
-    """Leave the next invoice to a fetch by its id; None if Orb does not tell it."""
+    """Leave the next invoice to a fetch by its id; None if Orb does not tell the id."""
     options = {"cursor": window.cursor or None, "limit": 1, "summaries": True}
     try:
         page = reader.fetch(window, **options).value
@@ -197,7 +197,7 @@ def _narrow(window: SyncWindow, reader: PageReader, using: str) -> Step:
     except OrbError as err:
         is_lowest = _top(window) - probe >= LARGEST_GAP or probe == _bottom(window)
         if not may_pass(err) or (lower is None and is_lowest):
-            raise  # Orb answers nowhere: it is not the page's fault
+            raise  # Orb answers at no date, so the page is not the cause
         return Step([], changes={**changes, "unreadable_lt": probe, "error": str(err)})
     if lower is None:
         changes["unreadable_lt"] = _top(window)
@@ -211,7 +211,7 @@ def _close_gap(
     upper: datetime,
     using: str,
 ) -> Step:
-    """Go on below the gap, or where the window was if Orb answers there by now."""
+    """Go on below the gap, or at the window's cursor if Orb answers there by now."""
     try:
         reader.fetch(window, cursor=window.cursor or None, limit=1)
     except OrbRateLimitError:
@@ -246,7 +246,7 @@ def _pass_gap(window: SyncWindow, lower: datetime, upper: datetime, using: str) 
     name = f"{NO_ID}, dated {lower:%Y-%m-%d %H:%M:%S})"
     reason = (
         f"Orb did not answer for an invoice dated between {lower} and {upper}; "
-        "others of this date may be hidden behind it. "
+        "others of these dates may not have been read either. "
         f"{window.error}"
     )
     return Step(

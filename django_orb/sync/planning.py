@@ -1,4 +1,4 @@
-"""Which windows a run consists of."""
+"""Plan the windows that a run consists of."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django_orb.webhooks import polling
 
 STATUSES = tuple(Invoice.Status.values)
 UNSETTLED = (Invoice.Status.DRAFT.value, Invoice.Status.ISSUED.value)
+# A full run cuts recent years into windows that workers can read at the same time.
 WINDOW_MONTHS = 3
 WINDOW_COUNT = 8
 
@@ -22,7 +23,7 @@ _LIST, _CHECK = SyncWindow.Kind.LIST, SyncWindow.Kind.CHECK
 def plan_windows(
     run: SyncRun, now: datetime, invoice_ids: list[str], reading: polling.Reading
 ) -> list[SyncWindow]:
-    """Make the windows that a new run begins with; they are not saved yet."""
+    """Return the windows that a new run begins with; they are not saved yet."""
     if run.kind == SyncRun.Kind.ONE:
         fetch = SyncWindow.Kind.FETCH
         planned = [SyncWindow(kind=fetch, state=_PENDING, invoice_ids=invoice_ids)]
@@ -45,7 +46,7 @@ def plan_windows(
 
 
 def add_sweep(run: SyncRun, *, using: str) -> None:
-    """Have a run that was going to read only events read what is open or recent."""
+    """Add the lists of open and recent invoices to a run planned for events only."""
     windows = SyncWindow.objects.using(using).filter(run=run)
     if windows.filter(kind=_LIST).exists():
         return
@@ -89,7 +90,7 @@ def _numbered(
 
 
 def _edges(now: datetime) -> list[datetime]:
-    """Month starts that cut history into windows; the outermost ones stay open."""
+    """Return the starts of months, in UTC, at which history is cut into windows."""
     edges = []
     for index in range(WINDOW_COUNT):
         months = now.year * 12 + now.month - 1 - index * WINDOW_MONTHS

@@ -1,4 +1,4 @@
-"""Runs: planned as windows, worked on by anybody, finished once."""
+"""Start a run, let any worker work on its windows, and finish it once."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def start_run(
     sweep: bool = False,
 ) -> SyncRun:
     """
-    Record a run and its windows, for whoever works on them.
+    Record a run and its windows, for any worker to work on.
 
-    Until one full run succeeded, invoices that a run finds new are old news: they
-    are announced only where `announce` asks for it. Where Orb's list of events tells
-    enough for this time, an incremental run reads only that, unless told to `sweep`.
+    Until a full run has succeeded, invoices that are new here are old in Orb, so they
+    are announced only if `announce` is set. If Orb's list of events suffices this
+    time, an incremental run reads only that list, unless `sweep` is set.
 
     Raises:
-        OrbSyncRunningError: a run of this kind is active already; `run` is it.
+        OrbSyncRunningError: a run of this kind is already active; its `run`.
     """
     now = clock_of(using).latest()
     is_exclusive = kind != SyncRun.Kind.ONE
-    # Before the transaction, which on SQLite has to begin with a write.
+    # Read before the transaction, which has to begin with a write on SQLite.
     announces_new = announce or _was_filled(using)
     reading = polling.plan(sweep=sweep, using=using)
     try:
@@ -76,8 +76,9 @@ def start_run(
         if active is None:
             raise
         raise OrbSyncRunningError(
-            f"{in_english(active)} is running since {active.started_at:%Y-%m-%d %H:%M} UTC, or "
-            f"stopped less than {windows.lease_seconds():.0f} seconds ago.",
+            f"{in_english(active)} has been running since "
+            f"{active.started_at:%Y-%m-%d %H:%M} UTC, or stopped less than "
+            f"{windows.lease_seconds():.0f} seconds ago.",
             run=active,
         ) from err
     return run
@@ -98,7 +99,7 @@ def start_or_join(
         return start_run(kind, using=using, since=since, sweep=sweep)
     except OrbSyncRunningError as err:
         run: SyncRun = err.run
-        logger.info("%s is active already.", in_english(run), extra=_id_of(run))
+        logger.info("%s is already active.", in_english(run), extra=_id_of(run))
         return run
 
 
@@ -112,10 +113,10 @@ def start_or_resume(
     announce: bool = False,
 ) -> SyncRun:
     """
-    Start a run, or take up the active one of its kind if nobody works on it.
+    Start a run, or resume the active one of its kind if no worker holds a window.
 
     Raises:
-        OrbSyncRunningError: somebody does.
+        OrbSyncRunningError: a worker does, or the active run has other options.
     """
     try:
         return start_run(
@@ -138,12 +139,12 @@ def start_or_resume(
         free = is_free(clock_of(using).latest(), longest=windows.longest_lease())
         if of_run.exclude(free).exists():
             raise
-        logger.info("%s goes on where it stopped.", in_english(run), extra=_id_of(run))
+        logger.info("%s resumes where it stopped.", in_english(run), extra=_id_of(run))
         return run
 
 
 def due_windows(*, using: str, run: SyncRun | None = None) -> list[SyncWindow]:
-    """Pending windows of active runs that nobody works on and that need not wait."""
+    """Return pending windows of active runs that no worker holds and that are due."""
     now = clock_of(using).latest()
     longest_wait = timedelta(seconds=windows.MAX_WAIT_SECONDS)
     due = SyncWindow.objects.using(using).filter(
@@ -163,9 +164,9 @@ def work_here(
     on_step: Callable[[SyncRun], None] = lambda run: None,
 ) -> SyncRun:
     """
-    Do a run's work in this process until it ends, whoever began it.
+    Do a run's work in this process until the run ends. Return the run.
 
-    Waits where Orb asks for patience, and for windows that others hold.
+    Wait if Orb asks for it, and for windows that other workers hold.
     """
     while True:
         due = due_windows(using=using, run=run)
@@ -207,7 +208,7 @@ def _work_window(
             windows.release_window(window.pk, lease, using=using)
         except DatabaseError:
             logger.warning(
-                "The lease of %s ends by itself.",
+                "The lease of %s was not released, and ends when it expires.",
                 window,
                 exc_info=True,
                 extra=_id_of(run),
@@ -215,7 +216,7 @@ def _work_window(
 
 
 def _pause(seconds: float, on_step: Callable[[], None]) -> None:
-    """Wait in small steps, so that somebody who wants to stop need not wait."""
+    """Wait in small steps, so that a user can stop the run during a long wait."""
     while seconds > 0:
         on_step()
         time.sleep(min(seconds, 1.0))
@@ -231,7 +232,7 @@ def turn(
     seconds: float = float("inf"),
     on_step: Callable[[], None] = lambda: None,
 ) -> windows.Progress:
-    """Work on a window for a while; a window that cannot be finished ends its run."""
+    """Work on a window for a while; if it cannot be finished, end its run."""
     try:
         return windows.work(
             window_id,
@@ -248,7 +249,7 @@ def turn(
 
 
 def fail_window(window_id: int, lease: str, reason: str, *, using: str) -> None:
-    """End the run of a window that nobody can finish, if the lease still holds."""
+    """End the run of a window that cannot be finished, if the lease still holds."""
     mine = SyncWindow.objects.using(using).filter(pk=window_id, lease=lease)
     window = mine.select_related("run").first()
     if window is not None and window.run.is_active:
@@ -258,12 +259,12 @@ def fail_window(window_id: int, lease: str, reason: str, *, using: str) -> None:
 
 def advance(run: SyncRun, *, using: str) -> list[SyncWindow]:
     """
-    Go on where a run's windows are done: to the check, then to the end.
+    Go on with a run whose windows are done: to the check, then to the end.
 
-    Returns the windows that became pending. Harmless to call at any time.
+    Return the windows that became pending. It is safe to call at any time.
     """
     with transaction.atomic(using=using):
-        # The update takes the row's lock, also where SELECT .. FOR UPDATE is none.
+        # The update locks the row, even if the database has no SELECT .. FOR UPDATE.
         active = SyncRun.objects.using(using).filter(
             pk=run.pk, state=SyncRun.State.RUNNING
         )
@@ -281,7 +282,7 @@ def advance(run: SyncRun, *, using: str) -> list[SyncWindow]:
     try:
         _finish(run, using=using)
     except DatabaseError:
-        raise  # it is tried again, by `recover` at the latest
+        raise  # `recover` tries it again at the latest
     except Exception as err:
         logger.exception(
             "%s could not be finished.", in_english(run), extra=_id_of(run)
@@ -292,12 +293,12 @@ def advance(run: SyncRun, *, using: str) -> list[SyncWindow]:
 
 
 def cancel_run(run: SyncRun, *, using: str) -> None:
-    """End an active run; its workers stop at their next page."""
+    """End an active run; its workers stop after the page they are reading."""
     _end(run, SyncRun.State.CANCELLED, "Cancelled.", using=using)
 
 
 def _finish(run: SyncRun, *, using: str) -> None:
-    """Mark what is gone from Orb, add up the counts, end the run."""
+    """Mark invoices that Orb no longer has, add up the counts, and end the run."""
     absences = SyncAbsence.objects.using(using).filter(run=run)
     ids = set(absences.values_list("invoice_id", flat=True))
     stored = Invoice.objects.using(using)
@@ -310,9 +311,9 @@ def _finish(run: SyncRun, *, using: str) -> None:
             run,
             SyncRun.State.FAILED,
             f"Orb no longer knows {len(gone)} of the mirrored invoices, more than the "
-            f"{limit} that are believed unasked; none was marked. Check that API_KEY "
-            "belongs to the account of this mirror. If they are really gone, run "
-            "orb_sync_invoices --mode full --accept-missing.",
+            f"{limit} that are accepted without asking; none was marked. Check that "
+            "API_KEY belongs to the account of this mirror. If they are really gone, "
+            "run orb_sync_invoices --mode full --accept-missing.",
             using=using,
         )
         return
@@ -329,14 +330,14 @@ def _finish(run: SyncRun, *, using: str) -> None:
         _end(run, SyncRun.State.FAILED, reason, using=using)
         return
     if run.kind == SyncRun.Kind.FULL:
-        # It read everything: what had no id has one by now, or failed in it again.
+        # The run read everything: what had no id has one by now, or has failed again.
         old = Q(run_id=None) | Q(run_id__lt=run.pk)
         failures.filter(old, pk__startswith=mirror.NO_ID).delete()
     _end(run, SyncRun.State.SUCCEEDED, _note_of(run, using), using=using)
 
 
 def _note_of(run: SyncRun, using: str) -> str:
-    """What was not done although the run succeeded."""
+    """Say what the run could not do."""
     failed = InvoiceFailure.objects.using(using).filter(run_id=run.pk).count()
     notes = SyncWindow.objects.using(using).filter(run=run).exclude(note="")
     failures = f"{failed} could not be mirrored; see their reasons." if failed else ""
@@ -344,12 +345,14 @@ def _note_of(run: SyncRun, using: str) -> str:
 
 
 def _mark(absences: Iterable[SyncAbsence], run: SyncRun, using: str) -> None:
-    """Mark what is gone, and count in the last window what was really marked."""
+    """Mark absent invoices, and count in the last window how many really were."""
     observations = [
         Observation.absent(
-            one.invoice_id, Interval(one.started_at, one.ended_at), one.supersedes
+            absence.invoice_id,
+            Interval(absence.started_at, absence.ended_at),
+            absence.supersedes,
         )
-        for one in absences
+        for absence in absences
     ]
     last = run.windows.using(using).last()
 
@@ -372,7 +375,7 @@ def _end(run: SyncRun, state: str, error: str, *, using: str) -> None:
     progress = run.progress()
     totals = {name: progress[name] for name in COUNTS}
     active = SyncRun.objects.using(using).filter(pk=run.pk, state=SyncRun.State.RUNNING)
-    # Whoever still works on it loses the lease, and with it what it would write.
+    # A worker that still holds a window loses its lease, and can write nothing more.
     SyncWindow.objects.using(using).filter(run=run).update(lease="")
     is_mine = active.update(
         state=state,
@@ -396,5 +399,5 @@ def _log_end(run: SyncRun) -> None:
 
 
 def _id_of(run: SyncRun) -> dict[str, int]:
-    """For the log, whatever its texts say."""
+    """Return the field by which records of the log name the run."""
     return {"orb_run_id": run.pk}

@@ -1,12 +1,12 @@
 """
-What one step of a window asks Orb, and what came; nothing is written here.
+Ask Orb for one step of a window, and return what came; nothing is written here.
 
 # Note [Circles]
-A list whose cursors come in a circle never ends, and a window does not remember all
-of its cursors. It remembers the one that followed when it last got to an earlier
-date, and after that the one that followed 1, 2, 4, 8, .. pages later: a circle of any
-length comes back to a cursor that is remembered (Brent's algorithm). A list that
-goes on with new cursors but without earlier dates is given up after `MAX_STALLED`.
+A list whose cursors form a circle never ends, and a window does not remember all of
+its cursors. It remembers the next cursor of the page that last reached an earlier
+date, and after that the one 1, 2, 4, 8, .. pages later: a circle of any length
+returns to a remembered cursor (Brent's algorithm). A list that goes on with new
+cursors but without earlier dates is given up after `MAX_STALLED` pages.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from django_orb.webhooks import polling
 
 FETCHES_PER_STEP = 20
 STEP_SECONDS = 60.0
-# What ended so many workers is taken apart, and a single invoice passed over.
+# A page that ended so many workers is split up, and a single invoice passed over.
 MAX_DEATHS = 3
-# Pages in a row that get to no earlier date; at one invoice a page, too.
+# Pages in a row that may reach no earlier date, even at one invoice a page.
 MAX_STALLED = 10_000
 
 _DATED = Shape(plain=("invoice_date",))
 
 
 class WindowFailedError(OrbError):
-    """The window cannot be finished, and why."""
+    """The window cannot be finished; the message says why."""
 
 
 @dataclass
 class Step:
     """
-    What one step found, and where it leaves the window.
+    The findings of one step, and the changes that it makes to its window.
 
-    `needs_sweep` is why the run has to read the lists of what is open or recent,
-    which it was not going to read.
+    `needs_sweep` says that the run has to read the lists of open and recent
+    invoices, although it was planned without them.
     """
 
     observations: list[Observation]
@@ -62,7 +62,7 @@ class Step:
 
 
 class PageReader:
-    """Reads pages of the list, one ahead: the network while the database works."""
+    """Reads the list a page ahead, so that Orb and the database work in parallel."""
 
     def __init__(
         self, client: OrbClient, page_size: int, executor: ThreadPoolExecutor
@@ -91,7 +91,7 @@ class PageReader:
     def _fetch_ahead(self, window: SyncWindow, cursor: str) -> Timed[RawPage]:
         answer = self.fetch(window, cursor=cursor, limit=self.page_size)
         for invoice in answer.value.invoices:
-            invoice.digest  # noqa: B018
+            invoice.digest  # noqa: B018  # computed in this thread, and kept
         return answer
 
     def fetch(self, window: SyncWindow, **options: Any) -> Timed[RawPage]:
@@ -105,7 +105,7 @@ class PageReader:
 
 
 def size_of_step(window: SyncWindow, page_size: int) -> int:
-    """How many invoices, or events, the window's next step asks for."""
+    """Return how many invoices, or events, the window's next step asks for."""
     most = most_per_step(window, page_size)
     return min(most, window.page_size or most)
 
@@ -133,8 +133,8 @@ def take_step(
     """
     Ask Orb for what comes next in the window.
 
-    `refusal` is why the next single invoice is not even asked for, but recorded as
-    failed with these words.
+    If `refusal` is given, the next single invoice is recorded as failed for this
+    reason, and is not fetched.
     """
     deaths, size = window.attempts - 1, size_of_step(window, reader.page_size)
     if deaths >= MAX_DEATHS and size > 1:
@@ -160,7 +160,7 @@ def take_step(
 
 
 def is_fetch(window: SyncWindow) -> bool:
-    """Whether the next step fetches single invoices."""
+    """Tell whether the next step fetches single invoices."""
     lists = (SyncWindow.Kind.LIST, SyncWindow.Kind.FEED)
     return bool(window.doubtful_ids) or window.kind not in lists
 
@@ -198,12 +198,11 @@ def _read_page(
 def _follow(
     window: SyncWindow, following: str | None, *, has_moved: bool
 ) -> dict[str, Any]:
-    """Go on at a cursor; see Note [Circles]."""
+    """Return the changes that go on at a cursor; see Note [Circles]."""
     stalled = 0 if has_moved else window.stalled_pages + 1
     if stalled > MAX_STALLED:
         raise WindowFailedError(
-            f"Orb's list does not come to an end: {MAX_STALLED} pages in a row led "
-            "no further."
+            f"Orb's list does not end: {MAX_STALLED} pages in a row led no further."
         )
     changes = {"cursor": following or "", "stalled_pages": stalled}
     if stalled & (stalled - 1) == 0:
@@ -217,7 +216,7 @@ def _reopen(
     seen: Sequence[Observation] = (),
     last: datetime | None = None,
 ) -> Step:
-    """Start the list again at the last date seen, inclusive; twice there is failure."""
+    """Start the list again at the last date seen, inclusive; fail the second time."""
     last = last or window.last_invoice_date
     if last is None or window.reopened_from == last:
         raise WindowFailedError(f"{reason} Starting again from {last} did not help.")
@@ -279,10 +278,10 @@ def _read_events(
 
 
 def without_events(window: SyncWindow, reason: str, requests: int = 1) -> Step:
-    """Give the list of events up for this run, which reads what is open instead."""
+    """Give up the list of events, and have the run read open and recent invoices."""
     note = (
         f"Orb's list of webhook events could not be read to its end ({reason.strip()}) "
-        "What is open or recent was read instead."
+        "Invoices that are open or recent were read instead."
     )
     return Step(
         [],
@@ -296,7 +295,7 @@ def without_events(window: SyncWindow, reason: str, requests: int = 1) -> Step:
 def _observe(
     client: OrbClient, limit: int, using: str, invoice_ids: Sequence[str]
 ) -> list[Observation]:
-    """Ask for as many as a step has time for and Orb answers, at least for one."""
+    """Ask for invoices, at least one, until the step's time is up or Orb fails."""
     return observe_invoices(
         client,
         invoice_ids[:limit],
@@ -307,7 +306,7 @@ def _observe(
 
 
 def _refuse(refusal: str, using: str, invoice_ids: Sequence[str]) -> list[Observation]:
-    """The first invoice is recorded as failed, without asking for it."""
+    """Return the first invoice as failed, without asking Orb for it."""
     now = clock_of(using).latest()
     interval = Interval(now, now)
     return [
@@ -329,7 +328,7 @@ def _fetched(
 
 
 def _unseen_ids(window: SyncWindow, using: str) -> list[str]:
-    """The next ids that the run should have met and did not."""
+    """Return the next ids that the run should have met but did not, in order."""
     run = window.run
     unseen = Q(observation__run_id=None) | Q(observation__run_id__lt=run.pk)
     failed_now = InvoiceFailure.objects.using(using).filter(
@@ -355,7 +354,7 @@ def _unseen_ids(window: SyncWindow, using: str) -> list[str]:
 
 
 def _last_date(invoices: Sequence[RawInvoice]) -> datetime | None:
-    """The invoice date at the end of a page; None if no invoice has a readable one."""
+    """Return the last readable invoice date of a page; None if there is not one."""
     for invoice in reversed(invoices):
         try:
             return parse_datetime(invoice.read_only(_DATED)["invoice_date"])

@@ -1,8 +1,8 @@
 """
-Find out whether the mirror is right: walk over Orb's list and over what is here.
+Compare the mirror with Orb: walk over Orb's list, then over the stored invoices.
 
 Nothing that grows with the account is kept in memory: the ids that the list
-showed go to a file, and differences are handed on as they are found.
+showed go to a file, and differences are yielded as they are found.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
-from time import sleep  # by name: pacing has its own pauses
+from time import sleep  # by name: tests replace only the pauses of this module
 from typing import Any, TypeGuard
 
 from django.db import connections
@@ -41,8 +41,8 @@ from .comparison import (
 BATCH = 50
 RETRIES = 8
 SQLITE_DIGITS = 15
-# An invoice that differs is looked at again after these pauses, since what changed
-# just now may be on its way here; all pauses together are bounded.
+# An invoice that differs is compared again after these pauses, in seconds, since a
+# change may not have arrived yet. PATIENCE_SECONDS bounds all pauses together.
 PAUSES = (0.2, 0.5, 1.0)
 PATIENCE_SECONDS = 10.0
 MAX_ROUNDS = 5
@@ -56,23 +56,23 @@ def verify_invoices(
     on_page: Callable[[Verification], None] = lambda verification: None,
 ) -> Verification:
     """
-    Compare the mirror with Orb, value for value; nothing is asked until you iterate.
+    Compare the mirror with Orb, value for value; Orb is not asked until you iterate.
 
-    Orb's whole list is read in every status, or what is dated at or after `since`;
-    `invoice_ids` fetches just those. What the list does not show is fetched, and
-    what differs is fetched and read again, so that an invoice which changes
-    meanwhile is not reported. `fix` has what differs fetched and written anew, as a
-    sync of chosen invoices does, and looks once more. `on_page` is called as it
-    goes. Do not call it inside a transaction: some databases would not show it what
-    others write.
+    Orb's whole list is read in every status, or only invoices dated at or after
+    `since`, or only `invoice_ids`. Stored invoices that the list does not show are
+    fetched, and invoices that differ are fetched and compared again, so that one that
+    changes meanwhile is not reported. `fix` fetches and writes again what differs, as
+    a sync of chosen invoices does, and compares it once more. `on_page` is called
+    after each page or batch. Do not call it inside a transaction, in which some
+    databases do not show what others write.
 
     Raises:
-        OrbInputError: arguments that exclude each other.
-        OrbError: while iterating: Orb did not answer.
+        OrbInputError: the arguments exclude each other, or are not valid.
+        OrbError: Orb did not answer, while iterating.
     """
     if invoice_ids is not None:
         if since is not None:
-            raise OrbInputError("invoice_ids does not go with since.")
+            raise OrbInputError("invoice_ids cannot be combined with since.")
         for invoice_id in invoice_ids:
             _require_id(invoice_id)
     if since is not None and since.tzinfo is None:
@@ -81,7 +81,7 @@ def verify_invoices(
 
 
 class Verification(Iterator[Difference]):
-    """The differences, one by one, and what was compared so far."""
+    """An iterator of differences that counts what was compared so far."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Verification(Iterator[Difference]):
 
     @property
     def is_right(self) -> bool:
-        """Whether no difference was found, or none is left."""
+        """True if no difference was found, or if all were repaired."""
         return self.differences == self.repaired
 
     def _run(self, invoice_ids: Sequence[str] | None) -> Iterator[Difference]:
@@ -172,7 +172,7 @@ class Verification(Iterator[Difference]):
         yield from self._examine_all(suspects)
 
     def _unlisted(self) -> Iterator[Difference]:
-        """What is here and was not in the list: Orb may not know it any more."""
+        """Examine what is here but was not in the list: Orb may no longer have it."""
         stored = Invoice.objects.using(self._using).filter(missing_since=None)
         if self._since is not None:
             stored = stored.filter(invoice_date__gte=self._since)
@@ -202,7 +202,7 @@ class Verification(Iterator[Difference]):
             found = self._examine(invoice_id)
             if not self._fix:
                 yield from found
-            elif any(one.kind == "gone" for one in found):
+            elif any(difference.kind == "gone" for difference in found):
                 self._notes.add("gone", invoice_id)
             elif found:
                 broken[invoice_id] = found
@@ -210,7 +210,7 @@ class Verification(Iterator[Difference]):
             yield from self._repair(broken)
 
     def _examine(self, invoice_id: str) -> list[Difference]:
-        """What differs and goes on to differ."""
+        """Return the differences that remain after a few pauses."""
         found = self._look(invoice_id)
         for seconds in PAUSES:
             if not found or self._patience < seconds:
@@ -222,10 +222,9 @@ class Verification(Iterator[Difference]):
 
     def _look(self, invoice_id: str) -> list[Difference]:
         """
-        Compare one invoice, its row being the same before and after Orb's answer.
+        Compare one invoice once its row is the same before and after Orb's answer.
 
-        So Orb's state, whenever in between it was read, is compared with what was
-        here at that time.
+        Orb read its state at some moment in between, when the mirror held this row.
         """
         here = self._read([invoice_id]).get(invoice_id)
         for _ in range(MAX_ROUNDS):
@@ -251,16 +250,20 @@ class Verification(Iterator[Difference]):
             found = [("not_mirrored", "", payload.get("status"), NOTHING)]
         else:
             found = differences(payload, here, exact_digits=self._exact_digits)
-        return [Difference(invoice_id, *one, invoice_number=number) for one in found]
+        return [
+            Difference(invoice_id, *finding, invoice_number=number) for finding in found
+        ]
 
     def _explain(self, found: list[Difference]) -> list[Difference]:
-        """Add why Orb's state could not be stored, where a run has noted it."""
+        """Add why Orb's state could not be stored, if a run has recorded it."""
         if not found:
             return found
         failures = InvoiceFailure.objects.using(self._using)
         failure = failures.filter(pk=found[0].invoice_id).first()
         return (
-            [replace(one, reason=failure.reason) for one in found] if failure else found
+            [replace(difference, reason=failure.reason) for difference in found]
+            if failure
+            else found
         )
 
     def _fetch(self, invoice_id: str) -> dict[str, Any] | None:
@@ -287,14 +290,16 @@ class Verification(Iterator[Difference]):
         trouble = self._fetch_anew(list(broken))
         for invoice_id, found in broken.items():
             left = self._look(invoice_id)
-            reason = next((one.reason for one in left if one.reason), trouble)
-            for one in found:
+            reason = next((more.reason for more in left if more.reason), trouble)
+            for difference in found:
                 yield replace(
-                    one, is_repaired=not left, reason=reason if left else one.reason
+                    difference,
+                    is_repaired=not left,
+                    reason=reason if left else difference.reason,
                 )
 
     def _fetch_anew(self, invoice_ids: Sequence[str]) -> str:
-        """Have them written whatever the mirror thinks it holds; why it failed."""
+        """Fetch and write invoices, even unchanged ones. Return why it failed."""
         mirror.write_again(invoice_ids, using=self._using)
         kind = SyncRun.Kind.ONE.value
         run = runs.start_run(kind, using=self._using, invoice_ids=invoice_ids)
@@ -303,17 +308,17 @@ class Verification(Iterator[Difference]):
 
     def _mark_gone(self) -> Iterator[Difference]:
         """
-        Mark what Orb no longer knows, at the end, when it is known how many.
+        Mark invoices that Orb no longer knows, at the end, when all are counted.
 
-        A wrong key answers honest 404s: as many as a full run would not believe are
-        not believed here either.
+        With another account's key Orb truly answers 404, so this accepts no more of
+        them than a full run does.
         """
         count = self._notes.count("gone")
         size = Invoice.objects.using(self._using).count() if count else 0
         limit = max(runs.MAX_MISSING, int(size * runs.MAX_MISSING_SHARE))
         refusal = (
             f"Orb no longer knows {count} invoices, more than the {limit} that are "
-            "believed unasked. Check API_KEY; if they are really gone, run "
+            "accepted without asking. Check API_KEY; if they are really gone, run "
             "orb_sync_invoices --mode full --accept-missing."
         )
         for batch in _batches(self._notes.all("gone")):
@@ -328,10 +333,10 @@ class Verification(Iterator[Difference]):
 
 
 class _Notes:
-    """Names kept in a file that goes away by itself, for accounts of any size."""
+    """Names in a file that SQLite deletes, so that accounts may be of any size."""
 
     def __init__(self) -> None:
-        # An empty name is a temporary file: https://www.sqlite.org/inmemorydb.html
+        # An empty name means a temporary file: https://www.sqlite.org/inmemorydb.html
         self._file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._file.execute("PRAGMA journal_mode = OFF")
         self._file.execute(
@@ -339,7 +344,7 @@ class _Notes:
         )
 
     def add(self, kind: str, name: str) -> bool:
-        """Whether it is new."""
+        """Add a name. Return whether it is new."""
         insert = "INSERT OR IGNORE INTO note VALUES (?, ?)"
         return self._file.execute(insert, (kind, name)).rowcount == 1
 
@@ -377,12 +382,12 @@ def _without_id(invoice_id: Any, position: int) -> Difference:
         "id",
         invoice_id,
         NOTHING,
-        reason="It has no id that could be stored.",
+        reason="The invoice has no id that can be stored.",
     )
 
 
 def _is_usable(invoice_id: Any) -> TypeGuard[str]:
-    """Whether databases and URLs can hold it."""
+    """Tell whether databases and URLs can hold the id."""
     if not isinstance(invoice_id, str) or not invoice_id or "\0" in invoice_id:
         return False
     return not any("\ud800" <= letter <= "\udfff" for letter in invoice_id)
@@ -391,4 +396,4 @@ def _is_usable(invoice_id: Any) -> TypeGuard[str]:
 def _require_id(invoice_id: object) -> None:
     require_text(invoice_id, "invoice_ids")
     if not _is_usable(invoice_id):
-        raise OrbInputError(f"{invoice_id!r} is no id.", field="invoice_ids")
+        raise OrbInputError(f"{invoice_id!r} is not an id.", field="invoice_ids")

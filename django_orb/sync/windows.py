@@ -2,8 +2,8 @@
 Work on one window of a run, step by step.
 
 A step asks Orb for one page (or a handful of single invoices) and commits what
-came, the counts and the cursor in one transaction, provided that the window is
-still leased to this worker and nobody did the step meanwhile.
+came, the counts and the cursor in one transaction, if this worker still holds the
+window's lease and another one has not done the step meanwhile.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ MAX_WAIT_SECONDS = 60
 MAX_ATTEMPTS = 10
 # Failures of Orb in a row, about 16 hours of them, after which a run ends.
 MAX_DEFERRALS = 1000
-# Steps that have to go well at a size before more is asked for again.
+# Steps that have to succeed at a size before more is asked for again.
 CAREFUL_STEPS = 10
-# As many failures in a row mean that asking for one invoice failed, too.
+# After so many failures in a row, asking for one invoice has failed, too.
 FAILURES_DOWN_TO_ONE = 5
 
 
@@ -60,7 +60,7 @@ class LeaseLostError(Exception):
 
 @dataclass(frozen=True)
 class Progress:
-    """How a turn at a window ended; `wait_seconds` before the next makes sense."""
+    """The outcome of a turn at a window; wait `wait_seconds` before the next one."""
 
     is_done: bool = False
     is_lost: bool = False
@@ -72,8 +72,8 @@ def new_lease() -> str:
 
 
 def lease_seconds() -> float:
-    """How long a worker may be silent: a step never takes so long."""
-    # After its time is up a step ends with the request it is at, and one more.
+    """Return how long a lease holds; a step never takes so long."""
+    # A step whose time is up finishes its current request, and one more at most.
     request = longest_request_seconds(retries=0)
     return max(MIN_LEASE_SECONDS, STEP_SECONDS + 2 * request)
 
@@ -85,9 +85,9 @@ def longest_lease() -> timedelta:
 
 def lease_window(window: SyncWindow, *, using: str) -> str | None:
     """
-    Take a window that is due and not in anybody's hands; None if it is not.
+    Lease a pending window. Return the lease; None if another worker holds one.
 
-    The lease holds until its holder has been silent for `lease_seconds()`.
+    The lease holds until its holder has not renewed it for `lease_seconds()`.
     """
     now = clock_of(using).latest()
     lease = new_lease()
@@ -101,7 +101,7 @@ def lease_window(window: SyncWindow, *, using: str) -> str | None:
 
 
 def release_window(window_id: int, lease: str, *, using: str) -> None:
-    """Give a window back at once, so that another worker need not wait."""
+    """Release a window at once, so that another worker need not wait."""
     windows = SyncWindow.objects.using(using).filter(pk=window_id, lease=lease)
     windows.update(lease_expires_at=None)
 
@@ -120,12 +120,12 @@ def work(
     on_step: Callable[[], None] = lambda: None,
 ) -> Progress:
     """
-    Do the window's steps until it is done, lost, waiting, or `seconds` are over.
+    Take steps until the window is done, lost or has to wait, or `seconds` are over.
 
-    `connect` opens a client for Orb. Whatever goes wrong is written into the row.
+    `connect` opens a client for Orb. Errors are recorded in the row.
 
     Raises:
-        WindowFailedError: it will never be done; the run should end.
+        WindowFailedError: the window cannot be finished; the run should end.
     """
     deadline = time.monotonic() + seconds
     log = StatementLog(using)
@@ -164,7 +164,7 @@ def work(
 def _try(
     action: Callable[[], T], window: SyncWindow, page_size: int, *, using: str
 ) -> tuple[T | None, Progress]:
-    """Do it; what goes wrong is noted in the row, and how it goes on is returned."""
+    """Call the action. Record an error in the row, and return how to go on."""
     try:
         return action(), Progress()
     except LeaseLostError:
@@ -180,7 +180,7 @@ def _try(
 
 
 def _begin(window_id: int, lease: str, *, using: str) -> SyncWindow:
-    """Load the window, and count the start: some pages kill whoever reads them."""
+    """Load the window, and count the attempt: some pages kill the process."""
     mine = SyncWindow.objects.using(using).filter(
         pk=window_id, lease=lease, state=SyncWindow.State.PENDING
     )
@@ -205,10 +205,10 @@ def _sign_of_life(using: str) -> dict[str, datetime]:
 
 def _commit_step(window: SyncWindow, step: Step, page_size: int, *, using: str) -> None:
     """
-    Store what the step found and move the window on, the row and the object.
+    Store what the step found, and advance the window: the row and the object.
 
     Raises:
-        LeaseLostError: somebody else has the window now; nothing was stored.
+        LeaseLostError: another worker has the window now; nothing was stored.
     """
     changes: dict[str, Any] = {}
 
@@ -219,8 +219,9 @@ def _commit_step(window: SyncWindow, step: Step, page_size: int, *, using: str) 
             **_changes(window, step, result),
         }
         for name, count in _counts(step, result).items():
-            moved_on[name] = getattr(window, name) + count  # the row's, by its step
-        changes.clear()  # of an attempt that was undone
+            # The row has the same counts, if it is still at this step.
+            moved_on[name] = getattr(window, name) + count
+        changes.clear()  # from an attempt that was rolled back
         changes.update(
             (name, value)
             for name, value in moved_on.items()
@@ -267,7 +268,7 @@ def _changes(window: SyncWindow, step: Step, result: WriteResult) -> dict[str, A
 
 
 def _size_after(window: SyncWindow, step: Step, page_size: int) -> dict[str, Any]:
-    """Ask for more again once enough steps went well, or what failed was passed."""
+    """Ask for more again after enough good steps, or once the failure was passed."""
     if not window.page_size or not step.requests or "page_size" in step.changes:
         return {}
     has_passed = any(seen.refusal for seen in step.observations)
@@ -296,12 +297,12 @@ def _record_absences(run: SyncRun, absent: Sequence[Observation], using: str) ->
         [
             SyncAbsence(
                 run=run,
-                invoice_id=one.invoice_id,
-                started_at=one.interval.started_at,
-                ended_at=one.interval.ended_at,
-                supersedes=one.supersedes,
+                invoice_id=seen.invoice_id,
+                started_at=seen.interval.started_at,
+                ended_at=seen.interval.ended_at,
+                supersedes=seen.supersedes,
             )
-            for one in absent
+            for seen in absent
         ],
         ignore_conflicts=True,
     )
@@ -309,7 +310,7 @@ def _record_absences(run: SyncRun, absent: Sequence[Observation], using: str) ->
 
 def _defer(window: SyncWindow, err: Exception, page_size: int, *, using: str) -> float:
     """
-    Note in the row when to try again, and with how much; seconds from now.
+    Record in the row when to try again, and for how much. Return the seconds until.
 
     Raises:
         WindowFailedError: waiting will not help, as with a key that Orb refuses.
@@ -345,7 +346,7 @@ def _defer(window: SyncWindow, err: Exception, page_size: int, *, using: str) ->
 
 
 def _ask_for_less(window: SyncWindow, page_size: int) -> dict[str, Any]:
-    """Single invoices are fetched one by one anyway; lists are not."""
+    """Return a smaller size, unless invoices are already asked for one by one."""
     size = size_of_step(window, page_size)
     if is_fetch(window) or size == 1:
         return {}
@@ -353,7 +354,7 @@ def _ask_for_less(window: SyncWindow, page_size: int) -> dict[str, Any]:
 
 
 def _note_failure(window: SyncWindow, err: Exception, *, using: str) -> float:
-    """An attempt at the step failed, here and not at Orb; seconds until the next."""
+    """Record that the step failed here, not at Orb. Return the seconds to wait."""
     seconds = float(min(2**window.attempts, MAX_WAIT_SECONDS))
     text = f"{type(err).__name__}: {err}".replace("\0", "")
     _wait(window, seconds, using=using, error=text)

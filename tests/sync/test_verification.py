@@ -363,7 +363,7 @@ def test_many_gone_are_not_believed_unasked(
 
     assert sorted(one.invoice_id for one in differences) == sorted(drafts)
     assert {one.is_repaired for one in differences} == {False}
-    assert "more than the 2 that are believed unasked" in differences[0].reason
+    assert "more than the 2 that are accepted without asking" in differences[0].reason
     assert not Invoice.objects.exclude(missing_since=None).exists()
 
 
@@ -396,7 +396,7 @@ def test_since_bounds_both_sides(mirrored: OrbSandbox) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"invoice_ids": ["a"], "since": "2020-01-01T00:00:00+00:00"}, "not go with"),
+        ({"invoice_ids": ["a"], "since": "2020-01-01T00:00:00+00:00"}, "cannot be combined"),
         ({"invoice_ids": [""]}, "is empty"),
         ({"invoice_ids": ["a\0"]}, "cannot be recorded"),
         ({"since": "2020-01-01T00:00:00"}, "time zone"),
@@ -756,7 +756,7 @@ def test_command_takes_days_and_refuses_what_is_none(mirrored: OrbSandbox) -> No
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--since", "2020-01-01", "--invoice", "a"], "does not go with since"),
+        (["--since", "2020-01-01", "--invoice", "a"], "cannot be combined with since"),
         (["--invoice", " "], "invoice_ids is empty"),
     ],
 )
