@@ -204,6 +204,11 @@ def fit_decimal(
     """The value as a money column holds it (None: too large), and whether exactly."""
     if abs(value) >= _MAX_MONEY:
         return None, False
+    if exact_digits is not None:
+        # SQLite rounds what it stores, maybe up to more than can be read.
+        shown = Context(prec=exact_digits).create_decimal_from_float(float(value))
+        if abs(shown) >= _MAX_MONEY:
+            return None, False
     fitted = value.quantize(_CENT, context=_MONEY)
     exact = fitted == value
     if exact and exact_digits is not None:

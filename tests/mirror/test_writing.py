@@ -107,6 +107,22 @@ def test_value_that_a_column_rounds_is_flagged(any_database: str) -> None:
     assert invoice.payload["total"] == "0.1234567890123456789012"
 
 
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize("amount", ["99999999999999900000", "99999999999999999999.99"])
+def test_largest_amounts_can_be_read_once_stored(
+    any_database: str, amount: str, sign: str
+) -> None:
+    see(make(total=sign + amount), at(0, 1))
+
+    stored = [one.total for one in Invoice.objects.all()]
+    if not stored:  # SQLite would round it up to more than it can read
+        assert connection.vendor == "sqlite"
+        assert amount == "99999999999999999999.99"
+        assert "is too large" in InvoiceFailure.objects.get().reason
+    else:
+        assert stored == [Decimal(sign + amount)]
+
+
 def test_ids_that_differ_in_case_or_trailing_space_are_different(
     any_database: str,
 ) -> None:
