@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
@@ -134,6 +135,76 @@ def test_more_is_asked_for_again_when_it_goes_well(
 
 
 @FORTY
+@pytest.mark.django_db
+def test_invoice_is_left_behind_after_a_minute_and_more_is_asked_for_again(
+    orb: OrbSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+    no_waiting: list[float],
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 10}
+    spoil(monkeypatch, orb.invoice_ids()[11], None)
+    run_spoilt = OrbApp._run
+    waited: list[float] = []
+
+    def note(self: OrbApp, request: Any, route: str, arguments: Any) -> Response:
+        if route == SUMMARIES:
+            waited.append(sum(no_waiting))
+        return run_spoilt(self, request, route, arguments)
+
+    monkeypatch.setattr(OrbApp, "_run", note)
+
+    services.sync_invoices(since=since("default"))
+
+    assert waited[0] > 60
+    assert sum(no_waiting) - waited[0] > 60  # it is asked for by its id, too
+    sizes = [size for size, _ in itertools.groupby(limits(orb))]
+    assert sizes == [10, 5, 1, 5, 10]
+    window = SyncWindow.objects.get()
+    assert window.requests == window.pages + 2  # with its page, and its summary
+
+
+@FORTY
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "summaries",
+    [
+        {"pagination_metadata": {"has_more": True, "next_cursor": None}},
+        {"pagination_metadata": {"has_more": True, "next_cursor": "the same"}},
+        {"data": []},
+        {"data": [{"id": None}]},
+    ],
+    ids=["no cursor", "the same cursor", "no invoice", "no id"],
+)
+def test_summary_that_does_not_tell_what_follows_is_not_followed(
+    orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch, summaries: dict[str, Any]
+) -> None:
+    bad = orb.add_invoice(days_ago=100)["id"]
+    needle = re.compile(rb'"id":\s*"%s",' % bad.encode())
+    asked: list[str] = []
+
+    def change(route: str, request: Any, response: Response) -> Response:
+        if route == SUMMARIES:
+            asked.append(route)
+            changed = {**response.get_json(), **summaries}
+            cursor = json.dumps(request.args.get("cursor"))
+            body = json.dumps(changed).replace('"the same"', cursor)
+            status = 200 if len(asked) < 20 else 401  # so that it ends
+            return Response(body, status, content_type="application/json")
+        if route == LIST and needle.search(response.get_data()):
+            return Response(status=504)
+        return response
+
+    answer(monkeypatch, change)
+
+    with pytest.raises(OrbSyncFailedError, match="A part of Orb's list could not"):
+        services.sync_invoices(mode="full")
+
+    stored = set(Invoice.objects.values_list("pk", flat=True))
+    assert set(orb.invoice_ids()) - stored == {bad}
+
+
+@FORTY
 def test_timeout_asks_for_less_at_once_and_the_row_remembers(
     any_committed_database: str,
     orb: OrbSandbox,
@@ -187,6 +258,7 @@ def test_run_that_had_to_pass_over_a_part_of_the_list_does_not_succeed(
 ) -> None:
     """Neither the page nor its summary comes: others of its date may be hidden."""
     bad = orb.add_invoice(days_ago=100)["id"]
+    orb.add_invoice(days_ago=100 + 1.5 / 86400)  # no more than a second is left out
     needle = bad.encode()
 
     def change(route: str, request: Any, response: Response) -> Response:

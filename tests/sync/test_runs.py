@@ -566,6 +566,38 @@ def test_doubt_is_settled_by_a_fetch_within_the_run(
     assert_mirrors(orb)
 
 
+@pytest.mark.django_db(databases=["postgresql"], transaction=True)
+def test_invoice_that_vanishes_while_it_is_in_doubt_is_missing(
+    orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run meets its absence twice: at the doubt, and for what it did not see."""
+    services.sync_invoices(mode="full")
+    draft = orb.invoice_ids("draft")[0]
+    read_page = OrbClient.read_invoices_page
+
+    def while_read(self: OrbClient, **options: Any) -> RawPage:
+        page = read_page(self, **options)
+        if any(invoice.value["id"] == draft for invoice in page.invoices):
+            monkeypatch.setattr(OrbClient, "read_invoices_page", read_page)
+            orb.update_invoice(draft, metadata={"note": "new"})
+            thread = threading.Thread(target=fetch_elsewhere)
+            thread.start()
+            thread.join()
+            orb.delete_draft(draft)
+        return page
+
+    def fetch_elsewhere() -> None:
+        services.fetch_invoice(draft)
+        connections["postgresql"].close()
+
+    monkeypatch.setattr(OrbClient, "read_invoices_page", while_read)
+
+    run = services.sync_invoices(mode="full")
+
+    assert (run.state, run.error) == (SyncRun.State.SUCCEEDED, "")
+    assert Invoice.objects.get(pk=draft).missing_since
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -194,11 +194,14 @@ def test_list_that_fails_is_made_up_for_and_asked_for_again(
     filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
 ) -> None:
     """Only Orb itself can say that there is no list, and not a proxy or a key."""
-    monkeypatch.setattr("django_orb.sync.runs.time.sleep", lambda seconds: None)
-    filled.fail_next(20, route=EVENTS, **fault)
+    waits: list[float] = []
+    monkeypatch.setattr("django_orb.sync.runs.time.sleep", waits.append)
+    filled.fail_next(100, route=EVENTS, **fault)
 
     run = services.sync_invoices()
 
+    # Four times for a second each, to ask for less, and once for 16.
+    assert waits.count(1.0) == (20 if fault["status"] == 503 else 0)
     assert run.state == SyncRun.State.SUCCEEDED
     assert SyncWindow.Kind.LIST in kinds(run)
     assert "could not be read to its end" in run.error
