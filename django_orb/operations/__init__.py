@@ -1,4 +1,4 @@
-"""Calls that change something in Orb: recorded, sent exactly once, confirmed."""
+"""Change something in Orb: record an operation, send it exactly once, confirm it."""
 
 from __future__ import annotations
 

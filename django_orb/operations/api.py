@@ -1,17 +1,17 @@
 """
-The services that change something in Orb; `services` offers them.
+Change something in Orb; `services` offers these functions.
 
-All of them are alike: what is asked for is recorded and committed, sent once, and
-its outcome recorded; then the invoice is read until it shows what was done. All
-take an `idempotency_key` (the same key again sends nothing and has the same
-outcome), the `actor` and the `origin` to record, and raise:
+Each records an operation and commits that, sends it once, and records its outcome;
+then it fetches the invoice until that shows the change. Each takes an
+`idempotency_key` (the same key again sends nothing and has the same outcome), and
+the `actor` and the `origin` to record. It raises:
 
     OrbInputError: an argument cannot be right; `field` names it.
-    OrbRefusedError: Orb said no, and nothing happened; `detail` is why.
-    OrbOutcomeUnknownError: no answer; it is recorded and will be settled.
+    OrbRefusedError: Orb said no, and nothing happened; `detail` says why.
+    OrbOutcomeUnknownError: Orb gave no answer; `recover` will find out.
     OrbTransactionError: called inside a transaction.
     OrbReadOnlyError: `READ_ONLY` is on.
-    OrbResponseError: it is done, and the mirror has no such invoice to return yet.
+    OrbResponseError: it is done, but the mirror does not have the invoice yet.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _KIND = InvoiceOperation.Kind
 
 
 class Asker(TypedDict, total=False):
-    """Who asks, and under which key."""
+    """The user who asks, from where, and the key."""
 
     idempotency_key: str | None
     actor: AbstractBaseUser | None
@@ -76,19 +76,19 @@ def create_invoice(
     **asker: Unpack[Asker],
 ) -> Invoice:
     """
-    Make a one-off invoice, once, and return the stored row.
+    Create a one-off invoice, once, and return the stored row.
 
     It is for one customer, by Orb's id or yours, in that customer's currency. Each
-    line names an item, a price for one and how many; dates are read in the customer's
+    line has an item, a quantity and a unit price; dates are read in the customer's
     time zone. Orb decides what is not given; `net_terms` and `due_date` exclude each
-    other. It is a draft, unless it `will_auto_issue`: then Orb issues it on its
-    `invoice_date`, at once if that has come.
+    other. The invoice is a draft, unless `will_auto_issue` is true: then Orb issues it
+    on its `invoice_date`, or at once if that has come.
 
     Source: https://docs.withorb.com/api-reference/invoice/create-one-off-invoice
 
     Raises:
         OrbRefusedError: Orb said no, for instance to another currency.
-        OrbError: any other of those above, in this module.
+        OrbError: one of the others at the top of this module.
     """
     body = invoice_body(
         customer_id=customer_id,
@@ -128,13 +128,13 @@ def create_invoice_line_item(
     may be negative. The dates are read in the customer's time zone. `name` alone
     finds or creates an item of that name; `item_id` alone takes the item's name.
 
-    Should Orb's reads lag for long, the line returned has no `pk` yet.
+    If Orb's reads lag for long, the line returned has no `pk` yet.
 
     Source: https://docs.withorb.com/api-reference/invoice/create-invoice-line-item
 
     Raises:
-        OrbRefusedError: Orb said no, for instance because it is no draft.
-        OrbError: any other of those above, in this module.
+        OrbRefusedError: Orb said no, for instance because it is not a draft.
+        OrbError: one of the others at the top of this module.
     """
     body = line_item_body(
         name=name,
@@ -169,8 +169,8 @@ def delete_invoice_line_item(
     Source: https://docs.withorb.com/api-reference/invoice/delete-invoice-line-item
 
     Raises:
-        OrbRefusedError: Orb said no, for instance because it is no one-off line.
-        OrbError: any other of those above, in this module.
+        OrbRefusedError: Orb said no, for instance because it is not a one-off line.
+        OrbError: one of the others at the top of this module.
     """
     line_id = line_item.orb_id if isinstance(line_item, InvoiceLineItem) else line_item
     require_text(line_id, "line_item")
@@ -184,15 +184,15 @@ def delete_invoice_line_item(
 
 def issue_invoice(invoice: Invoice | str, **asker: Unpack[Asker]) -> Invoice:
     """
-    Issue a draft that would not be issued by itself, and return the stored row.
+    Issue a draft that is not issued automatically, and return the stored row.
 
-    Orb may take a moment: the row is still a draft then, until the next sync.
+    If Orb takes a moment, the row is still a draft until the next sync.
 
     Source: https://docs.withorb.com/api-reference/invoice/issue-invoice
 
     Raises:
         OrbRefusedError: Orb said no, for instance because it is not eligible yet.
-        OrbError: any other of those above, in this module.
+        OrbError: one of the others at the top of this module.
     """
     return _do_to(invoice, _KIND.ISSUE, {}, asker)
 
@@ -206,15 +206,15 @@ def mark_invoice_paid(
     **asker: Unpack[Asker],
 ) -> Invoice:
     """
-    Say that an issued or synced invoice was paid outside Orb; the stored row.
+    Record that an issued or synced invoice was paid outside Orb. Return the row.
 
-    `external_id` is the payment's in the other system, such as a bank's reference.
+    `external_id` is the payment's id in the other system, such as a bank's reference.
 
     Source: https://docs.withorb.com/api-reference/invoice/mark-invoice-as-paid
 
     Raises:
         OrbRefusedError: Orb said no, for instance because it is void.
-        OrbError: any other of those above, in this module.
+        OrbError: one of the others at the top of this module.
     """
     body = payment_body(
         payment_received_date=payment_received_date,
@@ -233,14 +233,14 @@ def pay_invoice(
     """
     Collect an issued invoice now, and return the stored row.
 
-    By default it is the customer's default payment method that is charged. The row
-    is still issued where the payment failed, or takes its time.
+    By default the customer's default payment method is charged. If the payment fails
+    or takes longer, the row is still issued.
 
     Source: https://docs.withorb.com/api-reference/invoice/pay-invoice
 
     Raises:
         OrbRefusedError: Orb said no, for instance because it is paid.
-        OrbError: any other of those above, in this module.
+        OrbError: one of the others at the top of this module.
     """
     body = {}
     if shared_payment_token_id is not None:
@@ -251,13 +251,13 @@ def pay_invoice(
 
 def regenerate_invoice_pdf(invoice: Invoice | str, **asker: Unpack[Asker]) -> Invoice:
     """
-    Have the PDF of an invoice that is no draft made anew; the stored row.
+    Ask Orb to regenerate the PDF of an invoice. Return the stored row.
 
     Source: https://docs.withorb.com/api-reference/invoice/regenerate-invoice-pdf
 
     Raises:
         OrbRefusedError: Orb said no, for instance because it is a draft.
-        OrbError: any other of those above, in this module.
+        OrbError: one of the others at the top of this module.
     """
     return _do_to(invoice, _KIND.REGENERATE_PDF, {}, asker)
 
@@ -275,16 +275,16 @@ def update_invoice(
 
     Metadata is merged, in every status: a value of None removes its key, and None
     instead of a mapping removes all. `net_terms` (days) and `due_date` (read in the
-    customer's time zone) are for drafts, one of them.
+    customer's time zone) are for drafts; give one of them.
 
-    What was there before is recorded, so that an edit which got no answer is
-    repeated only where it would not undo somebody else's.
+    The metadata before is recorded, so that an edit that got no answer is repeated
+    only if it would not undo another user's.
 
     Source: https://docs.withorb.com/api-reference/invoice/update-invoice
 
     Raises:
-        OrbRefusedError: Orb said no, for instance because it is no draft any more.
-        OrbError: any other of those above, in this module.
+        OrbRefusedError: Orb said no, for instance because it is no longer a draft.
+        OrbError: one of the others at the top of this module.
     """
     body = update_body(metadata=metadata, net_terms=net_terms, due_date=due_date)
     invoice_id = _id_of(invoice)
@@ -304,13 +304,13 @@ def void_invoice(invoice: Invoice | str, **asker: Unpack[Asker]) -> Invoice:
     Void an issued invoice, once, and return the stored row.
 
     Customer balance that it used goes back to the customer; a credit block that it
-    sold and that is not paid is voided. There is no way back.
+    sold and that is not paid is voided. This cannot be undone.
 
     Source: https://docs.withorb.com/api-reference/invoice/void-invoice
 
     Raises:
         OrbRefusedError: Orb said no, for instance because it is paid.
-        OrbError: any other of those above, in this module.
+        OrbError: one of the others at the top of this module.
     """
     return _do_to(invoice, _KIND.VOID, {}, asker)
 
@@ -334,14 +334,14 @@ def _stored(invoice_id: str, *, using: str) -> Invoice:
     found = Invoice.objects.using(using).filter(pk=invoice_id).first()
     if found is None:
         raise OrbResponseError(
-            f"It is done, but Orb does not show it of invoice {invoice_id} yet, which "
-            "is not in the mirror; the next sync brings it."
+            f"It is done, but invoice {invoice_id} is not in the mirror yet, and Orb "
+            "does not show the change yet; the next sync will fetch it."
         )
     return found
 
 
 def _do(client: OrbClient, request: Request) -> dict[str, Any]:
-    """Do it and read it back; a refusal is read back too: the mirror was behind."""
+    """Perform it and fetch the invoice; a refusal means that the mirror was behind."""
     using = mirror.database_alias()
     try:
         operation, answer = ledger.perform(request, client=client, using=using)
@@ -358,20 +358,20 @@ def _do(client: OrbClient, request: Request) -> dict[str, Any]:
 
 def _id_in(answer: dict[str, Any]) -> str:
     """
-    The id of what was made.
+    Return the id of what was created.
 
     Raises:
         OrbResponseError: a person found it done, and did not say under which id.
     """
     if not answer.get("id"):
         raise OrbResponseError(
-            "It is done, as somebody found in Orb; the next sync brings it."
+            "It is done, as a person found in Orb; the next sync will fetch it."
         )
     return str(answer["id"])
 
 
 def _metadata_of(client: OrbClient, invoice_id: str, *, using: str) -> dict[str, Any]:
-    """What an edit of the metadata finds, if Orb knows the invoice."""
+    """Return the metadata before an edit, or nothing if Orb knows no such invoice."""
     seen = observe_invoice(client, invoice_id, using=using)
     if seen.is_absent:
         return {}

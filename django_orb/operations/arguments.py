@@ -1,4 +1,4 @@
-"""Arguments of the services, checked in the caller's words before anything is sent."""
+"""Check the services' arguments before anything is sent, and turn them into bodies."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from django_orb.parsing import MAX_PLACES, MAX_WHOLE_DIGITS, fits_money
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-# More than any number that a money column holds is written with.
+# Enough to write any number that a money column holds.
 MAX_CHARACTERS = 100
-# A hundred years: own choice, since Orb names no limit.
+# A hundred years: our own limit, since Orb names none.
 MAX_TERMS = 36_500
 
 
@@ -43,7 +43,7 @@ def line_item_body(
     end_date: date,
 ) -> dict[str, Any]:
     """
-    Check a line item's arguments and write them as Orb's request has them.
+    Check a line item's arguments and return the body of Orb's request.
 
     Raises:
         OrbInputError: an argument cannot be right; `field` names it.
@@ -80,7 +80,7 @@ class NewLineItem(TypedDict):
 
 
 class InvoiceDetails(TypedDict, total=False):
-    """What a one-off invoice may have besides lines; Orb's own names."""
+    """Optional values of a one-off invoice, by Orb's own names."""
 
     net_terms: int | None
     due_date: date | None
@@ -101,18 +101,18 @@ def invoice_body(
     **details: Unpack[InvoiceDetails],
 ) -> dict[str, Any]:
     """
-    Check what a one-off invoice is to be and write it as Orb's request has it.
+    Check a one-off invoice's arguments and return the body of Orb's request.
 
     Raises:
         OrbInputError: an argument cannot be right; `field` names it.
     """
     if bool(customer_id) == bool(external_customer_id):
         raise OrbInputError(
-            gettext_noop("Give Orb's id of the customer, or yours; one of them."),
+            gettext_noop("Give either Orb's id of the customer or yours."),
             field="customer_id",
         )
     if not line_items:
-        raise OrbInputError("An invoice has a line at least.", field="line_items")
+        raise OrbInputError("Give at least one line.", field="line_items")
     texts = {
         "customer_id": customer_id,
         "external_customer_id": external_customer_id,
@@ -148,7 +148,7 @@ def _new_line(line: NewLineItem) -> dict[str, Any]:
 
 
 def _details(given: InvoiceDetails) -> dict[str, Any]:
-    """Those that were given: the others are left to Orb and to the customer."""
+    """Check and return the details that were given; Orb decides the others."""
     details: dict[str, Any] = {
         name: value for name, value in given.items() if value is not None
     }
@@ -159,7 +159,7 @@ def _details(given: InvoiceDetails) -> dict[str, Any]:
     _require_one_of_terms(details)
     for field in ("auto_collection", "will_auto_issue"):
         if not isinstance(details.get(field, False), bool):
-            raise OrbInputError(f"{field} is True or False.", field=field)
+            raise OrbInputError(f"{field} must be True or False.", field=field)
     if "memo" in details:
         require_text(details["memo"], "memo")
     if "metadata" in details:
@@ -174,7 +174,7 @@ def payment_body(
     *, payment_received_date: date, external_id: str | None, notes: str | None
 ) -> dict[str, Any]:
     """
-    Check what is said of a payment and write it as Orb's request has it.
+    Check a payment's arguments and return the body of Orb's request.
 
     Raises:
         OrbInputError: an argument cannot be right; `field` names it.
@@ -183,7 +183,7 @@ def payment_body(
     body: dict[str, Any] = {"payment_received_date": payment_received_date.isoformat()}
     for field, value in (("external_id", external_id), ("notes", notes)):
         if value is not None and not isinstance(value, str):
-            raise OrbInputError(f"{field} is a text.", field=field)
+            raise OrbInputError(f"{field} must be a text.", field=field)
         if value and value.strip():
             _require_storable(value, field)
             body[field] = value.strip()
@@ -197,7 +197,7 @@ def update_body(
     due_date: date | Unchanged | None,
 ) -> dict[str, Any]:
     """
-    Check what is to be edited and write it as Orb's request has it.
+    Check an edit's arguments and return the body of Orb's request.
 
     Raises:
         OrbInputError: an argument cannot be right; `field` names it.
@@ -230,10 +230,10 @@ def _require_one_of_terms(body: Mapping[str, Any]) -> None:
 
 def _metadata(metadata: object) -> dict[str, str | None]:
     if not isinstance(metadata, Mapping):
-        raise OrbInputError("metadata maps texts to texts.", field="metadata")
+        raise OrbInputError("metadata must map texts to texts.", field="metadata")
     for key, value in metadata.items():
         if not isinstance(key, str) or not key:
-            raise OrbInputError("A key of metadata is a text.", field="metadata")
+            raise OrbInputError("A key of metadata must be a text.", field="metadata")
         if value is not None and not isinstance(value, str):
             raise OrbInputError(
                 f"metadata[{key!r}] is a {type(value).__name__}; give a text, or None "
@@ -248,7 +248,8 @@ def _require_terms(value: object) -> None:
     is_count = isinstance(value, int) and not isinstance(value, bool)
     if value is not None and not (is_count and 0 <= value <= MAX_TERMS):  # type: ignore[operator]
         raise OrbInputError(
-            f"net_terms is a whole number of days from 0 (due on issue) to {MAX_TERMS}.",
+            "net_terms must be a whole number of days from 0 (due on issue) to "
+            f"{MAX_TERMS}.",
             field="net_terms",
         )
 
@@ -265,7 +266,7 @@ def _require_period(start_date: date, end_date: date) -> None:
 def _require_date(value: object, field: str) -> None:
     if not isinstance(value, date) or isinstance(value, datetime):
         raise OrbInputError(
-            f"{field} is a date without a time: Orb reads it in the customer's "
+            f"{field} must be a date without a time: Orb reads it in the customer's "
             "time zone.",
             field=field,
         )
@@ -282,7 +283,7 @@ def exact_number(value: Decimal | int | str, field: str) -> Decimal:
     Read a number without losing a digit.
 
     Raises:
-        OrbInputError: it is none, or a float, which has lost some already.
+        OrbInputError: it is not a number, or a float, which may have lost some already.
     """
     if isinstance(value, (float, bool)):
         raise OrbInputError(

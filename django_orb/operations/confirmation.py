@@ -1,4 +1,4 @@
-"""Bring what was written to Orb into the mirror, once Orb shows it."""
+"""Fetch and store an invoice after an operation, until it shows the change."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from django_orb.models import InvoiceChange, InvoiceOperation
 
 logger = logging.getLogger(__name__)
 
-# Orb's reads may lag behind its writes: how long to wait before each look.
+# Orb's reads may lag behind its writes: how long to wait before each fetch.
 LOOK_AFTER_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0)
-# Whoever wrote looks by itself for so long; later nobody looks any more.
+# For how long only the sender fetches, and after how long `recover` stops fetching.
 OWN_LOOK = timedelta(minutes=1)
 LAST_LOOK = timedelta(hours=6)
 
@@ -33,13 +33,13 @@ def read_back(
     waits: Sequence[float] | None = None,
 ) -> bool:
     """
-    Look at the invoice until it shows the operation; whether it did.
+    Fetch and store the invoice until it shows the change. Return whether it did.
 
-    What happened has happened: trouble here is logged, and left to `recover`.
+    The operation has succeeded already: errors here are logged and left to `recover`.
     """
     invoice_id = operation.invoice_id
     if operation.type.renews_links:
-        # Another link is not a change to the mirror, but this one is to be stored.
+        # A new link alone counts as unchanged, but this one must be stored.
         mirror.write_again([invoice_id], using=using)
     ids = {"orb_invoice_id": invoice_id, "orb_operation_id": operation.pk}
     for seconds in LOOK_AFTER_SECONDS if waits is None else waits:
@@ -68,23 +68,23 @@ def read_back(
 
 
 def _is_believed(seen: Observation, operation: InvoiceOperation) -> bool:
-    """Whether Orb no longer lags, so that what does not show it is what came after."""
+    """Tell whether Orb cannot lag any more, so that an invoice without it is newer."""
     finished_at = operation.finished_at
     return finished_at is None or seen.interval.started_at > finished_at + mirror.LAG
 
 
 def _is_hidden(operation: InvoiceOperation, *, using: str) -> bool:
-    """Whether a later operation has undone what this one did, so that none shows it."""
+    """Tell whether a later operation undid this one, so that the invoice hides it."""
     later = InvoiceOperation.objects.using(using).filter(
         invoice_id=operation.invoice_id,
         state=InvoiceOperation.State.SUCCEEDED,
         pk__gt=operation.pk,
     )
-    return any(one.subject == operation.subject for one in later)
+    return any(other.subject == operation.subject for other in later)
 
 
 def unmirrored_operations(*, using: str) -> models.QuerySet[InvoiceOperation]:
-    """Those that were done, and that the mirror has not been seen to show."""
+    """Return operations that succeeded and that the mirror was not seen to show."""
     now = clock_of(using).latest()
     return InvoiceOperation.objects.using(using).filter(
         has_come("finished_at", now - OWN_LOOK, longest=OWN_LOOK),

@@ -1,11 +1,11 @@
 """
-Calls that change something in Orb: recorded, sent once, settled.
+Record operations, send each once, and return its outcome.
 
 # Note [Exactly once]
 The record is committed before the request leaves, with the idempotency key that
-the request carries. Whatever dies in between, the same request can be sent again
+the request carries. If a process dies in between, the same request can be sent again
 under the same key: Orb answers a repeated key with the first answer, for 48 hours.
-An answer settles the operation only; the mirror is updated by a fetch that began
+An answer finishes the operation only; the mirror is updated by a fetch that began
 after it.
 """
 
@@ -46,7 +46,7 @@ _STATE = InvoiceOperation.State
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be done, by whom, and the key that makes it happen once."""
+    """An operation to record, the user who asks, and the key that makes it unique."""
 
     kind: str
     invoice_id: str
@@ -58,7 +58,7 @@ class Request:
 
 
 def new_idempotency_key() -> str:
-    """A key for one intention, such as one rendered form; 44 characters of 64."""
+    """Return a key for one intention, such as one rendered form; 44 of 64 characters."""
     return f"django-orb-{uuid.uuid4().hex}"
 
 
@@ -66,7 +66,7 @@ def perform(
     request: Request, *, client: OrbClient, using: str
 ) -> tuple[InvoiceOperation, dict[str, Any]]:
     """
-    Record, send and settle one operation; the operation and Orb's answer.
+    Record, send and finish one operation. Return it and Orb's answer.
 
     The same key again gives the first outcome and sends nothing.
 
@@ -86,10 +86,10 @@ def perform(
 
 def queue(requests: Sequence[Request], *, batch: str, using: str) -> None:
     """
-    Record operations that `recovery` sends as soon as somebody wakes it.
+    Record operations that `recovery` sends when it runs next.
 
-    Each needs a key; one that is recorded already is left as it is. All are recorded,
-    or none.
+    Each needs a key; an operation that is recorded already is left as it is. Either all
+    are recorded or none.
 
     Raises:
         OrbReadOnlyError: `READ_ONLY` is on.
@@ -100,7 +100,7 @@ def queue(requests: Sequence[Request], *, batch: str, using: str) -> None:
     require_no_transaction(using)
     now = clock_of(using).latest()
     manager = InvoiceOperation.objects.using(using)
-    rows = [_row(one, now, batch=batch) for one in requests]
+    rows = [_row(request, now, batch=batch) for request in requests]
     with transaction.atomic(using=using, durable=True):
         manager.bulk_create(rows, ignore_conflicts=True, batch_size=100)
         recorded = manager.in_bulk(
@@ -109,15 +109,15 @@ def queue(requests: Sequence[Request], *, batch: str, using: str) -> None:
         for row, request in zip(rows, requests, strict=True):
             _require_same(recorded[row.idempotency_key], request)
         claim_observations(
-            [one.invoice_id for one in requests if one.invoice_id], using=using
+            [asked.invoice_id for asked in requests if asked.invoice_id], using=using
         )
 
 
 def cancel(batch: str, *, detail: str, using: str) -> int:
     """
-    End those of a batch that were not begun to be sent; return how many.
+    Cancel the operations of a batch that no worker has begun to send. Return how many.
 
-    Those older than a key's life are left: in a restored backup they may have been.
+    Those older than a key's life are left: in a restored backup they may have been sent.
     """
     now = clock_of(using).latest()
     waiting = InvoiceOperation.objects.using(using).filter(
@@ -134,7 +134,7 @@ def require_writable() -> None:
     Make sure that this installation may change something in Orb.
 
     Raises:
-        OrbReadOnlyError: it may not.
+        OrbReadOnlyError: `READ_ONLY` is on.
     """
     if get_settings().READ_ONLY:
         raise OrbReadOnlyError(
@@ -148,7 +148,7 @@ def require_no_transaction(using: str) -> None:
     Make sure that what is recorded now is committed at once.
 
     Raises:
-        OrbTransactionError: it would not be.
+        OrbTransactionError: a transaction is open.
     """
     try:
         with transaction.atomic(using=using, durable=True):
@@ -170,7 +170,7 @@ def _record(
     try:
         with transaction.atomic(using=using, durable=True):
             operation.save(using=using, force_insert=True)
-            # By it the mirror knows, also of an invoice that it does not have yet.
+            # This tells the mirror, even of an invoice that it does not have yet.
             if request.invoice_id:
                 claim_observations([request.invoice_id], using=using)
     except IntegrityError:
@@ -199,7 +199,7 @@ def _row(request: Request, now: datetime, **more: Any) -> InvoiceOperation:
 
 def _require_same(existing: InvoiceOperation, request: Request) -> None:
     same = (existing.kind, existing.body) == (request.kind, request.body)
-    # One that is to be made has no id when it is asked for.
+    # An invoice that is to be created has no id when it is asked for.
     if not same or request.invoice_id not in ("", existing.invoice_id):
         raise OrbInputError(
             "The idempotency key was used before, for another operation "
@@ -209,7 +209,7 @@ def _require_same(existing: InvoiceOperation, request: Request) -> None:
 
 
 def _wait_for(operation: InvoiceOperation, *, using: str) -> None:
-    """The first of two clicks is on its way: give it a moment to end."""
+    """Give the first of two clicks a moment to finish."""
     deadline = time.monotonic() + WAIT_SECONDS
     while operation.state == _STATE.PENDING:
         if time.monotonic() > deadline:

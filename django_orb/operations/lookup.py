@@ -1,7 +1,7 @@
 """
-What a look at Orb is needed for, and what is said if it does not tell.
+Decide whether a key is still known to Orb, and what a person is asked after that.
 
-Whether Orb shows an operation says its type (`models/operation_types.py`).
+An operation's type tells whether Orb shows it (`models/operation_types.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from django.utils.translation import gettext_noop
 from django_orb.db import SLACK
 from django_orb.models import InvoiceOperation
 
-# Orb keeps a key for 48 hours; after that sending again would do it again.
+# Orb keeps a key for 48 hours; after that it would execute the request again.
 RESEND_HOURS = 47
 
 SHOWN = gettext_noop("Orb gave no answer, but shows that it happened.")
@@ -24,13 +24,13 @@ UNKNOWN_INVOICE = gettext_noop("Orb no longer knows the invoice.")
 
 def is_remembered(operation: InvoiceOperation, now: datetime) -> bool:
     """
-    Whether Orb still knows the operation's key, if it ever got it.
+    Tell whether Orb still knows the operation's key, if it ever got it.
 
     The row's own age counts too: a row in a restored backup looks as if it had never
     been sent, or had been sent for the first time just now.
     """
     moments = [operation.created_at, operation.first_sent_at]
-    # In the future: the clock was set back, and nothing tells how long ago it was.
+    # If a time is in the future, the clock was set back, and its age is unknown.
     return all(
         -SLACK < now - moment < timedelta(hours=RESEND_HOURS)
         for moment in moments
@@ -39,7 +39,7 @@ def is_remembered(operation: InvoiceOperation, now: datetime) -> bool:
 
 
 def has_open_rival(operation: InvoiceOperation) -> bool:
-    """Whether another operation that got no answer yet may have done the same."""
+    """Tell whether another operation that got no answer yet may have done the same."""
     return operation.type.happens_once and any(
         other.state == InvoiceOperation.State.PENDING and other.first_sent_at
         for other in operation.others_alike()
@@ -47,11 +47,11 @@ def has_open_rival(operation: InvoiceOperation) -> bool:
 
 
 def question(operation: InvoiceOperation) -> str:
-    """Return what a person is asked if looking does not tell."""
+    """Return what a person is asked if the invoice does not tell."""
     if operation.first_sent_at is None and operation.type.is_repeatable:
         return gettext_noop(
-            "It waited for two days, and the invoice does not show it for sure. It may "
-            "have been sent all the same if a backup was restored. Look in Orb whether "
+            "It waited for two days, and the invoice does not show it for sure. If a "
+            "backup was restored, it may have been sent all the same. Look in Orb whether "
             "it happened."
         )
     return operation.type.question

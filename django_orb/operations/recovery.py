@@ -1,13 +1,13 @@
 """
-Take up operations whose sender died, got no answer, or left them in the queue.
+Resume operations whose sender died, got no answer, or left them in the queue.
 
 # Note [Defined ends]
-Under the same key the same request is sent again until 47 hours after it was
-recorded. After that, and for an edit that shows always, Orb is looked at: is it there?
-Where that does not tell, a person is asked. That holds for what looks as if it had never
-been sent, too: it may come from a backup that was restored, and so a refusal of it is
-looked at before it is believed. Nothing is sent from an installation that only reads,
-such as a copy of production with production's pending rows.
+The same request is sent again under the same key until 47 hours after it was recorded.
+After that, and always for an edit that the invoice would show, the invoice is fetched
+to see whether it does. If that does not tell, a person is asked. This holds even if an
+operation looks as if it had never been sent: its row may come from a restored backup,
+and so its refusal, too, is checked against the invoice before it is believed. An
+installation that only reads, such as a copy of production, sends nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _STATE = InvoiceOperation.State
 
 
 def stuck_operations(*, using: str) -> QuerySet[InvoiceOperation]:
-    """Those in nobody's hands: queued, or silent for longer than sending takes."""
+    """Return pending operations that no worker holds, or none if we may not write."""
     pending = InvoiceOperation.objects.using(using).filter(
         is_free(clock_of(using).latest(), longest=_longest_lease()),
         state=_STATE.PENDING,
@@ -47,7 +47,7 @@ def stuck_operations(*, using: str) -> QuerySet[InvoiceOperation]:
 
 
 def _longest_lease() -> timedelta:
-    """How far ahead a lease may end: a sender of ours needs minutes, as a rule."""
+    """Return how far ahead a lease may end; a sender usually needs minutes."""
     request = longest_request_seconds(retries=2)
     return max(LONGEST_LEASE, timedelta(seconds=2 * request))
 
@@ -56,9 +56,9 @@ def recover_operations(
     *, client: OrbClient, using: str, seconds: float = float("inf")
 ) -> Iterator[InvoiceOperation]:
     """
-    Settle what is stuck, oldest first; yields each that was tried.
+    Resume stuck operations, oldest first, and yield each that was tried.
 
-    Ends after `seconds`, and once Orb gives no answer: the next one would get none.
+    Ends after `seconds`, or if Orb gives no answer: the next would get none either.
     """
     deadline = time.monotonic() + seconds
     for pk in list(stuck_operations(using=using).order_by("pk").values_list("pk")):
@@ -68,7 +68,7 @@ def recover_operations(
             yield operation
             if operation.state == _STATE.PENDING:
                 return
-        # Only now: a turn that tried nothing would hand itself on for ever.
+        # Only now: a run that tried nothing would start the next one for ever.
         if time.monotonic() > deadline:
             return
 
@@ -82,15 +82,15 @@ def _recover_whatever_happens(
     except Exception as err:
         if is_passing(err):
             raise
-        logger.exception("%s could not be taken up.", operation)
-        reason = f"It could not be taken up. {type(err).__name__}: {err}"
+        logger.exception("%s could not be resumed.", operation)
+        reason = f"It could not be resumed. {type(err).__name__}: {err}"
         note(operation, reason, using=using)
 
 
 def recover_one(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
-    """Send again what may be sent again, and look for the rest."""
-    # What Orb does once for its key may be sent, and what cannot be looked for if it was
-    # not yet.
+    """Send an operation again if that is safe. Otherwise fetch what Orb shows of it."""
+    # It is safe if Orb obeys the key, or if it was never sent, unless it edits metadata,
+    # of which the invoice can tell.
     is_unseen = operation.first_sent_at is None and "metadata" not in operation.body
     may_send = operation.type.is_repeatable or is_unseen
     if may_send and lookup.is_remembered(operation, clock_of(using).latest()):
@@ -101,10 +101,10 @@ def recover_one(operation: InvoiceOperation, *, client: OrbClient, using: str) -
 
 def look_again(operation: InvoiceOperation, *, client: OrbClient, using: str) -> str:
     """
-    For a person: look whether Orb shows by now what came of it, and send nothing.
+    Fetch for a person what Orb shows of an operation by now, and send nothing.
 
-    It needs a person throughout, unless Orb shows it, or shows for sure that it never
-    happened. Return why Orb could not be looked at, or "".
+    The operation still needs attention unless Orb shows it, or shows for sure that it
+    never happened. Return why Orb could not be asked, or "".
     """
     operation.refresh_from_db(using=using)
     if operation.state != _STATE.NEEDS_ATTENTION:
@@ -127,11 +127,11 @@ def look_again(operation: InvoiceOperation, *, client: OrbClient, using: str) ->
 def close(
     operation: InvoiceOperation, *, was_done: bool, detail: str, using: str
 ) -> bool:
-    """End what a person has looked up; whether it still needed one."""
+    """Finish it as a person found it in Orb. Return whether it still needed attention."""
     asked = InvoiceOperation.objects.using(using).filter(
         pk=operation.pk, state=_STATE.NEEDS_ATTENTION
     )
-    # Its time stays: the mirror waits to see only what has just been done.
+    # `finished_at` stays: the mirror waits to see only what has just been done.
     closed = asked.update(
         state=_STATE.SUCCEEDED if was_done else _STATE.REFUSED,
         detail=detail,
@@ -142,7 +142,7 @@ def close(
 
 
 def look(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
-    """Settle by what Orb shows, without doing it again where that does not tell."""
+    """Finish it by what Orb shows, and send it again only if that is safe."""
     try:
         state, detail, result, may_send = _see(operation, client, using=using)
     except OrbError as err:
@@ -164,8 +164,8 @@ def _see(
     """
     Return the state, detail and result that Orb shows, and whether it may be sent.
 
-    Only an edit may, if it would still replace what it was meant to replace. What never
-    happened for sure asks a person, too, unless the person is the one who `decides`.
+    Only an edit may, if it would still replace what it was meant to replace. Even what
+    certainly never happened needs attention, unless it is a person who `decides`.
     """
     attention = _STATE.NEEDS_ATTENTION.value
     try:
@@ -177,7 +177,7 @@ def _see(
     if finding.sight == Sight.ANOTHERS:
         return _STATE.REFUSED.value, lookup.ANOTHERS, {}, False
     is_absent = finding.sight == Sight.NOT_SHOWN and operation.type.is_lasting
-    # Whoever sent it last may be at it until its lease ends.
+    # Its last sender may still be sending it until the lease ends.
     now, lease = clock_of(using).latest(), operation.lease_expires_at
     if decides and is_absent and (lease is None or lease <= now):
         return _STATE.REFUSED.value, lookup.NOT_DONE, {}, False

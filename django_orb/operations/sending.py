@@ -1,17 +1,17 @@
 """
-Send what is recorded, once, and record what came of it.
+Send recorded operations once, and record their outcome.
 
 # Note [Once without a key]
 Orb reads idempotency keys on POST only. A DELETE names a line whose id is never
 used again, so sending it again is harmless, and "no such line" then means that it
-is gone. A PUT sent again could undo what somebody else edited meanwhile: before
-it is repeated, the invoice is looked at (`recovery`).
+is gone. A PUT sent again could undo another user's edit: before it is repeated, the
+invoice is fetched (`recovery`).
 
 # Note [Doubted refusals]
-If an earlier request got no answer, it may have been obeyed, and the refusal of the
-next may say just that ("is void"). So after doubt the invoice is looked at before a
-refusal is believed, whatever was asked for. Orb's reads may lag behind its writes:
-for a minute only what the invoice shows counts, not what it does not.
+If an earlier request got no answer, Orb may have obeyed it, and may refuse the next for
+that reason ("is void"). So the invoice is then fetched before a refusal is believed,
+whatever was asked for. Orb's reads may lag behind its writes: for a minute only what
+the invoice shows counts, not what it does not show.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ from django_orb.models.operation_type import UNCLEAR, Sight
 
 from . import lookup
 
-# At least; always longer than the client's time-outs and retries together.
+# The shortest lease. Each is longer than the client's time-outs and retries together.
 LEASE_SECONDS = 300
-# Orb's advice to come back comes without a time.
+# Orb asks to come back, but does not say when.
 BUSY_SECONDS = 60
 # No request takes that long: the key must be in use for something else.
 CONFLICT_HOURS = 1
 
 _STATE = InvoiceOperation.State
 
-# What Orb says before it looks at the request itself: after an earlier try without
-# an answer these tell nothing about that one.
+# Errors that Orb gives before it reads the request itself: they tell nothing about an
+# earlier try that got no answer.
 _AT_THE_DOOR = (
     OrbAuthenticationError,
     OrbPermissionError,
@@ -79,8 +79,8 @@ def send(
     """
     Send a recorded operation under its key, and record what Orb answered.
 
-    What `is_taken_up` was recorded earlier: in a restored backup it may have been sent,
-    although it does not look so.
+    If `is_taken_up`, it was recorded earlier: in a restored backup it may have been
+    sent, although it does not look so.
     """
     was_sent = operation.first_sent_at is not None
     begun_at = _begin(operation, client, using=using)
@@ -102,7 +102,7 @@ def send(
             settle(operation, _STATE.REFUSED, in_words(err), using=using)
     except _REFUSALS as err:
         doubt = _Doubt(err, was_sent or _follows_doubt(err), begun_at)
-        # What has no key Orb does not recognise: see Note [Once without a key].
+        # Without a key Orb does not recognise it: see Note [Once without a key].
         is_repetition = is_taken_up and not operation.type.has_key
         if doubt.is_doubtful or is_repetition or _may_be_gone(operation, err):
             _doubt_refusal(operation, doubt, client=client, using=using)
@@ -117,12 +117,12 @@ def send(
 
 
 def lease_of(client: OrbClient) -> timedelta:
-    """How long a sender may be silent before somebody else takes over."""
+    """Return how long a sender may be silent before another worker takes over."""
     return timedelta(seconds=max(LEASE_SECONDS, client.worst_case_seconds + 60))
 
 
 def in_words(err: OrbError) -> str:
-    """What Orb said, for a person: its own detail where it gave one."""
+    """Return an error in words for a person: Orb's own detail if it gave one."""
     if isinstance(err, OrbRateLimitError):
         return gettext_noop(
             "Orb is receiving too many requests and did not do it. "
@@ -142,10 +142,10 @@ def settle(
     result: dict[str, Any] | None = None,
     expected: str = _STATE.PENDING.value,
 ) -> None:
-    """End it, if it still is in the state that the caller expects."""
+    """Finish an operation, if it is still in the state that the caller expects."""
     invoice_id = operation.type.invoice_id(operation, result or {})
     if invoice_id != operation.invoice_id:
-        # By it the mirror knows of an invoice that it does not have yet.
+        # This tells the mirror of an invoice that it does not have yet.
         claim_observations([invoice_id], using=using)
     _change(
         operation,
@@ -154,21 +154,21 @@ def settle(
         state=state,
         detail=detail,
         invoice_id=invoice_id,
-        # What happened is recorded, whatever else Orb's answer holds.
+        # The outcome is recorded, whatever Orb's answer holds.
         result=exact_json.storable(result or {}),
         finished_at=clock_of(using).latest(),
     )
 
 
 def note(operation: InvoiceOperation, detail: str, *, using: str) -> None:
-    """Leave it pending, with why; `recovery` takes it up again."""
+    """Leave an operation pending, and record why; `recovery` resumes it."""
     _change(operation, using=using, detail=detail)
 
 
 def _begin(
     operation: InvoiceOperation, client: OrbClient, *, using: str
 ) -> datetime | None:
-    """Note that it is on its way, and when; not if it ended or was cancelled."""
+    """Record that it is being sent. Return when, or None if it is no longer pending."""
     now = clock_of(using).latest()
     pending = InvoiceOperation.objects.using(using).filter(
         pk=operation.pk, state=_STATE.PENDING
@@ -184,7 +184,7 @@ def _begin(
 
 @dataclass(frozen=True)
 class _Doubt:
-    """A refusal that is looked at before it is believed, and the try that brought it."""
+    """A refusal that is checked before it is believed, and the try that brought it."""
 
     err: OrbError
     # Whether an earlier request, in this try or before it, got no answer.
@@ -195,7 +195,7 @@ class _Doubt:
 def _doubt_refusal(
     operation: InvoiceOperation, doubt: _Doubt, *, client: OrbClient, using: str
 ) -> None:
-    """Orb said no, which may mean that it has been done already."""
+    """Fetch the invoice after a refusal, which may mean that it has been done already."""
     refusal = in_words(doubt.err)
     try:
         finding = operation.type.look(client, operation)
@@ -212,35 +212,35 @@ def _doubt_refusal(
     if finding.sight == Sight.ANOTHERS:
         settle(operation, _STATE.REFUSED, refusal, using=using)
     elif finding.sight != Sight.NOT_SHOWN and _may_tell(operation, doubt, using=using):
-        # Orb's answer to this one's key, or to the other's, tells whose it was.
-        note(operation, f"{refusal} It is looked at again.", using=using)
+        # Orb's answer to this operation's key, or to the other's, tells which did it.
+        note(operation, f"{refusal} Orb will be asked again.", using=using)
     elif finding.sight == Sight.SHOWN:
         gone_already = operation.type.gone_already
         detail = lookup.SHOWN if doubt.is_doubtful else gone_already
         result = finding.result
         settle(operation, _STATE.SUCCEEDED, detail, using=using, result=result)
     elif _may_lag(operation, doubt, using=using):
-        note(operation, f"{refusal} It is looked at again.", using=using)
+        note(operation, f"{refusal} Orb will be asked again.", using=using)
     elif finding.sight == Sight.UNCLEAR:
         detail = lookup.question(operation)
         settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
     elif _may_be_gone(operation, doubt.err):
-        note(operation, f"{refusal} Yet Orb still shows it.", using=using)
+        note(operation, f"{refusal} But Orb still shows it.", using=using)
     else:
         settle(operation, _STATE.REFUSED, refusal, using=using)
 
 
 def _may_tell(operation: InvoiceOperation, doubt: _Doubt, *, using: str) -> bool:
-    """Whether Orb has yet to say whose doing it is that the invoice shows."""
+    """Tell whether Orb may still say which operation did what the invoice shows."""
     if operation.type.gone_already:
-        return False  # whoever did it
+        return False  # it does not matter which did it
     is_young = _age(operation, using=using) < timedelta(hours=CONFLICT_HOURS)
     is_open = is_young and lookup.has_open_rival(operation)
     return is_open or not doubt.is_doubtful
 
 
 def _may_lag(operation: InvoiceOperation, doubt: _Doubt, *, using: str) -> bool:
-    """Whether the request that got no answer is so young that Orb's reads may lag."""
+    """Tell whether the request without an answer is so recent that reads may lag."""
     sent_at = operation.first_sent_at or doubt.begun_at
     if _follows_doubt(doubt.err):
         sent_at = max(sent_at, doubt.begun_at)
@@ -256,7 +256,7 @@ def _follows_doubt(err: OrbError) -> bool:
 
 
 def _age(operation: InvoiceOperation, *, using: str) -> timedelta:
-    """How long ago it was first sent."""
+    """Return how long ago it was first sent."""
     now = clock_of(using).latest()
     first: datetime = operation.first_sent_at or now
     return now - first
@@ -269,7 +269,7 @@ def _note_conflict(
     client: OrbClient,
     using: str,
 ) -> None:
-    """The key is in use: for this very request, unless that goes on for too long."""
+    """Wait while the key is in use; if for too long, another request must have it."""
     if _age(operation, using=using) < timedelta(hours=CONFLICT_HOURS):
         note(operation, in_words(err), using=using)
         return
@@ -292,10 +292,10 @@ def _note_conflict(
 
 
 def _wait(operation: InvoiceOperation, *, using: str) -> None:
-    """What was queued is not in a hurry, and Orb did not do it."""
+    """Leave a queued operation for later; Orb did not do it."""
     again = clock_of(using).latest() + timedelta(seconds=BUSY_SECONDS)
     detail = gettext_noop(
-        "Orb is receiving too many requests; it is tried again by itself."
+        "Orb is receiving too many requests. This will be sent again automatically."
     )
     _change(operation, using=using, detail=detail, lease_expires_at=again)
 
@@ -307,7 +307,7 @@ def _change(
     expected: str = _STATE.PENDING.value,
     **changes: Any,
 ) -> None:
-    """Write only if nothing ended it meanwhile: an outcome never changes again."""
+    """Write changes unless it was finished meanwhile: an outcome never changes again."""
     unchanged = InvoiceOperation.objects.using(using).filter(
         pk=operation.pk, state=expected
     )

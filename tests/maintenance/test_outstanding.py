@@ -67,4 +67,4 @@ def test_operation_of_another_release_says_so_and_holds_up_no_other(
     assert orb.invoice(invoice_id)["status"] == "void"
     odd = InvoiceOperation.objects.get(invoice_id=draft)
     assert odd.state == InvoiceOperation.State.PENDING
-    assert "could not be taken up" in odd.detail
+    assert "could not be resumed" in odd.detail

@@ -294,7 +294,7 @@ def test_every_deed_needs_an_invoice(any_database: str, name: str) -> None:
         ({"metadata": {}}, None, "nothing to change"),
         ({"metadata": {"a": 1}}, "metadata", "give a text"),
         ({"metadata": {"": "a"}}, "metadata", "key"),
-        ({"metadata": "a"}, "metadata", "maps texts"),
+        ({"metadata": "a"}, "metadata", "must map texts"),
         ({"net_terms": -1}, "net_terms", "whole number"),
         ({"net_terms": True}, "net_terms", "whole number"),
         ({"net_terms": 1.5}, "net_terms", "whole number"),
