@@ -238,7 +238,7 @@ class OrbOutcomeUnknownError(OrbError):
     def __init__(self, operation: Any) -> None:
         end = "It is recorded and will be settled by django_orb.tasks.recover"
         if getattr(operation, "state", "") == "needs_attention":
-            end = f"It needs a person: {operation.detail.rstrip('.')}"
+            end = f"It needs attention: {operation.detail.rstrip('.')}"
         super().__init__(
             f"Orb did not confirm operation {operation.pk} "
             f"({in_english(operation)}). {end}; "

@@ -95,6 +95,12 @@ def every_oddity(payload: Any) -> list[Oddity]:
     return [Oddity(path, odd) for path in paths_of(payload) for odd in INSTEAD]
 
 
+def is_of_a_child(path: tuple[str | int, ...]) -> bool:
+    """Whether it is of what an invoice carries beside its lines, or within it."""
+    children = {"credit_notes", "payment_attempts", "customer_balance_transactions"}
+    return bool(children & {path[0]}) or "tax_amounts" in path
+
+
 def write(payload: Any, oddities: Sequence[Oddity] = ()) -> str:
     """The payload as JSON; an oddity within another, or within what is gone, is none."""
     spoiled = copy.deepcopy(payload)

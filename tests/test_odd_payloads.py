@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from django_orb import exact_json, mirror, services
 from django_orb.exceptions import OrbError
+from django_orb.mirror.mapping import CHILDREN
 from django_orb.models import Invoice, InvoiceFailure, SyncRun, WebhookEvent
 from django_orb.upcoming import UpcomingInvoice
 from django_orb.webhooks import processing
@@ -44,7 +45,10 @@ TABLE = Template(
     "{% orb_invoices external_customer_id=external_id %}"
 )
 
-INVOICES = {name: payloads.load(f"invoice_{name}") for name in SAMPLES}
+INVOICES = {
+    name: payloads.load(f"invoice_{name}") for name in ("draft", "issued", "void")
+}
+INVOICES["paid"] = payloads.load_full()
 EVENT = deliveries.event_of(INVOICES["paid"], "invoice.issued", id="whk")
 FEED = {
     "data": [{"id": "whk", "payload": EVENT}],
@@ -154,6 +158,10 @@ def used_by_a_product(invoice: Invoice) -> None:
     }
     assert TABLE.render(Context(context))
     assert invoice.days_overdue >= 0
+    noted = Invoice.objects.net_of_credit_notes().get(pk=invoice.pk)
+    net: Any = noted
+    assert isinstance(net.net_total, Decimal | None)
+    assert str([list(getattr(invoice, name).all()) for name in CHILDREN])
     assert isinstance(invoice.tax, Decimal | None)
     for line in invoice.line_items.all():
         assert isinstance(line.tax, Decimal | None)

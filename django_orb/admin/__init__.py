@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from .changes import InvoiceChangeAdmin
+from .credit_notes import InvoiceCreditNoteAdmin
 from .failures import InvoiceFailureAdmin
 from .invoices import InvoiceAdmin
 from .line_items import InvoiceLineItemAdmin
 from .operations import InvoiceOperationAdmin
 from .overview import OverviewAdmin
+from .payment_attempts import InvoicePaymentAttemptAdmin
 from .runs import SyncRunAdmin
 from .status import StatusAdmin
 from .webhooks import WebhookEventAdmin
@@ -15,9 +17,11 @@ from .webhooks import WebhookEventAdmin
 __all__ = [
     "InvoiceAdmin",
     "InvoiceChangeAdmin",
+    "InvoiceCreditNoteAdmin",
     "InvoiceFailureAdmin",
     "InvoiceLineItemAdmin",
     "InvoiceOperationAdmin",
+    "InvoicePaymentAttemptAdmin",
     "OverviewAdmin",
     "StatusAdmin",
     "SyncRunAdmin",

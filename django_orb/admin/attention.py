@@ -46,7 +46,7 @@ INVOICES: dict[str, tuple[Any, Q]] = {
             sync_failed_at__isnull=False,
         ),
     ),
-    "missing": (_("Missing in Orb"), Q(missing_since__isnull=False)),
+    "missing": (_("Deleted in Orb"), Q(missing_since__isnull=False)),
 }
 
 

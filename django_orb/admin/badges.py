@@ -91,7 +91,7 @@ def event_badge(event: WebhookEvent) -> SafeString:
 
 
 def missing_badge() -> SafeString:
-    return badge(Look("bad", "!"), gettext("Missing in Orb"))
+    return badge(Look("bad", "!"), gettext("Deleted in Orb"))
 
 
 def overdue_badge(days: int) -> SafeString:

@@ -106,7 +106,7 @@ class AgeFilter(admin.SimpleListFilter):
 class AttentionFilter(admin.SimpleListFilter):
     """What a person has to look at, as on the overview."""
 
-    title = _("needs a person")
+    title = _("needs attention")
     parameter_name = "needs"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
@@ -118,12 +118,32 @@ class AttentionFilter(admin.SimpleListFilter):
 
 
 class MissingFilter(YesNoFilter):
-    title = _("missing in Orb")
+    title = _("deleted in Orb")
     parameter_name = "missing"
 
     def queryset(self, request: HttpRequest, queryset: Invoices) -> Invoices:
         if self.value() in {"yes", "no"}:
             return queryset.filter(missing_since__isnull=self.value() == "no")
+        return queryset
+
+
+class VoidedFilter(YesNoFilter):
+    title = _("voided")
+    parameter_name = "voided"
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        if self.value() in {"yes", "no"}:
+            return queryset.filter(voided_at__isnull=self.value() == "no")
+        return queryset
+
+
+class SucceededFilter(YesNoFilter):
+    title = _("succeeded")
+    parameter_name = "succeeded"
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        if self.value() in {"yes", "no"}:
+            return queryset.filter(succeeded=self.value() == "yes")
         return queryset
 
 

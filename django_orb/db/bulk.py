@@ -306,6 +306,8 @@ def _copy_writers(
 
 
 def _copy_writer(field: models.Field[Any, Any]) -> Callable[[Any], str]:
+    if isinstance(field, models.ForeignKey):
+        return _copy_writer(field.target_field)
     if isinstance(field, models.JSONField):
         text = _json_text(field)
         return lambda value: text(value).replace("\\", "\\\\")

@@ -14,7 +14,8 @@ Every table that grows has a decision here:
   always stay.
 - `SyncRun`, and with it `SyncWindow` and `SyncAbsence`: `RUN_RETENTION_DAYS` after its
   end. Of each kind the newest that succeeded stays.
-- `Invoice` and `InvoiceLineItem` are the mirror, from which nothing is deleted.
+- `Invoice`, `InvoiceLineItem` and the other rows that an invoice carries are the
+  mirror, from which nothing is deleted.
 - `InvoiceObservation` has a narrow row for each id that was ever asked for, also for
   those that Orb does not know. It stays: without it an older answer that comes late
   would be taken for the newest.

@@ -19,12 +19,19 @@ from django_orb import exact_json
 from django_orb.client import Shape
 from django_orb.exceptions import OrbPayloadError
 from django_orb.fields import search_key
-from django_orb.models import Invoice, InvoiceLineItem
+from django_orb.models import (
+    Invoice,
+    InvoiceBalanceTransaction,
+    InvoiceCreditNote,
+    InvoiceLineItem,
+    InvoiceLineTax,
+    InvoicePaymentAttempt,
+)
 from django_orb.parsing import parse_datetime, parse_decimal
 
 # How columns are filled: with a new number every row is written once more, by the
 # newest of the releases that run side by side.
-MAPPER_VERSION = 1
+MAPPER_VERSION = 2
 
 _PATHS: dict[str, tuple[str, ...]] = {
     "customer_id": ("customer", "id"),
@@ -35,8 +42,21 @@ _PATHS: dict[str, tuple[str, ...]] = {
     "price_id": ("price", "id"),
     "price_type": ("price", "price_type"),
     "price_model_type": ("price", "model_type"),
+    "credit_note_id": ("credit_note", "id"),
 }
-_OURS = {
+# The lists of an invoice whose items are rows, beside its lines and their taxes.
+CHILDREN: dict[str, type[models.Model]] = {
+    "credit_notes": InvoiceCreditNote,
+    "payment_attempts": InvoicePaymentAttempt,
+    "customer_balance_transactions": InvoiceBalanceTransaction,
+}
+_CHILDS_OURS = {
+    "id",
+    "invoice",
+    "position",
+    "rounded_fields",
+}
+_OURS: dict[type[models.Model], set[str]] = {
     Invoice: {
         "invoice_number_key",
         "external_customer_key",
@@ -45,7 +65,9 @@ _OURS = {
         "missing_since",
         "mirrored_at",
     },
-    InvoiceLineItem: {"id", "invoice", "position", "rounded_fields"},
+    InvoiceLineItem: _CHILDS_OURS,
+    InvoiceLineTax: _CHILDS_OURS | {"line_item"},
+    **dict.fromkeys(CHILDREN.values(), _CHILDS_OURS),
 }
 
 _MONEY = Context(prec=38, rounding=ROUND_HALF_EVEN)
@@ -57,11 +79,17 @@ SQLITE_EXACT_DIGITS = 15
 
 @dataclass(frozen=True)
 class MappedInvoice:
-    """One invoice as rows: column values by attribute name."""
+    """
+    One invoice as rows: column values by attribute name.
+
+    Taxes name their line by Orb's id of it.
+    """
 
     id: str
     columns: dict[str, Any]
     lines: list[dict[str, Any]]
+    taxes: list[dict[str, Any]]
+    children: dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -92,17 +120,25 @@ def map_invoice(
     columns["invoice_number_key"] = search_key(columns["invoice_number"])
     columns["external_customer_key"] = search_key(columns["external_customer_id"])
     columns["payload"] = payload
+    lines = _map_lines(payload, exact_digits)
     return MappedInvoice(
         id=invoice_id,
         columns=columns,
-        lines=_map_lines(payload, exact_digits),
+        lines=lines,
+        taxes=_map_taxes(payload, lines, exact_digits),
+        children={
+            name: _map_children(payload, name, exact_digits) for name in CHILDREN
+        },
     )
 
 
 @cache
 def invoice_keys() -> Shape:
     """All that `map_invoice` reads."""
-    return replace(_shape(Invoice), lists={"line_items": _shape(InvoiceLineItem)})
+    taxes = {"tax_amounts": _shape(InvoiceLineTax)}
+    lists = {name: _shape(model) for name, model in CHILDREN.items()}
+    lists["line_items"] = replace(_shape(InvoiceLineItem), lists=taxes)
+    return replace(_shape(Invoice), lists=lists)
 
 
 def invoice_id_of(payload: Any) -> str:
@@ -138,9 +174,13 @@ def map_columns(
     payload: Mapping[str, Any],
     *,
     exact_digits: int | None = None,
+    is_lenient: bool = False,
 ) -> dict[str, Any]:
     """
     Read the model's columns, and `rounded_fields`, from one JSON object.
+
+    With `is_lenient` a value that is absent or has no such form leaves its column
+    empty, and `rounded_fields` names the latter.
 
     Raises:
         OrbPayloadError: a required value is absent or a value has no such form.
@@ -152,7 +192,7 @@ def map_columns(
         for name, key, read, is_money, column in columns:
             raw = source.get(key)
             if raw is None:
-                if column.required:
+                if column.required and not is_lenient:
                     raise OrbPayloadError(f"{column.label} is missing.")
                 values[name] = column.default
                 continue
@@ -167,14 +207,19 @@ def map_columns(
                     values[name], is_exact = _amount(raw, exact_digits)
                     if not is_exact:
                         rounded.append(name)
-            except _TooMuchError as err:
-                raise OrbPayloadError(f"{column.label} {err}") from None
-            except (ValueError, TypeError, ArithmeticError) as err:
-                raise OrbPayloadError(
-                    f"{column.label} is {quote(raw)}, which is not understood."
-                ) from err
+            except (_TooMuchError, ValueError, TypeError, ArithmeticError) as err:
+                if not is_lenient:
+                    raise _refusal(column, raw, err) from err
+                values[name] = column.default
+                rounded.append(name)
     values["rounded_fields"] = rounded
     return values
+
+
+def _refusal(column: _Column, raw: Any, err: Exception) -> OrbPayloadError:
+    if isinstance(err, _TooMuchError):
+        return OrbPayloadError(f"{column.label} {err}")
+    return OrbPayloadError(f"{column.label} is {quote(raw)}, which is not understood.")
 
 
 class _TooMuchError(Exception):
@@ -240,6 +285,45 @@ def _map_lines(
     if len({line["orb_id"] for line in mapped}) < len(mapped):
         raise OrbPayloadError("line_items holds the same id twice.")
     return mapped
+
+
+def _map_taxes(
+    payload: Mapping[str, Any],
+    lines: list[dict[str, Any]],
+    exact_digits: int | None,
+) -> list[dict[str, Any]]:
+    taxes = []
+    for line, columns in zip(payload["line_items"], lines, strict=True):
+        sent = line.get("tax_amounts")
+        for position, tax in enumerate(sent if isinstance(sent, list) else ()):
+            if isinstance(tax, dict):
+                row = map_columns(
+                    InvoiceLineTax, tax, exact_digits=exact_digits, is_lenient=True
+                )
+                row["line_item"], row["position"] = columns["orb_id"], position
+                taxes.append(row)
+    return taxes
+
+
+def _map_children(
+    payload: Mapping[str, Any], name: str, exact_digits: int | None
+) -> list[dict[str, Any]]:
+    """Items without an id, or with one that came before, get one that says so."""
+    sent = payload.get(name)
+    rows: dict[str, dict[str, Any]] = {}
+    for position, item in enumerate(sent if isinstance(sent, list) else ()):
+        if isinstance(item, dict):
+            row = map_columns(
+                CHILDREN[name], item, exact_digits=exact_digits, is_lenient=True
+            )
+            if not row["orb_id"] or row["orb_id"] in rows:
+                row["orb_id"] = f"(no id, item {position})"
+                row["rounded_fields"] = [
+                    column for column in row["rounded_fields"] if column != "orb_id"
+                ]
+            row["position"] = position
+            rows[row["orb_id"]] = row
+    return list(rows.values())
 
 
 @cache

@@ -34,6 +34,7 @@ from django_orb.models import (
 
 from . import change_log
 from .change_log import After, Before, Origin
+from .children import insert_children, write_children
 from .hashing import content_hash
 from .mapping import SQLITE_EXACT_DIGITS, MappedInvoice
 from .observation_sql import (
@@ -239,7 +240,7 @@ class PageWriter:
                 result.missing.append(invoice_id)
             touched.append(touch(invoice_id, known, one, verdict, self._run_id))
         before = self._read_before([*result.updated, *result.missing], stored)
-        self._store(taken, result.updated)
+        self._store(taken, before, stored)
         if result.missing:
             Invoice.objects.using(self._using).filter(pk__in=result.missing).update(
                 missing_since=Coalesce("missing_since", Value(now)),
@@ -284,8 +285,13 @@ class PageWriter:
         for one in self._incoming.values():
             one.interval = clock.corrected(one.interval)
 
-    def _store(self, taken: Sequence[MappedInvoice], existing: Sequence[str]) -> None:
-        """Write changed invoices and their lines; lines are replaced as a set."""
+    def _store(
+        self,
+        taken: Sequence[MappedInvoice],
+        before: dict[str, Before],
+        stored: dict[str, Known],
+    ) -> None:
+        """Write changed invoices and all they carry; lines are replaced as a set."""
         mirrored_at = timezone.now()
         invoices = [
             {**mapped.columns, "missing_since": None, "mirrored_at": mirrored_at}
@@ -294,13 +300,27 @@ class PageWriter:
         lines = [
             {"invoice": mapped.id, **line} for mapped in taken for line in mapped.lines
         ]
-        if self._trusts_claims and not existing:
+        was_there = [mapped.id for mapped in taken if stored[mapped.id].was_there]
+        if self._trusts_claims and not was_there:
             insert(Invoice, invoices, using=self._using)
             insert(InvoiceLineItem, lines, using=self._using)
+            insert_children(taken, using=self._using)
             return
         upsert(Invoice, invoices, key=["id"], using=self._using)
         self._remove_lines([mapped.id for mapped in taken], lines)
         upsert(InvoiceLineItem, lines, key=["invoice", "orb_id"], using=self._using)
+        write_children(
+            taken,
+            {pk: before[pk].payload for pk in was_there if pk in before},
+            {pk: self._incoming[pk].value for pk in was_there},
+            unsure=[pk for pk in stored if self._is_unsure(stored[pk])],
+            using=self._using,
+        )
+
+    def _is_unsure(self, known: Known) -> bool:
+        """Whether the payload before does not tell which rows there are."""
+        is_flagged = known.rewrite_at is not None
+        return is_flagged or known.is_outdated or not self._trusts_claims
 
     def _read_before(
         self, ids: Sequence[str], stored: dict[str, Known]

@@ -2,6 +2,12 @@ from __future__ import annotations
 
 from .accounts import MirroredAccount, RequestBudget
 from .changes import InvoiceChange
+from .children import (
+    InvoiceBalanceTransaction,
+    InvoiceCreditNote,
+    InvoiceLineTax,
+    InvoicePaymentAttempt,
+)
 from .invoices import Invoice, InvoiceLineItem, InvoiceQuerySet, Overview
 from .observations import InvoiceFailure, InvoiceObservation, InvoiceRecheck
 from .occurrences import LastOccurrence
@@ -11,11 +17,15 @@ from .webhooks import WebhookEvent, WebhookFeed
 
 __all__ = [
     "Invoice",
+    "InvoiceBalanceTransaction",
     "InvoiceChange",
+    "InvoiceCreditNote",
     "InvoiceFailure",
     "InvoiceLineItem",
+    "InvoiceLineTax",
     "InvoiceObservation",
     "InvoiceOperation",
+    "InvoicePaymentAttempt",
     "InvoiceQuerySet",
     "InvoiceRecheck",
     "LastOccurrence",

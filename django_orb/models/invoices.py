@@ -6,7 +6,19 @@ from decimal import Decimal
 from typing import Any, TypeAlias, TypedDict
 
 from django.db import models
-from django.db.models import Count, Sum
+from django.db.models import (
+    Case,
+    Count,
+    DecimalField,
+    Exists,
+    F,
+    Func,
+    OuterRef,
+    Subquery,
+    Sum,
+    When,
+)
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -34,6 +46,26 @@ class CurrencyTotal(TypedDict):
     count: int
     total: Decimal
     amount_due: Decimal
+
+
+class _Difference(Func):
+    """
+    One amount less another, as exact as the database's columns.
+
+    SQLite subtracts floats: the result is rounded where the first one's digits end.
+    """
+
+    template = "(%(expressions)s)"
+    arg_joiner = " - "
+    output_field: DecimalField[Any, Any] = MoneyField()
+
+    def as_sqlite(
+        self, compiler: Any, connection: Any, **context: Any
+    ) -> tuple[str, tuple[Any, ...]]:
+        whole, part = map(compiler.compile, self.get_source_expressions())
+        digits = f"LENGTH(CAST(ABS({whole[0]}) AS INTEGER))"
+        sql = f"ROUND({whole[0]} - {part[0]}, 14 - {digits})"
+        return sql, (*whole[1], *part[1], *whole[1])
 
 
 class InvoiceQuerySet(models.QuerySet["Invoice"]):
@@ -74,6 +106,24 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
             external_customer_key=search_key(external_customer_id),
             external_customer_id=external_customer_id,
         )
+
+    def net_of_credit_notes(self) -> InvoiceQuerySet:
+        """
+        Annotate `credited`, the sum of credit notes, and `net_total`, `total` less it.
+
+        Voided credit notes do not count. Both are in the invoice's currency, and None
+        if the total of one is not known: a part of the sum would pass for all of it.
+        """
+        model: Any = self.model._meta.get_field("credit_notes").related_model
+        notes = model._default_manager.filter(invoice=OuterRef("pk"), voided_at=None)
+        sums = notes.order_by().values("invoice").annotate(sum=Sum("total"))
+        credited = Case(
+            When(Exists(notes.filter(total=None)), then=None),
+            default=Coalesce(Subquery(sums.values("sum")), Decimal(0)),
+            output_field=MoneyField(),
+        )
+        noted = self.annotate(credited=credited)
+        return noted.annotate(net_total=_Difference(F("total"), F("credited")))
 
     def totals_by_currency(self) -> list[CurrencyTotal]:
         """

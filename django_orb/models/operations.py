@@ -46,7 +46,7 @@ class InvoiceOperation(models.Model):
         PENDING = "pending", _("Pending")
         SUCCEEDED = "succeeded", _("Succeeded")
         REFUSED = "refused", _("Refused")
-        NEEDS_ATTENTION = "needs_attention", _("Needs a person")
+        NEEDS_ATTENTION = "needs_attention", _("Needs attention")
         CANCELLED = "cancelled", _("Cancelled")
 
     class Origin(models.TextChoices):

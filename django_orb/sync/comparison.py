@@ -22,9 +22,16 @@ Kind = Literal[
     "payload",  # a value of the stored payload
     "column",  # a column of the invoice
     "line",  # a line, its position, or one of its columns
+    "child",  # a credit note, payment attempt, balance transaction or tax, likewise
     "unsettled",  # written here again each time that it was compared
     "unknown",  # asked for by id, but neither side has it
 ]
+
+
+TAXES = "tax_amounts"
+# What columns of ids, and those of kinds, hold at most.
+ID_LENGTH = 128
+WORD_LENGTH = 64
 
 
 class _Nothing:
@@ -58,10 +65,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class StoredInvoice:
-    """An invoice's row and those of its lines, as column values by name."""
+    """
+    An invoice's row, those of its lines and of all else, as column values by name.
+
+    `children` has them by the name of Orb's list, `tax_amounts` those of all lines.
+    """
 
     row: dict[str, Any]
     lines: list[dict[str, Any]]
+    children: dict[str, list[dict[str, Any]]]
 
 
 Reader = Callable[[Any], Any]
@@ -85,6 +97,22 @@ def _moment(value: Any) -> datetime | None:
 
 def _money(value: Any) -> Decimal | None:
     return None if value is None else parse_decimal(value)
+
+
+def _word(value: Any) -> str:
+    if len(_text(value)) > WORD_LENGTH:
+        raise ValueError("too long for its column")
+    return _text(value)
+
+
+def _id(value: Any) -> str:
+    if len(_text(value)) > ID_LENGTH:
+        raise ValueError("too long for its column")
+    return _text(value)
+
+
+def _answer(value: Any) -> bool | None:
+    return None if value is None else _flag(value)
 
 
 def _flag(value: Any) -> bool:
@@ -140,13 +168,53 @@ LINE: dict[str, tuple[str, Reader]] = {
     "price_type": ("price.price_type", _text),
     "price_model_type": ("price.model_type", _text),
 }
+CHILDREN: dict[str, dict[str, tuple[str, Reader]]] = {
+    "credit_notes": {
+        "credit_note_number": ("credit_note_number", _text),
+        "type": ("type", _word),
+        "total": ("total", _money),
+        "reason": ("reason", _text),
+        "memo": ("memo", _text),
+        "voided_at": ("voided_at", _moment),
+    },
+    "payment_attempts": {
+        "amount": ("amount", _money),
+        "created_at": ("created_at", _moment),
+        "payment_provider": ("payment_provider", _word),
+        "payment_provider_id": ("payment_provider_id", _text),
+        "receipt_pdf": ("receipt_pdf", _text),
+        "succeeded": ("succeeded", _answer),
+    },
+    "customer_balance_transactions": {
+        "action": ("action", _word),
+        "type": ("type", _word),
+        "amount": ("amount", _money),
+        "starting_balance": ("starting_balance", _money),
+        "ending_balance": ("ending_balance", _money),
+        "created_at": ("created_at", _moment),
+        "description": ("description", _text),
+        "credit_note_id": ("credit_note.id", _id),
+    },
+}
+TAX: dict[str, tuple[str, Reader]] = {
+    "amount": ("amount", _money),
+    "tax_rate_description": ("tax_rate_description", _text),
+    "tax_rate_percentage": ("tax_rate_percentage", _money),
+    "tax_reason": ("tax_reason", _text),
+}
 # Orb signs links again in every answer: see `_links`.
 LINKS = ("hosted_invoice_url", "invoice_pdf")
 INVOICE_COLUMNS = (*INVOICE, *LINKS, "payload", "rounded_fields", "missing_since")
 LINE_COLUMNS = (*LINE, "invoice_id", "orb_id", "position", "rounded_fields")
+CHILD_COLUMNS = {
+    name: (*table, "invoice_id", "orb_id", "position", "rounded_fields")
+    for name, table in CHILDREN.items()
+}
+TAX_COLUMNS = (*TAX, "line_item_id", "position", "rounded_fields")
 
 _SIGNED = (*LINKS, "receipt_pdf")
 _DECIMAL_PLACES = 18
+_TOO_MUCH = Decimal("1E+20")
 _WIDE = Context(prec=1000)
 _HALF_UNIT = Decimal("5E-19")
 # The largest relative error of a decimal that SQLite stores as a float.
@@ -172,6 +240,8 @@ def differences(
         yield "column", *finding
     for finding in _lines(payload, stored.lines, exact_digits):
         yield "line", *finding
+    for finding in _children(payload, stored, exact_digits):
+        yield "child", *finding
     for finding in _values(payload, row["payload"]):
         yield "payload", *finding
 
@@ -181,14 +251,21 @@ def _columns(
     payload: Mapping[str, Any],
     row: Mapping[str, Any],
     exact_digits: int | None,
+    *,
+    is_child: bool = False,
 ) -> Iterator[Finding]:
     rounded = []
     for column, (path, read) in table.items():
         sent, here = _dig(payload, path), row[column]
         try:
             orb = read(sent)
+            if is_child and isinstance(orb, Decimal) and abs(orb) >= _TOO_MUCH:
+                raise ValueError("too large for its column")
         except (ValueError, TypeError, ArithmeticError):
             orb = sent  # the writer cannot have stored it either
+            if is_child:
+                orb = read(None)
+                rounded.append(column)
         if isinstance(orb, Decimal) and not _fits(orb, exact_digits):
             rounded.append(column)
             is_same = isinstance(here, Decimal) and _is_near(orb, here, exact_digits)
@@ -242,6 +319,83 @@ def _lines(
             yield f"{place}.{column}", orb, here
     for line_id, row in stored.items():
         yield f"line_items[{line_id}]", NOTHING, row["name"] or line_id
+
+
+def _children(
+    payload: Mapping[str, Any], stored: StoredInvoice, exact_digits: int | None
+) -> Iterator[Finding]:
+    """What an invoice carries beside its lines: odd values leave their columns empty."""
+    rows = {
+        _place(name, row): (name, row)
+        for name, children in stored.children.items()
+        for row in children
+    }
+    for place, name, position, item in _sent_children(payload, stored.lines):
+        if place not in rows:
+            yield place, item.get("id") or _as_number(position), NOTHING
+            continue
+        _, row = rows.pop(place)
+        if row["position"] != position:
+            yield f"{place}.position", position, row["position"]
+        for column, orb, here in _columns(
+            TAX if name == TAXES else CHILDREN[name],
+            item,
+            row,
+            exact_digits,
+            is_child=True,
+        ):
+            if column != "receipt_pdf" or not _is_kept(orb, here, stored.row):
+                yield f"{place}.{column}", orb, here
+    for place, (_, row) in rows.items():
+        yield place, NOTHING, row.get("orb_id") or _as_number(row["position"])
+
+
+def _place(name: str, row: Mapping[str, Any]) -> str:
+    if name == TAXES:
+        return f"line_items[{row['line_item__orb_id']}].{name}[{row['position']}]"
+    return f"{name}[{row['orb_id']}]"
+
+
+def _sent_children(
+    payload: Mapping[str, Any], lines: list[dict[str, Any]]
+) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    """
+    Yield where it belongs, the list's name, the position in it, and the item.
+
+    Not the taxes of lines that are not here: the line is a difference itself.
+    """
+    here = {line["orb_id"] for line in lines}
+    for name in CHILDREN:
+        seen = set()
+        for position, item in _objects(payload.get(name)):
+            child_id = item.get("id")
+            is_usable = isinstance(child_id, str) and 0 < len(child_id) <= ID_LENGTH
+            if not is_usable or child_id in seen:
+                child_id = f"(no id, item {position})"
+            seen.add(child_id)
+            yield f"{name}[{child_id}]", name, position, item
+    for _, line in _objects(payload.get("line_items")):
+        taxes = line.get(TAXES) if line.get("id") in here else ()
+        for position, item in _objects(taxes):
+            place = f"line_items[{line['id']}].{TAXES}[{position}]"
+            yield place, TAXES, position, item
+
+
+def _objects(items: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    for position, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, dict):
+            yield position, item
+
+
+def _as_number(position: int) -> str:
+    return f"item {position}"
+
+
+def _is_kept(orb: Any, here: Any, row: Mapping[str, Any]) -> bool:
+    """Whether a receipt's link is that of the stored payload, with its signature."""
+    attempts = _dig(row["payload"], "payment_attempts")
+    kept = [attempt.get("receipt_pdf") for _, attempt in _objects(attempts)]
+    return bool(orb and here and here in kept)
 
 
 def _values(orb: Any, here: Any) -> Iterator[Finding]:

@@ -24,14 +24,23 @@ from django_orb.conf import get_settings
 from django_orb.connection import open_account
 from django_orb.db import StatementLog
 from django_orb.exceptions import OrbInputError, OrbNotFoundError, OrbResponseError
-from django_orb.models import Invoice, InvoiceFailure, InvoiceLineItem, SyncRun
+from django_orb.models import (
+    Invoice,
+    InvoiceFailure,
+    InvoiceLineItem,
+    InvoiceLineTax,
+    SyncRun,
+)
 from django_orb.operations import require_text
 
 from . import planning, runs
 from .comparison import (
+    CHILD_COLUMNS,
     INVOICE_COLUMNS,
     LINE_COLUMNS,
     NOTHING,
+    TAX_COLUMNS,
+    TAXES,
     Difference,
     Kind,
     StoredInvoice,
@@ -275,14 +284,33 @@ class Verification(Iterator[Difference]):
     def _read(self, invoice_ids: Sequence[str]) -> dict[str, StoredInvoice]:
         rows = Invoice.objects.using(self._using).filter(pk__in=invoice_ids)
         stored = {
-            row["id"]: StoredInvoice(row, []) for row in rows.values(*INVOICE_COLUMNS)
+            row["id"]: StoredInvoice(row, [], {})
+            for row in rows.values(*INVOICE_COLUMNS)
         }
         lines = InvoiceLineItem.objects.using(self._using)
         of_page = lines.filter(invoice_id__in=invoice_ids).order_by("position", "pk")
         for line in of_page.values(*LINE_COLUMNS):
             if line["invoice_id"] in stored:
                 stored[line["invoice_id"]].lines.append(line)
+        for name, invoice_id, child in self._read_children(invoice_ids):
+            if invoice_id in stored:
+                stored[invoice_id].children.setdefault(name, []).append(child)
         return stored
+
+    def _read_children(
+        self, invoice_ids: Sequence[str]
+    ) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        for name, columns in CHILD_COLUMNS.items():
+            children: Any = getattr(Invoice, name).rel.related_model
+            rows = children.objects.using(self._using)
+            of_page = rows.filter(invoice_id__in=invoice_ids).order_by("position", "pk")
+            for child in of_page.values(*columns):
+                yield name, child["invoice_id"], child
+        taxes = InvoiceLineTax.objects.using(self._using)
+        of_page = taxes.filter(line_item__invoice__in=invoice_ids)
+        names = (*TAX_COLUMNS, "line_item__orb_id", "line_item__invoice_id")
+        for tax in of_page.order_by("position", "pk").values(*names):
+            yield TAXES, tax["line_item__invoice_id"], tax
 
     # Repairs, through the ordinary writer
 

@@ -21,6 +21,8 @@ EVERYTHING = (
     "create_invoicelineitem",
     "delete_invoicelineitem",
     "view_invoicelineitem",
+    "view_invoicecreditnote",
+    "view_invoicepaymentattempt",
     "view_invoiceoperation",
     "settle_invoiceoperation",
     "view_invoicefailure",

@@ -76,7 +76,7 @@ def test_missing_invoices_say_so(finance: Client) -> None:
     make_invoice()
     Invoice.objects.update(missing_since=datetime.now(timezone.utc))
 
-    assert "Missing in Orb" in text_of(finance)
+    assert "Deleted in Orb" in text_of(finance)
 
 
 def test_newest_invoice_dates_come_first(finance: Client) -> None:

@@ -65,7 +65,7 @@ def test_all_that_needs_a_person_is_there_and_leads_to_its_list(finance: Client)
         "Payment failed",
         "Issuing failed",
         "Sync to a provider failed",
-        "Missing in Orb",
+        "Deleted in Orb",
         "Could not be read",
         "Operations whose outcome nobody knows",
         "Webhook events that failed",

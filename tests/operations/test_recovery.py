@@ -263,7 +263,7 @@ def test_key_that_orb_has_for_another_request_needs_a_person(
 
     assert the_operation().state == "needs_attention"
     assert "belongs to another request" in the_operation().detail
-    with pytest.raises(OrbOutcomeUnknownError, match="It needs a person: Orb says"):
+    with pytest.raises(OrbOutcomeUnknownError, match="It needs attention: Orb says"):
         services.void_invoice(two, idempotency_key="mine")
     assert orb.invoice(two)["status"] == "issued"
 

@@ -8,24 +8,32 @@ from typing import Any
 import pytest
 
 from django_orb import exact_json
-from django_orb.mirror.mapping import map_invoice
-from django_orb.models import Invoice, InvoiceLineItem
+from django_orb.mirror.mapping import CHILDREN, map_invoice
+from django_orb.models import Invoice, InvoiceLineItem, InvoiceLineTax
 from django_orb.sync.comparison import (
+    CHILD_COLUMNS,
     INVOICE,
     INVOICE_COLUMNS,
     LINE_COLUMNS,
     NOTHING,
+    TAX_COLUMNS,
     StoredInvoice,
     differences,
 )
-from tests.payloads import load
+from tests.odd_payloads import every_oddity, is_of_a_child, write
+from tests.payloads import load, load_full
 
 
 def stored(payload: dict[str, Any], *, digits: int | None = None) -> StoredInvoice:
     """The rows that the writer makes of a payload."""
     mapped = map_invoice(copy.deepcopy(payload), exact_digits=digits)
     lines = [{**line, "invoice_id": mapped.id} for line in mapped.lines]
-    return StoredInvoice({**mapped.columns, "missing_since": None}, lines)
+    taxes = [
+        {**tax, "line_item_id": 0, "line_item__orb_id": tax["line_item"]}
+        for tax in mapped.taxes
+    ]
+    row = {**mapped.columns, "missing_since": None}
+    return StoredInvoice(row, lines, {**mapped.children, "tax_amounts": taxes})
 
 
 def compare(
@@ -45,12 +53,20 @@ def test_every_column_is_compared() -> None:
     columns = {field.attname for field in InvoiceLineItem._meta.concrete_fields}
     assert set(LINE_COLUMNS) == columns - {"id"}
 
+    columns = {field.attname for field in InvoiceLineTax._meta.concrete_fields}
+    assert set(TAX_COLUMNS) == columns - {"id"}
+    assert set(CHILD_COLUMNS) == set(CHILDREN)
+    for name, model in CHILDREN.items():
+        columns = {field.attname for field in model._meta.concrete_fields}
+        assert set(CHILD_COLUMNS[name]) == columns - {"id"}
+
 
 @pytest.mark.parametrize("status", ["draft", "issued", "paid", "void"])
 def test_right_rows_do_not_differ(status: str) -> None:
     payload = load(f"invoice_{status}")
 
     assert compare(payload, stored(payload)) == []
+    assert compare(load_full(), stored(load_full())) == []
 
 
 def other_value(value: Any) -> Any:
@@ -87,6 +103,54 @@ def test_every_column_of_a_line_that_is_wrong_is_named(column: str) -> None:
 
     place = f"line_items[{line['orb_id']}].{column}"
     assert found == [("line", place, right, line[column])]
+
+
+@pytest.mark.parametrize("name", [*CHILDREN, "tax_amounts"])
+def test_every_column_of_what_else_is_carried_that_is_wrong_is_named(name: str) -> None:
+    payload = load_full()
+    is_tax = name == "tax_amounts"
+    identity = {"line_item_id", "position"} if is_tax else {"invoice_id", "orb_id"}
+    names = TAX_COLUMNS if is_tax else CHILD_COLUMNS[name]
+    for column in set(names) - identity:
+        here = stored(payload)
+        row = here.children[name][0]
+        right = row[column]
+        row[column] = 7 if column == "position" else other_value(right)
+
+        [(kind, field, orb, wrong)] = compare(payload, here)
+
+        assert (kind, orb, wrong) == ("child", right, row[column])
+        assert field.endswith(f"].{column}")
+        assert name in field
+
+
+def test_what_else_is_carried_that_is_missing_or_extra_is_named() -> None:
+    payload = load_full()
+    here = stored(payload)
+    note = here.children["credit_notes"].pop()
+    tax = here.children["tax_amounts"][0]
+    here.children["tax_amounts"].append({**tax, "position": 7})
+
+    assert compare(payload, here) == [
+        ("child", f"credit_notes[{note['orb_id']}]", note["orb_id"], NOTHING),
+        (
+            "child",
+            f"line_items[{tax['line_item']}].tax_amounts[7]",
+            NOTHING,
+            "item 7",
+        ),
+    ]
+
+
+def test_every_oddity_in_what_else_is_carried_is_stored_as_it_is_compared() -> None:
+    payload = load_full()
+    odd_ones = [
+        oddity for oddity in every_oddity(payload) if is_of_a_child(oddity.path)
+    ]
+    for oddity in odd_ones:
+        odd = exact_json.loads(write(payload, [oddity]))
+        assert compare(odd, stored(odd)) == [], oddity
+    assert len(odd_ones) > 1000
 
 
 def test_lines_that_are_missing_extra_and_moved_are_named() -> None:

@@ -25,9 +25,12 @@ from django_orb.exceptions import (
 )
 from django_orb.models import (
     Invoice,
+    InvoiceCreditNote,
     InvoiceFailure,
     InvoiceLineItem,
+    InvoiceLineTax,
     InvoiceObservation,
+    InvoicePaymentAttempt,
     SyncRun,
 )
 from django_orb.sync import verification
@@ -200,7 +203,31 @@ def change_line(orb: OrbSandbox) -> tuple[str, str, str]:
     return pk, "line", f"line_items[{line.orb_id}].amount"
 
 
+def change_credit_note(orb: OrbSandbox) -> tuple[str, str, str]:
+    note = InvoiceCreditNote.objects.order_by("pk")[0]
+    InvoiceCreditNote.objects.filter(pk=note.pk).update(total=None)
+    return note.invoice_id, "child", f"credit_notes[{note.orb_id}].total"
+
+
+def remove_tax(orb: OrbSandbox) -> tuple[str, str, str]:
+    tax = InvoiceLineTax.objects.select_related("line_item").order_by("pk")[0]
+    tax.delete()
+    line = tax.line_item
+    return line.invoice_id, "child", f"line_items[{line.orb_id}].tax_amounts[0]"
+
+
+def add_payment_attempt(orb: OrbSandbox) -> tuple[str, str, str]:
+    pk = str(InvoicePaymentAttempt.objects.order_by("-pk")[0].invoice_id)
+    InvoicePaymentAttempt.objects.create(
+        invoice_id=pk, orb_id="stranger", position=9, amount=1
+    )
+    return pk, "child", "payment_attempts[stranger]"
+
+
 DAMAGES = [
+    change_credit_note,
+    remove_tax,
+    add_payment_attempt,
     change_column,
     change_search_key,
     change_date,
@@ -569,7 +596,7 @@ def test_wrong_key_is_no_empty_account(mirrored: OrbSandbox, settings: Any) -> N
 
 @pytest.mark.parametrize("orb", [{"invoices": 250}], indirect=True)
 @pytest.mark.parametrize("size", [25, 100])
-def test_statements_for_a_page_are_two(
+def test_statements_for_a_page_are_six(
     mirrored: OrbSandbox, settings: Any, size: int
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": size}
@@ -581,7 +608,7 @@ def test_statements_for_a_page_are_two(
 
     statements = [one for one in captured if "django_orb_invoice" in one["sql"]]
     batches = len(mirrored.invoice_ids()) // verification.BATCH + 1
-    assert len(statements) <= result.pages * 2 + batches + 1
+    assert len(statements) <= result.pages * 6 + batches + 1
 
 
 @pytest.mark.proof

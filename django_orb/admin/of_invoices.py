@@ -1,0 +1,54 @@
+"""What lists of an invoice's parts have in common."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from django_orb.formatting import money, short
+
+from .readonly import ReadOnlyAdmin
+
+
+class OfInvoicesAdmin(ReadOnlyAdmin):
+    """Rows that belong to an invoice and are in its currency."""
+
+    list_select_related = ("invoice",)
+    #: The column of the row's own name, for the search.
+    name_column = "orb_id"
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).defer("invoice__payload")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[Any, bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        # One column has its index; one of several would have every row read.
+        found = queryset.filter(invoice_id=term)
+        if not found.exists():
+            found = queryset.filter(**{self.name_column: term})
+        return found, False
+
+    @admin.display(description=_("invoice"))
+    def of_invoice(self, row: Any) -> SafeString:
+        url = reverse(
+            "admin:django_orb_invoice_change",
+            args=[quote(row.invoice_id)],
+            current_app=self.admin_site.name,
+        )
+        return format_html('<a href="{}">{}</a>', url, short(str(row.invoice)))
+
+
+def amount_cell(amount: Decimal | None, currency: str) -> SafeString:
+    return format_html('<span class="orb-amount">{}</span>', money(amount, currency))

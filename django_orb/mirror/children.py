@@ -1,0 +1,132 @@
+"""
+Rows of what an invoice carries beside its lines, written with it.
+
+# Note [Written when they differ]
+Most invoices carry none of it, and most changes of one do not touch it. So each set
+is compared with that of the payload before, which the transaction has read, and one
+that says the same costs no statement. It is written all the same if the payload
+before does not tell which rows there are: because an older release filled them, or
+because the invoice was asked to be written again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from django.db import models
+
+from django_orb.db import insert, upsert
+from django_orb.models import InvoiceLineItem, InvoiceLineTax
+
+from .mapping import CHILDREN, MappedInvoice
+
+Row = dict[str, Any]
+Payloads = Mapping[str, Mapping[str, Any]]
+
+TAXES = "tax_amounts"
+
+
+class _Set(NamedTuple):
+    """A list in the payload, its rows, what identifies one, and the way to the invoice."""
+
+    name: str
+    model: type[models.Model]
+    key: tuple[str, str]
+    invoice: str
+
+
+_SETS = [
+    *(
+        _Set(name, model, ("invoice", "orb_id"), "invoice")
+        for name, model in CHILDREN.items()
+    ),
+    _Set(TAXES, InvoiceLineTax, ("line_item", "position"), "line_item__invoice"),
+]
+
+
+def insert_children(taken: Sequence[MappedInvoice], *, using: str) -> None:
+    """Write the rows of invoices that were not there; their lines are written."""
+    for one in _SETS:
+        insert(one.model, _rows(one, taken, using=using), using=using)
+
+
+def write_children(
+    taken: Sequence[MappedInvoice],
+    before: Payloads,
+    after: Payloads,
+    *,
+    unsure: Collection[str],
+    using: str,
+) -> None:
+    """
+    Write what differs from before, as sets; see Note [Written when they differ].
+
+    `before` and `after` are the payloads of the invoices that were there, `unsure` are
+    the ids of those of which all is written. The lines are written already.
+    """
+    for one in _SETS:
+        changed, cleared = [], []
+        for mapped in taken:
+            pk, old = mapped.id, None
+            if pk in before:
+                old = _sent(one, before[pk])
+                if pk not in unsure and old == _sent(one, after[pk]):
+                    continue
+            changed.append(mapped)
+            if old or pk in unsure:
+                cleared.append(pk)
+        rows = _rows(one, changed, using=using)
+        if cleared:
+            _remove_others(one, cleared, rows, using=using)
+        upsert(one.model, rows, key=one.key, using=using)
+
+
+def _sent(one: _Set, payload: Mapping[str, Any]) -> Any:
+    """What a payload says about a set; None if it says nothing."""
+    if one.name != TAXES:
+        return payload.get(one.name) or None
+    lines = payload.get("line_items")
+    return [
+        (line.get("id"), line[TAXES])
+        for line in (lines if isinstance(lines, list) else ())
+        if isinstance(line, dict) and line.get(TAXES)
+    ] or None
+
+
+def _rows(one: _Set, taken: Sequence[MappedInvoice], *, using: str) -> list[Row]:
+    if one.name != TAXES:
+        return [
+            {"invoice": mapped.id, **row}
+            for mapped in taken
+            for row in mapped.children[one.name]
+        ]
+    taxed = [mapped for mapped in taken if mapped.taxes]
+    if not taxed:
+        return []
+    lines = InvoiceLineItem.objects.using(using).filter(
+        invoice_id__in=[mapped.id for mapped in taxed]
+    )
+    found = lines.values_list("invoice_id", "orb_id", "pk")
+    keys = {(invoice_id, orb_id): pk for invoice_id, orb_id, pk in found}
+    return [
+        {**tax, "line_item": keys[mapped.id, tax["line_item"]]}
+        for mapped in taxed
+        for tax in mapped.taxes
+    ]
+
+
+def _remove_others(
+    one: _Set, invoice_ids: Sequence[str], rows: Sequence[Row], *, using: str
+) -> None:
+    """Delete the rows of these invoices that are not among `rows`."""
+    kept = {tuple(row[name] for name in one.key) for row in rows}
+    manager = one.model._default_manager.using(using)
+    stored = manager.filter(**{f"{one.invoice}__in": invoice_ids})
+    removed = [
+        pk
+        for pk, *identity in stored.values_list("pk", *one.key)
+        if tuple(identity) not in kept
+    ]
+    if removed:
+        manager.filter(pk__in=removed).delete()
