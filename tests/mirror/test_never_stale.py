@@ -215,7 +215,7 @@ def test_newer_release_that_cannot_map_what_is_stored_says_so(
     any_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     see(text(), at(0, 1))
-    release(monkeypatch, 2)
+    release(monkeypatch, mapping.MAPPER_VERSION + 1)
     monkeypatch.setattr(mapping, "_MAX_MONEY", 1)
 
     assert see(text(), at(2, 3)).failed
