@@ -1,4 +1,4 @@
-"""Orb's webhook events: verified, stored once, processed, and read from Orb's list."""
+"""Verify, store and process Orb's webhook events, and read Orb's list of them."""
 
 from __future__ import annotations
 

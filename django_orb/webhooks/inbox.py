@@ -1,4 +1,4 @@
-"""Webhook events as rows: stored once, in one worker's hands at a time, settled."""
+"""Store webhook events once, lease them to one worker at a time, and finish them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from django_orb.signals import webhook_failed, webhook_received
 from .signature import OrbEvent
 
 MIN_LEASE_SECONDS = 300.0
-# Its message is on its way; `recover` looks after those that never arrive, and leaves
-# its own message as long again.
+# How long an event's message may take to arrive before `recover` sends a second one,
+# and how long that one may take.
 MESSAGE_SECONDS = 60
 SECOND_MESSAGE_SECONDS = 300
-# An event waits this long for its second attempt, then doubling.
+# An event waits this long for its second attempt, and twice as long for each later.
 FIRST_WAIT_SECONDS = 10
 MAX_WAIT_SECONDS = 3600
-DIED = "An attempt did not end: its worker died, or lost the database."
+DIED = "An attempt did not finish: its worker died, or lost the database."
 LONGEST_MESSAGE = timedelta(seconds=SECOND_MESSAGE_SECONDS)
 LONGEST_WAIT = timedelta(seconds=MAX_WAIT_SECONDS)
 
@@ -43,7 +43,7 @@ def store(
     using: str,
     source: str = WebhookEvent.Source.WEBHOOK.value,
 ) -> None:
-    """Keep an event, unless it is here already; one statement."""
+    """Store an event in one statement, unless it is already stored."""
     store_all([(event, body)], using=using, source=source)
 
 
@@ -76,7 +76,7 @@ def store_all(
 
 
 def _store_or_hint(row: dict[str, Any], *, using: str) -> None:
-    """Store an event; where its body does not fit, without the invoice in it."""
+    """Store an event; if its body does not fit, leave the invoice out of it."""
     try:
         claim(WebhookEvent, [row], using=using)
     except DataError:
@@ -86,7 +86,7 @@ def _store_or_hint(row: dict[str, Any], *, using: str) -> None:
 
 
 def longest_lease() -> timedelta:
-    """How long a worker may be silent before another takes its events over."""
+    """Return how long a lease holds before another worker may take the events."""
     # It asks Orb once, and once more if the answers cannot be put in order.
     request = longest_request_seconds(retries=0)
     return timedelta(seconds=max(MIN_LEASE_SECONDS, 2 * request + 60))
@@ -94,10 +94,10 @@ def longest_lease() -> timedelta:
 
 def take(event_id: str, *, using: str) -> list[WebhookEvent]:
     """
-    Lease an event, and whatever else waits for the same invoice.
+    Lease an event, and the other events that wait for the same invoice.
 
-    Nothing where it is settled, or where somebody is at work on that invoice: who is
-    looks again at the end, by `take_arrived`.
+    Return nothing if it is finished, or if another worker is at work on the invoice:
+    that worker calls `take_arrived` at the end.
     """
     event = _events(using).filter(pk=event_id, state__in=OPEN)
     invoice_id = event.values_list("invoice_id", flat=True).first()
@@ -109,7 +109,7 @@ def take(event_id: str, *, using: str) -> list[WebhookEvent]:
 
 
 def take_arrived(invoice_id: str, *, using: str) -> list[WebhookEvent]:
-    """Lease what came for an invoice meanwhile."""
+    """Lease the events that came for an invoice meanwhile."""
     waiting = _events(using).filter(invoice_id=invoice_id, state=State.RECEIVED)
     return _take_group(invoice_id, using=using) if waiting.exists() else []
 
@@ -127,13 +127,13 @@ def _lease(events: QuerySet[WebhookEvent], *, using: str) -> list[WebhookEvent]:
     """
     Lease events that no worker holds. Return them, oldest first.
 
-    Where there are several, one fetch answers for all, so their bodies stay where they
-    are: there may be many, each with a whole invoice.
+    If there are several, one fetch answers for all, so their bodies are not loaded:
+    there may be many, each with a whole invoice.
     """
     now = clock_of(using).latest()
     lease, longest = uuid.uuid4().hex, longest_lease()
     free = events.filter(is_free(now, longest=longest), state__in=OPEN)
-    # Counted here, so that an attempt counts even if it takes its worker along.
+    # Counted before the attempt, so that one that kills its worker counts, too.
     leased = {"lease": lease, "lease_expires_at": now + longest}
     count = run_in_transaction(
         lambda: free.update(**leased, attempts=F("attempts") + 1), using=using
@@ -144,10 +144,10 @@ def _lease(events: QuerySet[WebhookEvent], *, using: str) -> list[WebhookEvent]:
 
 def finish(events: Sequence[WebhookEvent], state: str, *, using: str) -> None:
     """
-    Settle events that are still leased to the caller, and tell who listens.
+    Finish events that are still leased to the caller, and call the receivers.
 
     Raises:
-        Exception: receivers could not be called now; this event is not settled, nor
+        Exception: receivers could not be called now; this event is not finished, nor
             are those after it.
     """
     now = clock_of(using).latest()
@@ -171,7 +171,7 @@ def finish(events: Sequence[WebhookEvent], state: str, *, using: str) -> None:
 def _finish(event: WebhookEvent, changes: dict[str, Any], *, using: str) -> bool:
     if not _mine([event], using=using).update(**changes):
         return False
-    # The caller's stays as it is: all of this may have to be done again.
+    # The caller's event is not changed: all of this may have to be done again.
     now = _events(using).defer("body").get(pk=event.pk)
     call_receivers(webhook_received, WebhookEvent, using=using, event=now)
     return True
@@ -180,7 +180,7 @@ def _finish(event: WebhookEvent, changes: dict[str, Any], *, using: str) -> bool
 def fail(
     events: Sequence[WebhookEvent], error: Exception, trace: str, *, using: str
 ) -> None:
-    """Note why events could not be processed, and when to try again."""
+    """Record why events could not be processed, and when to try again."""
     now = clock_of(using).latest()
     failed = []
     for event in events:
@@ -212,9 +212,9 @@ def _mine(events: Sequence[WebhookEvent], *, using: str) -> QuerySet[WebhookEven
 
 def due_events(*, using: str, limit: int = 1000) -> list[str]:
     """
-    The ids of events that somebody should take up now, oldest first.
+    Return the ids of events that are due, the longest due first.
 
-    Each is given out once in a while only: its message needs time to arrive.
+    Each id is returned only once in a while, since its message needs time to arrive.
     """
     now = clock_of(using).latest()
     due = (
@@ -238,7 +238,7 @@ def due_events(*, using: str, limit: int = 1000) -> list[str]:
 
 
 def retry_now(event_ids: Sequence[str], *, using: str) -> None:
-    """Have failed events taken up at once, whatever their backoff says."""
+    """Make failed events due at once, whatever their backoff says."""
     failed = _events(using).filter(pk__in=event_ids, state=State.FAILED)
     failed.update(next_attempt_at=clock_of(using).latest())
 

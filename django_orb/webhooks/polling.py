@@ -1,9 +1,9 @@
 """
-Orb's list of webhook events: what never arrived here, and what changed since.
+Read Orb's list of webhook events, and process those that never arrived here.
 
-Read from where the last reading ended, with some overlap, since neither the order of
-the list nor how late an event may appear in it is promised. What is new in it goes
-the way of a delivered event; what was delivered is known by its id.
+Reading begins where the last one ended, with some overlap, since Orb promises neither
+the order of the list nor how late an event may appear in it. A new event is processed
+like a delivered one; an event that was delivered is known by its id.
 
 Source: https://docs.withorb.com/api-reference/webhook/list-webhook-events
 """
@@ -33,16 +33,16 @@ logger = logging.getLogger(__name__)
 
 OVERLAP = timedelta(minutes=15)
 FIRST_LOOK = timedelta(hours=1)
-# An account without a list is asked again after a day, and a list that has shown
-# nothing for a day is not trusted to show all.
+# An account without a list is asked for it again after a day, and a list that has
+# shown nothing for a day is not trusted to show everything.
 DAY = timedelta(days=1)
 PAGE_SIZE = 100
-# How long a step may go on to process what it found; the rest waits for `recover`.
+# How long a step may process the events that it found; `recover` does the rest.
 PROCESS_SECONDS = 30.0
 
 
 class Reading(NamedTuple):
-    """What an incremental run reads: all that is open or recent, and the events."""
+    """The lists that an incremental run reads: open and recent invoices, and events."""
 
     sweeps: bool
     events: bool
@@ -50,9 +50,9 @@ class Reading(NamedTuple):
 
 def plan(*, sweep: bool, using: str) -> Reading:
     """
-    What the next incremental run should read; `sweep` asks for all.
+    Return what the next incremental run should read; `sweep` asks for everything.
 
-    The list of events does for a time where it is lively: new drafts, and what
+    A list that shows recent events suffices, but only for a time: new drafts, and
     changes within drafts, have no events.
     """
     feed = _feed(using)
@@ -68,7 +68,7 @@ def plan(*, sweep: bool, using: str) -> Reading:
 
 
 def _was_swept(now: datetime, using: str) -> bool:
-    """Whether a run read what is open, less than `SWEEP_MINUTES` ago."""
+    """Tell whether a run read open invoices less than `SWEEP_MINUTES` ago."""
     recent = now - timedelta(minutes=get_settings().SWEEP_MINUTES)
     swept = SyncRun.objects.using(using).filter(
         kind__in=[SyncRun.Kind.INCREMENTAL, SyncRun.Kind.FULL],
@@ -81,7 +81,7 @@ def _was_swept(now: datetime, using: str) -> bool:
 
 
 class Found(NamedTuple):
-    """Where the next page of events begins, if there is one, and what this one cost."""
+    """The cursor of the next page of events, if there is one, and this page's cost."""
 
     following: str | None = None
     requests: int = 1
@@ -97,7 +97,7 @@ def read(
     seconds: float = PROCESS_SECONDS,
 ) -> Found:
     """
-    Read a page and process what is new in it, for so many seconds.
+    Read a page of events and process the new ones, for about `seconds`.
 
     Raises:
         OrbError: Orb did not answer; try again later.
@@ -106,7 +106,7 @@ def read(
     start = window.run.started_at
     read_until = feed.read_until if feed else start - FIRST_LOOK
     if read_until > start:
-        # The clock was set back, and how far its events were read is not known.
+        # The clock was set back, so it is not known how far events were read.
         read_until = start - DAY
     try:
         page = client.fetch_webhook_events_page(
@@ -137,7 +137,7 @@ def read(
 
 
 def _says_there_is_none(err: OrbAPIError) -> bool:
-    """Whether Orb itself, and not a proxy on the way, says that there is no list."""
+    """Tell whether Orb itself, not a proxy before it, says that there is no list."""
     is_unknown = err.type == "404-url-not-found"
     return is_unknown or isinstance(err, OrbFeatureNotAvailableError)
 
@@ -145,7 +145,7 @@ def _says_there_is_none(err: OrbAPIError) -> bool:
 def _process(
     event_ids: list[str], client: OrbClient, seconds: float, *, using: str
 ) -> int:
-    """Process what nobody did yet; how often Orb was asked for an invoice."""
+    """Process unprocessed events. Return how often Orb was asked for an invoice."""
     if not seconds:
         return 0
     deadline = time.monotonic() + seconds
@@ -161,7 +161,7 @@ def _process(
 
 
 def _read_item(item: Any) -> tuple[OrbEvent, str] | None:
-    """A member of the list, as if it had been delivered."""
+    """Read a member of the list as if it had been delivered; None if it is unusable."""
     payload = item.get("payload") if isinstance(item, dict) else None
     try:
         body = _write(payload)
@@ -177,7 +177,7 @@ def _write(payload: Any) -> str:
     except ValueError:
         if not isinstance(payload, dict):
             raise
-        # Something that cannot be stored: the invoice's id will do.
+        # Something in it cannot be stored: the invoice's id is enough.
         invoice = payload.get("invoice")
         invoice_id = invoice.get("id") if isinstance(invoice, dict) else None
         reduced = exact_json.storable({**payload, "invoice": invoice_id})
@@ -187,7 +187,7 @@ def _write(payload: Any) -> str:
 def _newest(
     found: list[tuple[OrbEvent, str]], newest: datetime | None, until: datetime
 ) -> datetime | None:
-    """When the newest event was made; a time that is yet to come says nothing."""
+    """Return when the newest event was created, without regard to future times."""
     times = [at for event, _ in found if (at := event.created_at) and at <= until]
     return max([*times, *filter(None, [newest])], default=None)
 

@@ -1,10 +1,10 @@
 """
-What a webhook event means for the mirror.
+Bring what webhook events tell into the mirror.
 
-An event that shows its invoice whole is an observation of Orb like any other: of some
-instant between its creation, less what clocks may differ, and its receipt. Whatever
-else it is, it only says which invoice to fetch, and one fetch answers for all events
-that came before it began.
+An event that shows the whole invoice is an observation like any other: of some instant
+between its creation, less the difference of the clocks, and its receipt. Any other
+event only says which invoice to fetch, and one fetch answers for all events that came
+before it began.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ State = WebhookEvent.State
 
 def process_event(event_id: str, *, using: str, client: OrbClient | None = None) -> int:
     """
-    Process an event, and with it what else waits for its invoice.
+    Process an event, and the other events that wait for its invoice.
 
-    Returns how often Orb was asked for the invoice. Harmless at any time: an event that is settled or in other hands is left alone.
-    What goes wrong is written into the event, and tried again later.
+    Return how often Orb was asked for the invoice. It is safe to call at any time: an
+    event that is finished, or that another worker holds, is left alone. An error is
+    recorded in the event, which is tried again later.
     """
     fetches = 0
     events = inbox.take(event_id, using=using)
@@ -62,7 +63,7 @@ def process_event(event_id: str, *, using: str, client: OrbClient | None = None)
 
 
 def process_due(*, using: str) -> None:
-    """Take up in this process what waits for somebody."""
+    """Process the events that are due, in this process."""
     for event_id in inbox.due_events(using=using):
         process_event(event_id, using=using)
 
@@ -70,7 +71,7 @@ def process_due(*, using: str) -> None:
 def _process(
     events: Sequence[WebhookEvent], *, using: str, client: OrbClient | None
 ) -> int | None:
-    """Settle events; how often Orb was asked, None where that went wrong."""
+    """Process events. Return how often Orb was asked; None if it failed."""
     is_about_invoice = bool(events[0].invoice_id)
     state = State.PROCESSED if is_about_invoice else State.IGNORED
     fetches = 0
@@ -119,7 +120,7 @@ def _mirror(
 
 
 def _observation(event: WebhookEvent) -> Observation | None:
-    """What the event shows, where it shows all of the invoice."""
+    """Return what the event shows, if it shows the whole invoice."""
     invoice = parse_event(event.body.encode()).invoice
     if invoice is None or event.created_at is None:
         return None
@@ -129,16 +130,16 @@ def _observation(event: WebhookEvent) -> Observation | None:
 
 def _is_of_account(event: WebhookEvent, seen: Observation, *, using: str) -> bool:
     """
-    Whether the account's own key, or what is mirrored, vouches for the invoice.
+    Tell whether the account's own key, or the mirror, vouches for the invoice.
 
-    A signature does not: a secret may be that of another account's endpoint.
+    A signature does not: the secret may be that of another account's endpoint.
     """
     is_by_key = event.source == WebhookEvent.Source.FEED
     return is_by_key or is_of_account(seen.payload, using=using)
 
 
 def _was_seen_after(events: Sequence[WebhookEvent], *, using: str) -> bool:
-    """Whether what is stored was asked for after the last of the events came."""
+    """Tell whether the stored invoice was asked for after the last event came."""
     stored = InvoiceObservation.objects.using(using).filter(
         pk=events[0].invoice_id,
         started_at__gt=max(event.received_at for event in events),

@@ -1,8 +1,8 @@
 """
-Orb's webhooks as bytes: whether Orb signed them, and what they say.
+Verify that Orb signed the bytes of a webhook, and parse them.
 
-Pure functions, without a database: `verify_signature` first, on the bytes as they
-came, and only then `parse_event`.
+These are pure functions, without a database: call `verify_signature` first, on the
+bytes as they came, and only then `parse_event`.
 
 Source: https://docs.withorb.com/guides/integrations-and-exports/webhooks and
 https://github.com/orbcorp/orb-python (`src/orb/resources/webhooks`)
@@ -34,8 +34,8 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# What an expanded invoice has at least. Reduced ones lack some of it (line items and
-# subtotal, for instance), and so do those of older days.
+# The keys that every expanded invoice has. Reduced invoices lack some of them (line
+# items and subtotal, for instance), and so do older ones.
 FULL_KEYS = _names(
     "amount_due auto_collection billing_address created_at credit_notes currency "
     "customer customer_balance_transactions customer_tax_id discounts due_date "
@@ -49,8 +49,8 @@ FULL_LINE_KEYS = _names(
     "adjusted_subtotal adjustments amount credits_applied id name "
     "partially_invoiced_amount price quantity sub_line_items subtotal tax_amounts"
 )
-# Those whose invoice is whole where the endpoint gets expanded payloads. Other types
-# that begin with "invoice." may name an invoice, and are not believed beyond that.
+# Types whose invoice is whole if the endpoint gets expanded payloads. Of other types
+# that begin with "invoice.", only the id of the invoice is believed.
 FULL_TYPES = _names(
     "invoice.accounting_sync_failed invoice.accounting_sync_succeeded "
     "invoice.dunning_schedule_created invoice.dunning_schedule_ended "
@@ -65,11 +65,11 @@ FULL_TYPES = _names(
 @dataclass(frozen=True)
 class OrbEvent:
     """
-    What one webhook says.
+    The content of one webhook.
 
     `invoice_id` is the invoice that it is about, or "". `invoice` is that invoice as
-    JSON where the event shows it whole; else it is None, and the invoice has to be
-    asked for. `created_at` is aware, on Orb's clock, and None where it is unreadable.
+    JSON if the event shows it whole; otherwise it is None, and the invoice has to be
+    fetched. `created_at` is aware, by Orb's clock, and None if it is unreadable.
     """
 
     id: str
@@ -80,7 +80,7 @@ class OrbEvent:
 
 
 def sign(body: bytes, timestamp: str, secret: str) -> str:
-    """The signature of a body, as it stands in `X-Orb-Signature`."""
+    """Return the signature of a body, as it stands in `X-Orb-Signature`."""
     return f"v1={_digest(body, timestamp, secret)}"
 
 
@@ -95,17 +95,18 @@ def verify_signature(
     Make sure that Orb sent these bytes, within the last five minutes.
 
     Names of headers may be in any case. Each of several signatures is compared with
-    each of the secrets, in constant time. `now` is aware, by default the present.
+    each of the secrets, in constant time. `now` is aware, by default the current time.
 
     Raises:
-        OrbWebhookVerificationError: it was not Orb, or there is no secret to tell.
+        OrbWebhookVerificationError: Orb did not send them, or a secret is not set.
     """
-    # One string would be taken for a list of secrets of one letter.
+    # A single string would be read as a list of secrets of one letter.
     usable = [] if isinstance(secrets, str) else list(secrets)
     if not usable or not all(usable):
         raise OrbWebhookVerificationError(
-            'There is no secret to verify it with: set DJANGO_ORB["WEBHOOK_SECRETS"] '
-            "to a list of the endpoint's secrets."
+            "There is no secret to verify the webhook with: set "
+            'DJANGO_ORB["WEBHOOK_SECRETS"] to a list of '
+            "the endpoint's secrets."
         )
     timestamp = _header(headers, TIMESTAMP_HEADER)
     signatures = _header(headers, SIGNATURE_HEADER).split()
@@ -114,10 +115,10 @@ def verify_signature(
     is_signed = False
     for given in signatures:
         raw = given.encode("utf-8", "backslashreplace")
-        for one in expected:
-            is_signed |= hmac.compare_digest(one, raw)
+        for signature in expected:
+            is_signed |= hmac.compare_digest(signature, raw)
     if not is_signed:
-        raise OrbWebhookVerificationError("No signature fits the body.")
+        raise OrbWebhookVerificationError("No signature matches the body.")
 
 
 def _digest(body: bytes, timestamp: str, secret: str) -> str:
@@ -128,15 +129,15 @@ def _digest(body: bytes, timestamp: str, secret: str) -> str:
 def _header(headers: Mapping[str, str], name: str) -> str:
     values = [value for key, value in headers.items() if key.lower() == name.lower()]
     if len(values) != 1 or not values[0]:
-        raise OrbWebhookVerificationError(f"There is no {name}.")
+        raise OrbWebhookVerificationError(f"The header {name} is missing or repeated.")
     return values[0]
 
 
 def _verify_timestamp(timestamp: str, now: datetime) -> None:
-    """Naive means UTC, which is how Orb sends it."""
+    """Check when it was signed; a naive time is UTC, as Orb sends it."""
     moment = _moment(timestamp)
     if moment is None:
-        raise OrbWebhookVerificationError(f"{TIMESTAMP_HEADER} is no time.")
+        raise OrbWebhookVerificationError(f"{TIMESTAMP_HEADER} is not a time.")
     if abs(moment - now) > TOLERANCE:
         raise OrbWebhookVerificationError(
             f"{TIMESTAMP_HEADER} is more than five minutes off."
@@ -144,7 +145,7 @@ def _verify_timestamp(timestamp: str, now: datetime) -> None:
 
 
 def _moment(text: object) -> datetime | None:
-    """A time of our days; naive is UTC."""
+    """Return a time in UTC, which a naive one is; None if its year is not plausible."""
     if not isinstance(text, str):
         return None
     try:
@@ -162,14 +163,14 @@ def parse_event(body: bytes) -> OrbEvent:
     Read a webhook whose signature was verified.
 
     Raises:
-        OrbPayloadError: it is no event that could be stored under its id.
+        OrbPayloadError: it is not an event that can be stored under its id.
     """
     try:
         payload = exact_json.loads(body.decode())
     except ValueError as err:
-        raise OrbPayloadError(f"The webhook is no JSON: {err}") from err
+        raise OrbPayloadError(f"The webhook is not JSON: {err}") from err
     if not isinstance(payload, dict):
-        raise OrbPayloadError("The webhook is no JSON object.")
+        raise OrbPayloadError("The webhook is not a JSON object.")
     kind = _text(payload, "type", TYPE_LENGTH)
     found = _find_invoice(kind, payload)
     return OrbEvent(
@@ -189,20 +190,20 @@ def _text(payload: Mapping[str, Any], name: str, max_length: int) -> str:
 
 
 def _is_storable(value: object, max_length: int) -> bool:
-    """Whether it is a text that every database takes, and not empty."""
+    """Tell whether it is a text that every database can store, and not empty."""
     if not isinstance(value, str) or not 0 < len(value) <= max_length:
         return False
     return "\0" not in value and value.encode("utf-8", "replace").decode() == value
 
 
 def _find_invoice(kind: str, payload: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the event shows of the invoice it is about, its id at least."""
+    """Return what the event shows of its invoice, the id at least, or None."""
     if kind.startswith("credit_note."):
         # A credit note changes what is due on its invoice.
         note = payload.get("credit_note")
         invoice = note.get("invoice_id") if isinstance(note, dict) else None
     elif kind == "customer.balance_transaction_created":
-        # It names the invoice that used the customer's balance, or gave back to it.
+        # It names the invoice that used the customer's balance, or added to it.
         named = payload
         for name in ("properties", "balance_transaction", "invoice"):
             found = named.get(name)

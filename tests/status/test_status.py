@@ -278,7 +278,7 @@ def test_a_refused_webhook_is_told_until_one_is_taken(healthy: str) -> None:
 
     found = finding("webhooks")
     assert found.verdict is Verdict.WARNING
-    assert "No signature fits the body." in found.details[0]
+    assert "No signature matches the body." in found.details[0]
     assert "WEBHOOK_SECRETS" in found.next_step
 
     deliver(event())
