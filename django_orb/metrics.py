@@ -1,8 +1,8 @@
 """
-Metrics and traces, for what the setting `METRICS` names: Prometheus, OpenTelemetry.
+Record metrics and traces with what `METRICS` names: Prometheus, OpenTelemetry.
 
-Each function says in one call what has happened, and returns at once if nothing is
-enabled. Labels hold a few words that this code knows, and never an id.
+Each function records what has happened, and returns at once if nothing is enabled.
+Labels hold a few words that this code knows, and never an id.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ R = TypeVar("R")
 #: By the name in METRICS, the package that it needs.
 PACKAGES = {"prometheus": "prometheus_client", "opentelemetry": "opentelemetry"}
 
-# What stands for itself in a path of Orb's API; anything else in it is an id.
+# The words in paths of Orb's API; anything else in a path is an id.
 ROUTE_WORDS = frozenset(
     {
         "balance_transactions",
@@ -116,7 +116,7 @@ INSTRUMENTS = (
 
 
 class Written(Protocol):
-    """What came of invoices that were written: ids, and for `failed` the reasons."""
+    """The outcome of writing invoices: their ids, and for `failed` the reasons."""
 
     @property
     def created(self) -> Sequence[str]: ...
@@ -144,7 +144,7 @@ def measures_request(
     send: Callable[Concatenate[S, str, str, str, P], R],
 ) -> Callable[Concatenate[S, str, str, str, P], R]:
     """
-    Decorate what sends one request and returns an answer that has a `response`.
+    Decorate a function that sends one request and returns what has a `response`.
 
     Its arguments begin with a name, the method and the whole URL.
     """
@@ -181,19 +181,19 @@ def measures_request(
 
 
 def waited(budget: str, seconds: float) -> None:
-    """A request waited for its turn in a budget."""
+    """Record how long a request waited for its turn in a budget."""
     if sinks := _enabled():
         _observe(sinks, BUDGET_WAITS, max(0.0, seconds), budget)
 
 
 def page_read(kind: str) -> None:
-    """A run of this kind wrote a page of Orb's list."""
+    """Record that a run of this kind wrote a page of Orb's list."""
     if sinks := _enabled():
         _count(sinks, PAGES, kind)
 
 
 def written(origin: str, result: Written) -> None:
-    """Invoices were brought into the mirror, from a run, a webhook or a fetch."""
+    """Record invoices that a run, a webhook or a fetch brought into the mirror."""
     if sinks := _enabled():
         outcomes = {
             "created": result.created,
@@ -211,7 +211,7 @@ def written(origin: str, result: Written) -> None:
 def run_ended(
     kind: str, outcome: str, started_at: datetime, ended_at: datetime | None
 ) -> None:
-    """A run ended, in this state."""
+    """Record that a run ended in this state, and how long it took."""
     sinks = _enabled()
     if sinks and ended_at is not None:
         seconds = _between(started_at, ended_at)
@@ -219,7 +219,7 @@ def run_ended(
 
 
 def events_ended(events: Iterable[Event], outcome: str, ended_at: datetime) -> None:
-    """An attempt at webhook events ended; if it did not fail, the mirror has them."""
+    """Record an attempt at webhook events; if it succeeded, the mirror has them."""
     sinks = _enabled()
     for event in events if sinks else ():
         _count(sinks, EVENTS, event.source, outcome)
@@ -230,20 +230,20 @@ def events_ended(events: Iterable[Event], outcome: str, ended_at: datetime) -> N
 
 
 def webhook_refused() -> None:
-    """A request to the webhook endpoint was refused."""
+    """Record that a request to the webhook endpoint was refused."""
     if sinks := _enabled():
         _count(sinks, EVENTS, "webhook", "refused")
 
 
 def operation_ended(kind: str, outcome: str) -> None:
-    """A call that changes something in Orb ended, in this state."""
+    """Record that an operation ended in this state."""
     if sinks := _enabled():
         _count(sinks, OPERATIONS, kind, outcome)
 
 
 @contextmanager
 def span(name: str) -> Iterator[None]:
-    """What is traced meanwhile is a part of this."""
+    """Trace the block as a span, to which all that is traced inside belongs."""
     with ExitStack() as stack:
         for sink in _enabled():
             sink.span(name, stack)
@@ -251,11 +251,11 @@ def span(name: str) -> Iterator[None]:
 
 
 def route_of(path: str) -> str:
-    """The path with {id} in the place of ids, such as `/invoices/{id}/void`."""
-    segments = [one for one in path.split("/") if one]
+    """Return the path with {id} in place of ids, such as `/invoices/{id}/void`."""
+    segments = [segment for segment in path.split("/") if segment]
     while segments and segments[0] not in ROUTE_WORDS:
-        del segments[0]  # "v1", or where a proxy has Orb
-    shown = [one if one in ROUTE_WORDS else "{id}" for one in segments]
+        del segments[0]  # "v1", or a proxy's prefix
+    shown = [segment if segment in ROUTE_WORDS else "{id}" for segment in segments]
     return "/" + "/".join(shown[:MAX_SEGMENTS])
 
 
@@ -268,19 +268,19 @@ def _outcome(status: int) -> str:
 def _failure(err: Exception) -> str:
     if isinstance(err, OrbResponseError):
         return "unreadable"
-    # A time-out that strikes within the body arrives wrapped in a ConnectionError.
+    # A time-out while the body is read arrives wrapped in a ConnectionError.
     inner = err.args[0] if err.args else None
     is_timeout = any("Timeout" in type(one).__name__ for one in (err, inner))
     return "timeout" if is_timeout else "no_answer"
 
 
 def _between(start: datetime, end: datetime) -> float:
-    """Clocks of several machines: what seems to end before it began took no time."""
+    """Return the seconds between two times; 0 if clocks of two machines disagree."""
     return max(0.0, (end - start).total_seconds())
 
 
 class Sink(Protocol):
-    """Where counts and times go."""
+    """A receiver of counts and times."""
 
     def count(self, what: Instrument, amount: int, labels: Sequence[str]) -> None: ...
 
@@ -296,7 +296,7 @@ class Sink(Protocol):
 
 
 class _Prometheus:
-    """Into the default registry of `prometheus_client`, or its multiprocess files."""
+    """Write to the default registry of `prometheus_client`, or its multiprocess files."""
 
     def __init__(self) -> None:
         from prometheus_client import Counter, Histogram
@@ -321,14 +321,14 @@ class _Prometheus:
     def request(
         self, method: str, route: str, status: int | None, outcome: str, began_at: int
     ) -> None:
-        """It has no traces."""
+        """Do nothing: Prometheus has no traces."""
 
     def span(self, name: str, stack: ExitStack) -> None:
-        """It has no traces."""
+        """Do nothing: Prometheus has no traces."""
 
 
 class _OpenTelemetry:
-    """Into whatever providers the project has set up; without any, nowhere."""
+    """Write to the providers that the project has set up, if there are any."""
 
     def __init__(self) -> None:
         from opentelemetry import metrics, trace
@@ -363,7 +363,7 @@ class _OpenTelemetry:
     def request(
         self, method: str, route: str, status: int | None, outcome: str, began_at: int
     ) -> None:
-        """One span for a request, recorded when it is over."""
+        """Record one span for a request when it is over."""
         attributes: dict[str, Any] = {
             "http.request.method": method,
             "url.template": route,
@@ -388,7 +388,7 @@ class _OpenTelemetry:
 
 @cache
 def _sink(name: str) -> Sink | None:
-    """One for each process: Prometheus takes no second one of the same names."""
+    """Return the process's only sink: Prometheus refuses a second of the same names."""
     makers: dict[str, Callable[[], Sink]] = {
         "prometheus": _Prometheus,
         "opentelemetry": _OpenTelemetry,
@@ -420,7 +420,7 @@ def _enabled() -> tuple[Sink, ...]:
 
 
 def enabled_names() -> list[str]:
-    """What METRICS names; nothing where the settings are wrong, which checks tell."""
+    """Return what METRICS names, or nothing if the settings are wrong: checks tell."""
     try:
         names = get_settings().METRICS
     except OrbConfigurationError:
@@ -450,7 +450,7 @@ def _observe(
 
 
 def _each(sinks: Sequence[Sink], tell: Callable[[Sink], None]) -> None:
-    """No sink may end what is measured."""
+    """Call each sink, none of which may break what is measured."""
     for sink in sinks:
         try:
             tell(sink)
