@@ -1,4 +1,4 @@
-"""System checks: each problem of an installation has an id and a way out."""
+"""Check an installation: each problem is reported with an id and what to do."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 @register("django_orb")
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """E001 to E004, W002, W007, E008 and W012: `settings.DJANGO_ORB`."""
+    """Check `settings.DJANGO_ORB`: E001 to E004, W002, W007, E008 and W012."""
     try:
         conf = get_settings()
     except OrbConfigurationError as err:
@@ -116,7 +116,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 def _check_api_key(conf: OrbSettings) -> list[CheckMessage]:
     if not conf.API_KEY:
-        # A warning, because migrations and builds have no business with the key.
+        # A warning, because migrations and builds do not need the key.
         return [
             Warning(
                 "There is no API key for Orb.",
@@ -155,11 +155,11 @@ def _is_private(url: str) -> bool:
 def _check_webhook_secrets(conf: OrbSettings) -> list[CheckMessage]:
     secrets = conf.WEBHOOK_SECRETS
     if not isinstance(secrets, (list, tuple)) or not all(
-        isinstance(one, str) and one for one in secrets
+        isinstance(secret, str) and secret for secret in secrets
     ):
         return [
             Error(
-                'DJANGO_ORB["WEBHOOK_SECRETS"] is no list of secrets.',
+                'DJANGO_ORB["WEBHOOK_SECRETS"] is not a list of secrets.',
                 hint="It must be a list of strings, none of them empty.",
                 id="django_orb.E004",
             )
@@ -177,7 +177,7 @@ def _check_webhook_secrets(conf: OrbSettings) -> list[CheckMessage]:
 
 
 def _has_endpoint() -> bool:
-    # A project that only runs workers may be without URLs.
+    # A project that only runs workers may have no URLs.
     if not getattr(settings, "ROOT_URLCONF", None):
         return False
     try:
@@ -227,7 +227,7 @@ def _check_values(conf: OrbSettings) -> list[CheckMessage]:
 
 @register("django_orb")
 def check_time_zones(**kwargs: Any) -> list[CheckMessage]:
-    """W005: times without a zone would be compared with Orb's, which have one."""
+    """Warn (W005) if times without a zone would be compared with Orb's, which have one."""
     if settings.USE_TZ:
         return []
     return [
@@ -243,7 +243,7 @@ def check_time_zones(**kwargs: Any) -> list[CheckMessage]:
 def check_databases(
     *, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """W006: invoices on a database that this package is not tested on."""
+    """Warn (W006) of invoices on a database that this package is not tested on."""
     messages: list[CheckMessage] = []
     for alias in databases or ():
         if not router.allow_migrate(alias, "django_orb"):
@@ -264,7 +264,7 @@ def check_databases(
 def check_encodings(
     *, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """W011: invoices with characters that the database cannot hold."""
+    """Warn (W011) of invoices with characters that the database cannot hold."""
     messages: list[CheckMessage] = []
     for alias in databases or ():
         if not router.allow_migrate(alias, "django_orb"):
@@ -286,7 +286,7 @@ def check_encodings(
 
 
 def _narrow_encoding(alias: str) -> str:
-    """Name what is not in Unicode: the database, or some of our tables."""
+    """Name what cannot hold all of Unicode: the database, or some of our tables."""
     connection = connections[alias]
     if connection.vendor not in ("mysql", "postgresql"):
         return ""
@@ -323,4 +323,4 @@ def _untested_vendor(alias: str) -> str:
     try:
         return "" if connection.mysql_is_mariadb else "MySQL"
     except DatabaseError:
-        return ""  # Django reports by itself that it cannot connect
+        return ""  # Django reports that it cannot connect

@@ -1,3 +1,5 @@
+"""Read the settings of this package, with their defaults."""
+
 from __future__ import annotations
 
 import difflib
@@ -20,14 +22,14 @@ _API_KEY = re.compile(r"[!-~]+")  # what fits in an HTTP header, without spaces
 
 @dataclass(frozen=True, kw_only=True)
 class OrbSettings:
-    """What `settings.DJANGO_ORB` says, with the defaults filled in."""
+    """The values of `settings.DJANGO_ORB`, with the defaults filled in."""
 
     API_KEY: str = field(default="", repr=False)
     """Orb API key; falls back to the environment's ORB_API_KEY. The key decides
     whether it is Orb's test or live mode: the host is the same."""
 
     BASE_URL: str = ""
-    """Where Orb is; falls back to ORB_BASE_URL, then to Orb's own address."""
+    """Orb's address; falls back to ORB_BASE_URL, then to Orb's own."""
 
     TIMEOUT_SECONDS: float = 30.0
     """How long one request may wait for bytes; after twice that it ends."""
@@ -59,12 +61,12 @@ class OrbSettings:
     and an idempotency key whose operation was deleted could be used again."""
 
     SWEEP_MINUTES: int = 60
-    """How often incremental syncs read all that is open or recent, where Orb's feed
-    of events tells what changed meanwhile."""
+    """How often incremental syncs read all that is open or recent, if Orb's feed of
+    events tells what changed meanwhile."""
 
     REPORT_TIME_ZONE: str = "UTC"
-    """Whose months the admin's overview counts by, such as "Europe/Berlin". Orb's dates
-    are the customer's midnight in UTC."""
+    """The time zone of the months in the admin's overview, such as "Europe/Berlin".
+    Orb's dates are the customer's midnight in UTC."""
 
     PAGE_SIZE: int = 100
     """Invoices per list request, 1 to 100 (Orb's maximum)."""
@@ -81,7 +83,7 @@ class OrbSettings:
     live mode, 5 in test mode, 1 on trial."""
 
     READ_ONLY: bool = False
-    """Refuse to void and to charge: for copies of production."""
+    """Refuse all operations: for copies of production."""
 
     CELERY_QUEUE: str | None = None
     """The queue of our tasks; None leaves it to the project's own routing."""
@@ -105,7 +107,7 @@ def get_settings() -> OrbSettings:
     Read `settings.DJANGO_ORB` now; never keep the result across calls.
 
     Raises:
-        OrbConfigurationError: a key that does not exist, with the nearest that does.
+        OrbConfigurationError: a key is unknown; the message names the nearest known one.
     """
     given: dict[str, Any] = getattr(settings, "DJANGO_ORB", {})
     if not isinstance(given, dict):
@@ -147,7 +149,7 @@ def base_url_problem(url: object) -> str:
     try:
         parts = urlsplit(url)
         complete = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port  # raises where it is no number
+        _ = parts.port  # raises if it is not a number
     except ValueError:
         complete = False
     if not complete or re.search(r"\s", url):

@@ -1,4 +1,4 @@
-"""One Orb account per database: another account's answers are refused."""
+"""Refuse the answers of any Orb account but the one that a database mirrors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROBES = 3
 @contextmanager
 def open_account(*, using: str, retries: int = 2) -> Iterator[OrbClient]:
     """
-    A client for the account in `settings.DJANGO_ORB`, within the mirror's budgets.
+    Open a client for the account in `settings.DJANGO_ORB`, within the mirror's budgets.
 
     Raises:
         OrbConfigurationError: there is no API key, or something else is wrong.
@@ -43,11 +43,11 @@ def require_same_account(client: OrbClient, *, using: str) -> None:
     """
     Make sure that the client's key belongs to the account of the mirror.
 
-    The first key is remembered. A key that was not seen before, such as after a
-    rotation, is believed if it knows anything that the mirror has from its account.
+    The first key is remembered. A new key, such as after a rotation, is accepted if
+    Orb shows under it any invoice that the mirror has.
 
     Raises:
-        OrbAccountError: it knows none of that; nothing was written.
+        OrbAccountError: it shows none of them; nothing was written.
         OrbError: Orb did not answer.
     """
     accounts = MirroredAccount.objects.using(using)
@@ -64,7 +64,7 @@ def require_same_account(client: OrbClient, *, using: str) -> None:
             "so with orb_sync_invoices --accept-key."
         )
     if known is None:
-        # Of two first keys at once, one is the account's.
+        # If two first keys come at once, only one of them is stored.
         claim(MirroredAccount, [_row_of(client)], using=using)
         require_same_account(client, using=using)
     else:
@@ -73,13 +73,13 @@ def require_same_account(client: OrbClient, *, using: str) -> None:
 
 def accept_key(*, using: str) -> None:
     """
-    Believe a person that the key in the settings belongs to the account of the mirror.
+    Accept the key in the settings as one of the mirror's account, on a person's word.
 
-    For a new key of an account that has nothing left by which Orb could prove it.
+    It is for a new key of an account in which nothing is left to prove it.
 
     Raises:
         OrbConfigurationError: there is no API key, or something else is wrong.
-        OrbError: Orb does not take the key; nothing was written.
+        OrbError: Orb refuses the key; nothing was written.
     """
     with PacedClient.connect(using=using) as client:
         next(client.list_invoices(limit=1))
@@ -96,11 +96,11 @@ def _row_of(client: OrbClient) -> dict[str, Any]:
 
 def is_of_account(payload: Mapping[str, Any], *, using: str) -> bool:
     """
-    Tell from an invoice that did not come by the key whether the account has it.
+    Tell whether an invoice that was not fetched with the key belongs to the account.
 
     Orb's ids belong to one account: an invoice, a customer or a subscription that is
-    mirrored proves it. One of a new customer cannot prove it, and nor can the
-    customer's id in the project's own words, which may be the same in both.
+    mirrored proves it. An invoice of a new customer does not, and nor does the
+    project's own id of the customer, which may be the same in two accounts.
     """
     invoices = Invoice.objects.using(using)
     proofs = {"pk": payload.get("id")}
@@ -118,8 +118,8 @@ def _probes(using: str) -> list[str]:
     """
     Return ids that the mirror's account knows, the surest first.
 
-    A draft may have been deleted, and what was missing may have come back; so each
-    is asked for only after those that stay.
+    A draft may have been deleted, and a missing invoice may have come back; so these
+    come after the invoices that stay.
     """
     invoices = Invoice.objects.using(using).order_by("-invoice_date", "-pk")
     drafts = invoices.filter(status=Invoice.Status.DRAFT)
@@ -143,9 +143,9 @@ def _probes(using: str) -> list[str]:
 
 def _knows_any(client: OrbClient, invoice_ids: Sequence[str]) -> bool:
     """
-    Ask until the key is known to know one.
+    Fetch invoices until Orb knows one under this key. Return whether it knows any.
 
-    An invoice that Orb fails at, now or always, leaves it to the others.
+    If Orb fails at an invoice, now or always, the others decide.
 
     Raises:
         OrbError: Orb failed at some, and knows none of the rest.

@@ -1,12 +1,12 @@
 """
-JSON whose numbers stay exact: a fractional number is a `Decimal`, both ways.
+Read and write JSON with exact numbers: a fractional number is a `Decimal`.
 
-Whatever was read can be looked at, but not everything can be stored: a value is stored
-only if every supported database gives it back, see `require_storable`.
+Not everything that can be read can be stored: a value is stored only if every supported
+database returns it unchanged, see `require_storable`.
 
-`json` has no hook for writing a number in digits of one's own, so a `Decimal`
-goes through it as a string that starts with a NUL, and loses its quotes in the
-finished text. A real NUL is refused: PostgreSQL cannot store it in JSON.
+`json` has no hook for writing a number in given digits, so a `Decimal` goes through it
+as a string that starts with a NUL, and loses its quotes in the finished text. A real
+NUL is refused: PostgreSQL cannot store it in JSON.
 
 Source: https://www.postgresql.org/docs/current/datatype-json.html
 """
@@ -32,10 +32,10 @@ import msgspec
 _MARKED_NUMBER = re.compile(r'"\\u0000(-?\d+(?:\.\d+)?(?:E[+-]?\d+)?)"')
 # An odd number of backslashes: an even one is text that shows an escape.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-# Digits are never rounded here; beyond so many zeros 1E+999 stays as it is.
+# Digits are never rounded here; a number with more zeros than this keeps its exponent.
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _MAX_ZEROS = 400
-# Where msgspec ends, Python's `json` reads on, or says what is wrong.
+# If msgspec fails, Python's `json` reads the text, or says what is wrong.
 NOT_READ_BY_MSGSPEC = (
     msgspec.MsgspecError,
     InvalidOperation,
@@ -46,7 +46,7 @@ _reader = msgspec.json.Decoder(float_hook=Decimal)
 # Python reads integers of so many digits whatever its limit is set to, and PostgreSQL
 # writes 1E+700 as one of 701 digits.
 MAX_DIGITS = 640
-# MariaDB gives up at 32.
+# MariaDB refuses JSON that is 32 levels deep.
 MAX_DEPTH = 30
 _SHAPE_OF_NUMBERS = bytes.maketrans(b"123456789E+", b"000000000e-")
 _LONG_NUMBERS = (b"0" * 200, b"0e000", b"0e-000")
@@ -57,7 +57,7 @@ _NOT_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
 
 
 class JSONText(str):
-    """JSON that is text already, to be stored as it is."""
+    """JSON that is a text already, and is stored as it is."""
 
     __slots__ = ()
 
@@ -192,7 +192,7 @@ def _loads(text: str | bytes) -> Any:
 
 
 def may_be_unstorable(data: bytes) -> bool:
-    """Whether JSON may hold a number or a depth that `require_storable` refuses."""
+    """Tell whether JSON may hold a number or a depth that `require_storable` refuses."""
     shape = data.translate(_SHAPE_OF_NUMBERS)
     return any(long in shape for long in _LONG_NUMBERS) or _may_be_deep(data)
 
@@ -205,7 +205,7 @@ def _may_be_deep(data: bytes) -> bool:
         if not brackets:
             return False
         brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    return True  # or there are brackets in texts
+    return True  # it is deep, or there are brackets in texts
 
 
 def require_storable(value: Any) -> None:
@@ -225,7 +225,7 @@ def require_storable(value: Any) -> None:
 
 
 def why_not_text(text: str) -> str:
-    """Why not every database can store a text; empty if they can."""
+    """Return why not every database can store a text, or ""."""
     if "\0" in text:
         return "A NUL character cannot be stored."
     is_whole = text.isascii() or not _HALF_OF_A_PAIR.search(text)
@@ -233,7 +233,7 @@ def why_not_text(text: str) -> str:
 
 
 def storable(value: Any) -> Any:
-    """The value, with a text in place of all that `require_storable` refuses."""
+    """Return the value with a text in place of all that `require_storable` refuses."""
     try:
         require_storable(value)
     except ValueError:
@@ -265,7 +265,7 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 def _why_not(value: Any, depth: int) -> str:
-    """Why a value itself cannot be stored, whatever is inside it; empty if it can."""
+    """Return why a value itself, without what is inside, cannot be stored, or ""."""
     if depth > MAX_DEPTH:
         return f"It is nested more than {MAX_DEPTH} deep."
     if isinstance(value, str):

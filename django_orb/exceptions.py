@@ -11,7 +11,7 @@ OrbError
 │   ├── OrbAuthenticationError           401
 │   ├── OrbPermissionError               403
 │   ├── OrbNotFoundError                 404: Orb says that it has no such thing
-│   ├── OrbURLNotFoundError              any other 404: look at BASE_URL
+│   ├── OrbURLNotFoundError              any other 404: check BASE_URL
 │   ├── OrbConflictError                 409
 │   ├── OrbTooLargeError                 413
 │   ├── OrbRateLimitError                429
@@ -27,7 +27,7 @@ OrbError
 ├── OrbReadOnlyError                 DJANGO_ORB["READ_ONLY"] forbids the write
 ├── OrbTransactionError              called inside a transaction
 ├── OrbRefusedError                  Orb refused a write; nothing happened
-├── OrbOutcomeUnknownError           nobody knows yet whether a write happened
+├── OrbOutcomeUnknownError           it is not known yet whether a write happened
 ├── OrbSyncRunningError              another run of this kind is active
 └── OrbSyncFailedError               a run ended without finishing its work
 OrbConfigurationError                the settings are wrong (ImproperlyConfigured)
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def in_english(value: object) -> str:
-    """Return its text as developers read it, whatever language is active."""
+    """Return a value's text in English, whatever language is active."""
     with translation.override(None):
         return str(value)
 
@@ -55,12 +55,12 @@ class OrbConfigurationError(ImproperlyConfigured):
     """
     `DJANGO_ORB` is missing something or holds something unknown.
 
-    Not an `OrbError`: code that survives Orb's troubles must not swallow it.
+    It is not an `OrbError`: code that handles Orb's failures must not hide it.
     """
 
 
 class OrbError(Exception):
-    """Base of all errors of this package. Not raised itself."""
+    """The base of all errors of this package, which is not raised itself."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Celery pickles errors; the default would call __init__ with `args` alone.
@@ -72,7 +72,7 @@ class OrbAPIError(OrbError):
     Orb answered with an error.
 
     `type` is the last part of Orb's problem type, such as
-    "404-resource-not-found", or "" where the body was not Orb's JSON.
+    "404-resource-not-found", or "" if the body was not Orb's JSON.
     `follows_doubt` says that the client had sent the same request before and got no
     answer that told whether it was done.
 
@@ -151,7 +151,7 @@ class OrbTooLargeError(OrbAPIError):
 
 
 class OrbRateLimitError(OrbAPIError):
-    """429: not executed; `retry_after_seconds` is Orb's advice where it gave one."""
+    """429: not executed; `retry_after_seconds` is Orb's advice if it gave one."""
 
     def __init__(
         self, message: str, *, retry_after_seconds: float | None = None, **kwargs: Any
@@ -188,7 +188,7 @@ class OrbInputError(OrbError, ValueError):
     """
     An argument cannot be right; nothing was sent and nothing was written.
 
-    `field` names the argument, where one alone is to blame.
+    `field` names the argument, if one alone is wrong.
     """
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
@@ -205,7 +205,7 @@ class OrbAccountError(OrbError):
 
 
 class OrbReadOnlyError(OrbError):
-    """`DJANGO_ORB["READ_ONLY"]` is on: nothing is sent to Orb that changes it."""
+    """`DJANGO_ORB["READ_ONLY"]` is on: nothing that changes Orb is sent."""
 
 
 class OrbTransactionError(OrbError):
@@ -232,11 +232,11 @@ class OrbOutcomeUnknownError(OrbError):
     No answer told whether a write happened.
 
     Do not call again: `operation` stays pending, and `django_orb.tasks.recover`
-    finds out, with the same idempotency key. Where it cannot, a person must.
+    finds out, with the same idempotency key. If it cannot, a person must.
     """
 
     def __init__(self, operation: Any) -> None:
-        end = "It is recorded and will be settled by django_orb.tasks.recover"
+        end = "It is recorded, and django_orb.tasks.recover will find out"
         if getattr(operation, "state", "") == "needs_attention":
             end = f"It needs attention: {operation.detail.rstrip('.')}"
         super().__init__(
@@ -248,7 +248,7 @@ class OrbOutcomeUnknownError(OrbError):
 
 
 class OrbSyncRunningError(OrbError):
-    """Another run of this kind is active; `run` is it."""
+    """Another run of this kind is active, which is `run`."""
 
     def __init__(self, message: str, *, run: Any = None) -> None:
         super().__init__(message)

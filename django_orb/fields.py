@@ -1,4 +1,4 @@
-"""Model fields for what Orb sends: ids, money and JSON that stays exact."""
+"""Store what Orb sends in model fields: ids, money and JSON that stays exact."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ExactCollationMixin:
 
     MariaDB's default collation takes "aB" for "Ab", and its other binary
     collations ignore trailing spaces. PostgreSQL's order depends on the locale,
-    while ids are sorted here too; "C" also serves prefix searches.
+    while Python sorts ids too; "C" also serves prefix searches.
     """
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class MoneyField(models.DecimalField):  # type: ignore[type-arg]
 
 
 class PayloadField(models.JSONField):
-    """JSON as Orb sent it: fractional numbers are `Decimal` on both ways."""
+    """JSON as Orb sent it: fractional numbers are `Decimal` in both directions."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["encoder"] = ExactJSONEncoder

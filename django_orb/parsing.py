@@ -1,4 +1,4 @@
-"""Numbers and times out of payloads and forms, none too large to work with."""
+"""Read numbers and times from payloads and forms, none too large to work with."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def exact_sum(numbers: Iterable[Decimal]) -> Decimal:
 
 
 def is_usable(number: Decimal) -> bool:
-    """Whether a number is finite and can be written with at most `MAX_DIGITS`."""
+    """Tell whether a number is finite and can be written with at most `MAX_DIGITS`."""
     if not number.is_finite():
         return False
     return places_of(number) <= MAX_DIGITS and number.adjusted() <= MAX_DIGITS
 
 
 def fits_money(number: Decimal) -> bool:
-    """Whether a money column holds the number without rounding it."""
+    """Tell whether a money column holds the number without rounding it."""
     is_small = number.adjusted() < MAX_WHOLE_DIGITS
     return is_small and places_of(number) <= MAX_PLACES
 
@@ -57,17 +57,17 @@ def places_of(number: Decimal) -> int:
 
 def parse_datetime(value: Any) -> datetime:
     """
-    An aware datetime from Orb's text; without an offset it is UTC.
+    Return Orb's text as an aware datetime in UTC, which a text without an offset is.
 
     Raises:
-        ValueError: the text is no ISO 8601 date or time.
+        ValueError: it is not an ISO 8601 date or time.
     """
     if not isinstance(value, str):
         raise ValueError("not a text")
     try:
         parsed = datetime.fromisoformat(value)
     except ValueError:
-        # Python 3.10 takes no "Z" and no fractions but of 3 or 6 digits.
+        # Python 3.10 reads neither "Z" nor fractions of other than 3 or 6 digits.
         parsed = isoparse(value)
     if parsed.tzinfo is timezone.utc:
         return parsed
@@ -78,11 +78,11 @@ def parse_datetime(value: Any) -> datetime:
 
 def parse_decimal(value: Any) -> Decimal:
     """
-    A finite `Decimal` from Orb's text or number.
+    Return Orb's text or number as a finite `Decimal`.
 
     Raises:
         ValueError: it is neither.
-        InvalidOperation: the text is no number.
+        InvalidOperation: the text is not a number.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
         raise ValueError("not a number")

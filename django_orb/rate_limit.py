@@ -1,15 +1,15 @@
 """
-One budget of requests for all processes, kept in the mirror's database.
+Keep all processes within one budget of requests, in the mirror's database.
 
-A budget is the time when its next request may leave. Whoever wants to send moves
-it on by as many requests as it will need and then knows when they may leave, so
-that the database is asked once for many requests.
+A budget is the time when its next request may leave. A process moves it on by as many
+requests as it will need and then knows when they may leave, so that it asks the
+database once for many requests.
 
 # Note [Reserving inside a transaction]
-What a transaction reserves, no other process would see until it ends, and all others
-would wait for its lock. So inside one it is done over a connection of its own, for a
-moment. SQLite has a single writer, which would wait for the transaction that waits for
-it: there the budget is only read, and this process keeps its distance from itself.
+Other processes would not see what a transaction reserves until it ends, and would wait
+for its lock. So inside a transaction a separate connection reserves, for a moment.
+SQLite has a single writer, which would wait for the transaction that waits for it:
+there the budget is only read, and this process only spaces its own requests.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 READS, WRITES = "reads", "writes"
-# Turns at sending that were not used so long after their time are given up: used
-# later, they would come as a burst.
+# A turn that was not used so long after its time is given up: late turns would be used
+# in a burst.
 KEEP_SECONDS = 1.0
 # How far ahead one process may reserve.
 MAX_BLOCK_SECONDS = 0.5
-# How long Orb may have all processes wait.
+# How long Orb may make all processes wait.
 MAX_HOLD_SECONDS = 60.0
 # How far ahead the next turn may be for all processes together, shorter than any lease;
 # a time beyond that was noted before the clock was set back.
@@ -58,7 +58,7 @@ CONNECTION_SECONDS = 10.0
 
 class Pacer:
     """
-    Sends no faster than the budget allows.
+    Hold requests back until the budget allows them.
 
     Only the thread that made it reserves turns, since a thread that just waits
     for Orb should not hold a database connection; others use what is reserved.
@@ -73,7 +73,7 @@ class Pacer:
         self._block = 1
 
     def top_up(self) -> None:
-        """Reserve turns for the requests to come, if few are left."""
+        """Reserve turns for the next requests, if none are left."""
         self._give_up_old()
         if self._turns:
             return
@@ -146,7 +146,7 @@ class PacedClient(OrbClient):
 
 
 def top_up(client: OrbClient) -> None:
-    """Reserve for what other threads will send with this client."""
+    """Reserve turns for what other threads will send with this client."""
     pacer = getattr(client, "pacer", None)
     if pacer is not None:
         pacer.top_up()
@@ -187,7 +187,7 @@ def _reserve(name: str, count: int, per_second: float, *, using: str) -> float:
 
 
 def _start(next_at: datetime, now: datetime, per_second: float) -> datetime:
-    """Return when the next turn begins, never so late as a clock set back would say."""
+    """Return when the next turn begins, but ignore a time from before a clock was set."""
     ahead = max(MAX_AHEAD_SECONDS, MAX_TURNS_AHEAD / per_second)
     return min(max(next_at, now), now + timedelta(seconds=ahead))
 
@@ -213,12 +213,12 @@ def _hold_back(name: str, seconds: float, *, using: str) -> None:
 
 
 def _is_in_transaction(using: str) -> bool:
-    """Whether others would wait for its end; nobody does for that of a test case."""
+    """Tell whether a transaction is open, other than that of a test case."""
     connection = connections[using]
     if not connection.in_atomic_block:
         return not connection.get_autocommit()
     blocks = connection.atomic_blocks
-    # As Django tells them apart, where it checks that an outermost block is durable.
+    # Django tells them apart like this to check that an outermost block is durable.
     return not blocks or not all(
         getattr(block, "_from_testcase", False) for block in blocks
     )
@@ -229,7 +229,7 @@ def _apart(call: Callable[[], T], *, using: str) -> T:
     Make a call over a connection that only lives for it.
 
     Raises:
-        DatabaseError: there is no such connection, or what the call raised.
+        DatabaseError: no connection could be opened, or the call raised it.
         TimeoutError: it took too long.
     """
 

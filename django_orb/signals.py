@@ -1,8 +1,8 @@
 """
-What projects can react to: facts of the past, told after they were committed.
+Tell projects what has happened, after it was committed.
 
 Connect receivers in `AppConfig.ready`, so that every process has them. Those of
-invoices and of `webhook_received` run inside the transaction that notes that they
+invoices and of `webhook_received` run inside the transaction that records that they
 were called: what they do in the same database happens exactly once. Leave slow work
 to a task.
 """
@@ -17,7 +17,7 @@ from django.dispatch import Signal
 invoice_created = Signal()
 
 #: sender=Invoice, the same; `changed_fields` names them as Orb's JSON does, and
-#: "missing_since" where Orb no longer knows the invoice, or knows it again
+#: "missing_since" if Orb no longer knows the invoice, or knows it again
 invoice_updated = Signal()
 
 #: sender=Invoice, the same; also for a new invoice, whose previous_status is ""
