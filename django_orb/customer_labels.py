@@ -1,4 +1,4 @@
-"""The host's own names for Orb's customers: invoices carry none."""
+"""The host project's names for Orb's customers, which invoices lack."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from .models import Invoice
 
 logger = logging.getLogger(__name__)
 
-#: How many customers a search may find.
+#: The most customers that a search may find.
 MAX_FOUND = 500
 
 
 class Customer(NamedTuple):
-    """Whom an invoice is for; `external_customer_id` is empty where Orb has none."""
+    """The customer of an invoice; `external_customer_id` is empty if Orb has none."""
 
     customer_id: str
     external_customer_id: str
 
 
 class CustomerLabel(NamedTuple):
-    """What people call a customer, and the host's page about it; "" is no page."""
+    """A customer's name for people, and the host project's page about it, or ""."""
 
     name: str
     url: str = ""
 
 
 def label_customers(invoices: Iterable[Invoice]) -> None:
-    """Set `customer_label` on each; the host's function is called once for all."""
+    """Set `customer_label` on each invoice, with one call of the host's function."""
     invoices = list(invoices)
     labels = read_labels({customer_of(invoice) for invoice in invoices})
     for invoice in invoices:
@@ -55,9 +55,7 @@ def customer_of(invoice: Invoice) -> Customer:
 
 
 def read_labels(customers: Iterable[Customer]) -> dict[Customer, CustomerLabel]:
-    """
-    What `CUSTOMER_LABELS` calls them; a function that fails is logged and calls none.
-    """
+    """Return the labels of `CUSTOMER_LABELS`; none, and a log record, if it fails."""
     wanted = sorted(customers)
     try:
         function = host_function("CUSTOMER_LABELS")
@@ -75,20 +73,20 @@ def read_labels(customers: Iterable[Customer]) -> dict[Customer, CustomerLabel]:
 
 
 def find_customers(text: str) -> list[str]:
-    """The ids, Orb's or the host's, that `CUSTOMER_SEARCH` finds for a text."""
+    """Return the ids, Orb's or the host's, that `CUSTOMER_SEARCH` finds for a text."""
     try:
         function = host_function("CUSTOMER_SEARCH")
         if function is None:
             return []
-        found = [str(one) for one in islice(function(text), MAX_FOUND)]
+        found = [str(found_id) for found_id in islice(function(text), MAX_FOUND)]
     except Exception:
         logger.exception("CUSTOMER_SEARCH failed; invoices are found by ids alone.")
         return []
-    return [one for one in found if one]
+    return [found_id for found_id in found if found_id]
 
 
 def host_function(name: str) -> Callable[[Any], Any] | None:
-    """The function that a setting names by its dotted path; None where it names none."""
+    """Return the function whose dotted path a setting has; None if it is empty."""
     path = getattr(get_settings(), name)
     if not path:
         return None
@@ -100,14 +98,14 @@ def host_function(name: str) -> Callable[[Any], Any] | None:
         ) from err
     if not callable(function):
         raise ImproperlyConfigured(
-            f'DJANGO_ORB["{name}"] names {path!r}, which is no function.'
+            f'DJANGO_ORB["{name}"] names {path!r}, which is not a function.'
         )
     found: Callable[[Any], Any] = function
     return found
 
 
 def _given_to(customer: Customer, given: Mapping[str, Any]) -> Any:
-    """By its id at the host, if it has one there, else by Orb's."""
+    """Look up a customer by the host's id if it has a value, else by Orb's."""
     by_external_id = customer.external_customer_id and given.get(
         customer.external_customer_id
     )
@@ -122,7 +120,7 @@ def _label(value: Any) -> CustomerLabel:
 
 
 def _safe(url: Any) -> str:
-    """Only what leads to a page: http, https, or a path of the same site."""
+    """Return the address if it is http, https or a path of the same site, else ""."""
     parts = urlsplit(str(url or ""))
     if parts.scheme in {"http", "https"} and parts.netloc:
         return str(url)

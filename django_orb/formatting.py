@@ -1,4 +1,4 @@
-"""How amounts, numbers, dates and links are written for people."""
+"""Write amounts, numbers, dates and links for people."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOMENT = "j M Y, H:i"
 LIST_CHARACTERS = 60
 
 _EXACT = Context(prec=MAX_PREC)
-# As Django's, in the form that stands before "ago": languages inflect it.
+# Like Django's, but in the form that stands before "ago", since languages inflect it.
 _AGO: dict[str, Any] = {
     "year": npgettext_lazy("before “ago”", "%(num)d year", "%(num)d years", "num"),
     "month": npgettext_lazy("before “ago”", "%(num)d month", "%(num)d months", "num"),
@@ -33,9 +33,9 @@ _AGO: dict[str, Any] = {
         "before “ago”", "%(num)d minute", "%(num)d minutes", "num"
     ),
 }
-# Orb's names that are translated; a name that Orb adds is shown as it is.
+# The names of Orb that are translated; a name that Orb adds is shown as it is.
 _WORDS = {
-    # what changes a customer's balance
+    # changes of a customer's balance
     gettext_noop("Applied to invoice"),
     gettext_noop("Manual adjustment"),
     gettext_noop("Prorated refund"),
@@ -66,14 +66,14 @@ _WORDS = {
 
 
 def money(amount: Decimal | None, currency: str = "") -> str:
-    """An amount with all its digits, two at least, and its currency."""
+    """Write an amount with all its decimal places, at least two, and its currency."""
     if amount is None:
         return ""
     return f"{_grouped(amount, min_places=2)} {currency}".strip()
 
 
 def quantity(value: Decimal | None) -> str:
-    """A number with all its digits and no more."""
+    """Write a number with all its decimal places and no more."""
     return "" if value is None else _grouped(value, min_places=0)
 
 
@@ -85,12 +85,12 @@ def _grouped(value: Decimal, *, min_places: int) -> str:
 
 
 def to_decimal(raw: Any) -> Decimal | None:
-    """A number out of a payload, or None where it is not a number of usable size."""
+    """Read a number from a payload; None if it is not a number of usable size."""
     return read_decimal(raw)
 
 
 def to_moment(raw: Any) -> datetime | None:
-    """A date and time out of a payload, or None where it is none."""
+    """Read a date and time from a payload; None if it is not one."""
     try:
         return parse_datetime(raw)
     except (ValueError, OverflowError):
@@ -105,22 +105,22 @@ def day(value: date | None) -> str:
 
 @lru_cache(maxsize=4096)
 def _written(value: date, pattern: str, language: str | None) -> str:
-    """Lists show the same few days again and again."""
+    """Write a date, from a cache: lists show the same few days again and again."""
     return dateformat.format(value, pattern)
 
 
 def utc_day(value: datetime | None) -> str:
     """
-    The day of one of Orb's dates.
+    Write the day of one of Orb's dates.
 
-    They are the customer's midnight in UTC, and the customer's time zone is not
-    known here, so they are never shifted to the server's.
+    It is midnight at the customer, given in UTC. The customer's time zone is not known
+    here, so it is never converted to the server's.
     """
     return day(value and in_zone(value, timezone.utc))
 
 
 def utc_short(value: datetime | None) -> str:
-    """The day, and the time where it is midnight in another zone than UTC."""
+    """Write the day, and the time unless it is midnight in UTC."""
     if value is None:
         return ""
     at = in_zone(value, timezone.utc)
@@ -136,7 +136,7 @@ def utc_moment(value: datetime | None) -> str:
 
 
 def local_moment(value: datetime | None) -> str:
-    """When something happened here, in the time zone of the site."""
+    """Write when something happened here, in the time zone of the site."""
     if value is None:
         return ""
     return dateformat.format(in_zone(value), f"{MOMENT} T")
@@ -144,7 +144,7 @@ def local_moment(value: datetime | None) -> str:
 
 def in_zone(value: datetime, zone: tzinfo | None = None) -> datetime:
     """
-    The moment in a time zone, by default the site's.
+    Return the moment in a time zone, by default the site's.
 
     The first and the last hours of the calendar do not exist in every time zone: such
     a moment stays in UTC, or in the zone that it has.
@@ -164,17 +164,17 @@ def ago(moment: datetime) -> str:
 
 
 def short(text: str) -> str:
-    """As much of a text as a list has room for."""
+    """Return a text, cut to the length that a list has room for."""
     fits = len(text) <= LIST_CHARACTERS
     return text if fits else Truncator(text).chars(LIST_CHARACTERS)
 
 
 def safe_link(url: Any) -> str:
-    """The address if a browser may open it, or "": only http and https are links."""
+    """Return the address if a browser may open it, else "": only http and https."""
     if not isinstance(url, str):
         return ""
     try:
-        url.encode()  # a half of a surrogate pair is in no address
+        url.encode()  # fails for half of a surrogate pair
         parts = urlsplit(url)
     except ValueError:
         return ""
@@ -182,18 +182,18 @@ def safe_link(url: Any) -> str:
 
 
 def as_map(value: Any) -> Mapping[str, Any]:
-    """The JSON object that should be there; empty where there is something else."""
+    """Return the value if it is a JSON object, else an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
 def as_maps(value: Any) -> list[Mapping[str, Any]]:
-    """The JSON objects in the list that should be there."""
+    """Return the JSON objects in the value if it is a list, else an empty list."""
     items = value if isinstance(value, list) else []
     return [item for item in items if isinstance(item, Mapping)]
 
 
 def as_text(value: Any) -> str:
-    """A JSON value as a person would write it; null is nothing."""
+    """Write a JSON value as a person would; null is an empty text."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -202,23 +202,23 @@ def as_text(value: Any) -> str:
 
 
 def humanized(name: Any) -> str:
-    """One of Orb's names, such as "applied_to_invoice", as words."""
+    """Write one of Orb's names, such as "applied_to_invoice", as words."""
     words = as_text(name).replace("_", " ").capitalize()
     return gettext(words) if words in _WORDS else words
 
 
 def span(start: str, end: str) -> str:
-    """From one to the other, or the one that there is."""
+    """Write a range; if one end is empty, only the other."""
     if not (start and end):
         return start or end
     return gettext("%(start)s to %(end)s") % {"start": start, "end": end}
 
 
 def recorded(text: str) -> str:
-    """A text that was stored in English: if it is one of ours, as it reads here."""
+    """Translate a text that was stored in English, if it is one of ours."""
     return gettext(text) if text else ""
 
 
 def joined(separator: str, *parts: str) -> str:
-    """What there is of some texts."""
+    """Join the texts that are not empty."""
     return separator.join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""The invoice that a subscription will get next: read on demand, never stored."""
+"""The next invoice of a subscription, which is fetched on demand and never stored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class UpcomingLineItem:
-    """A line as it stands now; names as on `InvoiceLineItem`."""
+    """A line as of now; the names are those of `InvoiceLineItem`."""
 
     orb_id: str
     name: str
@@ -34,7 +34,7 @@ class UpcomingInvoice:
     """
     Orb's forecast of a subscription's next invoice: not final, and not stored.
 
-    Amounts are in `currency`. `target_date` is when it will be dated; like all of
+    Amounts are in `currency`. `target_date` is its future invoice date; like all of
     Orb's dates it is midnight at the customer, given in UTC.
     """
 
@@ -53,13 +53,13 @@ class UpcomingInvoice:
 
 def read_upcoming(payload: Mapping[str, Any]) -> UpcomingInvoice:
     """
-    Type the answer of `OrbClient.fetch_upcoming_invoice`.
+    Convert the answer of `OrbClient.fetch_upcoming_invoice`.
 
-    What could not be stored if it were an invoice, as a number of a thousand digits,
-    is replaced by words in its `payload` too, so that it can be shown and cached.
+    A value that could not be stored, such as a number of a thousand digits, is replaced
+    by words in `payload`, as in an invoice, so that it can be shown and cached.
 
     Raises:
-        OrbPayloadError: a value has no such form.
+        OrbPayloadError: a value has another type or form.
     """
     payload = exact_json.storable(payload)
     customer = _object(payload, "customer")
@@ -118,7 +118,7 @@ def _require_text(raw: Any) -> str:
 
 
 def _read_line(line: Mapping[str, Any]) -> UpcomingLineItem:
-    # Older accounts' upcoming lines have no id.
+    # In older accounts, the lines of upcoming invoices have no id.
     orb_id = _text(line, "id")
     columns = map_columns(InvoiceLineItem, {**line, "id": orb_id or "-"})
     names = ("name", "quantity", "amount", "start_date", "end_date")

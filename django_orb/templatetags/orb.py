@@ -1,4 +1,4 @@
-"""A product's own pages: what a customer was invoiced."""
+"""Template tags for a product's own pages: a customer's invoices."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ def orb_invoices(
     opens: str = "",
 ) -> dict[str, Any]:
     """
-    A table of one customer's invoices, newest first, by Orb's id or by your own.
+    Show a table of one customer's invoices, newest first, by Orb's id or by your own.
 
         {% orb_invoices external_customer_id=account.slug opens="my-invoice" %}
 
-    Drafts, voids and what Orb no longer knows are left out; an empty id has none.
-    `opens` is the name of your view that leads to an invoice: it gets the id, checks
-    whose it is, and redirects to `services.current_links(invoice)`.
+    Drafts, voids and invoices that Orb no longer has are left out; for an empty id the
+    table is empty. `opens` is the name of your view that opens an invoice: it gets the
+    id, checks whose it is, and redirects to `services.current_links(invoice)`.
     """
     invoices = Invoice.objects.for_customer(
         customer_id=customer_id, external_customer_id=external_customer_id
     )
     shown = [Status.ISSUED, Status.PAID, Status.SYNCED]
     invoices = invoices.filter(status__in=shown, missing_since=None)
-    # One more, which tells whether there are more.
+    # One more row tells whether there are more.
     rows = list(invoices.defer("payload", "rounded_fields")[: limit + 1])
     return {"invoices": rows[:limit], "has_more": len(rows) > limit, "opens": opens}
 
 
 @register.filter
 def orb_money(invoice: Invoice, field: str) -> str:
-    """An amount of an invoice with its currency: `{{ invoice|orb_money:"total" }}`."""
+    """Write an amount with its currency: `{{ invoice|orb_money:"total" }}`."""
     return formatting.money(getattr(invoice, field), invoice.currency)
 
 
 @register.filter
 def orb_day(moment: datetime | None) -> str:
-    """One of Orb's dates, which are midnights, as a day in `REPORT_TIME_ZONE`."""
+    """Write one of Orb's dates, which are midnights, as a day in `REPORT_TIME_ZONE`."""
     if moment is None:
         return ""
     zone = ZoneInfo(get_settings().REPORT_TIME_ZONE)
@@ -64,7 +64,7 @@ def orb_day(moment: datetime | None) -> str:
 
 @register.filter
 def orb_status(invoice: Invoice) -> str:
-    """What the status means to the customer."""
+    """Return what an invoice's status means to the customer."""
     if invoice.status == Status.PAID:
         return gettext("Paid")
     if invoice.is_overdue:

@@ -151,7 +151,7 @@ def test_without_functions_customers_are_called_by_their_ids() -> None:
     [
         ("nowhere.at_all", "cannot be imported"),
         ("plain", "cannot be imported"),
-        (f"{HERE}.HERE", "is no function"),
+        (f"{HERE}.HERE", "is not a function"),
     ],
 )
 def test_E008_a_path_to_no_function(  # noqa: N802

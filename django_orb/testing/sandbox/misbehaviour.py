@@ -80,7 +80,7 @@ class Misbehaviour:
         skip: int = 0,
     ) -> None:
         """
-        Call `action` after each of the next successful requests, before the answer leaves.
+        Call `action` after each of the next successful requests, before it is answered.
 
         It changes the account between two pages: `orb.then(lambda: orb.void(some_id))`.
         """
