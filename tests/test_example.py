@@ -117,7 +117,7 @@ def test_the_demo_serves_the_admin_until_it_is_interrupted(environment):
             page = answer.read().decode()
         output, errors = interrupt(process)
 
-    assert "Sync now" not in page  # the viewer may only look
+    assert "Sync now" not in page  # the viewer may only view
     assert "<title>Invoices | " in page
     assert "60 invoices" in page
     assert process.returncode == 0

@@ -1,4 +1,4 @@
-"""What this product does with its invoices."""
+"""Reminders and fees: how this product uses its invoices."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from django_orb.models import Invoice, InvoiceLineItem
 
 
 def customers_to_remind() -> list[str]:
-    """Whoever has an invoice that should have been paid by now."""
+    """Return the ids of customers with an overdue invoice."""
     late = Invoice.objects.overdue().order_by("external_customer_id")
     return list(late.values_list("external_customer_id", flat=True).distinct())
 
 
 def charge_setup_fee(draft: Invoice) -> InvoiceLineItem:
-    """Once per customer, however often it is called."""
+    """Add the fee once per customer, however often this is called."""
     today = timezone.now().date()
     return services.create_invoice_line_item(
         draft,

@@ -1,4 +1,4 @@
-"""How the admin calls the customers, and finds them: see DJANGO_ORB in the settings."""
+"""Names of customers for the admin, and a search: see DJANGO_ORB in the settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .models import Account
 
 
 def customer_labels(customers: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]]:
-    """By their ids, a name and the address of a page."""
+    """Return a name and the address of a page for each id that is known here."""
     ids = [external_customer_id for _, external_customer_id in customers]
     return {
         account.external_customer_id: (
@@ -22,6 +22,6 @@ def customer_labels(customers: Sequence[tuple[str, str]]) -> dict[str, tuple[str
 
 
 def find_customers(text: str) -> list[str]:
-    """The ids of those whose name has this in it."""
+    """Return the ids of customers whose name contains the text."""
     found = Account.objects.filter(name__icontains=text)
     return list(found.values_list("external_customer_id", flat=True)[:100])

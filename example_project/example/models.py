@@ -4,7 +4,7 @@ from django.db import models
 
 
 class Account(models.Model):
-    """A customer of this product; Orb's invoices only have the id."""
+    """A customer of this product; Orb's invoices have only the id."""
 
     external_customer_id = models.CharField(max_length=255, unique=True)
     name = models.CharField(max_length=255, db_index=True)
@@ -16,7 +16,7 @@ class Account(models.Model):
 
 
 class Access(models.Model):
-    """Who may use the product, because they have paid for it."""
+    """A customer's right to use the product, given once they have paid."""
 
     external_customer_id = models.CharField(max_length=255, unique=True)
     granted_at = models.DateTimeField(auto_now_add=True)

@@ -1,4 +1,4 @@
-"""The real thing: PostgreSQL, a broker, workers and beat; README.md has the commands."""
+"""Production settings: PostgreSQL, a broker, workers and beat; see README.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECRET_KEY = os.environ["SECRET_KEY"]
 DEBUG = False
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1").split(",")
 
-# The names are those of PostgreSQL's own tools.
+# The variables are those of PostgreSQL's own tools.
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",
@@ -32,7 +32,7 @@ CELERY_BROKER_URL = os.environ.get(
 )
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 
-# A message that nobody took before the next one is due has no more use: `expires`.
+# A message that no worker took before the next one is due is useless: it expires.
 CELERY_BEAT_SCHEDULE = {
     "orb: what is open or recent": {
         "task": "django_orb.tasks.sync_invoices",

@@ -12,7 +12,7 @@ from .models import Access
 
 @receiver(invoice_status_changed, sender=Invoice)
 def grant_access(invoice: Invoice, status: str, **more: Any) -> None:
-    """Called once for each change, in the transaction that notes so."""
+    """Give access; called once per change, in the transaction that records this."""
     customer = invoice.external_customer_id
     if status == Invoice.Status.PAID and customer:
         Access.objects.get_or_create(external_customer_id=customer)

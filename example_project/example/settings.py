@@ -16,14 +16,15 @@ STATIC_URL = "static/"
 DJANGO_ORB = {
     "API_KEY": os.environ.get("ORB_API_KEY", ""),
     "BASE_URL": os.environ.get("ORB_BASE_URL", ""),
-    # Orb shows it where the endpoint is set up; nobody knows the one in its place.
+    # Orb shows the secret where the endpoint is set up. The substitute is random, so
+    # that unsigned webhooks are refused.
     "WEBHOOK_SECRETS": [os.environ.get("ORB_WEBHOOK_SECRET") or secrets.token_hex()],
     # Invoices have ids; people have names for them.
     "CUSTOMER_LABELS": "example.customers.customer_labels",
     "CUSTOMER_SEARCH": "example.customers.find_customers",
 }
 
-# The made-up account and a real one never share a file.
+# The made-up account and a real one must never share a file.
 DATA_FOLDER = Path(os.environ.get("EXAMPLE_DATA", Path(__file__).parent.parent))
 DATABASES = {
     "default": {
@@ -34,8 +35,8 @@ DATABASES = {
     }
 }
 
-# No broker and no worker: a task runs where it is called, within the request.
-# production.py has the real thing.
+# Without a broker and a worker, a task runs where it is called, within the request.
+# production.py uses both.
 CELERY_TASK_ALWAYS_EAGER = True
 
 INSTALLED_APPS = [

@@ -1,4 +1,4 @@
-"""What a customer of this product sees."""
+"""The pages that a customer of this product sees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def my_invoices(request: HttpRequest) -> HttpResponse:
 
 
 def my_invoice(request: HttpRequest, invoice_id: str) -> HttpResponse:
-    """To the invoice's page at Orb, where it can be paid; only to one's own."""
+    """Redirect customers to Orb's page of their own invoice, where it can be paid."""
     mine = Invoice.objects.for_customer(
         external_customer_id=account_of(request).external_customer_id
     )
@@ -26,7 +26,7 @@ def my_invoice(request: HttpRequest, invoice_id: str) -> HttpResponse:
 
 
 def account_of(request: HttpRequest) -> Account:
-    """A real product knows it by who has logged in; the demo takes the one it is told."""
+    """Return the account that the URL names; a real product takes the user's."""
     chosen = request.GET.get("account") or request.session.get("account", "")
     account = get_object_or_404(Account, external_customer_id=chosen)
     request.session["account"] = account.external_customer_id

@@ -1,4 +1,4 @@
-"""How a project tests its billing: no account at Orb, no network, no broker."""
+"""Tests of a project's billing, without an account at Orb, a network or a broker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from example.models import Access
 pytestmark = pytest.mark.django_db
 
 
-def test_whoever_is_late_is_reminded(orb_invoice_factory: InvoiceFactory) -> None:
+def test_late_customers_are_reminded(orb_invoice_factory: InvoiceFactory) -> None:
     orb_invoice_factory(external_customer_id="crm-1", days_ago=60)
     orb_invoice_factory(external_customer_id="crm-2", days_ago=60, status="paid")
     orb_invoice_factory(external_customer_id="crm-3", days_ago=1)

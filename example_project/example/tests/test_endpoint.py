@@ -1,4 +1,4 @@
-"""The same with Django's own test cases."""
+"""Tests of webhooks, with Django's own test cases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EndpointTests(OrbSandboxMixin, TestCase):
         self.assertEqual(response.status_code, 200)
         self.assertEqual(Invoice.objects.get().pk, made["id"])
 
-    def test_a_webhook_of_somebody_else_is_refused(self) -> None:
+    def test_a_webhook_with_another_secret_is_refused(self) -> None:
         payload = self.orb_sandbox.webhook_payload(
             "invoice.issued", self.orb_sandbox.invoice_ids()[0]
         )

@@ -1,7 +1,7 @@
 """
-An account, mirrored and shown in the admin, in one process.
+Mirror an account and show it in the admin, in one process.
 
-Without ORB_API_KEY the account is the sandbox's, made up anew each time.
+Without ORB_API_KEY the account is the sandbox's, newly made up each time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HOST = "127.0.0.1"
 
 
 class Progress(ProgressPrinter):
-    """Orb does not say how many invoices there are; of the sandbox we know."""
+    """Progress towards the sandbox's number of invoices; Orb does not tell its own."""
 
     expected = 0
 
@@ -46,10 +46,8 @@ class Progress(ProgressPrinter):
 
 
 class Command(BaseCommand):
-    help = (
-        "Mirror a made-up Orb account (yours with ORB_API_KEY), show it in the admin."
-    )
-    requires_system_checks = []  # there is no key to check before there is a sandbox
+    help = "Mirror an Orb account, made up or (with ORB_API_KEY) yours, and show it."
+    requires_system_checks = []  # the key to check exists only once the sandbox runs
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -59,13 +57,13 @@ class Command(BaseCommand):
             help="size of the made-up account (default: 2000)",
         )
         parser.add_argument(
-            "--no-serve", action="store_true", help="exit when all is mirrored"
+            "--no-serve", action="store_true", help="exit when everything is mirrored"
         )
         parser.add_argument(
             "--port",
             type=_number(0, 65_535),
             default=8000,
-            help="default: 8000, or a free one where that is taken",
+            help="default: 8000, or a free port if that is taken",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -90,12 +88,12 @@ class Command(BaseCommand):
             "ORB_API_KEY is not set: a sandbox on this machine stands in."
         )
         for file in database.parent.glob(f"{database.name}*"):
-            file.unlink()  # the account is new, so the mirror of the last one goes
+            file.unlink()  # the account is new, and this mirrors the previous one
         with OrbSandbox(invoices=size) as orb:
             settings.DJANGO_ORB.update(API_KEY=orb.api_key, BASE_URL=orb.base_url)
             self.mirror(expected=size)
             if self.counts() != orb.status_counts():
-                sync_invoices()  # its clock runs: a draft was issued meanwhile
+                sync_invoices()  # the clock runs: a draft was issued meanwhile
             self.compare(orb.status_counts())
             create_accounts(orb)
             self.serve(port, {"demo": "demo", "viewer": "viewer"})
@@ -105,7 +103,7 @@ class Command(BaseCommand):
         self.mirror()
         for status, count in self.counts().items():
             self.stdout.write(f"  {status:<10}{count:>10,}")
-        # Whoever logs in can void for real: no password that others know.
+        # A user who logs in can void for real, so the passwords are random.
         self.serve(port, {name: secrets.token_hex(6) for name in ("demo", "viewer")})
 
     def mirror(self, *, expected: int = 0) -> None:
@@ -127,7 +125,7 @@ class Command(BaseCommand):
             raise CommandError(run.error)
 
     def counts(self) -> dict[str, int]:
-        """How many invoices of each status the mirror has."""
+        """Return the number of the mirror's invoices by status."""
         by_status = Invoice.objects.order_by("status").values_list("status")
         return dict(by_status.annotate(count=Count("pk")))
 
@@ -148,10 +146,8 @@ class Command(BaseCommand):
 
         def announce(bound: object) -> None:
             self.stdout.write(f"\nOpen http://127.0.0.1:{bound}/ and log in as\n")
-            self.stdout.write(
-                f"  demo    {passwords['demo']:<14} who may do everything"
-            )
-            self.stdout.write(f"  viewer  {passwords['viewer']:<14} who may only look")
+            self.stdout.write(f"  demo    {passwords['demo']:<14} (may do everything)")
+            self.stdout.write(f"  viewer  {passwords['viewer']:<14} (may only view)")
             self.stdout.write("Ctrl-C quits.\n\n")
 
         application = StaticFilesHandler(get_internal_wsgi_application())
@@ -166,17 +162,19 @@ class Command(BaseCommand):
 
 
 def create_accounts(orb: OrbSandbox) -> None:
-    """What this product knows about the made-up account's customers: their names."""
+    """Create this product's accounts, with the names of the made-up customers."""
     customers = [orb.customer(customer_id) for customer_id in orb.customer_ids()]
     Account.objects.bulk_create(
-        Account(external_customer_id=one["external_customer_id"], name=one["name"])
-        for one in customers
-        if one["external_customer_id"]
+        Account(
+            external_customer_id=customer["external_customer_id"], name=customer["name"]
+        )
+        for customer in customers
+        if customer["external_customer_id"]
     )
 
 
 def create_users(passwords: dict[str, str]) -> None:
-    """Two users of the admin: `demo` may do everything, `viewer` may look at it."""
+    """Create the admin's users: `demo` may do everything, `viewer` only view."""
     users = get_user_model().objects
     for name, password in passwords.items():
         is_demo = name == "demo"
@@ -202,7 +200,7 @@ def _number(low: int, high: int) -> Callable[[str], int]:
 
 @contextmanager
 def _only_demo_on(database: Path) -> Iterator[None]:
-    """Refuse to pull the database from under a demo that is running."""
+    """Lock the database, or refuse to run if another demo is using it."""
     if not database.parent.is_dir():
         raise CommandError(
             f"There is no folder {database.parent}: create it, or name another in "
