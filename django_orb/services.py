@@ -1,8 +1,8 @@
 """
-What a project calls.
+Read and change Orb's invoices from a project's own code.
 
-`fetch_*`, `list_*` and everything that writes ask Orb; to read the mirror use
-`Invoice.objects`. Reading services bring what they saw into the mirror.
+`fetch_*`, `list_*` and all operations ask Orb; to read the mirror, use
+`Invoice.objects`. Services that read invoices mirror what Orb answers.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def list_invoices(
     """
     Ask Orb for invoices, newest `invoice_date` first, and mirror each page.
 
-    A lazy iterator of stored invoices: stop early and the rest is not read.
-    `status=None` is all five; Orb's own default would hide draft and void. Further
+    Return a lazy iterator of stored invoices: if you stop early, the rest is not read.
+    `status=None` means all five; Orb's own default would hide draft and void. Further
     filters are those of `OrbClient.list_invoices`.
 
     Raises:
@@ -106,9 +106,9 @@ def list_invoices(
             seen = mirror.read_page(answer.value["data"], interval)
             store(client, seen, using=using)
             stored = Invoice.objects.using(using).in_bulk([s.invoice_id for s in seen])
-            for one in seen:
-                if one.invoice_id in stored:
-                    yield stored[one.invoice_id]
+            for observation in seen:
+                if observation.invoice_id in stored:
+                    yield stored[observation.invoice_id]
 
 
 def fetch_invoice(invoice_id: str) -> Invoice:
@@ -117,9 +117,9 @@ def fetch_invoice(invoice_id: str) -> Invoice:
 
     Raises:
         OrbNotFoundError: the account has no such invoice.
-        OrbPayloadError: Orb's answer could not be stored; it is recorded with why.
-        OrbResponseError: the answer lags behind what was just done from here, and
-            the mirror has no such invoice yet.
+        OrbPayloadError: Orb's answer could not be stored; the reason is recorded.
+        OrbResponseError: the answer is older than what was just done from here, and
+            the mirror does not have the invoice yet.
         OrbError: Orb did not answer.
     """
     require_text(invoice_id, "invoice_id")
@@ -129,7 +129,7 @@ def fetch_invoice(invoice_id: str) -> Invoice:
 
 
 class InvoiceLinks(NamedTuple):
-    """Where an invoice can be read and paid; "" where there is no such page."""
+    """The addresses at which an invoice can be read and paid; "" if there is none."""
 
     hosted_invoice_url: str
     invoice_pdf: str
@@ -137,9 +137,9 @@ class InvoiceLinks(NamedTuple):
 
 def current_links(invoice: Invoice) -> InvoiceLinks:
     """
-    Give links that work: the stored ones, or Orb's new ones if those may be old.
+    Return links that work: the stored ones, or new ones if those may have expired.
 
-    Whoever has them may see the invoice: give them only to its customer.
+    Anyone who has a link can see the invoice: give it only to the customer.
 
     Raises:
         OrbNotFoundError: Orb no longer knows the invoice.
@@ -153,7 +153,7 @@ def current_links(invoice: Invoice) -> InvoiceLinks:
     with open_account(using=using) as client:
         seen = _observe(client, invoice.pk, using=using)
         store(client, [seen], using=using)
-    # Of this answer: new links alone are no change, and the row keeps its own.
+    # From the answer, since the row keeps its old links if nothing else changed.
     return InvoiceLinks(
         safe_link(seen.payload.get("hosted_invoice_url")),
         safe_link(seen.payload.get("invoice_pdf")),
@@ -165,7 +165,7 @@ def fetch_upcoming_invoice(subscription_id: str) -> UpcomingInvoice:
     Ask Orb what a subscription's next invoice would be; nothing is stored.
 
     Raises:
-        OrbNotFoundError: no such subscription, or it has no upcoming invoice.
+        OrbNotFoundError: there is no such subscription, or no upcoming invoice of it.
         OrbError: Orb did not answer.
     """
     require_text(subscription_id, "subscription_id")
@@ -183,19 +183,20 @@ def sync_invoices(
     on_step: Callable[[SyncRun], None] = lambda run: None,
 ) -> SyncRun:
     """
-    Bring the mirror up to date in this process; the finished run.
+    Bring the mirror up to date in this process. Return the finished run.
 
-    "full" reads everything and finds what is gone from Orb; "incremental" reads
-    what is unsettled or dated within `LOOKBACK_DAYS`, or for `SWEEP_MINUTES` after
-    that only Orb's webhook events, where the account lists them. `since` reads every invoice
-    dated at or after it and marks nothing missing; `invoice_ids` fetches just
-    those. A run of the same kind that lost its worker is taken up where it stopped.
-    Until a full run has succeeded once, invoices that a sync finds new are announced
-    by no signal; `announce` has them announced. `on_step` is called after each page with the run.
+    "full" reads everything and finds invoices that are gone from Orb. "incremental"
+    reads invoices that are unsettled or dated within `LOOKBACK_DAYS`, or for
+    `SWEEP_MINUTES` after that only Orb's webhook events, if the account lists them.
+    `since` reads every invoice dated at or after it and marks nothing missing;
+    `invoice_ids` fetches only those. A run of the same kind that lost its worker is
+    resumed where it stopped. Until a full run has succeeded, new invoices are not
+    announced by signals, unless `announce` is set. `on_step` is called with the run
+    after each page, and while waiting.
 
     Raises:
-        OrbInputError: arguments that exclude each other.
-        OrbSyncRunningError: a run of this kind is at work elsewhere.
+        OrbInputError: the arguments exclude each other, or are not valid.
+        OrbSyncRunningError: another process works on a run of this kind.
         OrbSyncFailedError: the run ended without finishing; `run.error` says why.
     """
     using = mirror.database_alias()
@@ -224,10 +225,10 @@ def run_kind(
     invoice_ids: Sequence[str] | None = None,
 ) -> str:
     """
-    The kind of run that these arguments of `sync_invoices` ask for.
+    Return the kind of run that these arguments of `sync_invoices` ask for.
 
     Raises:
-        OrbInputError: they exclude each other.
+        OrbInputError: they exclude each other, or are not valid.
     """
     if mode not in {"incremental", "full"}:
         raise OrbInputError(
@@ -235,7 +236,7 @@ def run_kind(
         )
     if invoice_ids is not None:
         if since or mode != "incremental":
-            raise OrbInputError("invoice_ids goes with neither mode nor since.")
+            raise OrbInputError("invoice_ids cannot be combined with mode or since.")
         for invoice_id in invoice_ids:
             require_text(invoice_id, "invoice_ids")
         return SyncRun.Kind.ONE.value
@@ -249,7 +250,7 @@ def run_kind(
 def _observe(client: OrbClient, invoice_id: str, *, using: str) -> Observation:
     seen = observe_invoice(client, invoice_id, using=using)
     if seen.is_absent:
-        client.fetch_invoice(invoice_id)  # once more, for the error in Orb's words
+        client.fetch_invoice(invoice_id)  # asked again for Orb's own error
     return seen
 
 
@@ -261,7 +262,7 @@ def _fetch(client: OrbClient, invoice_id: str, *, using: str) -> Invoice:
     found = Invoice.objects.using(using).filter(pk=invoice_id).first()
     if found is None:
         raise OrbResponseError(
-            "Orb's answer lags behind what was done from here to invoice "
-            f"{invoice_id}, which is not in the mirror yet; try again in a minute."
+            "Orb's answer is older than what was just done from here to invoice "
+            f"{invoice_id}, which is not in the mirror yet. Try again in a minute."
         )
     return found

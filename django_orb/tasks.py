@@ -1,8 +1,8 @@
 """
-Celery tasks: they wake up work that is recorded in rows.
+Wake up work that is recorded in rows, as Celery tasks.
 
-A message that is lost costs a minute, until `recover` sends another; one that
-comes twice finds its lease gone or its step done, and ends.
+A lost message costs a minute, until `recover` sends another; one that comes twice
+finds its lease gone or its step done, and ends.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TURN_SECONDS = 20
 
 
 def _task(function: Callable[P, R]) -> Task[P, R]:
-    """Make a task that is sent again if its worker dies, and keeps no statements."""
+    """Make a task that is sent again if its worker dies, and forgets its statements."""
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -56,7 +56,7 @@ def _task(function: Callable[P, R]) -> Task[P, R]:
 
 
 def _scheduled_name(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """Under which name its last run is noted, if it is one that is scheduled."""
+    """Return the name under which its last run is noted; "" if it is not scheduled."""
     if name != "sync_invoices":
         return name
     given = {**dict(zip(("mode", "since"), args, strict=False)), **kwargs}
@@ -68,10 +68,10 @@ def sync_invoices(
     mode: str = "incremental", since: str | None = None, sweep: bool = False
 ) -> int:
     """
-    Start a run, or join the active one of its kind; the run's id.
+    Start a run, or join the active one of its kind. Return the run's id.
 
-    `since` is an ISO 8601 date and time with an offset. `sweep` has an incremental
-    run read all that is open or recent, also where Orb's events would do.
+    `since` is an ISO 8601 date and time with an offset. `sweep` makes an incremental
+    run read all open and recent invoices, even if Orb's events would suffice.
     """
     using = mirror.database_alias()
     start = datetime.fromisoformat(since) if since else None
@@ -83,7 +83,7 @@ def sync_invoices(
 
 @_task
 def sync_page(window_id: int, lease: str) -> None:
-    """Work on a run's window for a while, then hand it on."""
+    """Work on a run's window for a while, then leave the rest to another task."""
     using = mirror.database_alias()
     progress = runs.turn(
         window_id,
@@ -97,7 +97,7 @@ def sync_page(window_id: int, lease: str) -> None:
     if not progress.is_done:
         wait = progress.wait_seconds
         if not publish(sync_page, window_id, lease, seconds=wait):
-            # `recover` need not wait for the lease to end.
+            # So `recover` need not wait for the lease to expire.
             windows.release_window(window_id, lease, using=using)
         return
     run = SyncRun.objects.using(using).get(windows=window_id)
@@ -120,11 +120,11 @@ def process_webhook_event(event_id: str) -> None:
 @_task
 def recover() -> None:
     """
-    Take up what died or waited; run it every minute.
+    Resume what died or waited; run it every minute.
 
-    Webhook events that nobody processed, changes that were not announced, windows
-    whose worker went silent, runs that were not finished, operations whose outcome
-    nobody recorded, and those that the mirror does not show yet.
+    That is webhook events that were not processed, changes that were not announced,
+    windows whose lease expired, runs that were not finished, operations whose outcome
+    was not recorded, and those that the mirror does not show yet.
     """
     using = mirror.database_alias()
     maintenance.do_all(
@@ -151,7 +151,7 @@ def _advance(run: SyncRun, using: str) -> None:
 
 @_task
 def send_operations() -> None:
-    """Send what is queued for a while, then hand it on."""
+    """Send queued operations for a while, then leave the rest to another task."""
     using = mirror.database_alias()
     has_answered = maintenance.finish_operations(using=using, seconds=TURN_SECONDS)
     # If Orb does not answer, the rest waits for `recover`.
@@ -172,7 +172,7 @@ def prune() -> None:
 def publish_due(
     run: SyncRun, *, using: str, send: Callable[..., bool] | None = None
 ) -> None:
-    """Send a message for each window that is due and in nobody's hands."""
+    """Lease each window that is due and free, and send a message for it."""
     send = send or publish
     for window in runs.due_windows(using=using, run=run):
         lease = windows.lease_window(window, using=using)
@@ -181,7 +181,7 @@ def publish_due(
 
 
 def wake(task: Task[Any, Any], *args: object) -> bool:
-    """As `publish`, and never longer than about a second: where a person waits."""
+    """Publish a message within about a second, because a user may wait for it."""
     if task.app.conf.task_always_eager:
         return publish(task, *args)
     return broker.ask(lambda: publish(task, *args))
@@ -189,9 +189,9 @@ def wake(task: Task[Any, Any], *args: object) -> bool:
 
 def publish(task: Task[Any, Any], *args: object, seconds: float = 0.0) -> bool:
     """
-    Send a message if the broker takes it at once; whether it did.
+    Send a message if the broker takes it at once. Return whether it did.
 
-    The rows are the queue, so a broker that is away delays work and loses none.
+    The rows are the queue, so an unreachable broker delays work but loses none.
     """
     if task.app.conf.task_always_eager:
         return run_eagerly(task, args, seconds=seconds)

@@ -1,4 +1,4 @@
-"""Where Orb delivers its webhooks."""
+"""Receive Orb's webhooks."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from .webhooks import (
 
 logger = logging.getLogger(__name__)
 
-# One invoice may be large: others take as much.
+# A single invoice may be large; other receivers of webhooks allow as much.
 MAX_BODY_BYTES = 10 * 1024 * 1024
 
 
 def _outside_transactions(
     view: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """An event must stay stored whatever becomes of the request."""
+    """Exempt a view from `ATOMIC_REQUESTS`, so that a stored event stays stored."""
     for alias in connections:
         view = transaction.non_atomic_requests(using=alias)(view)
     return view
@@ -48,16 +48,17 @@ def _outside_transactions(
 @require_POST
 def webhook(request: HttpRequest) -> HttpResponse:
     """
-    Keep what Orb delivers and answer at once; it is processed afterwards.
+    Store what Orb delivers and answer; a task processes it later, unless
+    `WEBHOOK_IN_PROCESS` is set.
 
-    200 once it is stored, 400 where it is not Orb's, 411 where the server hides the
-    end of a body without a length, 413 where it is too large, 415 where it is packed
-    in another way than gzip.
+    The status is 200 once it is stored, 400 if it is not Orb's, 411 if the server
+    hides the end of a body without a length, 413 if it is too large, and 415 if it is
+    compressed in another way than gzip.
     """
     try:
         sent = _read(request)
         body = _unpack(request, sent)
-        # Nothing of it is believed, and nothing stored, before this.
+        # Nothing is believed or stored before this.
         _verify(request, body, sent)
         event = parse_event(body)
     except _RefusalError as err:
@@ -75,7 +76,7 @@ class _RefusalError(Exception):
 
 
 def _read(request: HttpRequest) -> bytes:
-    """Return the body, past Django's own limit and within ours."""
+    """Return the body, which may exceed Django's own limit, but not ours."""
     source, announced = _source(request), _announced_length(request)
     too_large = _RefusalError("The body is too large.", 413)
     if announced > MAX_BODY_BYTES:
@@ -99,7 +100,7 @@ def _read_some(source: Any, size: int) -> bytes:
 
 
 def _announced_length(request: HttpRequest) -> int:
-    """The length in the header; 0 if there is none, or the body was read before."""
+    """Return the announced length; 0 without one, or if the body was read before."""
     if hasattr(request, "_body"):
         return 0
     try:
@@ -127,21 +128,21 @@ def _unpack(request: HttpRequest, sent: bytes) -> bytes:
     if encoding in ("", "identity"):
         return sent
     if encoding not in ("gzip", "x-gzip"):
-        raise _RefusalError("The body is packed in another way than gzip.", 415)
+        raise _RefusalError("The body is compressed in another way than gzip.", 415)
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
         body = unpacker.decompress(sent, MAX_BODY_BYTES + 1)
     except zlib.error:
-        raise _RefusalError("The body cannot be unpacked.", 400) from None
+        raise _RefusalError("The body cannot be decompressed.", 400) from None
     if len(body) > MAX_BODY_BYTES:
-        raise _RefusalError("The unpacked body is too large.", 413)
+        raise _RefusalError("The decompressed body is too large.", 413)
     if not unpacker.eof:
-        raise _RefusalError("The packed body broke off.", 400)
+        raise _RefusalError("The compressed body broke off.", 400)
     return body
 
 
 def _verify(request: HttpRequest, body: bytes, sent: bytes) -> None:
-    """Believe a signature of the unpacked bytes, or of those that were sent."""
+    """Accept a signature of the decompressed bytes, or of those that were sent."""
     secrets = get_settings().WEBHOOK_SECRETS
     try:
         verify_signature(body, request.headers, secrets)

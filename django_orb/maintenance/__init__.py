@@ -1,4 +1,4 @@
-"""What is outstanding is done, and what is old enough is deleted."""
+"""Do what is outstanding, and delete what is finished and old."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """
-What is outstanding, done in one place.
+Do what is outstanding, in one place.
 
-`recover` calls it in a worker, a sync in one process before it begins, and cron's
-command when the sync is over. The rows say what is to be done, so that any of them may
-stop at any point.
+`recover` calls it in a worker, and cron's command once its sync is over. The rows say
+what is to be done, so that either may stop at any point.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ READ_BACKS = 20
 
 def do_all(*parts: Callable[[], object], using: str) -> None:
     """
-    Do each part, even if one before it failed: what they are about is independent.
+    Do each part, even if an earlier one failed: the parts are independent.
 
     Raises:
-        Exception: the first error, once all parts had their turn.
+        Exception: the first error, after all parts were tried.
     """
     first: Exception | None = None
     for part in parts:
@@ -80,14 +79,14 @@ def _recover_operations(*, using: str, seconds: float) -> bool:
             if operation.state == InvoiceOperation.State.SUCCEEDED:
                 confirmation.read_back(client, operation, using=using, waits=(0.0,))
             elif operation.state == InvoiceOperation.State.REFUSED:
-                # The mirror was behind, or it would not have been asked for.
+                # It was probably asked for because the mirror was out of date.
                 with contextlib.suppress(OrbError):
                     services.fetch_invoice(operation.invoice_id)
     return has_answered
 
 
 def _read_back(*, using: str) -> None:
-    """Fetch invoices that do not show yet what succeeded."""
+    """Fetch invoices that do not show their successful operations yet."""
     unmirrored = confirmation.unmirrored_operations(using=using)
     if unmirrored.exists():
         with open_account(using=using) as client:

@@ -13,7 +13,7 @@ Every table that grows has a decision here:
   Pending ones, those that need attention and those that the mirror does not show yet
   always stay.
 - `SyncRun`, and with it `SyncWindow` and `SyncAbsence`: `RUN_RETENTION_DAYS` after its
-  end. Of each kind the newest that succeeded stays.
+  end. The latest successful run of each kind stays.
 - `Invoice`, `InvoiceLineItem` and the other rows that an invoice carries are the
   mirror, from which nothing is deleted.
 - `InvoiceObservation` has a narrow row for each id that was ever asked for, also for
@@ -25,8 +25,8 @@ Every table that grows has a decision here:
 - `MirroredAccount`, `WebhookFeed`, `RequestBudget` and `LastOccurrence` have a fixed
   number of rows.
 
-Rows are deleted in batches by primary key, each in a transaction of its own that looks
-at the condition again: a worker may have taken the row since it was chosen.
+Rows are deleted in batches by primary key, each in a transaction of its own that checks
+the condition again: a worker may have leased the row since it was chosen.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ REFUSED = (InvoiceOperation.State.REFUSED, InvoiceOperation.State.CANCELLED)
 
 
 def prune(conf: OrbSettings, *, now: datetime, using: str) -> dict[str, int]:
-    """Delete all that the settings give up. Return how many of each kind."""
+    """Delete what the settings no longer keep. Return how many of each kind."""
     kinds: list[tuple[str, int | None, Callable[..., int]]] = [
         ("webhook events", conf.WEBHOOK_RETENTION_DAYS, prune_events),
         (
@@ -86,7 +86,7 @@ def prune_failed_events(*, before: datetime, using: str) -> int:
     """
     Delete failed events that came before a time. Return how many.
 
-    One that a worker holds stays: it may be processed this very moment.
+    An event that a worker holds stays: it may be processed at this moment.
     """
     failed = WebhookEvent.objects.using(using).filter(
         state=WebhookEvent.State.FAILED, lease=""
@@ -102,9 +102,9 @@ def prune_changes(*, before: datetime, using: str) -> int:
 
 def prune_operations(*, before: datetime, using: str) -> int:
     """
-    Delete operations that came to their end before a time. Return how many.
+    Delete operations that ended before a time. Return how many.
 
-    What succeeded came to its end once the mirror shows it.
+    A successful operation has ended only once the mirror shows it.
     """
     is_shown = Q(state=InvoiceOperation.State.SUCCEEDED, mirrored_at__lt=before)
     ended = InvoiceOperation.objects.using(using).filter(
@@ -117,8 +117,8 @@ def prune_runs(*, before: datetime, using: str) -> int:
     """
     Delete runs that ended before a time. Return how many.
 
-    Of each kind the newest that succeeded stays: it tells what the mirror knows. What
-    hangs on a run goes first, because it may be as much as the mirror has invoices.
+    The latest successful run of each kind stays: it tells what the mirror knows. The
+    rows of a run are deleted first, since they may be as many as there are invoices.
     """
     runs = SyncRun.objects.using(using).order_by()
     good = runs.filter(state=SyncRun.State.SUCCEEDED).values("kind")
@@ -139,7 +139,7 @@ def _delete(rows: QuerySet[Any], *order: str) -> int:
     """Delete rows in batches, each in a transaction of its own. Return how many."""
     count = 0
     while ids := _first(rows, *order, limit=ROWS_AT_ONCE):
-        # Where the host listens to deletions, Django loads what it deletes.
+        # If the host listens to signals of deletion, Django loads the rows first.
         batch = rows.filter(pk__in=ids).order_by().only("pk")
         deleted, _ = run_in_transaction(batch.delete, using=rows.db)
         count += deleted
