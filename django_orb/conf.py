@@ -32,7 +32,7 @@ class OrbSettings:
     """Orb's address; falls back to ORB_BASE_URL, then to Orb's own."""
 
     TIMEOUT_SECONDS: float = 30.0
-    """How long one request may wait for bytes; after twice that it ends."""
+    """Seconds that one request waits for bytes; after twice that it ends."""
 
     WEBHOOK_SECRETS: Sequence[str] = field(default=(), repr=False)
     """The signing secrets of the webhook endpoint in Orb, several while one is being
@@ -42,27 +42,27 @@ class OrbSettings:
     """Process webhooks within the request that brings them, without Celery."""
 
     WEBHOOK_RETENTION_DAYS: int | None = 30
-    """How long the `prune` task keeps webhook events that were processed; None, here
+    """Days that the `prune` task keeps webhook events that were processed; None, here
     and in the next four, is for ever."""
 
     FAILED_WEBHOOK_RETENTION_DAYS: int | None = 90
-    """How long the `prune` task keeps webhook events that fail, and so how long they
-    are tried again."""
+    """Days that the `prune` task keeps webhook events that fail, which are tried again
+    for as long."""
 
     RUN_RETENTION_DAYS: int | None = 90
-    """How long the `prune` task keeps sync runs that ended."""
+    """Days that the `prune` task keeps sync runs that ended."""
 
     CHANGE_RETENTION_DAYS: int | None = 400
-    """How long the `prune` task keeps an invoice's history, counted from when each
+    """Days that the `prune` task keeps an invoice's history, counted from when each
     change was announced."""
 
     OPERATION_RETENTION_DAYS: int | None = None
-    """How long the `prune` task keeps operations that ended. They are the audit trail,
+    """Days that the `prune` task keeps operations that ended. They are the audit trail,
     and an idempotency key whose operation was deleted could be used again."""
 
     SWEEP_MINUTES: int = 60
-    """How often incremental syncs read all that is open or recent, if Orb's feed of
-    events tells what changed meanwhile."""
+    """Minutes until incremental syncs read all that is open or recent again, if Orb's
+    feed of events tells what changed meanwhile."""
 
     REPORT_TIME_ZONE: str = "UTC"
     """The time zone of the months in the admin's overview, such as "Europe/Berlin".
@@ -72,7 +72,7 @@ class OrbSettings:
     """Invoices per list request, 1 to 100 (Orb's maximum)."""
 
     LOOKBACK_DAYS: int = 35
-    """How far back, by invoice date, an incremental sync reads every status."""
+    """Days, by invoice date, of which an incremental sync reads every status."""
 
     READS_PER_SECOND: float = 20.0
     """Requests that read from Orb, by all processes together. Orb's limits are 100 in
@@ -89,7 +89,7 @@ class OrbSettings:
     """The queue of our tasks; None leaves it to the project's own routing."""
 
     METRICS: Sequence[str] = ()
-    """What requests, runs, webhooks and operations are measured with: any of
+    """The tools that measure requests, runs, webhooks and operations: any of
     "prometheus" and "opentelemetry"."""
 
     CUSTOMER_LABELS: str | None = None

@@ -73,9 +73,9 @@ def require_same_account(client: OrbClient, *, using: str) -> None:
 
 def accept_key(*, using: str) -> None:
     """
-    Accept the key in the settings as one of the mirror's account, on a person's word.
+    Accept the key in the settings for the mirror's account, because a person says so.
 
-    It is for a new key of an account in which nothing is left to prove it.
+    It is for a new key of an account in which nothing is left that could prove it.
 
     Raises:
         OrbConfigurationError: there is no API key, or something else is wrong.

@@ -265,7 +265,7 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 def _why_not(value: Any, depth: int) -> str:
-    """Return why a value itself, without what is inside, cannot be stored, or ""."""
+    """Return why a value, apart from what is inside it, cannot be stored, or ""."""
     if depth > MAX_DEPTH:
         return f"It is nested more than {MAX_DEPTH} deep."
     if isinstance(value, str):

@@ -143,7 +143,7 @@ class OrbURLNotFoundError(OrbAPIError):
 
 
 class OrbConflictError(OrbAPIError):
-    """409: the idempotency key is in flight, or was used with another body."""
+    """409: the idempotency key is in use, or was used with another body."""
 
 
 class OrbTooLargeError(OrbAPIError):
@@ -219,7 +219,7 @@ class OrbTransactionError(OrbError):
 
 
 class OrbRefusedError(OrbError):
-    """Orb refused a write and nothing happened; `detail` is why, in words."""
+    """Orb refused a write and nothing happened; `detail` says why."""
 
     def __init__(self, operation: Any, detail: str) -> None:
         super().__init__(detail)

@@ -270,7 +270,7 @@ def _failure(err: Exception) -> str:
         return "unreadable"
     # A time-out while the body is read arrives wrapped in a ConnectionError.
     inner = err.args[0] if err.args else None
-    is_timeout = any("Timeout" in type(one).__name__ for one in (err, inner))
+    is_timeout = any("Timeout" in type(cause).__name__ for cause in (err, inner))
     return "timeout" if is_timeout else "no_answer"
 
 
@@ -303,14 +303,16 @@ class _Prometheus:
 
         self._counters: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
-        for one in INSTRUMENTS:
-            name = f"django_orb_{one.name}"
-            if one.buckets:
-                self._histograms[one.name] = Histogram(
-                    name, one.help, one.labels, buckets=one.buckets
+        for instrument in INSTRUMENTS:
+            name = f"django_orb_{instrument.name}"
+            if instrument.buckets:
+                self._histograms[instrument.name] = Histogram(
+                    name, instrument.help, instrument.labels, buckets=instrument.buckets
                 )
             else:
-                self._counters[one.name] = Counter(name, one.help, one.labels)
+                self._counters[instrument.name] = Counter(
+                    name, instrument.help, instrument.labels
+                )
 
     def count(self, what: Instrument, amount: int, labels: Sequence[str]) -> None:
         self._counters[what.name].labels(*labels).inc(amount)
@@ -337,19 +339,21 @@ class _OpenTelemetry:
         self._trace = trace
         self._tracer = trace.get_tracer("django_orb")
         self._counters = {
-            one.name: meter.create_counter(f"django_orb.{one.name}", "1", one.help)
-            for one in INSTRUMENTS
-            if not one.buckets
+            instrument.name: meter.create_counter(
+                f"django_orb.{instrument.name}", "1", instrument.help
+            )
+            for instrument in INSTRUMENTS
+            if not instrument.buckets
         }
         self._histograms = {
-            one.name: meter.create_histogram(
-                f"django_orb.{one.name}",
+            instrument.name: meter.create_histogram(
+                f"django_orb.{instrument.name}",
                 "s",
-                one.help,
-                explicit_bucket_boundaries_advisory=list(one.buckets),
+                instrument.help,
+                explicit_bucket_boundaries_advisory=list(instrument.buckets),
             )
-            for one in INSTRUMENTS
-            if one.buckets
+            for instrument in INSTRUMENTS
+            if instrument.buckets
         }
 
     def count(self, what: Instrument, amount: int, labels: Sequence[str]) -> None:
@@ -402,7 +406,7 @@ def _sink(name: str) -> Sink | None:
             name,
         )
     except Exception:
-        logger.exception('What METRICS calls "%s" cannot be used.', name)
+        logger.exception('"%s", which METRICS names, cannot be used.', name)
     return None
 
 

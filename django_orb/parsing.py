@@ -57,7 +57,7 @@ def places_of(number: Decimal) -> int:
 
 def parse_datetime(value: Any) -> datetime:
     """
-    Return Orb's text as an aware datetime in UTC, which a text without an offset is.
+    Return Orb's text as an aware datetime in UTC. A text without an offset is UTC.
 
     Raises:
         ValueError: it is not an ISO 8601 date or time.

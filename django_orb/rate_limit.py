@@ -187,7 +187,7 @@ def _reserve(name: str, count: int, per_second: float, *, using: str) -> float:
 
 
 def _start(next_at: datetime, now: datetime, per_second: float) -> datetime:
-    """Return when the next turn begins, but ignore a time from before a clock was set."""
+    """Return when the next turn begins; one too far ahead predates a clock set back."""
     ahead = max(MAX_AHEAD_SECONDS, MAX_TURNS_AHEAD / per_second)
     return min(max(next_at, now), now + timedelta(seconds=ahead))
 

@@ -31,7 +31,7 @@ class Answer:
     @classmethod
     def read(cls, name: str, response: requests.Response) -> Answer:
         """
-        Read the body of a response that was asked for as a stream.
+        Read the body of a response that was requested as a stream.
 
         Raises:
             OrbResponseTooLargeError: a success is larger than `MAX_BODY_BYTES`.
@@ -67,7 +67,7 @@ def _read(name: str, response: requests.Response) -> bytes:
 
 
 def _read_error(name: str, response: requests.Response) -> bytes:
-    """Read what can be read of an error's body: its status alone says enough."""
+    """Read what can be read of an error's body; the status alone would be enough."""
     body = bytearray()
     try:
         for piece in _unpacked_pieces(name, response):

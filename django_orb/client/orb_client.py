@@ -98,7 +98,7 @@ class OrbClient(InvoiceWrites):
 
     @property
     def worst_case_seconds(self) -> float:
-        """The most that a call may take with its retries, however slowly bytes come."""
+        """The most that a call may take with retries, however slowly bytes come."""
         return self._transport.worst_case_seconds
 
     def close(self) -> None:
@@ -265,7 +265,7 @@ class OrbClient(InvoiceWrites):
 
 
 def longest_request_seconds(*, retries: int) -> float:
-    """How long one call may take under the project's settings, with its retries."""
+    """Return the most that a call may take under the project's settings, with retries."""
     return worst_case_seconds(get_settings().TIMEOUT_SECONDS, retries)
 
 

@@ -91,7 +91,7 @@ class RawInvoice:
 
     @property
     def is_delicate(self) -> bool:
-        """True if it may have characters that not every database stores."""
+        """True if the text may have characters that not every database stores."""
         return _DELICATE.search(self.data) is not None
 
     @cached_property

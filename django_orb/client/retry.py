@@ -34,7 +34,7 @@ class RetryPolicy(Retry):
 
 
 def retry_after_seconds(response: requests.Response) -> float | None:
-    """Return how long Orb asks to wait, which it says as a number or an HTTP date."""
+    """Return how long Orb asks to wait, read from a number or an HTTP date."""
     value = response.headers.get("Retry-After")
     if value is None:
         return None

@@ -215,8 +215,8 @@ class Transport:
         cause: BaseException | None = err
         if isinstance(err, ValueError) and not isinstance(err, InvalidHeader):
             problem = OrbConnectionError(
-                f"No answer from Orb to {name}: {type(err).__name__}. Is an address "
-                "malformed that this process was given, such as HTTPS_PROXY?"
+                f"No answer from Orb to {name}: {type(err).__name__}. Check the "
+                "addresses that this process was given, such as HTTPS_PROXY."
             )
             cause = None
         else:

@@ -277,7 +277,7 @@ def _adapters(
     model: type[models.Model],
     names: tuple[str, ...],
 ) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
-    """Return by field what converts its value for the driver; None if nothing must."""
+    """Return each field's converter to the driver's values, or None if it needs none."""
     return tuple(
         (name, _adapter(vendor, zone, has_uuid, _field(model, name))) for name in names
     )
@@ -301,7 +301,7 @@ def _adapter(
 def _copy_writers(
     model: type[models.Model], names: tuple[str, ...]
 ) -> tuple[tuple[str, Callable[[Any], str]], ...]:
-    """Return by field what writes its value in PostgreSQL's COPY text format."""
+    """Return each field's converter to PostgreSQL's COPY text format."""
     return tuple((name, _copy_writer(_field(model, name))) for name in names)
 
 

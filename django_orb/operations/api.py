@@ -52,7 +52,7 @@ _KIND = InvoiceOperation.Kind
 
 
 class Asker(TypedDict, total=False):
-    """The user who asks, from where, and the key."""
+    """The user who asks, the origin of the operation, and its key."""
 
     idempotency_key: str | None
     actor: AbstractBaseUser | None
@@ -341,11 +341,12 @@ def _stored(invoice_id: str, *, using: str) -> Invoice:
 
 
 def _do(client: OrbClient, request: Request) -> dict[str, Any]:
-    """Perform it and fetch the invoice; a refusal means that the mirror was behind."""
+    """Perform an operation and fetch the invoice, even if Orb refuses it."""
     using = mirror.database_alias()
     try:
         operation, answer = ledger.perform(request, client=client, using=using)
     except OrbRefusedError:
+        # The mirror was behind: it showed an invoice on which this seemed possible.
         if request.invoice_id:
             with contextlib.suppress(OrbError):
                 seen = observe_invoice(client, request.invoice_id, using=using)

@@ -68,13 +68,13 @@ def read_back(
 
 
 def _is_believed(seen: Observation, operation: InvoiceOperation) -> bool:
-    """Tell whether Orb cannot lag any more, so that an invoice without it is newer."""
+    """Tell whether Orb can no longer lag: an invoice without the change is then newer."""
     finished_at = operation.finished_at
     return finished_at is None or seen.interval.started_at > finished_at + mirror.LAG
 
 
 def _is_hidden(operation: InvoiceOperation, *, using: str) -> bool:
-    """Tell whether a later operation undid this one, so that the invoice hides it."""
+    """Tell whether a later operation undid this one, so that Orb no longer shows it."""
     later = InvoiceOperation.objects.using(using).filter(
         invoice_id=operation.invoice_id,
         state=InvoiceOperation.State.SUCCEEDED,

@@ -127,7 +127,7 @@ def look_again(operation: InvoiceOperation, *, client: OrbClient, using: str) ->
 def close(
     operation: InvoiceOperation, *, was_done: bool, detail: str, using: str
 ) -> bool:
-    """Finish it as a person found it in Orb. Return whether it still needed attention."""
+    """Finish an operation as a person found it. Return whether it needed attention."""
     asked = InvoiceOperation.objects.using(using).filter(
         pk=operation.pk, state=_STATE.NEEDS_ATTENTION
     )
@@ -142,7 +142,7 @@ def close(
 
 
 def look(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
-    """Finish it by what Orb shows, and send it again only if that is safe."""
+    """Finish an operation by what Orb shows. Send it again only if that is safe."""
     try:
         state, detail, result, may_send = _see(operation, client, using=using)
     except OrbError as err:

@@ -168,7 +168,7 @@ def note(operation: InvoiceOperation, detail: str, *, using: str) -> None:
 def _begin(
     operation: InvoiceOperation, client: OrbClient, *, using: str
 ) -> datetime | None:
-    """Record that it is being sent. Return when, or None if it is no longer pending."""
+    """Record that an operation is being sent. Return when, or None if it has ended."""
     now = clock_of(using).latest()
     pending = InvoiceOperation.objects.using(using).filter(
         pk=operation.pk, state=_STATE.PENDING
@@ -195,7 +195,7 @@ class _Doubt:
 def _doubt_refusal(
     operation: InvoiceOperation, doubt: _Doubt, *, client: OrbClient, using: str
 ) -> None:
-    """Fetch the invoice after a refusal, which may mean that it has been done already."""
+    """Fetch the invoice before a refusal is believed: it may have been done already."""
     refusal = in_words(doubt.err)
     try:
         finding = operation.type.look(client, operation)
@@ -231,7 +231,7 @@ def _doubt_refusal(
 
 
 def _may_tell(operation: InvoiceOperation, doubt: _Doubt, *, using: str) -> bool:
-    """Tell whether Orb may still say which operation did what the invoice shows."""
+    """Tell whether Orb may still say which operation made the change that it shows."""
     if operation.type.gone_already:
         return False  # it does not matter which did it
     is_young = _age(operation, using=using) < timedelta(hours=CONFLICT_HOURS)
@@ -256,7 +256,7 @@ def _follows_doubt(err: OrbError) -> bool:
 
 
 def _age(operation: InvoiceOperation, *, using: str) -> timedelta:
-    """Return how long ago it was first sent."""
+    """Return how long ago the operation was first sent."""
     now = clock_of(using).latest()
     first: datetime = operation.first_sent_at or now
     return now - first
@@ -269,7 +269,7 @@ def _note_conflict(
     client: OrbClient,
     using: str,
 ) -> None:
-    """Wait while the key is in use; if for too long, another request must have it."""
+    """Wait while the key is in use; after an hour it belongs to another request."""
     if _age(operation, using=using) < timedelta(hours=CONFLICT_HOURS):
         note(operation, in_words(err), using=using)
         return
