@@ -1,4 +1,4 @@
-"""A run's progress on a terminal, or as plain lines elsewhere."""
+"""Show a run's progress on a terminal, or as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ BAR_WIDTH = 24
 
 class ProgressPrinter:
     """
-    Shows pages, invoices and rate; with a bar where the size is known.
+    Shows pages, invoices and rate, and a bar if the number of invoices is known.
 
-    Orb does not say how many invoices there are: the last complete run does.
+    Orb does not tell that number, so it is taken from the last run that succeeded.
     """
 
     def __init__(self, stdout: OutputWrapper) -> None:

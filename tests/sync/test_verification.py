@@ -837,4 +837,4 @@ def test_command_stops_when_interrupted(
         call_command("orb_verify_invoices", stderr=err)
 
     assert caught.value.code == 130
-    assert err.getvalue() == "Stopped. Nothing is known about the rest.\n"
+    assert err.getvalue() == "Stopped. The rest was not compared.\n"

@@ -8,7 +8,7 @@ from django_orb.testing.__main__ import add_options, main
 
 
 class Command(BaseCommand):
-    help = "Run an Orb with a made-up account on this machine, as python -m django_orb.testing."
+    help = "Run Orb's API with a made-up account here, as python -m django_orb.testing."
     requires_system_checks = []  # it needs no settings
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -12,7 +12,7 @@ from django_orb.conf import get_settings
 from django_orb.exceptions import OrbConfigurationError
 from django_orb.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 
-# As long as Orb waits.
+# Orb waits as long for an answer.
 TIMEOUT_SECONDS = 5.0
 
 
@@ -44,9 +44,9 @@ class Command(BaseCommand):
         took = f"{answer.elapsed.total_seconds():.2f} s"
         if not 200 <= answer.status_code < 300:
             raise CommandError(
-                f"It answered {answer.status_code} after {took}. 400: another secret "
-                'than DJANGO_ORB["WEBHOOK_SECRETS"] here, or a clock that is wrong. '
-                "404: another path. 301 or 302: not the final address."
+                f"It answered {answer.status_code} after {took}. 400: its secrets are "
+                'not DJANGO_ORB["WEBHOOK_SECRETS"] here, or a clock is wrong. '
+                "404: the path is wrong. 301 or 302: use the final address."
             )
         self.stdout.write(
             f"It answered {answer.status_code} after {took}: the event is stored there."
@@ -62,7 +62,7 @@ def _event(invoice_id: str | None) -> dict[str, Any]:
         "properties": {},
     }
     if invoice_id:
-        # The one event that has just the id.
+        # The only type whose `invoice` is just the id.
         event.update(type="invoice.cost_data_exported", invoice=invoice_id)
     return event
 

@@ -23,7 +23,7 @@ WIDTH = 78
 class Command(BaseCommand):
     help = (
         "Say whether all is well, and what to do if it is not. The exit status is 1 "
-        "if something is failing, else 0, also if there are warnings."
+        "if something is failing, otherwise 0, even if there are warnings."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -47,8 +47,8 @@ class Command(BaseCommand):
             raise CommandError(str(err)) from err
         except Error as err:
             raise CommandError(
-                f"The mirror cannot be read: {err} Look whether the database runs, and "
-                "whether migrate was run."
+                f"The mirror cannot be read: {err} Check that the database is "
+                "running and that migrate was run."
             ) from err
         if options["json"]:
             self.stdout.write(json.dumps(_as_json(report), default=_plain, indent=2))
@@ -69,7 +69,7 @@ class Command(BaseCommand):
             self._indent(f"-> {finding.next_step}")
 
     def _indent(self, text: str) -> None:
-        shown = "".join(one if one.isprintable() else " " for one in text)
+        shown = "".join(letter if letter.isprintable() else " " for letter in text)
         indent = " " * 9
         self.stdout.write(
             textwrap.fill(shown, WIDTH, initial_indent=indent, subsequent_indent=indent)
@@ -78,7 +78,7 @@ class Command(BaseCommand):
 
 def _as_json(report: StatusReport) -> dict[str, Any]:
     facts = dataclasses.asdict(report.facts)
-    del facts["fingerprint"]  # of the key, and of use to nobody
+    del facts["fingerprint"]  # of the key, which does not help a reader
     return {
         "verdict": report.verdict,
         "read_at": report.read_at,

@@ -34,7 +34,7 @@ class Command(BaseCommand):
             "--mode",
             choices=["incremental", "full"],
             default="incremental",
-            help="incremental: what is open or recent. full: everything, and what is gone.",
+            help="incremental: open or recent invoices. full: all, also those gone.",
         )
         parser.add_argument(
             "--since",
@@ -46,7 +46,7 @@ class Command(BaseCommand):
             "--invoice",
             action="append",
             metavar="ID",
-            help="just this invoice; may be repeated",
+            help="only this invoice; may be repeated",
         )
         parser.add_argument(
             "--in-process",
@@ -66,7 +66,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--announce",
             action="store_true",
-            help="send signals also for what the first full run finds",
+            help="send signals also for invoices that the first full run finds",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -87,7 +87,7 @@ class Command(BaseCommand):
         stopping = False
 
         def stop(number: int, frame: FrameType | None) -> None:
-            # Not in the middle of a transaction, unless somebody insists.
+            # The run stops after a step; a second signal interrupts even a transaction.
             nonlocal stopping
             if stopping:
                 raise KeyboardInterrupt
@@ -118,7 +118,7 @@ class Command(BaseCommand):
                 signal.signal(number, handler)
         printer.close()
         self.stdout.write(_summary(run))
-        # Without workers, nothing else does it.
+        # Without workers, only this command sends and finishes operations.
         maintenance.finish_operations(using=mirror.database_alias())
         if run.failed:
             raise CommandError(run.error)
@@ -139,19 +139,19 @@ class Command(BaseCommand):
         tasks.publish_due(run, using=using, send=tasks.wake)
         if runs.due_windows(using=using, run=run):
             self.stdout.write(
-                f"Recorded {in_english(run)}. The message broker is out of reach, so it waits, and "
-                "starts by itself once the broker is back. Without workers, use "
-                "--in-process."
+                f"Recorded {in_english(run)}. The message broker is out of reach, so "
+                "it waits, and starts automatically once the broker is back. Without "
+                "workers, use --in-process."
             )
             return
         self.stdout.write(
-            f"Started {in_english(run)}. Celery workers do it; the admin shows how far they are. "
-            "Without workers, use --in-process."
+            f"Started {in_english(run)}. Celery workers do it; the admin shows its "
+            "progress. Without workers, use --in-process."
         )
 
 
 def _stands_for(options: dict[str, Any]) -> list[str]:
-    """The scheduled tasks that cron has done by this call."""
+    """Return the scheduled tasks that this call does instead of Celery beat."""
     is_partial = options["since"] or options["invoice"]
     return [] if is_partial else [f"sync_invoices {options['mode']}", "recover"]
 
@@ -163,7 +163,7 @@ def _moment(text: str) -> datetime:
     except ValueError:
         moment = day = None
     if moment is None and day is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no date such as 2026-01-31.")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-01-31.")
     if moment is None:
         assert day is not None  # noqa: S101
         moment = datetime(day.year, day.month, day.day, tzinfo=timezone.utc)

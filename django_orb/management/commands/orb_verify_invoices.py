@@ -28,14 +28,14 @@ WORDS = {
 class Command(BaseCommand):
     help = (
         "Compare the mirror with Orb, value for value. "
-        "The exit status is 0 only when they are equal, or were made equal by --fix."
+        "The exit status is 0 only if they are equal, or were made equal by --fix."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--fix",
             action="store_true",
-            help="fetch what differs and write it anew",
+            help="fetch what differs and store it again",
         )
         parser.add_argument(
             "--since",
@@ -54,9 +54,9 @@ class Command(BaseCommand):
             action="store_true",
             help='print one JSON object per line: {"type": "difference", "invoice_id", '
             '"invoice_number", "kind", "field", "orb", "here", "reason", '
-            '"is_repaired"} for each, without "orb" or "here" where that side has '
-            'nothing, and {"type": "summary", "invoices", "pages", "differences", '
-            '"repaired"} at last; amounts of columns are strings',
+            '"is_repaired"} for each, without "orb" or "here" if that side has '
+            'no value, and {"type": "summary", "invoices", "pages", "differences", '
+            '"repaired"} at the end; amounts of columns are strings',
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -76,7 +76,7 @@ class Command(BaseCommand):
         except (OrbError, OrbConfigurationError) as err:
             raise CommandError(" ".join(str(err).split())) from err
         except KeyboardInterrupt:
-            self.stderr.write("Stopped. Nothing is known about the rest.")
+            self.stderr.write("Stopped. The rest was not compared.")
             sys.exit(130)
         finally:
             self._clear_progress()
@@ -126,7 +126,7 @@ class Command(BaseCommand):
 
 
 class _Table:
-    """Rows of a fixed width, since nobody knows what the last one will hold."""
+    """Rows of a fixed width, since each is printed before the next one is known."""
 
     def __init__(self, is_fixing: bool) -> None:
         self._is_fixing = is_fixing
@@ -162,7 +162,7 @@ class _Table:
 
 
 def _fit(text: str, width: int) -> str:
-    """Leave out the middle: paths and ids end with what tells them apart."""
+    """Leave out the middle, since paths and ids differ at their ends."""
     if len(text) <= width:
         return text
     end = (width - 1) // 2
@@ -182,14 +182,14 @@ def _shown(value: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    """A terminal would obey what cannot be printed."""
+    """Escape characters that a terminal would obey instead of printing them."""
     return "".join(
         letter if letter.isprintable() else repr(letter)[1:-1] for letter in text
     )
 
 
 def _digits(value: Decimal) -> str:
-    """Without the zeros that a column fills up its places with."""
+    """Write a number without the zeros that fill up a column's decimal places."""
     text = f"{value:f}" if -40 < value.adjusted() < 40 else str(value)
     return text.rstrip("0").rstrip(".") if "." in text and "E" not in text else text
 
@@ -238,5 +238,5 @@ def _moment(text: str) -> datetime:
     try:
         return parse_datetime(text)
     except ValueError as err:
-        message = f"{text!r} is no date such as 2026-01-31."
+        message = f"{text!r} is not a date such as 2026-01-31."
         raise argparse.ArgumentTypeError(message) from err
