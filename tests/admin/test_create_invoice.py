@@ -127,7 +127,7 @@ def test_mistakes_are_named_and_nothing_is_sent(
 
     page = text_of(preview(finance, {**filled(orb, customer_id="")}))
 
-    assert "one of them" in page
+    assert "Give either Orb&#x27;s id" in page
     assert not InvoiceOperation.objects.exists()
 
 

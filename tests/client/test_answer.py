@@ -119,7 +119,7 @@ def test_an_error_that_is_too_large_stays_that_error(
     body = b"x" * 100_000
     server.answers = [Answer(gzip.compress(body) if headers else body, 503, headers)]
 
-    with pytest.raises(OrbServerError, match="no explanation") as caught:
+    with pytest.raises(OrbServerError, match="no readable explanation") as caught:
         client.fetch_invoice("inv1")
     assert caught.value.response is not None
     assert caught.value.response.content == b"x" * 1000
