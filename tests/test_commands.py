@@ -61,7 +61,7 @@ def test_since_takes_days_and_moments(
 
 @pytest.mark.parametrize("since", ["yesterday", "2020-13-01"])
 def test_date_that_is_none_is_refused(since: str) -> None:
-    with pytest.raises(CommandError, match="no date such as"):
+    with pytest.raises(CommandError, match="not a date such as"):
         run_command("--since", since)
 
 

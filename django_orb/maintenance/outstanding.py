@@ -63,7 +63,7 @@ def finish_operations(*, using: str, seconds: float = float("inf")) -> bool:
 
 
 def are_operations_stuck(*, using: str) -> bool:
-    """Whether pending operations wait for a worker."""
+    """Tell whether pending operations wait for a worker."""
     return recovery.stuck_operations(using=using).exists()
 
 

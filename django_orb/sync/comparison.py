@@ -29,7 +29,7 @@ Kind = Literal[
 
 
 TAXES = "tax_amounts"
-# What columns of ids, and those of kinds, hold at most.
+# The greatest lengths of ids and of kinds that their columns hold.
 ID_LENGTH = 128
 WORD_LENGTH = 64
 
@@ -324,7 +324,7 @@ def _lines(
 def _children(
     payload: Mapping[str, Any], stored: StoredInvoice, exact_digits: int | None
 ) -> Iterator[Finding]:
-    """What an invoice carries beside its lines: odd values leave their columns empty."""
+    """Compare what an invoice has beside its lines; odd values leave columns empty."""
     rows = {
         _place(name, row): (name, row)
         for name, children in stored.children.items()
@@ -360,9 +360,9 @@ def _sent_children(
     payload: Mapping[str, Any], lines: list[dict[str, Any]]
 ) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
     """
-    Yield where it belongs, the list's name, the position in it, and the item.
+    Yield each item's place, the name of its list, its position there, and itself.
 
-    Not the taxes of lines that are not here: the line is a difference itself.
+    Leave out the taxes of lines that are not here: the line itself is a difference.
     """
     here = {line["orb_id"] for line in lines}
     for name in CHILDREN:
@@ -392,7 +392,7 @@ def _as_number(position: int) -> str:
 
 
 def _is_kept(orb: Any, here: Any, row: Mapping[str, Any]) -> bool:
-    """Whether a receipt's link is that of the stored payload, with its signature."""
+    """Tell whether a receipt's link is that of the stored payload, with its signature."""
     attempts = _dig(row["payload"], "payment_attempts")
     kept = [attempt.get("receipt_pdf") for _, attempt in _objects(attempts)]
     return bool(orb and here and here in kept)
