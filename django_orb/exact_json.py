@@ -30,7 +30,7 @@ from typing import Any
 import msgspec
 
 _MARKED_NUMBER = re.compile(r'"\\u0000(-?\d+(?:\.\d+)?(?:E[+-]?\d+)?)"')
-# An odd number of backslashes: an even one is text that shows an escape.
+# `u0000` after an odd number of backslashes; after an even one it is plain text.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # Digits are never rounded here; a number with more zeros than this keeps its exponent.
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)

@@ -26,7 +26,7 @@ Row = Mapping[str, Any]
 _MAX_PARAMETERS = 60_000
 # In its lax mode MariaDB would store "?" for a character that a column cannot hold.
 _STRICTLY = "SET STATEMENT sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES') FOR"
-# The most that a statement has besides its rows, and that a value has unless it is text.
+# The most bytes of a statement besides its rows, and of a value that is not a text.
 _OVERHEAD_BYTES = 8192
 _MAX_PLAIN_BYTES = 64
 _QUOTES_BYTES = 4

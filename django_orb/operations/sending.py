@@ -187,7 +187,7 @@ class _Doubt:
     """A refusal that is checked before it is believed, and the try that brought it."""
 
     err: OrbError
-    # Whether an earlier request, in this try or before it, got no answer.
+    # True if an earlier request, in this try or before it, got no answer.
     is_doubtful: bool
     begun_at: datetime
 
