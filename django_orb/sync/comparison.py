@@ -392,7 +392,7 @@ def _as_number(position: int) -> str:
 
 
 def _is_kept(orb: Any, here: Any, row: Mapping[str, Any]) -> bool:
-    """Tell whether a receipt's link is that of the stored payload, with its signature."""
+    """Tell whether a receipt's link is the stored payload's, with its signature."""
     attempts = _dig(row["payload"], "payment_attempts")
     kept = [attempt.get("receipt_pdf") for _, attempt in _objects(attempts)]
     return bool(orb and here and here in kept)

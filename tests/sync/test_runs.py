@@ -602,7 +602,7 @@ def test_invoice_that_vanishes_while_it_is_in_doubt_is_missing(
     ("arguments", "words"),
     [
         ({"mode": "everything"}, "mode is"),
-        ({"mode": "full", "invoice_ids": ["a"]}, "neither mode nor since"),
+        ({"mode": "full", "invoice_ids": ["a"]}, "with mode or since"),
         ({"invoice_ids": [""]}, "invoice_ids is empty"),
     ],
 )
