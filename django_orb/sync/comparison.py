@@ -66,9 +66,9 @@ class Difference:
 @dataclass(frozen=True)
 class StoredInvoice:
     """
-    An invoice's row, those of its lines and of all else, as column values by name.
+    The rows of an invoice, its lines and its other lists, as column values by name.
 
-    `children` has them by the name of Orb's list, `tax_amounts` those of all lines.
+    `children` has them by the name of Orb's list; `tax_amounts` has those of all lines.
     """
 
     row: dict[str, Any]
@@ -446,7 +446,7 @@ def _order(
 
 
 def _are_links(path: tuple[str, ...], orb: Any, here: Any) -> bool:
-    """Tell whether both are links that Orb signs, and that may differ therefore."""
+    """Tell whether both are links that Orb signs, which may differ in each answer."""
     is_attempt = len(path) == 4 and path[1] == ".payment_attempts"
     if path[-1].removeprefix(".") not in _SIGNED or not (len(path) == 2 or is_attempt):
         return False

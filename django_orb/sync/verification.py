@@ -353,8 +353,8 @@ class Verification(Iterator[Difference]):
             stored = self._read(batch)
             found = {pk: [_gone(pk, stored.get(pk))] for pk in batch}
             if count > limit:
-                for one in found.values():
-                    yield replace(one[0], is_repaired=False, reason=refusal)
+                for gone in found.values():
+                    yield replace(gone[0], is_repaired=False, reason=refusal)
             else:
                 yield from self._repair(found)
             self._end_page()

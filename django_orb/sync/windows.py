@@ -85,7 +85,7 @@ def longest_lease() -> timedelta:
 
 def lease_window(window: SyncWindow, *, using: str) -> str | None:
     """
-    Lease a pending window. Return the lease; None if another worker holds one.
+    Lease a pending window. Return the lease; None if it is not free.
 
     The lease holds until its holder has not renewed it for `lease_seconds()`.
     """
@@ -310,7 +310,7 @@ def _record_absences(run: SyncRun, absent: Sequence[Observation], using: str) ->
 
 def _defer(window: SyncWindow, err: Exception, page_size: int, *, using: str) -> float:
     """
-    Record in the row when to try again, and for how much. Return the seconds until.
+    Record when to try again, and for how much. Return the seconds until then.
 
     Raises:
         WindowFailedError: waiting will not help, as with a key that Orb refuses.

@@ -187,7 +187,7 @@ def _write(payload: Any) -> str:
 def _newest(
     found: list[tuple[OrbEvent, str]], newest: datetime | None, until: datetime
 ) -> datetime | None:
-    """Return when the newest event was created, without regard to future times."""
+    """Return when the newest event was created, ignoring times after `until`."""
     times = [at for event, _ in found if (at := event.created_at) and at <= until]
     return max([*times, *filter(None, [newest])], default=None)
 

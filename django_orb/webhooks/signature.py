@@ -134,7 +134,7 @@ def _header(headers: Mapping[str, str], name: str) -> str:
 
 
 def _verify_timestamp(timestamp: str, now: datetime) -> None:
-    """Check when it was signed; a naive time is UTC, as Orb sends it."""
+    """Check that the time is close to now; a naive time is UTC, as Orb sends it."""
     moment = _moment(timestamp)
     if moment is None:
         raise OrbWebhookVerificationError(f"{TIMESTAMP_HEADER} is not a time.")
@@ -145,7 +145,7 @@ def _verify_timestamp(timestamp: str, now: datetime) -> None:
 
 
 def _moment(text: object) -> datetime | None:
-    """Return a time in UTC, which a naive one is; None if its year is not plausible."""
+    """Return a time in UTC, taking a naive one as such; None if it is not plausible."""
     if not isinstance(text, str):
         return None
     try:
