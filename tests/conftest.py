@@ -11,7 +11,7 @@ from django.conf import settings as django_settings
 from django.db import connections
 from django.test import TransactionTestCase
 
-from . import celery_app, databases
+from . import celery_app, databases, leftovers
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -28,6 +28,7 @@ hypothesis.settings.load_profile("tests")
 
 # More would wait for the same three databases.
 MAX_WORKERS = 4
+BEFORE = pytest.StashKey[dict[str, Any]]()
 ALIASES = {"sqlite": "default", "postgresql": "postgresql", "mariadb": "mariadb"}
 
 
@@ -80,6 +81,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         absence = databases.chromium_absence()
         if absence:
             pytest.fail(absence, pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    item.stash[BEFORE] = leftovers.snapshot()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Fail a test that leaves something changed, rather than one that comes later."""
+    result = yield
+    left = leftovers.differences(item.stash[BEFORE], leftovers.snapshot())
+    if left:
+        pytest.fail("The test left changed: " + "; ".join(left), pytrace=False)
+    return result
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
