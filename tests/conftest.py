@@ -85,6 +85,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    leftovers.restore()
     item.stash[BEFORE] = leftovers.snapshot()
     return (yield)
 

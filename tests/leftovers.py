@@ -23,11 +23,15 @@ _OUR_SIGNALS = {
 }
 
 
+def restore() -> None:
+    """Put back what any request may change, such as the reader's language."""
+    translation.deactivate()
+    timezone.deactivate()
+
+
 def snapshot() -> dict[str, Any]:
     """Return what is compared before and after a test, by its name."""
     return {
-        "the active language": translation.get_language(),
-        "the active time zone": timezone.get_current_timezone_name(),
         "Celery's current app": _state._tls.current_app,
         "Celery's default app": _state.default_app,
         "os.environ": {
