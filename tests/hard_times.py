@@ -63,6 +63,7 @@ from .misfortunes import (
     Killed,
     Make,
     Misfortune,
+    NoFeed,
     misfortunes_by_chance,
 )
 
@@ -441,7 +442,8 @@ class Story:
             return set(after)
         windows = run.windows.all()
         ids = {pk for one in windows for pk in one.invoice_ids}
-        if run.kind == SyncRun.Kind.INCREMENTAL:
+        is_away = any(isinstance(one, NoFeed) for one in self.misfortunes)
+        if windows.filter(kind=SyncWindow.Kind.FEED).exists() and not is_away:
             ids |= self.told
         if windows.filter(kind=SyncWindow.Kind.LIST).exists():
             ids |= {*self.orb.invoice_ids("draft"), *self.orb.invoice_ids("issued")}
