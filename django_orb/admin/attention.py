@@ -134,7 +134,7 @@ def _other_kinds() -> Iterator[Kind]:
     unknown = InvoiceOperation.State.NEEDS_ATTENTION.value
     yield Kind(
         "invoiceoperation",
-        _("Operations whose outcome nobody knows"),
+        _("Operations with an unknown outcome"),
         ADVICE["operation"],
         InvoiceOperation.objects.filter(state=unknown).order_by("pk"),
         f"?state__exact={unknown}",
@@ -162,15 +162,15 @@ def _other_kinds() -> Iterator[Kind]:
 
 ADVICE = {
     "payment_failed": _("Ask the customer for another way to pay, or collect again."),
-    "issue_failed": _("Look in Orb for what keeps the draft from being issued."),
-    "sync_failed": _("Look in Orb and at the provider for what refused the invoice."),
+    "issue_failed": _("Check in Orb why the draft could not be issued."),
+    "sync_failed": _("Check in Orb and at the provider why the invoice was refused."),
     "missing": _("Orb no longer knows them; they stay here for the record."),
     "failure": _("The reason says what is wrong; each sync tries again."),
-    "operation": _("Look in Orb whether it happened, and say so on its page."),
-    "event": _("They are tried again by themselves; the page shows why they failed."),
+    "operation": _("Check in Orb whether it happened, and record that on its page."),
+    "event": _("They are retried automatically; the page shows why they failed."),
     "change": _(
-        "Correct the receiver that the error names, and have them told again; later "
-        "changes of these invoices wait for that."
+        "Correct the receiver that the error names, then tell them again; later "
+        "changes of these invoices wait until then."
     ),
 }
 

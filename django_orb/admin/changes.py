@@ -45,7 +45,7 @@ def tell(change: InvoiceChange) -> str:
     if change.previous_status != change.status:
         return f"{status_label(change.previous_status)} → {new}"
     if change.changed_fields == [MISSING]:
-        return gettext("Gone from Orb, or back")
+        return gettext("Deleted in Orb, or restored")
     return gettext("Changed")
 
 

@@ -31,20 +31,22 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
     def has_sync_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_orb.sync_invoice")
 
-    @admin.action(permissions=["sync"], description=_("Read selected anew from Orb"))
+    @admin.action(permissions=["sync"], description=_("Fetch selected again from Orb"))
     def try_again(self, request: HttpRequest, queryset: Any) -> None:
         """Start a run for them; one that can be read is no failure any more."""
         known = queryset.exclude(pk__startswith=mirror.NO_ID)
         failures = list(known.defer("payload_text")[: self.most_at_once])
         if not failures:
-            waits = _("Orb gave no id for them; the next sync meets them again.")
+            waits = _("Orb gave no id for them; the next sync reads them again.")
             self.message_user(request, waits, messages.WARNING)
             return
         fetch_again.read_later(
             Call(self, request, [], "", ""), [failure.pk for failure in failures]
         )
         for failure in failures:
-            self.log_change(request, failure, gettext("Asked for it to be read anew."))
+            self.log_change(
+                request, failure, gettext("Asked for it to be fetched again.")
+            )
 
     @outside_transactions
     def changelist_view(

@@ -198,17 +198,17 @@ def read_health(kind: SyncRun.Kind) -> Health:
     good = next((one for one in last if one.state == SyncRun.State.SUCCEEDED), None)
     label = str(kind.label)
     if not last:
-        return Health(label, gettext("None has run yet."), is_late=True)
+        return Health(label, gettext("No run yet."), is_late=True)
     words = (
-        gettext("None has succeeded lately.")
+        gettext("No run has succeeded lately.")
         if good is None or good.finished_at is None
-        else gettext("The last that succeeded ended %(ago)s.")
+        else gettext("The latest successful run ended %(ago)s.")
         % {"ago": ago(good.finished_at)}
     )
     ended = good.finished_at if good else None
     is_late = ended is None or timezone.now() - ended > LATE[kind]
     if last[0].state == SyncRun.State.FAILED:
-        words = " ".join([words, gettext("The newest one failed.")])
+        words = " ".join([words, gettext("The latest run failed.")])
     return Health(label, words, is_late, run_badge(last[0]))
 
 

@@ -143,9 +143,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             chosen = post.getlist(ACTION_CHECKBOX_NAME)
             are_keys = all(map(self._is_key, chosen))
             if not are_keys or not queryset.filter(pk__in=chosen).exists():
-                text = gettext(
-                    "What was chosen is not here any more. Nothing was done."
-                )
+                text = gettext("The selected rows no longer exist. Nothing was done.")
                 self.message_user(request, text, messages.WARNING)
                 return HttpResponseRedirect(request.get_full_path())
         return super().response_action(request, queryset, *args, **kwargs)

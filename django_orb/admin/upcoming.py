@@ -36,7 +36,9 @@ def respond(call: Call) -> HttpResponse | None:
     """Show the upcoming invoice, or say why there is none and return None."""
     invoice = call.invoices[0]
     if not invoice.subscription_id:
-        call.say(messages.WARNING, gettext("It belongs to no subscription."), invoice)
+        call.say(
+            messages.WARNING, gettext("It does not belong to a subscription."), invoice
+        )
         return None
     try:
         upcoming, read_at = fetch(invoice.subscription_id)

@@ -12,7 +12,7 @@ writers of an invoice wait for each other.
 The attempt is counted before, in a statement of its own, so that it counts even if it
 takes its worker along. What is not a receiver's own failure is noted and tried again
 later; until then the invoice's later changes wait, and other invoices do not. After
-`MAX_ATTEMPTS` the change has failed: it needs a person, who has it told again.
+`MAX_ATTEMPTS` the change has failed: it needs attention, and is told again from the admin.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class InvoiceChange(models.Model):
         _("previous status"),
         max_length=64,
         blank=True,
-        help_text=_("Empty where the invoice is new."),
+        help_text=_("Empty if the invoice is new."),
     )
     status = models.CharField(_("status"), max_length=64)
     changed_fields = models.JSONField(

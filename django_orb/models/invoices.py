@@ -181,7 +181,7 @@ class Invoice(models.Model):
     eligible_to_issue_at = models.DateTimeField(
         _("eligible to issue at"), null=True, blank=True
     )
-    will_auto_issue = models.BooleanField(_("issues itself"), default=False)
+    will_auto_issue = models.BooleanField(_("issued automatically"), default=False)
     issue_failed_at = models.DateTimeField(_("issue failed at"), null=True, blank=True)
     sync_failed_at = models.DateTimeField(_("sync failed at"), null=True, blank=True)
     payment_started_at = models.DateTimeField(
@@ -257,7 +257,7 @@ class Invoice(models.Model):
             models.Index(fields=["currency", "total", "id"], name="orb_invoice_total"),
             models.Index(fields=["due_date", "id"], name="orb_invoice_due"),
             models.Index(fields=["missing_since"], name="orb_invoice_missing"),
-            # What needs a person.
+            # What needs attention.
             models.Index(
                 fields=["status", "payment_failed_at"],
                 name="orb_invoice_payment_failed",

@@ -33,7 +33,7 @@ class InvoiceObservation(models.Model):
     ended_at = models.DateTimeField(null=True)
     content_hash = models.CharField(max_length=64, blank=True)
     raw_digest = models.CharField(
-        max_length=64, blank=True, help_text=_("Of the text that came last.")
+        max_length=64, blank=True, help_text=_("Of the latest text from Orb.")
     )
     version = models.PositiveBigIntegerField(
         default=0, help_text=_("Counts the writes of this row.")
@@ -46,7 +46,7 @@ class InvoiceObservation(models.Model):
     )
     rewrite_at = models.DateTimeField(
         null=True,
-        help_text=_("What Orb shows after this is written although unchanged."),
+        help_text=_("What Orb shows after this is written even if unchanged."),
     )
     failed_from = models.DateTimeField(null=True)
     failed_until = models.DateTimeField(null=True)

@@ -30,7 +30,7 @@ class OperationKind(models.TextChoices):
     MARK_PAID = "mark_invoice_paid", _("Mark as paid")
     PAY = "pay_invoice", _("Collect payment")
     UPDATE = "update_invoice", _("Edit")
-    REGENERATE_PDF = "regenerate_invoice_pdf", _("Make PDF anew")
+    REGENERATE_PDF = "regenerate_invoice_pdf", _("Regenerate PDF")
     CREATE_INVOICE = "create_invoice", _("Create invoice")
 
 
@@ -102,8 +102,8 @@ class OperationType:
     renews_links: ClassVar[bool] = False
     # What a person is asked if neither an answer nor a look at Orb tells.
     question: ClassVar[str] = gettext_noop(
-        "No answer came, and the invoice does not show it for sure. Look in Orb "
-        "whether it happened."
+        "No answer came, and the invoice does not show for certain whether it "
+        "happened. Check in Orb."
     )
 
     def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:

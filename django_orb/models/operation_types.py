@@ -68,9 +68,9 @@ class Void(OperationType):
                 "It is paid, and only unpaid invoices can be voided."
             ),
             InvoiceStatus.SYNCED.value: gettext(
-                "It was handed over to another system, and Orb does not void it any more."
+                "It was handed over to another system, and Orb can no longer void it."
             ),
-            InvoiceStatus.VOID.value: gettext("It is void already."),
+            InvoiceStatus.VOID.value: gettext("It is already void."),
         }
         return reasons.get(status) or super().why_not_now(status, words)
 
@@ -101,7 +101,7 @@ class Issue(OperationType):
             return reason
         payload = invoice.payload if isinstance(invoice.payload, dict) else {}
         if payload.get("will_auto_issue"):
-            return gettext("Orb issues it by itself.")
+            return gettext("Orb issues it automatically.")
         return ""
 
     def why_not_now(self, status: str, words: str) -> str:
@@ -143,7 +143,7 @@ class MarkPaid(OperationType):
 class Pay(OperationType):
     kind = OperationKind.PAY
     permission = ("pay_invoice", "Can collect the payment of an invoice in Orb")
-    done = _("%(who)s had its payment collected")
+    done = _("%(who)s collected its payment")
     asked = _("%(who)s asked to collect its payment")
     button = _("Collect payment")
     statuses = (_ISSUED,)
@@ -192,9 +192,9 @@ class Update(OperationType):
     is_repeatable = False
     has_key = False
     question = gettext_noop(
-        "No answer came, and what Orb shows is neither what was asked for nor what "
-        "was there before, or cannot be seen on the invoice. Look in Orb, and edit "
-        "again if it is still wanted."
+        "No answer came, and what Orb shows is neither what was asked for nor what was "
+        "there before, or cannot be seen on the invoice. Check in Orb, and edit again "
+        "if it is still wanted."
     )
 
     def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
@@ -228,11 +228,11 @@ class RegeneratePDF(OperationType):
     kind = OperationKind.REGENERATE_PDF
     permission = (
         "regenerate_pdf_invoice",
-        "Can have an invoice's PDF made anew in Orb",
+        "Can regenerate an invoice's PDF in Orb",
     )
-    done = _("%(who)s had its PDF made anew")
-    asked = _("%(who)s asked for a new PDF")
-    button = _("New PDF")
+    done = _("%(who)s regenerated its PDF")
+    asked = _("%(who)s asked to regenerate its PDF")
+    button = _("Regenerate PDF")
     renews_links = True
 
     def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
@@ -278,7 +278,7 @@ class CreateLineItem(_LineItem):
     button = _("Add line item")
     question = gettext_noop(
         "No answer came, and the invoice does not show exactly one such line that "
-        "nothing else added. Look in Orb whether it happened."
+        "nothing else added. Check in Orb whether it happened."
     )
 
     def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
@@ -329,7 +329,7 @@ class DeleteLineItem(_LineItem):
     permission = ("delete_invoicelineitem", "Can delete a line item of a draft in Orb")
     done = _("%(who)s deleted %(what)s")
     asked = _("%(who)s asked to delete %(what)s")
-    gone_already = gettext_noop("The line was gone already.")
+    gone_already = gettext_noop("The line was already gone.")
     has_key = False
     is_lasting = True
 
@@ -369,7 +369,7 @@ class CreateInvoice(OperationType):
     topic = Topic.CUSTOMER
     question = gettext_noop(
         "No answer came, and Orb does not show exactly one such invoice of the "
-        "customer that nothing else made. Look in Orb whether it happened."
+        "customer that nothing else created. Check in Orb whether it happened."
     )
 
     def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:

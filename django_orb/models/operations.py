@@ -82,13 +82,13 @@ class InvoiceOperation(models.Model):
         max_length=64,
         blank=True,
         db_index=True,
-        help_text=_("What those have in common that were queued together."),
+        help_text=_("Shared by the operations that were queued together."),
     )
     before = PayloadField(
         _("before"),
         default=dict,
         blank=True,
-        help_text=_("What an edit found, so that it does not undo somebody else's."),
+        help_text=_("What an edit found, so that it does not undo another user's."),
     )
     created_at = models.DateTimeField(_("created at"))
     first_sent_at = models.DateTimeField(_("first sent at"), null=True, blank=True)

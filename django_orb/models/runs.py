@@ -44,7 +44,7 @@ class SyncRun(models.Model):
     announces_new = models.BooleanField(
         _("announces new"),
         default=True,
-        help_text=_("Whether invoices that it finds new are announced."),
+        help_text=_("Whether new invoices that it finds are announced."),
     )
     started_at = models.DateTimeField(_("started at"))
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
@@ -135,14 +135,14 @@ class SyncWindow(models.Model):
     doubtful_ids = models.JSONField(default=list, blank=True)
     step = models.PositiveIntegerField(
         default=0,
-        help_text=_("Counts what was committed; a second worker cannot repeat."),
+        help_text=_("Counts commits, so that a second worker cannot repeat one."),
     )
     lease = models.CharField(max_length=32, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
     not_before = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveIntegerField(
-        default=0, help_text=_("Starts of this step that came to no end.")
+        default=0, help_text=_("Attempts at this step that did not finish.")
     )
     deferrals = models.PositiveIntegerField(
         default=0, help_text=_("Times in a row that Orb did not answer.")
@@ -207,7 +207,7 @@ class SyncAbsence(models.Model):
     supersedes = models.BigIntegerField(
         null=True,
         blank=True,
-        help_text=_("The version of the observation that was there before."),
+        help_text=_("The version of the observation that this one replaces."),
     )
 
     class Meta:

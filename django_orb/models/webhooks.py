@@ -50,7 +50,7 @@ class WebhookEvent(models.Model):
         _("next attempt at"),
         null=True,
         blank=True,
-        help_text=_("When to take it up, unless somebody did."),
+        help_text=_("When to process it, unless a worker already has."),
     )
     lease = models.CharField(max_length=32, blank=True)
     lease_expires_at = models.DateTimeField(
@@ -83,15 +83,15 @@ class WebhookFeed(models.Model):
     """
 
     is_offered = models.BooleanField(
-        help_text=_("Whether the account has such a list.")
+        help_text=_("Whether the account has a list of events.")
     )
     read_until = models.DateTimeField(
         help_text=_("Everything created before this was read, by Orb's clock.")
     )
-    asked_at = models.DateTimeField(help_text=_("When somebody last asked for it."))
+    asked_at = models.DateTimeField(help_text=_("When the list was last requested."))
     newest_at = models.DateTimeField(
         null=True,
-        help_text=_("When the newest event was created that it ever showed."),
+        help_text=_("When the newest event that it has shown was created."),
     )
 
     class Meta:

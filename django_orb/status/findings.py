@@ -83,7 +83,7 @@ def judge_account(facts: Facts) -> Finding:
             "account",
             title,
             Verdict.FAILING,
-            gettext("The settings are not right."),
+            gettext("The settings are not valid."),
             gettext("Run manage.py check, and correct DJANGO_ORB."),
             (str(err),),
         )
@@ -100,7 +100,7 @@ def judge_account(facts: Facts) -> Finding:
             "account",
             title,
             Verdict.WARNING,
-            gettext("The key is another one than was last used."),
+            gettext("The key differs from the one that was last used."),
             gettext("Ask Orb now, to see whether it belongs to the same account."),
         )
     return Finding(
@@ -136,8 +136,8 @@ def _judge_mirror(facts: Facts) -> Finding:
             [words, gettext("No full run has succeeded for more than a week.")]
         )
         step = gettext(
-            "Run manage.py orb_sync_invoices --mode full: nothing else finds what is "
-            "gone from Orb."
+            "Run manage.py orb_sync_invoices --mode full: only that finds invoices "
+            "deleted in Orb."
         )
         return Finding("mirror", title, Verdict.WARNING, words, step)
     return Finding("mirror", title, Verdict.OK, words)
@@ -149,9 +149,7 @@ def _judge_runs(facts: Facts) -> Finding:
     errors = tuple(run.error for run in facts.active_runs if run.error)
     if still:
         oldest = min(still, key=lambda run: run.seen_at)
-        words = gettext(
-            "Run %(number)s stands still; its last sign of life was %(ago)s."
-        )
+        words = gettext("Run %(number)s has stalled; its last activity was %(ago)s.")
         return Finding(
             "runs",
             title,
@@ -168,7 +166,7 @@ def _judge_runs(facts: Facts) -> Finding:
             "runs",
             title,
             Verdict.WARNING,
-            gettext("The newest run failed."),
+            gettext("The latest run failed."),
             gettext("Read its error; the next run tries again."),
             tuple(run.newest_error for run in failed if run.newest_error),
         )
@@ -177,15 +175,15 @@ def _judge_runs(facts: Facts) -> Finding:
             "runs",
             title,
             Verdict.WARNING,
-            gettext("A run waits for Orb."),
+            gettext("A run is waiting for Orb."),
             gettext(
-                "It goes on by itself once Orb answers; look at Orb's status page."
+                "It continues automatically once Orb answers; check Orb's status page."
             ),
             errors,
         )
     words = gettext("No run is active.")
     if facts.active_runs:
-        words = gettext("A run is at work.")
+        words = gettext("A run is in progress.")
     return Finding("runs", title, Verdict.OK, words)
 
 
@@ -225,7 +223,7 @@ def _judge_schedule(facts: Facts) -> Finding:
             title,
             Verdict.WARNING,
             words % {"task": task_title(failed[0].name)},
-            gettext("Read the error in the worker's log; it is run again."),
+            gettext("Read the error in the worker's log; the task runs again."),
             (*details, *(task.error for task in failed)),
         )
     if schedule.missing:
@@ -235,7 +233,7 @@ def _judge_schedule(facts: Facts) -> Finding:
             title,
             Verdict.WARNING,
             words % {"task": task_title(schedule.missing[0])},
-            gettext("Take it over from the README's schedule."),
+            gettext("Copy it from the README's schedule."),
             details,
         )
     words = gettext("Nothing is late.")
@@ -270,7 +268,7 @@ def _judge_webhooks(facts: Facts) -> Finding:
             "webhooks",
             title,
             Verdict.WARNING,
-            " ".join([words, gettext("One that came later was refused.")]),
+            " ".join([words, gettext("A later one was refused.")]),
             gettext(
                 "Compare WEBHOOK_SECRETS with the endpoint's secret in Orb, and this "
                 "server's clock with the time."
@@ -284,8 +282,8 @@ def _judge_webhooks(facts: Facts) -> Finding:
             Verdict.WARNING,
             " ".join([words, gettext("Orb's list has later events.")]),
             gettext(
-                "Look at the endpoint's deliveries in Orb's developer settings, and try "
-                "manage.py orb_send_test_event. Until then changes come by the list."
+                "Check the endpoint's deliveries in Orb's developer settings, and try "
+                "manage.py orb_send_test_event. Until then changes come from the list."
             ),
             details,
         )
@@ -345,7 +343,7 @@ def _judge_backlog(facts: Facts) -> Finding:
     words = _counted(waiting)
     verdict = worst(*(_age_of(backlog, facts) for backlog, _ in waiting))
     if verdict is Verdict.OK:
-        words = words or gettext("Nothing waits.")
+        words = words or gettext("Nothing is waiting.")
         return Finding("backlog", title, verdict, words)
     if get_settings().READ_ONLY and not events.count and not changes.count:
         return Finding(
@@ -362,7 +360,7 @@ def _judge_backlog(facts: Facts) -> Finding:
         words,
         gettext(
             "Check that workers are running and that recover runs every minute: it "
-            "takes up what waits."
+            "resumes what is waiting."
         ),
     )
 

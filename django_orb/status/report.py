@@ -74,20 +74,20 @@ def _ask_orb(using: str) -> Finding:
 def _explain(err: Exception) -> tuple[str, str]:
     if isinstance(err, OrbConfigurationError):
         return (
-            gettext("The settings are not right."),
+            gettext("The settings are not valid."),
             gettext("Run manage.py check, and correct DJANGO_ORB."),
         )
     if isinstance(err, (OrbAuthenticationError, OrbPermissionError)):
         return (
             gettext("Orb refuses the key."),
-            gettext("Make a new key in Orb's developer settings, and set API_KEY."),
+            gettext("Create a new key in Orb's developer settings, and set API_KEY."),
         )
     if isinstance(err, OrbAccountError):
         return (
-            gettext("The key belongs to another account than the mirror."),
+            gettext("The key belongs to a different account than the mirror."),
             gettext("Set API_KEY to a key of the mirror's account."),
         )
     return (
         gettext("Orb does not answer as it should."),
-        gettext("Look at Orb's status page, at BASE_URL and at the network."),
+        gettext("Check Orb's status page, BASE_URL and the network."),
     )

@@ -155,7 +155,7 @@ def test_the_second_of_two_people_is_told_of_the_first(
 
     warned = confirm(finance, page)
 
-    assert "Meanwhile somebody else asked" in text_of(warned)
+    assert "was asked for in the meantime" in text_of(warned)
     assert "ada created it" in text_of(warned)
     assert len(made_in(orb, values["customer_id"])) == 1
     confirm(finance, warned)

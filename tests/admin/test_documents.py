@@ -105,7 +105,7 @@ def test_what_is_no_page_is_not_opened(
     response = opened(finance, invoice, "pdf")
 
     assert response["Location"] == page_of(invoice.pk)
-    assert "Orb has no such page for this invoice." in told(response)[0]
+    assert "Orb does not offer this page for this invoice." in told(response)[0]
 
 
 def test_whoever_may_look_may_open(invoice: Invoice, log_in: Any) -> None:

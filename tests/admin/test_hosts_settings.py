@@ -79,7 +79,7 @@ def test_a_form_tells_of_others_when_operations_are_past_999(log_in):
         "post": "yes",
     }
     answer = client.post(url, filled_in)
-    assert "Meanwhile a line item was added by somebody else." in answer.text
+    assert "A line item was added in the meantime." in answer.text
     assert InvoiceOperation.objects.count() == 2
 
 

@@ -381,7 +381,7 @@ def test_what_was_chosen_counts_though_it_has_left_the_list(finance: Client) -> 
 
     page = finance.post(f"{LIST}?status=issued", chosen, follow=True)
 
-    assert "It is void already." in page.text
+    assert "It is already void." in page.text
 
 
 @pytest.mark.parametrize(
@@ -401,4 +401,4 @@ def test_a_key_that_no_row_has_is_answered_in_words(
     for key in ("987654321", "9" * 30, "rubbish", "a\0b", ""):
         page = admin_client.post(url, choose(action, key), follow=True)
 
-        assert "What was chosen is not here any more. Nothing was done." in page.text
+        assert "The selected rows no longer exist. Nothing was done." in page.text

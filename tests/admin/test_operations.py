@@ -43,12 +43,12 @@ def test_one_that_needs_a_person_says_so(
 ) -> None:
     text = finance.get(page_of(lost)).text
 
-    assert "Nobody knows whether it happened" in text
+    assert "It is not known whether it happened" in text
     assert "It was not done" in text
     lost.state = InvoiceOperation.State.SUCCEEDED
     lost.save()
     text = finance.get(page_of(lost)).text
-    assert "Nobody knows" not in text
+    assert "It is not known" not in text
     assert "It was not done" not in text
 
 
@@ -64,9 +64,9 @@ def test_a_person_ends_it(
 
     lost.refresh_from_db()
     assert lost.state == state
-    assert lost.detail == f"finance looked in Orb: it {words}."
+    assert lost.detail == f"finance checked in Orb: it {words}."
     assert first == f"success: {lost.detail}"
-    assert "needs nobody any more" in again
+    assert "no longer needs attention" in again
     (entry,) = LogEntry.objects.all()
     assert entry.get_change_message() == lost.detail
 
@@ -79,7 +79,7 @@ def test_looking_again_finds_it(
 
     message = told(finance.post(page_of(lost, "settle"), {"verdict": "look"}))[-1]
 
-    assert message.startswith("success: Looked in Orb.")
+    assert message.startswith("success: Checked in Orb.")
     lost.refresh_from_db()
     assert lost.state == "succeeded"
     assert "void_invoice" not in orb.request_counts()
@@ -90,7 +90,7 @@ def test_looking_again_finds_that_it_never_happened(
 ) -> None:
     message = told(finance.post(page_of(lost, "settle"), {"verdict": "look"}))[-1]
 
-    assert message == "warning: Looked in Orb. Orb shows that it did not happen."
+    assert message == "warning: Checked in Orb. Orb shows that it did not happen."
     lost.refresh_from_db()
     assert lost.state == "refused"
 
@@ -110,7 +110,7 @@ def test_looking_again_leaves_open_what_orb_does_not_tell(
 
     message = told(finance.post(page_of(lost, "settle"), {"verdict": "look"}))[-1]
 
-    assert message.startswith("warning: Looked in Orb.")
+    assert message.startswith("warning: Checked in Orb.")
     lost.refresh_from_db()
     assert lost.state == "needs_attention"
 

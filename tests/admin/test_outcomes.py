@@ -100,7 +100,7 @@ def test_every_error_of_a_read_is_a_message(
         (exceptions.OrbTimeoutError("No answer."), "could not be reached"),
         (
             exceptions.OrbURLNotFoundError("Nope.", status_code=404),
-            "is BASE_URL right?",
+            "check BASE_URL",
         ),
         (
             exceptions.OrbAuthenticationError("Nope.", status_code=401),

@@ -67,7 +67,7 @@ def test_all_that_needs_a_person_is_there_and_leads_to_its_list(finance: Client)
         "Sync to a provider failed",
         "Deleted in Orb",
         "Could not be read",
-        "Operations whose outcome nobody knows",
+        "Operations with an unknown outcome",
         "Webhook events that failed",
         "Changes that could not be told",
     ):
@@ -83,8 +83,8 @@ def test_where_nothing_is_wrong_it_says_so(finance: Client):
 
     text = page(finance)
 
-    assert "No invoice waits for anybody." in text
-    assert "Nobody owes anything." in text
+    assert "No invoice needs attention." in text
+    assert "Nothing is owed." in text
 
 
 def test_each_age_leads_to_just_its_invoices(finance: Client):
@@ -133,7 +133,7 @@ def test_filters_that_nobody_offers_change_nothing(finance: Client):
 def test_it_says_whether_runs_succeed(finance: Client):
     now = datetime.now(timezone.utc)
     text = page(finance)
-    assert text.count("None has run yet.") == 2
+    assert text.count("No run yet.") == 2
 
     for hours, state in ((50, "succeeded"), (1, "failed")):
         SyncRun.objects.create(
@@ -148,8 +148,8 @@ def test_it_says_whether_runs_succeed(finance: Client):
 
     text = page(finance)
 
-    assert "The newest one failed." in text
-    assert text.count("Look whether a worker and beat are running.") == 1
+    assert "The latest run failed." in text
+    assert text.count("Check that a Celery worker and beat are running.") == 1
     assert "ended less than a minute ago." in text
 
 

@@ -151,7 +151,7 @@ def test_what_was_done_is_told_with_who_did_it(finance: Client) -> None:
     text = text_of(finance, page_of(invoice.pk))
 
     assert "Ada Lovelace added “Support” 12.00 USD" in text
-    assert "Somebody added" in text
+    assert "A user added" in text
     assert "A program asked to void it" in text
     assert "It is a draft." in text
 

@@ -44,7 +44,7 @@ ACTS = [
         "regenerate_selected_pdfs",
         "issued",
         {},
-        "Orb makes the PDF anew.",
+        "Orb is regenerating the PDF.",
         "issued",
     ),
     ("void", "void_selected", "issued", {}, "Voided in Orb.", "void"),
@@ -121,7 +121,7 @@ def test_many_are_queued_and_their_progress_is_shown(
     ids = [invoice.pk for invoice in invoices]
 
     confirmation = finance.post(LIST, choose(action, *ids))
-    assert "queued and done in the background" in confirmation.content.decode()
+    assert "queued and processed in the background" in confirmation.content.decode()
     fields = {**fields_of(confirmation), **filled}
     response = finance.post(LIST, fields)
     finance.post(LIST, fields)  # a double click
@@ -185,7 +185,7 @@ def test_a_queue_can_be_stopped(
 ) -> None:
     monkeypatch.setattr(tasks, "publish", lambda *args, **options: True)
     page = queue_six(orb, finance)
-    assert "Stop the 6 that wait" in finance.get(page).content.decode()
+    assert "Stop the 6 that are waiting" in finance.get(page).content.decode()
 
     assert finance.get(f"{page}stop/").status_code == 405
     messages = told(finance.post(f"{page}stop/"))
@@ -210,7 +210,7 @@ def test_a_queue_that_was_stopped_is_not_called_queued_if_it_is_confirmed_again(
     message = told(finance.post(LIST, fields))[-1]
 
     assert message == (
-        "warning: Nothing was queued: this was confirmed before, and has ended."
+        "warning: Nothing was queued: this was confirmed before, and has finished."
     )
 
 
@@ -224,7 +224,7 @@ def test_a_queue_waits_for_the_broker(
     (message,) = told(finance.post(LIST, fields_of(confirmation)))
 
     assert message.startswith("warning: 6 invoices are queued")
-    assert "broker is out of reach" in message
+    assert "broker cannot be reached" in message
 
 
 def test_whoever_may_not_see_operations_stays_on_the_list(
@@ -267,7 +267,7 @@ def test_the_second_person_is_told_of_the_first(
     response = finance.post(url, mine)
 
     text = response.content.decode()
-    assert "Meanwhile somebody else edited it" in text
+    assert "It was edited in the meantime" in text
     assert "other edited its metadata (po)" in text
     assert InvoiceOperation.objects.count() == 1
     told(finance.post(url, {**fields_of(response), **filled, "post": "yes"}))
@@ -285,7 +285,7 @@ def test_what_somebody_else_did_meanwhile_is_told(
     (message,) = told(finance.post(url, fields))
 
     assert "Orb refused" in message
-    assert message.endswith("In Orb its status is “Void” by now.")
+    assert message.endswith("In Orb its status is now “Void”.")
 
 
 def test_a_payment_that_fails_is_told(
@@ -300,7 +300,7 @@ def test_a_payment_that_fails_is_told(
     (message,) = told(finance.post(url, fields_of(finance.get(url))))
 
     assert message.startswith("warning: ")
-    assert "is not paid so far" in message
+    assert "is not paid yet" in message
 
 
 def test_a_payment_without_a_day_is_asked_again(finance: Client) -> None:
@@ -339,7 +339,7 @@ def test_a_draft_that_issues_itself_is_left_to_orb(finance: Client) -> None:
 
     (message,) = told(finance.get(page_of(invoice.pk, "issue")))
 
-    assert "Orb issues it by itself" in message
+    assert "Orb issues it automatically" in message
 
 
 # Editing
@@ -390,7 +390,7 @@ def test_an_edit_changes_only_what_was_changed(
     [
         ({"metadata": "po = 1"}, "nothing to change"),
         ({"metadata": "nonsense"}, "is not of the form key = value"),
-        ({"metadata": "a = 1\na = 2"}, "is there twice"),
+        ({"metadata": "a = 1\na = 2"}, "is given twice"),
         ({"metadata": "= 1"}, "is not of the form"),
         ({"metadata": "po = 1", "net_terms": "-1"}, "greater than or equal to 0"),
         (
@@ -453,8 +453,8 @@ def test_a_line_is_deleted_from_its_draft(orb: OrbSandbox, finance: Client) -> N
 @pytest.mark.parametrize(
     ("sample", "line", "words"),
     [
-        ("draft", "nope", "has no such line any more"),
-        ("draft", "", "has no such line any more"),
+        ("draft", "nope", "no longer has this line"),
+        ("draft", "", "no longer has this line"),
         ("issued", "nope", "can be deleted from drafts only"),
     ],
 )

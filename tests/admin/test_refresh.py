@@ -32,10 +32,10 @@ def test_one_invoice_is_read_anew_at_once(orb: OrbSandbox, finance: Client) -> N
     response = finance.post(page_of(invoice.pk, "refresh"))
 
     assert response.headers["Location"] == page_of(invoice.pk)
-    assert "Read anew from Orb." in told(response)[0]
+    assert "Fetched again from Orb." in told(response)[0]
     invoice.refresh_from_db()
     assert invoice.status == "paid"
-    assert LogEntry.objects.get().get_change_message() == "Read anew from Orb."
+    assert LogEntry.objects.get().get_change_message() == "Fetched again from Orb."
 
 
 def test_a_handful_is_read_at_once(orb: OrbSandbox, finance: Client) -> None:
@@ -55,7 +55,7 @@ def test_more_become_a_run_that_shows_its_progress(finance: Client) -> None:
     (message,) = told(finance.post(LIST, choose("refresh_from_orb", *ids)))
 
     run = SyncRun.objects.get()
-    assert message.startswith("success: Reading 6 invoices anew from Orb.")
+    assert message.startswith("success: Fetching 6 invoices again from Orb.")
     assert f"/admin/django_orb/syncrun/{run.pk}/change/" in message
     window = run.windows.get()
     assert sorted(window.invoice_ids) == ids
@@ -69,7 +69,7 @@ def test_without_a_broker_the_run_is_recorded_and_waits(finance: Client) -> None
     (message,) = told(finance.post(LIST, choose("refresh_from_orb", *ids)))
 
     assert message.startswith("warning: ")
-    assert "broker is out of reach, so it waits" in message
+    assert "broker cannot be reached: the run is recorded" in message
     assert SyncRun.objects.get().is_active
 
 
@@ -79,7 +79,7 @@ def test_too_many_are_refused(finance: Client, monkeypatch: pytest.MonkeyPatch) 
 
     (message,) = told(finance.post(LIST, choose("refresh_from_orb", *ids)))
 
-    assert "Choose 5 invoices at most" in message
+    assert "Choose at most 5 invoices" in message
 
 
 def test_an_invoice_that_orb_does_not_know_is_told(
@@ -114,8 +114,8 @@ def test_an_answer_that_cannot_be_stored_is_told(
         (401, "did not accept the API key"),
         (403, "error"),
         (429, "too many requests"),
-        (500, "trouble of its own"),
-        (503, "trouble of its own"),
+        (500, "an error of its own"),
+        (503, "an error of its own"),
     ],
 )
 def test_orbs_troubles_are_told(
@@ -170,7 +170,7 @@ def test_sync_now_joins_the_run_at_work(finance: Client) -> None:
 def test_sync_now_without_a_broker_says_so(finance: Client) -> None:
     (message,) = told(finance.post(f"{LIST}sync/"))
 
-    assert "broker is out of reach" in message
+    assert "broker cannot be reached" in message
     assert SyncRun.objects.count() == 1
 
 
@@ -200,7 +200,7 @@ def test_a_broker_that_does_not_answer_is_not_waited_for(
 
     (message,) = told(response)
     assert message.startswith("warning: ")
-    assert "broker is out of reach" in message
+    assert "broker cannot be reached" in message
 
 
 def test_sync_now_with_wrong_settings_says_so(finance: Client, settings: Any) -> None:

@@ -92,7 +92,7 @@ def test_a_failure_is_read_anew(db: Any, finance: Client) -> None:
     response = finance.post(FAILURES, chosen)
 
     (message,) = told(response)
-    assert "Reading 1 invoice anew from Orb." in message
+    assert "Fetching 1 invoice again from Orb." in message
     run = SyncRun.objects.get()
     assert run.windows.get(kind="fetch").invoice_ids == ["one"]
     assert run.windows.count() == 1
@@ -104,7 +104,7 @@ def test_a_failure_without_id_waits_for_the_next_sync(db: Any, finance: Client) 
 
     response = finance.post(FAILURES, choose("try_again", "(no id, item 3 of a page)"))
 
-    assert "the next sync meets them again" in told(response)[0]
+    assert "the next sync reads them again" in told(response)[0]
     assert not SyncRun.objects.exists()
 
 

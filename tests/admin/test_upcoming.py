@@ -82,7 +82,7 @@ def test_an_invoice_without_subscription_has_none(finance: Client) -> None:
 
     assert "Upcoming" not in finance.get(page_of(invoice.pk)).content.decode()
     (message,) = told(finance.get(page_of(invoice.pk, "upcoming")))
-    assert "belongs to no subscription" in message
+    assert "does not belong to a subscription" in message
 
 
 def test_orbs_trouble_is_told(finance: Client) -> None:

@@ -67,7 +67,7 @@ def test_the_confirmation_names_what_is_skipped_and_why(finance: Client) -> None
     for reason in (
         "It is a draft",
         "It is paid",
-        "It is void already",
+        "It is already void",
         "handed over to another system",
         "Its status is “disputed”",
         "Orb no longer knows it",
@@ -168,7 +168,7 @@ def test_two_forms_are_two_intentions(orb: OrbSandbox, finance: Client) -> None:
     forms = [fields_of(finance.get(url)) for _ in range(2)]
     told(finance.post(url, forms[0]))
 
-    assert "is void already" in told(finance.post(url, forms[1]))[-1]
+    assert "is already void" in told(finance.post(url, forms[1]))[-1]
     assert InvoiceOperation.objects.count() == 1
 
 
@@ -372,7 +372,7 @@ def test_too_many_at_once_are_refused(
 
     (message,) = told(finance.post(LIST, chosen))
 
-    assert "3 invoices at most" in message
+    assert "at most 3 invoices" in message
 
 
 def test_nothing_to_void_asks_for_no_confirmation(finance: Client) -> None:
@@ -398,7 +398,7 @@ def test_a_void_that_cannot_be_read_back_counts_as_done(
     (message,) = told(confirm_void(finance, invoice.pk))
 
     assert message.startswith("warning: ")
-    assert "Voided in Orb. It could not be read back yet" in message
+    assert "Voided in Orb. The result could not be fetched yet" in message
     assert history_of(invoice.pk) == ["Voided in Orb."]
 
 
@@ -411,4 +411,4 @@ def test_a_void_that_orb_does_not_show_yet_says_so(
     (message,) = told(confirm_void(finance, invoice.pk))
 
     assert message.startswith("success: ")
-    assert "Voided in Orb. It could not be read back yet" in message
+    assert "Voided in Orb. The result could not be fetched yet" in message

@@ -55,7 +55,7 @@ def test_events_changes_failures_and_runs_can_be_read_and_tried_again(
     def steps(page: Page) -> None:
         page.goto(page_of(changed))
         page.click("text=Refresh from Orb")
-        page.wait_for_selector("text=Read anew from Orb.")
+        page.wait_for_selector("text=Fetched again from Orb.")
         photograph(page, "invoice-refreshed")
         for model in ("invoicechange", "webhookevent", "invoicefailure"):
             page.goto(f"/admin/django_orb/{model}/")
@@ -66,7 +66,7 @@ def test_events_changes_failures_and_runs_can_be_read_and_tried_again(
         choose(page, "webhookevent", "process_again", ["whk1"])
         page.wait_for_selector("text=1 event is processed again.")
         choose(page, "invoicefailure", "try_again", [failure.pk])
-        page.wait_for_selector("text=Reading 1 invoice anew from Orb.")
+        page.wait_for_selector("text=Fetching 1 invoice again from Orb.")
         page.goto("/admin/django_orb/syncrun/?state__exact=running&kind__exact=full")
         page.click("#result_list tbody th a")
         page.click("text=Cancel this run")
@@ -94,7 +94,7 @@ def test_many_are_queued_watched_and_stopped(orb: OrbSandbox, drive: Drive) -> N
 
     def steps(page: Page) -> None:
         choose(page, "invoice", "void_selected", issued)
-        page.wait_for_selector("text=queued and done in the background")
+        page.wait_for_selector("text=queued and processed in the background")
         photograph(page, "void-many-confirmation")
         page.click("text=Yes, void 8 invoices")
         page.wait_for_selector("text=0 of 8 ended")
@@ -103,7 +103,7 @@ def test_many_are_queued_watched_and_stopped(orb: OrbSandbox, drive: Drive) -> N
             pool.submit(work).result()
         page.wait_for_selector("text=4 of 8 ended")  # by itself
         photograph(page, "batch-under-way")
-        page.click("text=Stop the 3 that wait")
+        page.click("text=Stop the 3 that are waiting")
         page.wait_for_selector("text=3 were stopped before they were sent")
         photograph(page, "batch-stopped")
         page.click("td a:has-text('Refused')")
@@ -126,7 +126,7 @@ def test_an_operation_that_needs_a_person_is_settled(
         kind="void_invoice",
         state="needs_attention",
         body={},
-        detail="No answer for two days, and the invoice does not show it. Look in Orb "
+        detail="No answer for two days, and the invoice does not show it. Check in Orb "
         "whether it happened.",
         finished_at=invoice.mirrored_at,
     )
@@ -136,7 +136,7 @@ def test_an_operation_that_needs_a_person_is_settled(
         photograph(page, "operations")
         page.goto(f"/admin/django_orb/invoiceoperation/{operation.pk}/change/")
         photograph(page, "operation-needs-a-person")
-        page.click("button:text-is('Look again in Orb')")
+        page.click("button:text-is('Check again in Orb')")
         page.wait_for_selector("text=Looked in Orb")
         photograph(page, "operation-looked-again")
         page.click("button:text-is('It was not done')")

@@ -77,7 +77,7 @@ def _make_operations() -> None:
                 created_at=now - timedelta(hours=number),
                 finished_at=now if is_over else None,
                 batch="" if number % 2 else "batch-of-the-crawler",
-                detail="" if number % 3 else "The invoice is void already.",
+                detail="" if number % 3 else "The invoice is already void.",
                 before={"metadata": {"key": "before"}} if number % 2 else {},
                 result={"id": invoice.pk} if number % 3 else {},
             )

@@ -106,7 +106,7 @@ def test_line_that_is_gone_already_counts_as_deleted(
 
     operation = InvoiceOperation.objects.get()
     assert (operation.state, operation.attempts) == ("succeeded", 1)
-    assert operation.detail == "The line was gone already."
+    assert operation.detail == "The line was already gone."
 
 
 def test_line_of_a_subscription_stays(

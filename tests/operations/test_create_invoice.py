@@ -209,7 +209,7 @@ def test_other_invoice_of_the_customer_is_not_taken_for_it(
     tasks.recover()
 
     assert the_operation().state == "needs_attention"
-    assert "Look in Orb" in the_operation().detail
+    assert "Check in Orb" in the_operation().detail
     assert len(of_customer(orb, given["customer_id"])) == 1
 
 

@@ -115,7 +115,7 @@ def test_where_looking_does_not_tell_a_person_is_asked(
     tasks.recover()
 
     assert the_operation().state == "needs_attention"
-    assert "Look in Orb" in the_operation().detail
+    assert "Check in Orb" in the_operation().detail
     assert name not in orb.request_counts()
 
 
@@ -384,7 +384,7 @@ def test_of_two_that_take_it_up_at_once_one_sends(
     [
         OrbConnectionError("Nobody answered."),
         OrbAuthenticationError("No.", status_code=401, detail="Not with this key."),
-        OrbBadRequestError("No.", status_code=400, detail="It is void already."),
+        OrbBadRequestError("No.", status_code=400, detail="It is already void."),
     ],
     ids=lambda answer: type(answer).__name__,
 )

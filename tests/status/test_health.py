@@ -46,7 +46,7 @@ def test_it_is_healthy_unless_something_fails(orb: OrbSandbox) -> None:
     assert ask().status_code == 200
     answer = ask(strict=True)
     assert answer.status_code == 500
-    assert b"The newest run failed." in answer.content
+    assert b"The latest run failed." in answer.content
     assert b"own words" not in answer.content
 
     SyncRun.objects.update(finished_at=F("finished_at") - timedelta(days=1))

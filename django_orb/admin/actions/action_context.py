@@ -68,7 +68,7 @@ class Call:
             return True
         text = gettext(
             "These are not the invoices or values that were confirmed. Nothing was "
-            "sent: check them, and confirm once more."
+            "sent: check them, and confirm again."
         )
         self.say(messages.WARNING, text)
         return False
@@ -128,7 +128,7 @@ class Call:
     def is_too_many(self, most: int = MAX_INVOICES) -> bool:
         if len(self.invoices) <= most:
             return False
-        text = gettext("Choose %(most)s invoices at most; nothing was done.") % {
+        text = gettext("Choose at most %(most)s invoices; nothing was done.") % {
             "most": most
         }
         self.say(messages.ERROR, text)
@@ -151,7 +151,7 @@ class Call:
         ]
         if others:
             told = gettext(
-                "See below. Nothing was sent: confirm once more if yours is still wanted."
+                "See below. Nothing was sent: confirm again if you still want yours."
             )
             self.say(messages.WARNING, f"{text} {told}")
         return bool(others)

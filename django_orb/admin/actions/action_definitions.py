@@ -66,17 +66,17 @@ ISSUE = ConfirmedAction(
     asked=_("Asked Orb to issue it."),
     explanation=[
         _(
-            "Its lines and amounts are final then; tax is worked out, and the customer's "
-            "balance is used."
+            "Its lines and amounts are final then; tax is calculated, and the "
+            "customer's balance is used."
         ),
         _(
-            "Orb may send it to the customer by e-mail, and collect it where automatic "
+            "Orb may send it to the customer by e-mail, and collect it if automatic "
             "collection is on."
         ),
-        _("There is no way back to a draft: an issued invoice can only be voided."),
+        _("An issued invoice cannot become a draft again: it can only be voided."),
     ],
     is_done=lambda invoice: invoice.status != Status.DRAFT,
-    not_yet=_("Orb has taken it and issues it in a moment; the next sync shows it."),
+    not_yet=_("Orb accepted this and will issue it shortly; the next sync shows it."),
     is_grave=True,
 )
 
@@ -114,8 +114,8 @@ PAY = ConfirmedAction(
     ],
     is_done=lambda invoice: invoice.status == Status.PAID,
     not_yet=_(
-        "Orb was asked to collect it, and it is not paid so far; see the payment "
-        "attempts on its page."
+        "Orb was asked to collect it, but it is not paid yet; see the payment attempts "
+        "on its page."
     ),
     is_grave=True,
 )
@@ -123,11 +123,11 @@ PAY = ConfirmedAction(
 REGENERATE_PDF = ConfirmedAction(
     operation_type=operation_types.REGENERATE_PDF,
     serve=_regenerate_pdf,
-    title=_("Make the PDF of {} anew?"),
-    yes_one=_("Yes, make a new PDF"),
-    yes_many=_("Yes, make {} new PDFs"),
-    done=_("Orb makes the PDF anew."),
-    asked=_("Asked Orb for a new PDF."),
+    title=_("Regenerate the PDF of {}?"),
+    yes_one=_("Yes, regenerate the PDF"),
+    yes_many=_("Yes, regenerate {} PDFs"),
+    done=_("Orb is regenerating the PDF."),
+    asked=_("Asked Orb to regenerate the PDF."),
     explanation=[
         _(
             "For changes that the PDF does not show yet, such as the customer's address. "
@@ -196,7 +196,7 @@ ACTIONS = (
         operation_types.REGENERATE_PDF,
         partial(confirmed_actions.respond, action=REGENERATE_PDF),
         "regenerate_selected_pdfs",
-        _("Make PDFs of selected invoices anew"),
+        _("Regenerate PDFs of selected invoices"),
     ),
     InvoiceAction(
         "delete_line", operation_types.DELETE_LINE_ITEM, delete_line_item.respond

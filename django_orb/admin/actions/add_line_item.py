@@ -48,7 +48,7 @@ def respond(call: Call) -> HttpResponse | None:
     form = LineItemForm(given, currencies=read_currencies(batch))
     if not form.is_bound or not form.is_valid() or "edit" in post:
         return ask(call, batch, token, form)
-    told = gettext("Meanwhile a line item was added by somebody else.")
+    told = gettext("A line item was added in the meantime.")
     is_confirmed = call.confirms(token, batch.chosen, form.body)
     if not is_confirmed or call.tells_of_others(batch.chosen, token, KIND, told):
         return confirm(call, batch, token, form)

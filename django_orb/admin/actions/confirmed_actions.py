@@ -83,7 +83,7 @@ def respond(call: Call, action: ConfirmedAction) -> HttpResponse | None:
 
 
 def tells(call: Call, batch: Batch, token: FormToken, action: ConfirmedAction) -> bool:
-    text = gettext("Meanwhile somebody else asked for the same.")
+    text = gettext("The same was asked for in the meantime.")
     return call.tells_of_others(
         batch.chosen, token, action.operation_type.kind.value, text
     )
@@ -167,16 +167,18 @@ def say_queued(call: Call, batch: str, *, using: str) -> None:
     )
     count = waiting.count()
     if not count:
-        text = gettext("Nothing was queued: this was confirmed before, and has ended.")
+        text = gettext(
+            "Nothing was queued: this was confirmed before, and has finished."
+        )
         call.say(messages.WARNING, text)
         return
-    text = gettext("%(count)s invoices are queued, and done one after the other.") % {
-        "count": count
-    }
+    text = gettext(
+        "%(count)s invoices are queued, and processed one after the other."
+    ) % {"count": count}
     level = messages.SUCCESS
     if not tasks.wake(tasks.send_operations):
         text = gettext(
-            "%(text)s The message broker is out of reach: it starts once it is back."
+            "%(text)s The message broker cannot be reached: they start once it is back."
         ) % {"text": text}
         level = messages.WARNING
     call.say(level, text)

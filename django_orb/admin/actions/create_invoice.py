@@ -52,8 +52,8 @@ def respond(call: Call) -> HttpResponse | None:
     seen = read_pk(post.get("newest_operation", ""))
     if any(one.pk > seen for one in others):
         text = gettext(
-            "Meanwhile somebody else asked for an invoice for this customer. See below. "
-            "Nothing was sent: confirm once more if yours is still wanted."
+            "An invoice for this customer was asked for in the meantime. See below. "
+            "Nothing was sent: confirm again if you still want yours."
         )
         call.say(messages.WARNING, text)
         return confirm(call, token, form, others)

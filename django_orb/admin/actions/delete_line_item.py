@@ -39,7 +39,7 @@ def respond(call: Call) -> HttpResponse | None:
     line = stored_line(invoice, line_id)
     if not begun and (line is None or not is_deletable(line)):
         text = (
-            gettext("The draft has no such line any more.")
+            gettext("The draft no longer has this line.")
             if line is None
             else gettext(
                 "The draft keeps this line: only one-off lines can be deleted."
@@ -49,7 +49,7 @@ def respond(call: Call) -> HttpResponse | None:
         return None
     if not (is_ours and call.confirms(token, [invoice])):
         return confirm(call, invoice, line, token) if line else None
-    told = gettext("Meanwhile somebody else deleted a line.")
+    told = gettext("A line was deleted in the meantime.")
     if line and call.tells_of_others([invoice], token, KIND, told):
         return confirm(call, invoice, line, token)
     call.report([delete(call, invoice, line_id, line, token)], logged=begun)

@@ -54,7 +54,7 @@ def respond(call: Call) -> HttpResponse | None:
     )
     if not form.is_bound or not form.is_valid() or "edit" in post:
         return ask(call, invoice, token, form)
-    told = gettext("Meanwhile somebody else edited it.")
+    told = gettext("It was edited in the meantime.")
     is_confirmed = call.confirms(token, [invoice], form.body)
     if not is_confirmed or call.tells_of_others([invoice], token, KIND, told):
         return confirm(call, invoice, token, form)

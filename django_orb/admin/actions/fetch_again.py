@@ -22,7 +22,7 @@ MAX_INVOICES = 1000
 def respond(call: Call) -> None:
     """Read a handful now; for more, start a run that shows its progress."""
     if len(call.invoices) > MAX_INVOICES:
-        text = gettext("Choose %(most)s invoices at most, or use “Sync now”.") % {
+        text = gettext("Choose at most %(most)s invoices, or use “Sync now”.") % {
             "most": MAX_INVOICES
         }
         call.say(messages.ERROR, text)
@@ -36,7 +36,7 @@ def refresh(invoice: Invoice) -> Outcome:
     return attempt_read(
         invoice,
         lambda: services.fetch_invoice(invoice.pk),
-        done=gettext("Read anew from Orb."),
+        done=gettext("Fetched again from Orb."),
     )
 
 
@@ -51,8 +51,8 @@ def read_later(call: Call, invoice_ids: Sequence[str]) -> None:
     run = runs.start_run(SyncRun.Kind.ONE.value, using=using, invoice_ids=ids)
     tasks.publish_due(run, using=using, send=tasks.wake)
     text = ngettext(
-        "Reading %(count)s invoice anew from Orb.",
-        "Reading %(count)s invoices anew from Orb.",
+        "Fetching %(count)s invoice again from Orb.",
+        "Fetching %(count)s invoices again from Orb.",
         len(ids),
     )
     say_started(call, run, text % {"count": len(ids)})
@@ -76,8 +76,8 @@ def say_started(call: Call, run: SyncRun, text: str) -> None:
         call.say_of_run(messages.SUCCESS, text, run)
         return
     waits = gettext(
-        "The message broker is out of reach, so it waits: it is recorded, and starts "
-        "by itself once the broker is back."
+        "The message broker cannot be reached: the run is recorded, and starts "
+        "automatically once the broker is back."
     )
     call.say_of_run(messages.WARNING, f"{text} {waits}", run)
 

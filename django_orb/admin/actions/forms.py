@@ -94,14 +94,14 @@ class LineItemForm(forms.Form):
         widget=AdminTextInputWidget,
         help_text=_(
             "The id of an item; without one, Orb uses the item of that name, or "
-            "makes one."
+            "creates one."
         ),
     )
     quantity = NumberField(label=_("Quantity"), initial="1")
     amount = NumberField(
         label=_("Amount"),
         help_text=_(
-            "The line's total before tax, not the price of one. Below zero is a credit."
+            "The line's total before tax, not the unit price. A negative amount is a credit."
         ),
     )
     start_date = forms.DateField(
@@ -175,7 +175,7 @@ class InvoiceForm(forms.Form):
         label=_("Invoice date"),
         widget=AdminDateWidget,
         initial=timezone.localdate,
-        help_text=_("A day in the customer's time zone, a year ahead at most."),
+        help_text=_("A day in the customer's time zone, at most a year ahead."),
     )
     net_terms = forms.IntegerField(
         required=False,
@@ -202,7 +202,7 @@ class InvoiceForm(forms.Form):
     )
     quantity = NumberField(label=_("Quantity"), initial="1")
     unit_amount = NumberField(
-        label=_("Price of one"),
+        label=_("Unit price"),
         help_text=_("Before tax; the line's amount is this times the quantity."),
     )
     start_date = forms.DateField(
@@ -218,14 +218,14 @@ class InvoiceForm(forms.Form):
         required=False,
         label=_("Memo"),
         widget=forms.Textarea(attrs={"rows": 3, "class": "orb-text"}),
-        help_text=_("On the invoice, for the customer. Empty for the usual one."),
+        help_text=_("Shown to the customer on the invoice. Empty uses the default."),
     )
     will_auto_issue = forms.BooleanField(
         required=False,
         label=_("Issue it on its date"),
         help_text=_(
-            "At once if that has come. Otherwise it stays a draft, to which lines "
-            "can be added, until somebody issues it."
+            "At once if that date has come. If not ticked, it stays a draft, to which "
+            "lines can be added, until it is issued."
         ),
     )
 
@@ -327,7 +327,7 @@ class EditForm(forms.Form):
                 )
             if key in given:
                 raise forms.ValidationError(
-                    gettext("“%(key)s” is there twice.") % {"key": key}
+                    gettext("“%(key)s” is given twice.") % {"key": key}
                 )
             given[key] = value.strip()
         changed = {k: v for k, v in given.items() if self.shown.get(k) != v}

@@ -31,5 +31,7 @@ def respond(call: Call, document: str) -> HttpResponse | None:
     link = getattr(links, NAMES[document])
     if link:
         return HttpResponseRedirect(link)
-    call.say(messages.WARNING, _("Orb has no such page for this invoice."), invoice)
+    call.say(
+        messages.WARNING, _("Orb does not offer this page for this invoice."), invoice
+    )
     return None

@@ -42,7 +42,7 @@ _OF_ONE_INVOICE = (
 )
 
 NOTHING_SENT = _("Nothing was sent.")
-NOT_YET = _("It could not be read back yet; the next sync shows it.")
+NOT_YET = _("The result could not be fetched yet; the next sync shows it.")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def attempt_all(
                 invoice,
                 messages.WARNING,
                 gettext(
-                    "Not tried, because of the trouble above. Nothing was sent for it."
+                    "Not tried, because of the error above. Nothing was sent for it."
                 ),
             )
             continue
@@ -137,7 +137,7 @@ def explain(err: Exception) -> str:
             "err": in_words(err)
         }
     if isinstance(err, OrbURLNotFoundError):
-        return gettext("Orb has no such address; is BASE_URL right? %(err)s") % {
+        return gettext("Orb does not know this address; check BASE_URL. %(err)s") % {
             "err": in_words(err)
         }
     if isinstance(err, OrbNotFoundError):
@@ -150,7 +150,7 @@ def explain(err: Exception) -> str:
         ) % {"err": err}
     if isinstance(err, OrbServerError):
         return gettext(
-            "Orb has trouble of its own; try again in a few minutes. %(err)s"
+            "Orb reported an error of its own; try again in a few minutes. %(err)s"
         ) % {"err": in_words(err)}
     return recorded(in_words(err)) if isinstance(err, OrbError) else str(err)
 
@@ -160,7 +160,7 @@ def _explain_input(err: OrbInputError) -> str:
         return recorded(str(err))
     return gettext(
         "This form was sent before, with other values, and its first outcome stands. "
-        "Open the form anew to ask for something else."
+        "Open the form again to ask for something else."
     )
 
 
@@ -170,7 +170,7 @@ def _news(invoice: Invoice) -> str:
     now = stored.only("status").first()
     if now is None or now.status == invoice.status:
         return ""
-    return gettext(" In Orb its status is “%(status)s” by now.") % {
+    return gettext(" In Orb its status is now “%(status)s”.") % {
         "status": now.get_status_display()
     }
 
@@ -178,7 +178,9 @@ def _news(invoice: Invoice) -> str:
 def _unknown(invoice: Invoice, err: OrbOutcomeUnknownError, asked: str) -> Outcome:
     detail = recorded(getattr(err.operation, "detail", ""))
     text = gettext(
-        "Orb did not confirm, so it may or may not have happened. It is recorded as operation %(pk)s and will be settled by itself: do not repeat it."
+        "Orb did not confirm, so it may or may not have happened. It is "
+        "recorded as operation %(pk)s, and its outcome is looked up "
+        "automatically: do not repeat it."
     ) % {"pk": err.operation.pk}
     if detail:
         text = f"{text} ({detail})"

@@ -19,15 +19,15 @@ from django_orb.operations import recovery
 from .outcomes import explain
 
 VERDICTS = {
-    "done": _("%(who)s looked in Orb: it was done."),
-    "not_done": _("%(who)s looked in Orb: it was not done."),
+    "done": _("%(who)s checked in Orb: it was done."),
+    "not_done": _("%(who)s checked in Orb: it was not done."),
 }
 
 
 def settle(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) -> None:
     """Look again, or end it by what the person found in Orb."""
     if operation.state != InvoiceOperation.State.NEEDS_ATTENTION:
-        text = gettext("It needs nobody any more; nothing was changed.")
+        text = gettext("This operation no longer needs attention. Nothing was changed.")
         model_admin.message_user(request, text, messages.WARNING)
         return
     verdict = request.POST.get("verdict", "")
@@ -46,14 +46,16 @@ def look(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) ->
         model_admin.message_user(request, explain(err), messages.ERROR)
         return
     if trouble:
-        text = gettext("Orb could not be looked at. %(detail)s") % {
+        text = gettext("It could not be checked in Orb. %(detail)s") % {
             "detail": recorded(trouble)
         }
         model_admin.message_user(request, text, messages.ERROR)
         return
     is_settled = operation.state == InvoiceOperation.State.SUCCEEDED
     level = messages.SUCCESS if is_settled else messages.WARNING
-    text = gettext("Looked in Orb. %(detail)s") % {"detail": recorded(operation.detail)}
+    text = gettext("Checked in Orb. %(detail)s") % {
+        "detail": recorded(operation.detail)
+    }
     model_admin.message_user(request, text, level)
     model_admin.log_change(request, operation, text)
 

@@ -47,7 +47,7 @@ def who(operation: InvoiceOperation) -> str:
     """Return the name of the user who asked, as it was then."""
     if operation.actor_name:
         return short(operation.actor_name)
-    return gettext("Somebody") if operation.origin == "admin" else gettext("A program")
+    return gettext("A user") if operation.origin == "admin" else gettext("A program")
 
 
 def who_in_full(operation: InvoiceOperation) -> str:
