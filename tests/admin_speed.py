@@ -109,7 +109,7 @@ def fill(invoices: int) -> None:
 def addresses() -> Iterator[tuple[str, str]]:
     """What is asked for, by what it is called."""
     from django_orb.admin.attention import INVOICES
-    from django_orb.admin.reports import AGES
+    from django_orb.admin.overview_figures import AGES
     from django_orb.models import Invoice
 
     some = Invoice.objects.filter(status="issued").order_by("id")[500]

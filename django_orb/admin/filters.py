@@ -21,7 +21,7 @@ from django_orb.formatting import in_zone
 from django_orb.models import Invoice, InvoiceLineItem
 
 from .attention import AGE_TITLES, INVOICES
-from .reports import AGES, OWED
+from .overview_figures import AGES, OWED
 
 Invoices = QuerySet[Invoice, Invoice]
 Lines = QuerySet[InvoiceLineItem, InvoiceLineItem]

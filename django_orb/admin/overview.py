@@ -20,14 +20,14 @@ from django.utils.translation import gettext_lazy as _
 from django_orb.formatting import ago, local_moment, money
 from django_orb.models import InvoiceOperation, Overview, SyncRun, WebhookEvent
 
-from . import reports
+from . import overview_figures
 from .attention import AGE_TITLES, read_concerns
 from .badges import run_badge
 from .caching import keep
 from .charts import Chart, bar_chart
 from .freshness import read_freshness
+from .overview_figures import AGES, Amount, Receivables, Turnover
 from .readonly import ReadOnlyAdmin
-from .reports import AGES, Amount, Receivables, Turnover
 
 CACHE_SECONDS = 300
 CHARTS = 3  # currencies that get a picture; all have a table
@@ -129,13 +129,16 @@ class Figures:
 
 def read_figures() -> tuple[Figures, datetime]:
     """The sums over all invoices, and when they were read: minutes ago at most."""
-    zone = reports.report_zone()
+    zone = overview_figures.report_zone()
 
     def read() -> Figures:
         now = timezone.now()
-        bounds = reports.months(now, zone)
+        bounds = overview_figures.months(now, zone)
         return Figures(
-            reports.receivables(now), reports.turnover(bounds), bounds, zone.key
+            overview_figures.receivables(now),
+            overview_figures.turnover(bounds),
+            bounds,
+            zone.key,
         )
 
     return keep(f"overview {zone.key}", CACHE_SECONDS, read)

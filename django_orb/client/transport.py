@@ -41,7 +41,7 @@ from django_orb.exceptions import (
 
 from .answer import Answer
 from .deadline import deadline
-from .retry import MAX_RETRY_AFTER_SECONDS, RetryPolicy, retry_after_seconds
+from .retry_policy import MAX_RETRY_AFTER_SECONDS, RetryPolicy, retry_after_seconds
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,6 @@ from . import (
     change_log,
     fetching,
 )
-from .announcing import (
-    call_receivers,
-    send_robust,
-)
 from .change_log import (
     Origin,
 )
@@ -28,6 +24,10 @@ from .observation_sql import (
 )
 from .ordering import (
     NO_ID,
+)
+from .receivers import (
+    call_receivers,
+    send_robust,
 )
 from .writing import (
     LAG,

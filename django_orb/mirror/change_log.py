@@ -41,8 +41,8 @@ from django_orb.db import (
 from django_orb.models import Invoice, InvoiceChange, SyncRun
 from django_orb.signals import invoice_created, invoice_status_changed, invoice_updated
 
-from .announcing import call_receivers
 from .hashing import content_hash
+from .receivers import call_receivers
 
 logger = logging.getLogger(__name__)
 

@@ -2,14 +2,60 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from django_orb.models import SyncWindow
+from django_orb.webhooks import polling
+
+if TYPE_CHECKING:
+    from .steps import Step
+
 SIZES = (100, 50, 20, 5, 1)
+FETCHES_PER_STEP = 20
+# Steps that have to succeed at a size before more is asked for again.
+CAREFUL_STEPS = 10
+# After so many failures in a row, asking for one invoice has failed, too.
+FAILURES_DOWN_TO_ONE = 5
 
 
-def smaller(size: int) -> int:
-    """Return the size to try after `size` failed; 1 is the smallest."""
-    return next((less for less in SIZES if less < size), 1)
+def is_fetch(window: SyncWindow) -> bool:
+    """Tell whether the next step fetches single invoices."""
+    lists = (SyncWindow.Kind.LIST, SyncWindow.Kind.FEED)
+    return bool(window.doubtful_ids) or window.kind not in lists
 
 
-def larger(size: int, most: int) -> int:
-    """Return the size to try after `size` succeeded, at most `most`."""
-    return min((more for more in SIZES if size < more < most), default=most)
+def size_of_step(window: SyncWindow, page_size: int) -> int:
+    """Return how many invoices, or events, the window's next step asks for."""
+    most = _most_per_step(window, page_size)
+    return min(most, window.page_size or most)
+
+
+def size_after_failure(window: SyncWindow, page_size: int) -> dict[str, Any]:
+    """Return a smaller size, unless invoices are already asked for one by one."""
+    size = size_of_step(window, page_size)
+    if is_fetch(window) or size == 1:
+        return {}
+    smaller = next((less for less in SIZES if less < size), 1)
+    return {"page_size": smaller, "careful_steps": CAREFUL_STEPS}
+
+
+def size_after_success(
+    window: SyncWindow, step: Step, page_size: int
+) -> dict[str, Any]:
+    """Ask for more again after enough good steps, or once the failure was passed."""
+    if not window.page_size or not step.requests or "page_size" in step.changes:
+        return {}
+    has_passed = any(seen.refusal for seen in step.observations)
+    was_away = window.page_size == 1 and window.deferrals >= FAILURES_DOWN_TO_ONE
+    careful = 0 if has_passed or was_away else max(0, window.careful_steps - 1)
+    if careful:
+        return {"careful_steps": careful}
+    most = _most_per_step(window, page_size)
+    size = min((more for more in SIZES if window.page_size < more < most), default=most)
+    return {"careful_steps": 0, "page_size": 0 if size == most else size}
+
+
+def _most_per_step(window: SyncWindow, page_size: int) -> int:
+    if is_fetch(window):
+        return FETCHES_PER_STEP
+    return page_size if window.kind == SyncWindow.Kind.LIST else polling.PAGE_SIZE

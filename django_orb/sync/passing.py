@@ -35,13 +35,12 @@ from django_orb.exceptions import (
 from django_orb.mirror import NO_ID, Observation
 from django_orb.models import Invoice, SyncWindow
 
+from .page_sizes import is_fetch, size_of_step
 from .steps import (
     MAX_DEATHS,
     PageReader,
     Step,
     WindowFailedError,
-    is_fetch,
-    size_of_step,
     take_step,
     usable_cursor,
     without_events,

@@ -29,7 +29,8 @@ from django_orb.models import Invoice, InvoiceFailure, SyncRun, SyncWindow
 from django_orb.parsing import parse_datetime
 from django_orb.webhooks import polling
 
-FETCHES_PER_STEP = 20
+from .page_sizes import FETCHES_PER_STEP, is_fetch, size_of_step
+
 STEP_SECONDS = 60.0
 # A page that ended so many workers is split up, and a single invoice passed over.
 MAX_DEATHS = 3
@@ -104,18 +105,6 @@ class PageReader:
         return timed(lambda: self._client.read_invoices_page(**query))
 
 
-def size_of_step(window: SyncWindow, page_size: int) -> int:
-    """Return how many invoices, or events, the window's next step asks for."""
-    most = most_per_step(window, page_size)
-    return min(most, window.page_size or most)
-
-
-def most_per_step(window: SyncWindow, page_size: int) -> int:
-    if is_fetch(window):
-        return FETCHES_PER_STEP
-    return page_size if window.kind == SyncWindow.Kind.LIST else polling.PAGE_SIZE
-
-
 def usable_cursor(page: RawPage) -> str | None:
     try:
         return next_cursor(page.envelope)
@@ -157,12 +146,6 @@ def take_step(
     if window.kind == SyncWindow.Kind.FEED:
         return _read_events(window, client, size, using, may_process=not killed)
     return _check_unseen(window, observe, using)
-
-
-def is_fetch(window: SyncWindow) -> bool:
-    """Tell whether the next step fetches single invoices."""
-    lists = (SyncWindow.Kind.LIST, SyncWindow.Kind.FEED)
-    return bool(window.doubtful_ids) or window.kind not in lists
 
 
 def _read_page(

@@ -1,5 +1,5 @@
 """
-Compare the mirror with Orb: walk over Orb's list, then over the stored invoices.
+Walk over Orb's list and the stored invoices, and yield where the mirror differs.
 
 Nothing that grows with the account is kept in memory: the ids that the list
 showed go to a file, and differences are yielded as they are found.

@@ -26,7 +26,7 @@ from django_orb.mirror import Observation, Origin, WriteResult
 from django_orb.models import SyncAbsence, SyncRun, SyncWindow
 from django_orb.rate_limit import READS, hold_back, top_up
 
-from .page_sizes import larger, smaller
+from . import page_sizes
 from .passing import may_pass, next_step
 from .planning import add_sweep
 from .steps import (
@@ -34,9 +34,6 @@ from .steps import (
     PageReader,
     Step,
     WindowFailedError,
-    is_fetch,
-    most_per_step,
-    size_of_step,
 )
 
 logger = logging.getLogger(__name__)
@@ -48,10 +45,6 @@ MAX_WAIT_SECONDS = 60
 MAX_ATTEMPTS = 10
 # Failures of Orb in a row, about 16 hours of them, after which a run ends.
 MAX_DEFERRALS = 1000
-# Steps that have to succeed at a size before more is asked for again.
-CAREFUL_STEPS = 10
-# After so many failures in a row, asking for one invoice has failed, too.
-FAILURES_DOWN_TO_ONE = 5
 
 
 class LeaseLostError(Exception):
@@ -215,7 +208,7 @@ def _commit_step(window: SyncWindow, step: Step, page_size: int, *, using: str) 
     def move_on(result: WriteResult) -> None:
         moved_on = {
             **_sign_of_life(using),
-            **_size_after(window, step, page_size),
+            **page_sizes.size_after_success(window, step, page_size),
             **_changes(window, step, result),
         }
         for name, count in _counts(step, result).items():
@@ -267,20 +260,6 @@ def _changes(window: SyncWindow, step: Step, result: WriteResult) -> dict[str, A
     }
 
 
-def _size_after(window: SyncWindow, step: Step, page_size: int) -> dict[str, Any]:
-    """Ask for more again after enough good steps, or once the failure was passed."""
-    if not window.page_size or not step.requests or "page_size" in step.changes:
-        return {}
-    has_passed = any(seen.refusal for seen in step.observations)
-    was_away = window.page_size == 1 and window.deferrals >= FAILURES_DOWN_TO_ONE
-    careful = 0 if has_passed or was_away else max(0, window.careful_steps - 1)
-    if careful:
-        return {"careful_steps": careful}
-    most = most_per_step(window, page_size)
-    size = larger(window.page_size, most)
-    return {"careful_steps": 0, "page_size": 0 if size == most else size}
-
-
 def _counts(step: Step, result: WriteResult) -> dict[str, int]:
     return {
         "pages": int(step.is_page),
@@ -329,7 +308,7 @@ def _defer(window: SyncWindow, err: Exception, page_size: int, *, using: str) ->
         seconds = advised or 2 ** min(window.deferrals, 10)
         hold_back(READS, min(seconds, MAX_WAIT_SECONDS), using=using)
     else:
-        changes = _ask_for_less(window, page_size)
+        changes = page_sizes.size_after_failure(window, page_size)
         changes |= {"unreadable_lt": None, "readable_lt": None}
         seconds = 1 if "page_size" in changes else 2 ** min(window.deferrals, 10)
     seconds = float(min(seconds, MAX_WAIT_SECONDS))
@@ -343,14 +322,6 @@ def _defer(window: SyncWindow, err: Exception, page_size: int, *, using: str) ->
         **changes,
     )
     return seconds
-
-
-def _ask_for_less(window: SyncWindow, page_size: int) -> dict[str, Any]:
-    """Return a smaller size, unless invoices are already asked for one by one."""
-    size = size_of_step(window, page_size)
-    if is_fetch(window) or size == 1:
-        return {}
-    return {"page_size": smaller(size), "careful_steps": CAREFUL_STEPS}
 
 
 def _note_failure(window: SyncWindow, err: Exception, *, using: str) -> float:

@@ -23,7 +23,7 @@ from django_orb.exceptions import (
     OrbSyncRunningError,
 )
 from django_orb.models import Invoice, InvoiceFailure, SyncRun, SyncWindow
-from django_orb.sync import runs, windows
+from django_orb.sync import page_sizes, runs, windows
 from django_orb.testing.sandbox.app import OrbApp
 from tests.test_tasks import catch_messages
 
@@ -124,7 +124,7 @@ def test_more_is_asked_for_again_when_it_goes_well(
     settings: Any,
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 5}
-    monkeypatch.setattr(windows, "CAREFUL_STEPS", 2)
+    monkeypatch.setattr(page_sizes, "CAREFUL_STEPS", 2)
     orb.fail_next(1, status=504, route=LIST)
 
     services.sync_invoices(since=since(any_database))

@@ -10,7 +10,7 @@ import pytest
 
 from django_orb import services
 from django_orb.models import Invoice, SyncRun, SyncWindow
-from django_orb.sync import passing, runs, steps, windows
+from django_orb.sync import page_sizes, passing, runs, steps, windows
 from django_orb.sync.steps import Step
 from tests import misfortunes
 from tests.hard_times import EVERYTHING, Bias, Endless, Found, Story
@@ -105,7 +105,7 @@ class Fault(NamedTuple):
 BAD = Bias(("full",), (misfortunes.bad_invoice,))
 FAULTS = {
     "as much is asked for after a failure": Fault(
-        windows, "_ask_for_less", lambda *_: {}, BAD, 2
+        page_sizes, "size_after_failure", lambda *_: {}, BAD, 2
     ),
     "a gap in the list counts as read": Fault(
         passing, "_pass_gap", pass_gap_quietly, BAD, 16

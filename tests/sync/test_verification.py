@@ -577,7 +577,7 @@ def test_repeated_cursor_ends_it_loudly(mirrored: OrbSandbox, settings: Any) -> 
 def test_trouble_at_orb_is_outlived(
     mirrored: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("django_orb.client.retry.MAX_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr("django_orb.client.retry_policy.MAX_BACKOFF_SECONDS", 0.01)
     mirrored.fail_next(5, status=502, html=True)
 
     assert verify() == []

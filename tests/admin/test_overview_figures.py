@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from django_orb.admin import reports
-from django_orb.admin.reports import AGES, Amount
+from django_orb.admin import overview_figures
+from django_orb.admin.overview_figures import AGES, Amount
 from django_orb.models import Invoice
 from tests.factories import make_invoice
 
@@ -35,7 +35,7 @@ def test_receivables_are_those_that_are_open_by_age_and_currency(any_database):
     owe("missing", 45, "128.00")
     Invoice.objects.filter(pk="missing").update(missing_since=NOW)
 
-    dollars, yen = reports.receivables(NOW)
+    dollars, yen = overview_figures.receivables(NOW)
 
     assert (dollars.currency, yen.currency) == ("USD", "JPY")
     assert dict(zip((age.name for age in AGES), dollars.by_age, strict=True)) == {
@@ -51,7 +51,7 @@ def test_receivables_are_those_that_are_open_by_age_and_currency(any_database):
 
 
 def test_months_are_those_of_the_zone():
-    bounds = reports.months(datetime(2026, 2, 28, 23, 30, tzinfo=timezone.utc), BERLIN)
+    bounds = overview_figures.months(datetime(2026, 2, 28, 23, 30, tzinfo=timezone.utc), BERLIN)
 
     assert len(bounds) == 13
     assert bounds[0] == datetime(2025, 4, 1, tzinfo=BERLIN)
@@ -79,7 +79,7 @@ def test_turnover_is_by_the_zones_months_and_never_across_currencies(any_databas
         currency="EUR",
     )
 
-    dollars, euros = reports.turnover(reports.months(NOW, BERLIN))
+    dollars, euros = overview_figures.turnover(overview_figures.months(NOW, BERLIN))
 
     assert (dollars.currency, euros.currency) == ("USD", "EUR")
     assert dollars.invoiced[-3:] == [
@@ -95,5 +95,5 @@ def test_turnover_is_by_the_zones_months_and_never_across_currencies(any_databas
 
 @pytest.mark.django_db
 def test_without_invoices_there_is_nothing_to_report():
-    assert reports.receivables(NOW) == []
-    assert reports.turnover(reports.months(NOW, BERLIN)) == []
+    assert overview_figures.receivables(NOW) == []
+    assert overview_figures.turnover(overview_figures.months(NOW, BERLIN)) == []
