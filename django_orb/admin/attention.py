@@ -1,4 +1,4 @@
-"""What a person has to look at, and where."""
+"""Find what needs attention, and where it is shown."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Kind(NamedTuple):
 
 
 def read_concerns(request: HttpRequest, site: str) -> list[Concern]:
-    """Those that there are, and that the user may see; two queries for each kind."""
+    """Return those that exist and the user may see; two queries for each kind."""
     concerns = []
     for kind in (*_kinds_of_invoices(), *_other_kinds()):
         if not request.user.has_perm(f"django_orb.view_{kind.model}"):

@@ -95,7 +95,7 @@ def missing_badge() -> SafeString:
 
 
 def overdue_badge(days: int) -> SafeString:
-    """How long a payment is late."""
+    """Return how long a payment is late."""
     words = (
         ngettext("%(days)s day overdue", "%(days)s days overdue", days)
         if days

@@ -1,4 +1,4 @@
-"""What a page reads with much effort, kept in the project's cache for a while."""
+"""Keep what is slow to read in the project's cache for a while."""
 
 from __future__ import annotations
 

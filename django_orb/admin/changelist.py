@@ -41,7 +41,7 @@ class QuickChangeList(ChangeList):
         return [*chosen, f"{sign}pk"]
 
     def url_for_result(self, result: Any) -> str:
-        """As Django's, which has the URL resolver look for each row anew."""
+        """Do as Django's, which resolves the URL again for each row."""
         return self._url_of_any.replace(ANY, urlquote(quote(str(result.pk))))
 
     @cached_property

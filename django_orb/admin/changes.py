@@ -1,4 +1,4 @@
-"""How an invoice changed, in words."""
+"""Describe how an invoice changed."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class ToldFilter(admin.SimpleListFilter):
 
 @admin.register(InvoiceChange)
 class InvoiceChangeAdmin(ReadOnlyAdmin):
-    """What changed, and where that came from."""
+    """The changes, and where they came from."""
 
     list_display = ("created_at", "invoice_id_link", "what", "names", "origin")
     list_filter = (ToldFilter, "origin", "kind")

@@ -71,7 +71,7 @@ class InvoiceColumns:
 
 
 def amount_cell(amount: Decimal, invoice: Invoice, is_settled: bool) -> SafeString:
-    """An amount; a quiet one where nobody has to pay it any more."""
+    """Format an amount, quietly if it need not be paid any more."""
     look = "orb-amount orb-settled" if is_settled else "orb-amount"
     return format_html(
         '<span class="{}">{}</span>', look, money(amount, invoice.currency)

@@ -33,7 +33,7 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
 
     @admin.action(permissions=["sync"], description=_("Fetch selected again from Orb"))
     def try_again(self, request: HttpRequest, queryset: Any) -> None:
-        """Start a run for them; one that can be read is no failure any more."""
+        """Start a run for them; one that can be read is removed from the failures."""
         known = queryset.exclude(pk__startswith=mirror.NO_ID)
         failures = list(known.defer("payload_text")[: self.most_at_once])
         if not failures:

@@ -104,7 +104,7 @@ class AgeFilter(admin.SimpleListFilter):
 
 
 class AttentionFilter(admin.SimpleListFilter):
-    """What a person has to look at, as on the overview."""
+    """What needs attention, as on the overview."""
 
     title = _("needs attention")
     parameter_name = "needs"
@@ -184,7 +184,7 @@ class InvoiceDateFilter(admin.SimpleListFilter):
             }
 
     def _below(self, chosen: str) -> list[str]:
-        """What a click leads to next: years, or the months or days of the chosen."""
+        """Return the next choices: years, or the months or days of the chosen one."""
         span = _span_of(chosen)
         if span is None:
             ends = Invoice.objects.aggregate(
@@ -254,7 +254,7 @@ def _span_of(value: str) -> Span | None:
 
 
 def _above(chosen: str) -> list[str]:
-    """What was clicked on the way there, the year first."""
+    """Return the choices made so far, the year first."""
     if _span_of(chosen) is None:
         return []
     return [chosen[:length] for length in (4, 7, 10) if length <= len(chosen)]

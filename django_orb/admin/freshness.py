@@ -1,4 +1,4 @@
-"""How old the mirror is, in words."""
+"""Say in words how old the mirror is."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def page_context(self, request: HttpRequest, invoice: Invoice) -> dict[str, Any]:
-        """What the invoice's own page shows, and which buttons it has."""
+        """Return what the invoice's own page shows, and its buttons."""
         views = (*ACTIONS_BY_PAGE, "refresh", "upcoming", *open_document.NAMES)
         links = {view: invoice_url(self, view, invoice.pk) for view in views}
         possible = [

@@ -1,4 +1,4 @@
-"""What lists of an invoice's parts have in common."""
+"""The base of the lists of an invoice's parts."""
 
 from __future__ import annotations
 

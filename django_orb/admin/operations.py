@@ -134,7 +134,7 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
         return own + super().get_urls()
 
     def batch_view(self, request: HttpRequest, batch: str) -> HttpResponse:
-        """How the operations come along that were queued together."""
+        """Show the progress of the operations that were queued together."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         progress = read_progress(batch)

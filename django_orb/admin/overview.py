@@ -196,7 +196,7 @@ def _cell(amount: Amount, currency: str, url: str = "") -> Cell:
 
 
 def read_health(kind: SyncRun.Kind) -> Health:
-    """Whether runs of a kind succeed as often as they should; one query."""
+    """Return whether runs of a kind succeed often enough; one query."""
     last = list(SyncRun.objects.filter(kind=kind).order_by("-pk")[:20])
     good = next((one for one in last if one.state == SyncRun.State.SUCCEEDED), None)
     label = str(kind.label)
@@ -216,7 +216,7 @@ def read_health(kind: SyncRun.Kind) -> Health:
 
 
 def read_queues() -> list[str]:
-    """What waits to be worked on, in words; two queries."""
+    """Say in words what is waiting to be processed; two queries."""
     events = WebhookEvent.objects.filter(state=WebhookEvent.State.RECEIVED).count()
     operations = InvoiceOperation.objects.filter(
         state=InvoiceOperation.State.PENDING

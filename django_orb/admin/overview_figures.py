@@ -65,7 +65,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Receivables:
-    """What is open in one currency, in the order of `AGES`."""
+    """The open amounts in one currency, in the order of `AGES`."""
 
     currency: str
     by_age: list[Amount]
@@ -80,7 +80,7 @@ class Receivables:
 
 @dataclass(frozen=True)
 class Turnover:
-    """What was invoiced and paid in one currency, in the order of the months."""
+    """The amounts invoiced and paid in one currency, in the order of the months."""
 
     currency: str
     invoiced: list[Amount]

@@ -1,4 +1,4 @@
-"""How operations come along that were queued together."""
+"""The progress of operations that were queued together."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Progress:
     total: int
     ended: int
     waiting: int
-    """Those that nobody has begun to send."""
+    """Operations that no worker has begun to send."""
 
     words: str
     steps: list[Step]

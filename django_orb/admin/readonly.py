@@ -1,4 +1,4 @@
-"""What every admin page of the mirror has in common: it can be looked at only."""
+"""The base of every admin page of the mirror: it can only be viewed."""
 
 from __future__ import annotations
 

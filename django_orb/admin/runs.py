@@ -50,7 +50,7 @@ class Part:
 
 @admin.register(SyncRun)
 class SyncRunAdmin(ReadOnlyAdmin):
-    """What was read from Orb, when, and how it ended."""
+    """The runs: what was read from Orb, when, and how it ended."""
 
     list_display = (
         "number",
@@ -209,7 +209,7 @@ def read_counts(run: SyncRun, windows: list[SyncWindow]) -> list[Fact]:
 
 
 def title_of(name: str) -> str:
-    """What a count is called above its column."""
+    """Return the heading of a count's column."""
     return capfirst(str(label_for_field(name, SyncRun)))
 
 

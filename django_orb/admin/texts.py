@@ -1,4 +1,4 @@
-"""Texts of modules and classes, translated when somebody reads them."""
+"""Texts of modules and classes, translated when they are shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a subscription would be billed next: asked from Orb when somebody looks."""
+"""Show what a subscription would be billed next; each view asks Orb."""
 
 from __future__ import annotations
 

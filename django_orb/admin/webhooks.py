@@ -24,7 +24,7 @@ MAX_RETRIES = 1000
 
 @admin.register(WebhookEvent)
 class WebhookEventAdmin(ReadOnlyAdmin):
-    """What Orb told, and what became of it."""
+    """The events that Orb sent, and their outcome."""
 
     list_display = ("received_at", "kind", "invoice", "badge", "attempts", "why")
     list_filter = ("state", "source")

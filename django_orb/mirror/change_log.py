@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 BATCH = 1000
 MAX_ATTEMPTS = 12
-# How long nobody else takes up a change whose receivers are being called.
+# How long a worker holds a change whose receivers it calls.
 LEASE_SECONDS = 60
 # The second attempt may begin at once, the third so much later, then doubling.
 FIRST_WAIT_SECONDS = 10
@@ -58,7 +58,7 @@ MISSING = "missing_since"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a change came from; see `InvoiceChange.Origin`."""
+    """The origin of a change; see `InvoiceChange.Origin`."""
 
     kind: str = InvoiceChange.Origin.FETCH.value
     id: str = ""
@@ -75,7 +75,7 @@ FETCHED = Origin()
 
 @dataclass(frozen=True)
 class Before:
-    """What a change is told against."""
+    """The state that a change is compared with."""
 
     status: str
     missing_since: datetime | None
@@ -89,7 +89,7 @@ class After:
 
 
 def read_before(invoice_ids: Sequence[str], *, using: str) -> dict[str, Before]:
-    """What is stored of invoices that are about to change; one statement, or none."""
+    """Return what is stored of invoices about to change; at most one statement."""
     if not invoice_ids:
         return {}
     rows = Invoice.objects.using(using).filter(pk__in=invoice_ids)
@@ -171,7 +171,7 @@ def announce_on_commit(invoice_ids: Sequence[str], *, using: str) -> None:
 
 
 def _announce_committed(invoice_ids: Sequence[str], *, using: str) -> None:
-    """As `on_commit(robust=True)`, but for what must end the work of the process."""
+    """Like `on_commit(robust=True)`, but raise errors that must end the process."""
     try:
         announce(invoice_ids=invoice_ids, using=using)
     except Exception as err:
@@ -182,7 +182,7 @@ def _announce_committed(invoice_ids: Sequence[str], *, using: str) -> None:
 
 def announce(*, using: str, invoice_ids: Sequence[str] | None = None) -> int:
     """
-    Tell what nobody has told yet, oldest first. Return how many changes were told.
+    Tell the changes that were not told yet, oldest first. Return how many were told.
 
     All of these invoices', or of the oldest changes of any. See Note [Told once].
     """
@@ -308,7 +308,7 @@ def _announce(change: InvoiceChange, *, using: str) -> None:
     if not mine.update(announced_at=timezone.now(), error="", failed_at=None):
         return
     invoice = Invoice.objects.using(using).filter(pk=change.invoice_id).first()
-    if invoice is None:  # deleted by somebody, which nothing here does
+    if invoice is None:  # deleted by other code; nothing here does that
         return
     named = {
         "invoice": invoice,

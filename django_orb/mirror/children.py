@@ -83,7 +83,7 @@ def write_children(
 
 
 def _sent(one: _Set, payload: Mapping[str, Any]) -> Any:
-    """What a payload says about a set; None if it says nothing."""
+    """Return what a payload says about a set, or None if it says nothing."""
     if one.name != TAXES:
         return payload.get(one.name) or None
     lines = payload.get("line_items")

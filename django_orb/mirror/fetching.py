@@ -142,7 +142,7 @@ def recheck_lease() -> timedelta:
 
 
 def due_rechecks(*, using: str) -> models.QuerySet[InvoiceRecheck]:
-    """Those whose time has come, the oldest first."""
+    """Return those whose time has come, the oldest first."""
     due = InvoiceRecheck.objects.using(using).filter(
         has_come("due_at", clock_of(using).latest(), longest=recheck_lease())
     )
@@ -169,7 +169,7 @@ def recheck(client: OrbClient, *, using: str) -> None:
 
 
 def _is_decided(row: InvoiceRecheck, *, using: str) -> bool:
-    """Whether Orb was asked since then, by whomever."""
+    """Return whether any worker has asked Orb since then."""
     seen = InvoiceObservation.objects.using(using).filter(
         pk=row.pk, started_at__gt=row.due_at
     )

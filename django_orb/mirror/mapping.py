@@ -146,7 +146,7 @@ def invoice_id_of(payload: Any) -> str:
     The id in a payload.
 
     Raises:
-        OrbPayloadError: it is no JSON object, or has no usable id.
+        OrbPayloadError: it is not a JSON object, or has no usable id.
     """
     if not isinstance(payload, dict):
         raise OrbPayloadError(f"An invoice is {type(payload).__name__}, not an object.")

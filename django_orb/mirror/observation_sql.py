@@ -92,7 +92,7 @@ def _lock(
 
 
 def _time_reader(connection: BaseDatabaseWrapper) -> Callable[[Any], datetime]:
-    """What makes an aware time of what the driver gives."""
+    """Return a converter from the driver's times to aware ones."""
     convert = getattr(connection.ops, "convert_datetimefield_value", None)
     if convert is None:
         return lambda value: value

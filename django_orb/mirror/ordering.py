@@ -56,7 +56,7 @@ from .mapping import MappedInvoice, invoice_id_of, invoice_keys, map_invoice, us
 ABSENT = "absent"
 NEVER_THERE = "never there"
 
-# Where the ids of failures begin that have none of Orb's.
+# The first id of failures that have none of Orb's.
 NO_ID = "(no id"
 
 # To write the content again; to record that it cannot be written.
@@ -91,7 +91,7 @@ class Observation:
 
 @dataclass
 class Known:
-    """What is stored of an invoice's last observation."""
+    """The stored part of an invoice's last observation."""
 
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -110,20 +110,20 @@ class Known:
 
     @property
     def lacks_hash(self) -> bool:
-        """Whether what is stored must be hashed; see Note [Hashed when needed]."""
+        """Return whether to hash what is stored; see Note [Hashed when needed]."""
         is_absent = self.content_hash in (ABSENT, NEVER_THERE)
         is_hashed = self.content_hash.startswith(_hash_prefix())
         return self.was_there and not is_absent and not is_hashed
 
     @property
     def was_there(self) -> bool:
-        """Whether the mirror has the invoice, be it marked missing."""
+        """Return whether the mirror has the invoice, even if marked missing."""
         has_content = bool(self.content_hash or self.raw_digest)
         return has_content and self.content_hash != NEVER_THERE
 
     @property
     def is_outdated(self) -> bool:
-        """Whether an older mapper filled the row; see Note [Releases side by side]."""
+        """Return whether an older mapper wrote it; see Note [Releases side by side]."""
         is_row = self.was_there and self.content_hash != ABSENT
         return is_row and self.mapper_version < mapping.MAPPER_VERSION
 
@@ -179,7 +179,7 @@ class Incoming:
 
     @property
     def hash_if_known(self) -> str:
-        """Empty where nobody needed it; see Note [Hashed when needed]."""
+        """Empty if it was not needed; see Note [Hashed when needed]."""
         return "" if self.raw_digest and not self._is_hashed else self.content_hash
 
     @property
@@ -217,7 +217,7 @@ class Incoming:
         return mapped
 
     def shows(self, operation: InvoiceOperation) -> bool:
-        """Whether it shows what we did; what cannot be read fails elsewhere."""
+        """Return whether it shows what we did; what cannot be read fails elsewhere."""
         if self.seen.is_absent:
             return False
         try:
@@ -226,7 +226,7 @@ class Incoming:
             return True
 
     def is_stored_in(self, known: Known) -> bool:
-        """Whether it shows the content that is stored."""
+        """Return whether it shows the content that is stored."""
         if self.raw_digest and self.raw_digest == known.raw_digest:
             return True
         if self.seen.is_absent:
@@ -234,7 +234,7 @@ class Incoming:
         return known.was_there and self.content_hash == known.content_hash
 
     def is_after(self, known: Known, moment: datetime | None) -> bool:
-        """Whether Orb was asked after the moment for sure, or after all that is known."""
+        """Return whether Orb was surely asked after the moment, or after all known."""
         if moment is None or self.seen.supersedes == known.version:
             return True
         return self.interval.started_at > moment
@@ -298,7 +298,7 @@ def _order(
     ended_at: datetime | None,
     now: datetime,
 ) -> Order:
-    """Where an observation lies beside an interval of what is known."""
+    """Return the place of an observation relative to an interval of what is known."""
     if started_at is None or ended_at is None or one.is_after(known, ended_at):
         return "after"
     # A stored end in the future means that the database's clock stepped back.

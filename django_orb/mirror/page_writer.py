@@ -85,7 +85,7 @@ class PageWriter:
         }
 
     def see_again(self) -> WriteResult | None:
-        """Move on a page of texts that all came before; None if it is no such page."""
+        """Only advance the intervals if all texts are unchanged; else return None."""
         ids = sorted(self._incoming)
         if not ids:
             return None
@@ -122,7 +122,7 @@ class PageWriter:
             one.failure = str(err)
 
     def _is_as_before(self) -> bool:
-        """Whether every text is the one that came last, all seen at one time."""
+        """Return whether every text is the latest one, all seen at one time."""
         interval = next((one.interval for one in self._incoming.values()), None)
         for pk, one in self._incoming.items():
             known = self._known.get(pk)
@@ -165,7 +165,7 @@ class PageWriter:
         return min(asked_at) - LAG
 
     def _operations(self) -> models.QuerySet[InvoiceOperation]:
-        """What we did in Orb so short ago that its answers may not show it."""
+        """Return operations so recent that Orb's answers may not show them yet."""
         return InvoiceOperation.objects.using(self._using).filter(
             state=InvoiceOperation.State.SUCCEEDED,
             finished_at__gt=self._lags_since(),
@@ -318,14 +318,14 @@ class PageWriter:
         )
 
     def _is_unsure(self, known: Known) -> bool:
-        """Whether the payload before does not tell which rows there are."""
+        """Return whether the previous payload does not tell which rows exist."""
         is_flagged = known.rewrite_at is not None
         return is_flagged or known.is_outdated or not self._trusts_claims
 
     def _read_before(
         self, ids: Sequence[str], stored: dict[str, Known]
     ) -> dict[str, Before]:
-        """What will be overwritten, as far as it was not read for its hash."""
+        """Return what will be overwritten; read only what was not read for its hash."""
         known = {pk: before for pk in ids if (before := stored[pk].before)}
         unread = [pk for pk in ids if pk not in known]
         return known | change_log.read_before(unread, using=self._using)

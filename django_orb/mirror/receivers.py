@@ -54,7 +54,7 @@ def send_robust(signal: Signal, sender: type[models.Model], **named: Any) -> Non
 
 
 class _LostError(Exception):
-    """What a receiver did is lost, and it did not say so."""
+    """A receiver's work was lost, and it raised no error."""
 
 
 def _call(receiver: Callable[..., Any], using: str, **named: Any) -> None:
@@ -78,6 +78,6 @@ def _live_receivers(
 
 
 def _ids_of(named: Mapping[str, Any]) -> dict[str, Any]:
-    """What a signal is about, for the log."""
+    """Return what a signal is about, for the log."""
     about = ("run", "invoice", "event")
     return {f"orb_{name}_id": named[name].pk for name in about if name in named}

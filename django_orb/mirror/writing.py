@@ -36,7 +36,7 @@ Written = TypeVar("Written", "WriteResult", "WriteResult | None")
 
 
 def database_alias() -> str:
-    """Where the mirror lives, as the project's database router says."""
+    """Return the mirror's database alias, as the project's database router says."""
     return router.db_for_write(Invoice)
 
 

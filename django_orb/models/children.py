@@ -1,4 +1,4 @@
-"""What else an invoice carries, as rows: written with it, from the same payload."""
+"""Parts of an invoice as rows, written with it from the same payload."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class InvoicePaymentAttempt(InvoiceChild):
 
 
 class InvoiceBalanceTransaction(InvoiceChild):
-    """What an invoice took from its customer's balance, or gave back to it."""
+    """An amount that an invoice took from its customer's balance, or gave back."""
 
     invoice = models.ForeignKey(
         Invoice,

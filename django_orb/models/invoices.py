@@ -40,7 +40,7 @@ LINKS_ARE_FRESH = timedelta(days=30)
 
 
 class CurrencyTotal(TypedDict):
-    """What invoices in one currency add up to."""
+    """The totals of invoices in one currency."""
 
     currency: str
     count: int
@@ -293,7 +293,7 @@ class Invoice(models.Model):
 
     @property
     def is_overdue(self) -> bool:
-        """As `InvoiceQuerySet.overdue()`, for one invoice and now."""
+        """Like `InvoiceQuerySet.overdue()`, for one invoice and now."""
         due = self.due_date
         return bool(
             self.is_open and self.amount_due > 0 and due and due < timezone.now()

@@ -1,4 +1,4 @@
-"""Whether what Orb shows is what an operation asked for."""
+"""Compare what Orb shows with what an operation asked for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLOCKS = timedelta(minutes=5)
 
 
 def shows_before(operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
-    """Whether an edit would still replace what it was meant to replace."""
+    """Return whether an edit would still replace what it was meant to replace."""
     before = operation.before.get("metadata")
     if before is None:
         return False
@@ -47,7 +47,7 @@ def is_as_asked(line: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
 
 
 def is_asked_for(invoice: Mapping[str, Any], operation: InvoiceOperation) -> bool:
-    """Whether it has what was asked for; what Orb or people added does not count."""
+    """Return whether it has what was asked for; additions by others do not count."""
     body, shown = operation.body, invoice.get("line_items") or []
     try:
         # Orb's clock may be behind.

@@ -1,4 +1,4 @@
-"""What every kind of operation says of itself, and what is true unless it says so."""
+"""The entry that every kind of operation fills in, with its defaults."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OperationKind(models.TextChoices):
 
 
 class Sight(Enum):
-    """Whether Orb shows what an operation was to do."""
+    """The answer to whether Orb shows what an operation was to do."""
 
     SHOWN = "shown"
     NOT_SHOWN = "not shown"
@@ -46,7 +46,7 @@ class Sight(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a look at Orb found; `result` stands for Orb's answer if it is shown."""
+    """What was found in Orb; `result` stands for Orb's answer if it is shown."""
 
     sight: Sight
     result: dict[str, Any] = field(default_factory=dict)
@@ -57,7 +57,7 @@ UNCLEAR, ANOTHERS = Finding(Sight.UNCLEAR), Finding(Sight.ANOTHERS)
 
 
 class Topic(Enum):
-    """What of an invoice an operation is about, so that its words can name it."""
+    """The part of an invoice that an operation is about, for its description."""
 
     INVOICE = "invoice"
     LINE = "line"
@@ -131,7 +131,7 @@ class OperationType:
         return ANOTHERS if is_anothers else SHOWN
 
     def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
-        """Whether the invoice, as Orb shows it, has what this operation did."""
+        """Return whether the invoice, as Orb shows it, has what this operation did."""
         return True
 
     def invoice_id(self, operation: InvoiceOperation, result: Mapping[str, Any]) -> str:
@@ -140,7 +140,7 @@ class OperationType:
         return invoice_id
 
     def subject(self, operation: InvoiceOperation) -> str:
-        """What of an invoice it is about: a later one of the same hides it."""
+        """Name the part of an invoice it is about: a later one of the same hides it."""
         return "status"
 
     def line_item_id(self, operation: InvoiceOperation) -> str:
@@ -153,7 +153,7 @@ class OperationType:
         return body
 
     def why_not(self, invoice: Invoice) -> str:
-        """Why it cannot be done to an invoice, as far as the mirror knows; or ""."""
+        """Return why an invoice does not allow it, as the mirror knows it, or ""."""
         if invoice.missing_since is not None:
             return gettext("Orb no longer knows it.")
         if not self.statuses or invoice.status in self.statuses:
@@ -161,5 +161,5 @@ class OperationType:
         return self.why_not_now(invoice.status, invoice.get_status_display())
 
     def why_not_now(self, status: str, words: str) -> str:
-        """What is said of an invoice whose status is not one of `statuses`."""
+        """Return the reason if an invoice's status is not one of `statuses`."""
         return gettext("Its status is “%(status)s”.") % {"status": words}

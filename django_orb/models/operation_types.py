@@ -163,7 +163,7 @@ class Pay(OperationType):
         return UNCLEAR if attempts else NOT_SHOWN
 
     def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
-        """Whether it shows as much as Orb's answer did, which may come before it."""
+        """Return whether it shows as much as Orb's answer did, which may be earlier."""
         answered, attempts = operation.result, payload.get("payment_attempts") or []
         if len(attempts) < len(answered.get("payment_attempts") or []):
             return False
@@ -255,7 +255,7 @@ class RegeneratePDF(OperationType):
 
 
 class _LineItem(OperationType):
-    """What adding and deleting a line have in common."""
+    """The base of adding and deleting a line."""
 
     permission_model = "invoicelineitem"
     topic = Topic.LINE

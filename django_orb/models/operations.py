@@ -153,12 +153,12 @@ class InvoiceOperation(models.Model):
         return type_of(self.kind)
 
     def is_shown_in(self, payload: Mapping[str, Any]) -> bool:
-        """Whether the invoice, as Orb shows it, has what this operation did."""
+        """Return whether the invoice, as Orb shows it, has what this operation did."""
         return self.type.is_shown(self, payload)
 
     @property
     def subject(self) -> str:
-        """What of an invoice it is about: a later one of the same hides it."""
+        """Name the part of an invoice it is about: a later one of the same hides it."""
         return self.type.subject(self)
 
     @property

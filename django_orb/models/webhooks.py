@@ -79,7 +79,7 @@ class WebhookFeed(models.Model):
     """
     How far Orb's list of webhook events was read.
 
-    There is one row, once somebody asked.
+    There is one row, once the list was requested.
     """
 
     is_offered = models.BooleanField(

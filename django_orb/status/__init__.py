@@ -1,4 +1,4 @@
-"""Whether all is well: what is noted for it, what is read, and what it means."""
+"""Tell whether all is well: note occurrences, read facts, draw findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a status is made of, read in at most twelve statements and without Orb."""
+"""Read the facts of a status, in at most twelve statements and without Orb."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Occurrence:
 
 @dataclass(frozen=True)
 class Facts:
-    """How things are in the mirror's database, on whose clock all times are."""
+    """The facts in the mirror's database; all times are by its clock."""
 
     now: datetime
     fingerprint: str

@@ -1,4 +1,4 @@
-"""What the facts mean: a verdict on each subject, and the next step in plain words."""
+"""Draw findings from the facts: a verdict on each subject, and the next step."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def judge(facts: Facts) -> Iterator[Finding]:
 
 
 def judge_account(facts: Facts) -> Finding:
-    """Whether there is a key, and whether it is the one that was used before."""
+    """Judge whether there is a key, and whether it is the one that was used before."""
     title = gettext("Key and account")
     try:
         with OrbClient.from_settings() as client:
@@ -188,7 +188,7 @@ def _judge_runs(facts: Facts) -> Finding:
 
 
 def task_title(name: str) -> str:
-    """What a scheduled task is called in words."""
+    """Return a scheduled task's name in words."""
     titles = {
         INCREMENTAL: gettext("Incremental sync"),
         FULL: gettext("Full sync"),

@@ -24,7 +24,7 @@ from .findings import Finding, Verdict, judge, worst
 
 @dataclass(frozen=True)
 class StatusReport:
-    """What was found, and what it was found from."""
+    """The findings, and the facts they come from."""
 
     verdict: Verdict
     findings: tuple[Finding, ...]

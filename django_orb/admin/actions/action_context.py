@@ -1,4 +1,4 @@
-"""What the pages before and after an action have in common."""
+"""The base of the pages before and after an action."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class Call:
         return bool(others)
 
     def recent(self) -> dict[str, Any]:
-        """What was done lately to these invoices, for those who decide now."""
+        """Return what was done lately to these invoices, to warn of doubles."""
         currencies = {one.pk: one.currency for one in self.invoices}
         numbers = {one.pk: str(one) for one in self.invoices}
         operations = operations_of(list(currencies), recent=True)
@@ -192,7 +192,7 @@ def invoice_url(model_admin: Any, view: str, invoice_id: str) -> str:
 
 
 def obstacle() -> str:
-    """Why nothing can be written to Orb from here at all; "" where it can."""
+    """Return why nothing can be written to Orb from here, or "" if it can."""
     try:
         is_read_only = get_settings().READ_ONLY
     except OrbConfigurationError as err:

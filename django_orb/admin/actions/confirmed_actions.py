@@ -1,4 +1,4 @@
-"""What is done to chosen invoices after one confirmation: now, or queued."""
+"""Act on selected invoices after one confirmation: now, or queued."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def queue(
     form: forms.Form,
     begun: set[str],
 ) -> HttpResponse | None:
-    """Record all of them, wake a worker, and show how they come along."""
+    """Record all of them, wake a worker, and show their progress."""
     requests = [
         Request(
             kind=action.operation_type.kind.value,

@@ -180,7 +180,7 @@ def find_customer(customer: Invoice) -> Invoice | None:
 
 
 def read_others(form: InvoiceForm, token: FormToken) -> list[InvoiceOperation]:
-    """What else was asked for lately for this customer: it may be the same."""
+    """Return what else was asked for lately for this customer: it may be the same."""
     asked = InvoiceOperation.objects.using(mirror.database_alias()).filter(
         kind=KIND, created_at__gte=timezone.now() - RECENT
     )

@@ -20,7 +20,7 @@ KIND = DELETE_LINE_ITEM.kind.value
 
 
 def is_deletable(line: InvoiceLineItem) -> bool:
-    """Whether Orb deletes it: one-off lines only."""
+    """Return whether Orb deletes it: one-off lines only."""
     price = as_map(as_map(line.payload).get("price"))
     return bool(price.get("cadence") == "one_time")
 

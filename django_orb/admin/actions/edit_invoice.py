@@ -68,7 +68,7 @@ def metadata_of(invoice: Invoice) -> dict[str, str]:
 
 
 def read_shown(raw: str) -> dict[str, str]:
-    """What the form showed, as it comes back from the browser."""
+    """Return what the form showed, as the browser sends it back."""
     try:
         shown = json.loads(raw)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Reading invoices anew from Orb: a handful at once, more in the background."""
+"""Fetch invoices again from Orb: a few at once, more in the background."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def read_later(call: Call, invoice_ids: Sequence[str]) -> None:
 
 
 def sync_now(call: Call) -> None:
-    """Start an incremental run, or join the one that is at work."""
+    """Start an incremental run, or join the one in progress."""
     kind, using = SyncRun.Kind.INCREMENTAL.value, mirror.database_alias()
     try:
         run = runs.start_or_join(kind, using=using, sweep=True)
@@ -83,5 +83,5 @@ def say_started(call: Call, run: SyncRun, text: str) -> None:
 
 
 def was_taken(run: SyncRun) -> bool:
-    """Whether no part of a new run still waits for somebody to take it."""
+    """Return whether a worker was asked for every part of a new run."""
     return not runs.due_windows(using=mirror.database_alias(), run=run)

@@ -251,7 +251,7 @@ class InvoiceForm(forms.Form):
 
 
 class PaymentForm(forms.Form):
-    """What `services.mark_invoice_paid` wants to know of a payment."""
+    """The details of a payment that `services.mark_invoice_paid` takes."""
 
     required_css_class = "required"
 
@@ -313,7 +313,7 @@ class EditForm(forms.Form):
             del self.fields["net_terms"], self.fields["due_date"]
 
     def clean_metadata(self) -> dict[str, str | None]:
-        """What changes: a value of None takes its key away."""
+        """Return what changes: a value of None removes its key."""
         given: dict[str, str] = {}
         for line in self.cleaned_data["metadata"].splitlines():
             key, equals, value = line.partition("=")
@@ -360,7 +360,7 @@ def as_lines(metadata: Mapping[str, str]) -> str:
 
 
 def editable(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Those that fit on a line; others stay as they are."""
+    """Return those that fit on a line; others stay as they are."""
     return {
         key: value
         for key, value in metadata.items()

@@ -47,7 +47,7 @@ NOT_YET = _("The result could not be fetched yet; the next sync shows it.")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is said about one invoice, and what is kept of it in its history."""
+    """The message about one invoice, and the entry in its history."""
 
     invoice: Invoice
     level: int
@@ -59,7 +59,7 @@ class Outcome:
 def attempt_all(
     invoices: Iterable[Invoice], attempt: Callable[[Invoice], Outcome]
 ) -> Iterator[Outcome]:
-    """One outcome for each; once Orb is out of reach the rest is not tried."""
+    """Yield one outcome for each; once Orb cannot be reached, the rest is not tried."""
     is_over = False
     for invoice in invoices:
         if is_over:
@@ -123,7 +123,7 @@ def attempt_read(invoice: Invoice, call: Callable[[], object], *, done: str) -> 
 
 
 def explain(err: Exception) -> str:
-    """An error as somebody who has never seen this code can read it."""
+    """Explain an error to a user who has never seen this code."""
     if isinstance(err, OrbConfigurationError):
         return gettext("The connection to Orb is not set up: %(err)s") % {"err": err}
     if isinstance(err, OrbInputError):
@@ -165,7 +165,7 @@ def _explain_input(err: OrbInputError) -> str:
 
 
 def _news(invoice: Invoice) -> str:
-    """What somebody else did to it meanwhile: a refusal is followed by a look."""
+    """Say how its status changed in the meantime; a refused invoice was fetched."""
     stored = Invoice.objects.using(mirror.database_alias()).filter(pk=invoice.pk)
     now = stored.only("status").first()
     if now is None or now.status == invoice.status:

@@ -1,4 +1,4 @@
-"""What a person does about operations that need one, or that should stop."""
+"""Decide operations that need attention, and stop those that should not be sent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERDICTS = {
 
 
 def settle(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) -> None:
-    """Look again, or end it by what the person found in Orb."""
+    """Check Orb again, or finish it by what the user found in Orb."""
     if operation.state != InvoiceOperation.State.NEEDS_ATTENTION:
         text = gettext("This operation no longer needs attention. Nothing was changed.")
         model_admin.message_user(request, text, messages.WARNING)
@@ -72,7 +72,7 @@ def close(
 
 
 def stop(model_admin: Any, request: HttpRequest, batch: str) -> None:
-    """Cancel what nobody has begun to send."""
+    """Cancel the operations that no worker has begun to send."""
     using = mirror.database_alias()
     waiting = InvoiceOperation.objects.using(using).filter(
         batch=batch, state=InvoiceOperation.State.PENDING, first_sent_at=None

@@ -1,4 +1,4 @@
-"""Invoices that somebody chose: which of them an operation is for, and its keys."""
+"""Selected invoices: which of them an operation is for, and its keys."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from django_orb import mirror
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.operations import new_idempotency_key
 
-# What one request does; each is a call to Orb and a look at the result.
+# One request's limit; each is a call to Orb and a fetch of the result.
 MAX_INVOICES = 25
 # What one form may queue: Django takes 1,000 fields of a form.
 MAX_QUEUED = 500
-# More than that is not done while somebody waits, but queued.
+# More than that is queued, so that the user need not wait.
 HANDFUL = 5
 
 _TOKEN = re.compile(r"[A-Za-z0-9-]{20,64}")
@@ -116,7 +116,7 @@ class FormToken:
 
     @property
     def batch(self) -> str:
-        """What the operations have in common that this form queues."""
+        """Return the batch that the operations of this form share."""
         return self.key_for("")
 
     def begun(self, invoice_ids: Iterable[str]) -> set[str]:

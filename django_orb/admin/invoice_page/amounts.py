@@ -1,4 +1,4 @@
-"""How an invoice's amounts come about, from the subtotal to the amount due."""
+"""Break an invoice's amounts down, from the subtotal to the amount due."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _difference(total: Decimal, parts: list[Decimal]) -> Decimal:
 
 
 def read_settled(invoice: Invoice) -> str:
-    """Why nobody has to pay the amount due any more; "" while somebody has."""
+    """Return why the amount due need not be paid any more, or "" if it is owed."""
     if invoice.status == Invoice.Status.PAID:
         return _since(gettext("paid"), gettext("paid %(day)s"), invoice.paid_at)
     if invoice.status == Invoice.Status.VOID:
@@ -114,7 +114,7 @@ def _rows(steps: list[tuple[str, Decimal, str]], currency: str) -> list[Row]:
 
 
 def read_adjusted(lines: list[Mapping[str, Any]]) -> Decimal:
-    """What adjustments changed on the lines that say so."""
+    """Return what adjustments changed on the lines that say so."""
     changes: list[Decimal] = []
     for line in lines:
         before = to_decimal(line.get("subtotal"))
@@ -144,7 +144,7 @@ def read_taxes(lines: list[Mapping[str, Any]]) -> dict[str, Decimal]:
 
 
 def balance_applied(payload: Mapping[str, Any]) -> Decimal:
-    """How much of the customer's balance the invoice used."""
+    """Return how much of the customer's balance the invoice used."""
     used: list[Decimal] = []
     for one in as_maps(payload.get("customer_balance_transactions")):
         if one.get("action") == "applied_to_invoice":
@@ -155,7 +155,7 @@ def balance_applied(payload: Mapping[str, Any]) -> Decimal:
 
 
 def credited(payload: Mapping[str, Any]) -> Decimal:
-    """What credit notes took off the amount due; refunds do not."""
+    """Return what credit notes took off the amount due; refunds do not."""
     return sum_of(
         [
             note

@@ -1,4 +1,4 @@
-"""What people and programs asked Orb to do with invoices, in words."""
+"""Describe what users and programs asked Orb to do with invoices."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def tell(operation: InvoiceOperation, currency: str = "") -> str:
 
 
 def subject_in_words(operation: InvoiceOperation, currency: str) -> str:
-    """What of the invoice it is about, where that is not all of it."""
+    """Name the part of the invoice that it is about, if it is not the whole."""
     topic = operation.type.topic
     if topic == Topic.LINE:
         return line_in_words(operation.type.line(operation), currency)

@@ -53,7 +53,7 @@ class LineView:
     pricing: str
     ids: str
     summary: str
-    """What can be unfolded, in a word or two."""
+    """The label of what can be unfolded."""
 
     parts: list[Part]
     """Tiers or cells of a matrix."""
@@ -104,7 +104,7 @@ def read_summary(parts: list[Mapping[str, Any]]) -> str:
 
 
 def amount(raw: Any, currency: str) -> str:
-    """An amount of a payload; one that is no number is shown as it came."""
+    """Format an amount of a payload; one that is not a number is shown as it came."""
     value = to_decimal(raw)
     return as_text(raw) if value is None else money(value, currency)
 
@@ -128,7 +128,7 @@ def read_grouping(grouping: Any) -> str:
 
 
 def read_pricing(price: Mapping[str, Any], currency: str) -> str:
-    """How it is priced, with the price of a unit where there is one."""
+    """Describe how it is priced, with the unit price if there is one."""
     model = as_text(price.get("model_type"))
     if not model:
         return ""

@@ -183,7 +183,7 @@ def read_references(invoice: Invoice) -> list[Fact]:
 
 
 def read_provenance(invoice: Invoice) -> str:
-    """Where it comes from, and how old it is."""
+    """Return where the data comes from, and how old it is."""
     seen, written = (
         local_moment(invoice.last_seen_at),
         local_moment(invoice.mirrored_at),
