@@ -17,7 +17,7 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
     Counts no further than `MOST` rows, however many there are.
 
     To count all rows of a large table takes longer than anything else on its page,
-    and nobody turns a hundred pages.
+    and users do not turn a hundred pages.
     """
 
     #: The order in which rows are counted, one that an index has together with the

@@ -70,7 +70,7 @@ class _Difference(Func):
 
 class InvoiceQuerySet(models.QuerySet["Invoice"]):
     def unsettled(self) -> InvoiceQuerySet:
-        """Drafts and issued invoices: what can still change by itself."""
+        """Drafts and issued invoices: what can still change in Orb."""
         return self.filter(status__in=[Invoice.Status.DRAFT, Invoice.Status.ISSUED])
 
     def open(self) -> InvoiceQuerySet:

@@ -51,7 +51,9 @@ def test_receivables_are_those_that_are_open_by_age_and_currency(any_database):
 
 
 def test_months_are_those_of_the_zone():
-    bounds = overview_figures.months(datetime(2026, 2, 28, 23, 30, tzinfo=timezone.utc), BERLIN)
+    bounds = overview_figures.months(
+        datetime(2026, 2, 28, 23, 30, tzinfo=timezone.utc), BERLIN
+    )
 
     assert len(bounds) == 13
     assert bounds[0] == datetime(2025, 4, 1, tzinfo=BERLIN)

@@ -137,7 +137,7 @@ def test_an_operation_that_needs_a_person_is_settled(
         page.goto(f"/admin/django_orb/invoiceoperation/{operation.pk}/change/")
         photograph(page, "operation-needs-a-person")
         page.click("button:text-is('Check again in Orb')")
-        page.wait_for_selector("text=Looked in Orb")
+        page.wait_for_selector("text=Checked in Orb")
         photograph(page, "operation-looked-again")
         page.click("button:text-is('It was not done')")
         page.wait_for_selector("text=it was not done")
