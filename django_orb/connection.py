@@ -125,8 +125,10 @@ def _probes(using: str) -> list[str]:
     drafts = invoices.filter(status=Invoice.Status.DRAFT)
     settled = invoices.exclude(status=Invoice.Status.DRAFT)
     failures = InvoiceFailure.objects.using(using).order_by("-failed_at")
-    operations = InvoiceOperation.objects.using(using).filter(
-        state=InvoiceOperation.State.SUCCEEDED
+    operations = (
+        InvoiceOperation.objects.using(using)
+        .filter(state=InvoiceOperation.State.SUCCEEDED)
+        .exclude(invoice_id="")
     )
     sources = [
         settled.filter(missing_since=None).values_list("pk", flat=True),

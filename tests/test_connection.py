@@ -247,3 +247,20 @@ def test_new_key_is_neither_believed_nor_refused_while_orb_is_away(
 
     assert MirroredAccount.objects.get().fingerprint == "of an older key"
     assert orb.request_counts()["fetch_invoice"] <= 3
+
+
+def test_creation_without_an_invoice_does_not_hide_that_a_key_is_wrong(
+    any_committed_database: str, other_account: OrbSandbox
+) -> None:
+    """Such as one that a person has closed as done."""
+    now = timezone.now()
+    InvoiceOperation.objects.create(
+        kind="create_invoice",
+        state=InvoiceOperation.State.SUCCEEDED,
+        idempotency_key="key",
+        created_at=now,
+        finished_at=now,
+    )
+
+    with pytest.raises(OrbAccountError, match="accept-key"):
+        services.sync_invoices()

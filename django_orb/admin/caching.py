@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from django.core.cache import cache
+from django.db import connections
 from django.utils import timezone
 
 from django_orb import __version__
@@ -25,7 +26,7 @@ def keep(name: str, seconds: int, read: Callable[[], T]) -> tuple[T, datetime]:
     Return what `read` returns and when it was read, at most so many seconds ago.
 
     What belongs to another account, such as that of another tenant of the same
-    database and cache, or to another release, is not found. If the cache is out of
+    database and cache, to another database or to another release, is not found. If the cache is out of
     reach, it is read each time.
     """
     key = _key(name)
@@ -48,6 +49,8 @@ def _key(name: str) -> str:
     using = database_alias()
     accounts = MirroredAccount.objects.using(using)
     account = accounts.values_list("fingerprint", flat=True).first()
-    parts = "\n".join([__version__, using, account or "", name])
+    where = connections[using].settings_dict
+    database = f"{where['HOST']} {where['PORT']} {where['NAME']}"
+    parts = "\n".join([__version__, using, database, account or "", name])
     # Some caches refuse long keys, and characters that an id may have.
     return f"django_orb:{hashlib.sha256(parts.encode()).hexdigest()}"

@@ -78,7 +78,10 @@ def _recover_operations(*, using: str, seconds: float) -> bool:
             has_answered = operation.state != InvoiceOperation.State.PENDING
             if operation.state == InvoiceOperation.State.SUCCEEDED:
                 confirmation.read_back(client, operation, using=using, waits=(0.0,))
-            elif operation.state == InvoiceOperation.State.REFUSED:
+            elif (
+                operation.state == InvoiceOperation.State.REFUSED
+                and operation.invoice_id
+            ):
                 # It was probably asked for because the mirror was out of date.
                 with contextlib.suppress(OrbError):
                     services.fetch_invoice(operation.invoice_id)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _DAY = timedelta(days=1)
 _CLOCKS = timedelta(minutes=5)
+# Orb shows a day as its midnight at the customer, in UTC.
+_ZONES = timedelta(hours=15)
 
 
 def shows_before(operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
@@ -54,6 +56,8 @@ def is_asked_for(invoice: Mapping[str, Any], operation: InvoiceOperation) -> boo
         is_younger = parse_datetime(invoice.get("created_at")) > (
             operation.created_at - _CLOCKS
         )
+        day = parse_datetime(body["invoice_date"])
+        is_of_the_day = abs(parse_datetime(invoice.get("invoice_date")) - day) < _ZONES
         has_lines = all(
             any(_is_asked_line(line, asked) for line in shown)
             for asked in body["line_items"]
@@ -63,6 +67,7 @@ def is_asked_for(invoice: Mapping[str, Any], operation: InvoiceOperation) -> boo
     metadata = invoice.get("metadata") or {}
     return (
         is_younger
+        and is_of_the_day
         and has_lines
         and invoice.get("currency") == body["currency"]
         and invoice.get("invoice_source") == "one_off"

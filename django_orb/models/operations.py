@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from django.contrib.auth import get_user_model
@@ -137,15 +137,21 @@ class InvoiceOperation(models.Model):
 
     def others_alike(self) -> list[InvoiceOperation]:
         """
-        Those of the same kind for the same invoice that were done, or may have been.
+        Return those of the same kind for the same invoice that Orb did, or may have done.
 
-        Of those that make an invoice, all.
+        Of those that create an invoice, the ones whose invoice is not known yet.
         """
+        return list(self._others().filter(invoice_id=self.invoice_id))
+
+    def taken_by_others(self, invoice_ids: Sequence[str]) -> list[str]:
+        """Return which of these invoices other operations of the same kind are for."""
+        others = self._others().filter(invoice_id__in=invoice_ids)
+        return list(others.values_list("invoice_id", flat=True).distinct())
+
+    def _others(self) -> models.QuerySet[InvoiceOperation]:
         alike = InvoiceOperation.objects.using(self._state.db).filter(kind=self.kind)
-        if self.invoice_id:
-            alike = alike.filter(invoice_id=self.invoice_id)
         undone = [self.State.REFUSED, self.State.CANCELLED]
-        return list(alike.exclude(pk=self.pk).exclude(state__in=undone))
+        return alike.exclude(pk=self.pk).exclude(state__in=undone)
 
     @property
     def type(self) -> OperationType:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from django.utils.translation import gettext_noop
 
+from django_orb import exact_json
 from django_orb.exact_json import require_storable
 from django_orb.exceptions import OrbInputError
 from django_orb.parsing import MAX_PLACES, MAX_WHOLE_DIGITS, fits_money
@@ -166,8 +167,16 @@ def _details(given: InvoiceDetails) -> dict[str, Any]:
         details["metadata"] = _metadata(details["metadata"])
     if "discount" in details:
         _require_storable(details["discount"], "discount")
-        details["discount"] = dict(details["discount"])
+        details["discount"] = _as_recorded(details["discount"], "discount")
     return details
+
+
+def _as_recorded(value: Mapping[str, Any], field: str) -> Any:
+    """Return JSON as the operation's row gives it back, so that a key is recognised."""
+    try:
+        return exact_json.loads(exact_json.dumps(dict(value)))
+    except (TypeError, ValueError) as err:
+        raise OrbInputError(f"{field} is not JSON: {err}", field=field) from err
 
 
 def payment_body(

@@ -26,6 +26,7 @@ from django_orb.db import clock_of, is_free, is_passing
 from django_orb.exceptions import OrbError, OrbNotFoundError
 from django_orb.models import InvoiceOperation
 from django_orb.models.operation_type import Sight
+from django_orb.models.operation_types import OPERATION_TYPES
 
 from . import lookup
 from .sending import in_words, lease_of, note, send, settle
@@ -38,10 +39,15 @@ _STATE = InvoiceOperation.State
 
 
 def stuck_operations(*, using: str) -> QuerySet[InvoiceOperation]:
-    """Return pending operations that no worker holds, or none if we may not write."""
+    """
+    Return pending operations that no worker holds, or none if we may not write.
+
+    Those of a kind that a newer release recorded are left to that release.
+    """
     pending = InvoiceOperation.objects.using(using).filter(
         is_free(clock_of(using).latest(), longest=_longest_lease()),
         state=_STATE.PENDING,
+        kind__in=list(OPERATION_TYPES),
     )
     return pending.none() if get_settings().READ_ONLY else pending
 

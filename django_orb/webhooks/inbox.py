@@ -219,10 +219,7 @@ def due_events(*, using: str, limit: int = 1000) -> list[str]:
     now = clock_of(using).latest()
     due = (
         _events(using)
-        .filter(
-            is_free(now, longest=longest_lease()),
-            state__in=OPEN,
-        )
+        .filter(is_free(now, longest=longest_lease()), state__in=OPEN)
         .filter(
             has_come("next_attempt_at", now, longest=LONGEST_WAIT)
             | has_come("next_attempt_at", now, longest=LONGEST_MESSAGE) & Q(attempts=0)
@@ -231,7 +228,9 @@ def due_events(*, using: str, limit: int = 1000) -> list[str]:
     )
     ids = list(due.values_list("pk", flat=True)[:limit])
     again_at = now + LONGEST_MESSAGE
-    taken = _events(using).filter(pk__in=ids)
+    # A worker may have leased one since.
+    free = is_free(now, longest=longest_lease())
+    taken = _events(using).filter(free, pk__in=ids, state__in=OPEN)
     taken.exclude(lease="").update(state=State.FAILED, error=DIED)
     taken.update(next_attempt_at=again_at)
     return ids

@@ -189,8 +189,9 @@ def test_what_orb_forgot_is_found_in_its_list(
         {"unit_amount": "100.01"},
         {"name": "Training"},
         {"invoice_date": TODAY - timedelta(days=20)},
+        {"invoice_date": TODAY - timedelta(days=1)},
     ],
-    ids=lambda changes: next(iter(changes)),
+    ids=str,
 )
 def test_other_invoice_of_the_customer_is_not_taken_for_it(
     any_committed_database: str, orb: OrbSandbox, changes: dict[str, Any]
@@ -257,6 +258,33 @@ def test_another_that_asked_for_the_same_may_be_its_maker(
     }
 
 
+def test_another_that_asked_for_nearly_the_same_may_be_its_maker(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    """What tells them apart, such as a memo, may be changed in Orb."""
+    given = wanted(orb)
+    create_in_vain(orb, "before", given)
+    create_in_vain(orb, "after", {**given, "memo": "The second half."})
+    age(hours=48)
+
+    tasks.recover()
+
+    assert {*InvoiceOperation.objects.values_list("state", flat=True)} == {
+        "needs_attention"
+    }
+
+
+def test_key_is_recognised_whatever_a_discount_was_written_with(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    discount = {"discount_type": "percentage", "percentage_discount": 0.15}
+    given = wanted(orb, discount=discount, idempotency_key="mine")
+    create_in_vain(orb, "before", given)
+
+    with pytest.raises(OrbOutcomeUnknownError):
+        services.create_invoice(**given)
+
+
 def test_refusal_after_a_lost_answer_is_looked_at(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:
@@ -321,6 +349,7 @@ def test_invoice_that_reads_lag_behind_is_here_later(
         ({"memo": " "}, "memo"),
         ({"metadata": {"a": 1}}, "metadata"),
         ({"discount": {"a": "\0"}}, "discount"),
+        ({"discount": {"a": {1}}}, "discount"),
     ],
 )
 def test_arguments_that_cannot_be_right_are_refused_before(

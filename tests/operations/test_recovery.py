@@ -150,6 +150,23 @@ def test_line_of_another_operation_is_not_taken_for_it(
     assert [*states] == ["succeeded", "needs_attention"]
 
 
+def test_another_that_asked_for_nearly_the_same_line_may_be_its_maker(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    draft = add(orb, "draft")
+    do_in_vain(orb, "create_invoice_line_item", draft, "before")
+    orb.cut_next(1, when="after", route="create_invoice_line_item")
+    start = LINE["start_date"] - timedelta(days=1)
+    with pytest.raises(OrbOutcomeUnknownError):
+        services.create_invoice_line_item(draft, **{**LINE, "start_date": start})
+    age(hours=48)
+
+    tasks.recover()
+
+    states = InvoiceOperation.objects.values_list("state", flat=True)
+    assert {*states} == {"needs_attention"}
+
+
 @pytest.mark.parametrize(
     "change",
     [{"name": "Other"}, {"amount": "12.01"}, {"start_date": date(2025, 1, 1)}],
