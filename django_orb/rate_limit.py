@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TookTooLong
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import partial
@@ -164,7 +165,7 @@ def reserve(name: str, count: int, per_second: float, *, using: str) -> float:
     if connections[using].vendor != "sqlite":
         try:
             return _apart(reserve_here, using=using)
-        except (DatabaseError, TimeoutError):
+        except (DatabaseError, TookTooLong):
             logger.warning("Requests to Orb were not reserved.", exc_info=True)
     budget = RequestBudget.objects.using(using).filter(pk=name).first()
     now = clock_of(using).latest()
@@ -200,7 +201,7 @@ def hold_back(name: str, seconds: float, *, using: str) -> None:
         return
     try:
         _apart(hold_here, using=using)
-    except (DatabaseError, TimeoutError):
+    except (DatabaseError, TookTooLong):
         logger.warning("Requests to Orb were not held back.", exc_info=True)
 
 
@@ -230,7 +231,7 @@ def _apart(call: Callable[[], T], *, using: str) -> T:
 
     Raises:
         DatabaseError: no connection could be opened, or the call raised it.
-        TimeoutError: it took too long.
+        TookTooLong: it took too long; not Python 3.10's own `TimeoutError`.
     """
 
     def run() -> T:

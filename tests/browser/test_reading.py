@@ -130,7 +130,7 @@ def test_the_admin_speaks_german(orb: OrbSandbox, drive: Drive) -> None:
         page.fill("#id_name", "Beratung")
         page.fill("#id_amount", "1250,50")
         photograph(page, "german-line-item")
-        page.click("text=Ergebnis ansehen")
+        page.click("text=Vorschau")
         page.wait_for_selector("text=1.250,50")
         photograph(page, "german-line-item-confirmation")
         page.click("text=Ja, diese Position hinzufügen")
