@@ -161,8 +161,10 @@ def pages() -> list[str]:
     for model in site._registry:
         name = f"{model._meta.app_label}_{model._meta.model_name}"
         found.append(reverse(f"admin:{name}_changelist"))
-        row = model._default_manager.first()
-        if model._meta.app_label == "django_orb" and row is not None:
+        # A page in the place of a list has no pages of rows.
+        is_list = model._meta.app_label == "django_orb" and not model._meta.proxy
+        row = model._default_manager.first() if is_list else None
+        if row is not None:
             for view in ("change", "history"):
                 found.append(reverse(f"admin:{name}_{view}", args=[row.pk]))
     return found

@@ -103,12 +103,8 @@ def test_webhook_whose_invoice_cannot_be_had_waits_in_its_row(
 
 
 def test_queued_operations_are_sent_without_recursion(
-    any_committed_database: str,
-    orb: OrbSandbox,
-    depth: Depth,
-    monkeypatch: pytest.MonkeyPatch,
+    any_committed_database: str, orb: OrbSandbox, depth: Depth
 ) -> None:
-    monkeypatch.setattr(tasks, "TURN_SECONDS", 0.05)  # a turn for each or two
     ids = orb.invoice_ids("issued")[:4]
     requests = [Request("void_invoice", pk, idempotency_key=f"key {pk}") for pk in ids]
     operations.queue(requests, batch="batch", using=any_committed_database)
