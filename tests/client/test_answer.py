@@ -51,7 +51,7 @@ def test_a_body_up_to_the_limit_is_read(
     headers = GZIP if is_packed else {}
     for size, is_read in ((1000, True), (1001, False)):
         body = b'"' + b"x" * (size - 2) + b'"'
-        sent = gzip.compress(body) if is_packed else body
+        sent = gzip.compress(body, mtime=0) if is_packed else body
         server.answers = [Answer(sent, headers=headers, is_chunked=is_chunked)]
         if is_read:
             with pytest.raises(OrbResponseError, match="should be a JSON object"):
@@ -117,7 +117,9 @@ def test_an_error_that_is_too_large_stays_that_error(
 ):
     monkeypatch.setattr(answers, "MAX_ERROR_BYTES", 1000)
     body = b"x" * 100_000
-    server.answers = [Answer(gzip.compress(body) if headers else body, 503, headers)]
+    server.answers = [
+        Answer(gzip.compress(body, mtime=0) if headers else body, 503, headers)
+    ]
 
     with pytest.raises(OrbServerError, match="no readable explanation") as caught:
         client.fetch_invoice("inv1")
@@ -134,7 +136,11 @@ def test_an_error_that_cannot_be_unpacked_stays_that_error(server, client):
 
 
 @pytest.mark.parametrize(
-    "sent", [gzip.compress(BODY), gzip.compress(BODY[:5]) + gzip.compress(BODY[5:])]
+    "sent",
+    [
+        gzip.compress(BODY, mtime=0),
+        gzip.compress(BODY[:5], mtime=0) + gzip.compress(BODY[5:], mtime=0),
+    ],
 )
 def test_what_is_packed_is_unpacked(server, client, sent):
     server.answers = [Answer(sent, headers=GZIP)]
@@ -146,8 +152,8 @@ def test_what_is_packed_is_unpacked(server, client, sent):
 @pytest.mark.parametrize(
     ("sent", "encoding"),
     [
-        (gzip.compress(BODY)[:-3], "gzip"),
-        (gzip.compress(BODY) + b"more", "gzip"),
+        (gzip.compress(BODY, mtime=0)[:-3], "gzip"),
+        (gzip.compress(BODY, mtime=0) + b"more", "gzip"),
         (b"not gzip", "gzip"),
         (BODY, "br"),
     ],
@@ -266,7 +272,10 @@ def test_certificates_that_cannot_be_read_are_no_answer(
 
 
 def test_a_session_of_ones_own_keeps_to_the_limit_too(server, small_limit):
-    server.answers = [Answer(b"x" * 1001), Answer(gzip.compress(BODY), headers=GZIP)]
+    server.answers = [
+        Answer(b"x" * 1001),
+        Answer(gzip.compress(BODY, mtime=0), headers=GZIP),
+    ]
     with (
         requests.Session() as session,
         OrbClient(KEY, server.base_url, session=session) as client,
