@@ -23,7 +23,15 @@ from .exceptions import (
     in_english,
 )
 from .formatting import safe_link
-from .mirror import Observation, change_log, observe_invoice, store
+from .mirror import (
+    Observation,
+    UpcomingInvoice,
+    UpcomingLineItem,
+    change_log,
+    observe_invoice,
+    read_upcoming,
+    store,
+)
 from .models import Invoice, SyncRun
 from .operations import (
     NewLineItem,
@@ -39,7 +47,6 @@ from .operations import (
     void_invoice,
 )
 from .sync import STATUSES, runs, verify_invoices
-from .upcoming import UpcomingInvoice, UpcomingLineItem, read_upcoming
 from .webhooks import processing
 
 __all__ = [

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 from django_orb import exact_json, mirror, services
 from django_orb.exceptions import OrbError
+from django_orb.mirror import UpcomingInvoice
 from django_orb.mirror.mapping import CHILDREN
 from django_orb.models import Invoice, InvoiceFailure, SyncRun, WebhookEvent
-from django_orb.upcoming import UpcomingInvoice
 from django_orb.webhooks import processing
 
 from . import deliveries, payloads

@@ -37,7 +37,6 @@ ALLOWED = {
     "mirror": "client db exact_json exceptions fields metrics models parsing signals",
     "rate_limit": "client conf db metrics models",
     "connection": "client db exceptions mirror models rate_limit",
-    "upcoming": "exact_json exceptions mirror models parsing",
     "formatting": "parsing",
     "customer_labels": "conf models",
     "status": (
@@ -56,7 +55,7 @@ ALLOWED = {
         "rate_limit signals webhooks"
     ),
     "services": (
-        "client connection db exceptions formatting mirror models operations sync upcoming "
+        "client connection db exceptions formatting mirror models operations sync "
         "webhooks"
     ),
     "maintenance": "conf connection db exceptions mirror models operations services",
@@ -70,7 +69,7 @@ ALLOWED = {
     "templatetags": "conf formatting models",
     "admin": (
         "conf connection customer_labels exact_json exceptions fields formatting mirror "
-        "models operations parsing services status sync tasks upcoming webhooks"
+        "models operations parsing services status sync tasks webhooks"
     ),
     "management": (
         "conf connection exact_json exceptions maintenance mirror models parsing "

@@ -17,7 +17,6 @@ from .fetching import (
 )
 from .mapping import (
     map_columns,
-    quote,
 )
 from .observation_sql import (
     claim_observations,
@@ -28,6 +27,11 @@ from .ordering import (
 from .receivers import (
     call_receivers,
     send_robust,
+)
+from .upcoming import (
+    UpcomingInvoice,
+    UpcomingLineItem,
+    read_upcoming,
 )
 from .writing import (
     LAG,
@@ -46,6 +50,8 @@ __all__ = [
     "NO_ID",
     "Observation",
     "Origin",
+    "UpcomingInvoice",
+    "UpcomingLineItem",
     "WriteResult",
     "call_receivers",
     "change_log",
@@ -56,8 +62,8 @@ __all__ = [
     "map_columns",
     "observe_invoice",
     "observe_invoices",
-    "quote",
     "read_page",
+    "read_upcoming",
     "send_robust",
     "settle_doubts",
     "store",

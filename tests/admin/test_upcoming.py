@@ -96,7 +96,7 @@ def test_orbs_trouble_is_told(finance: Client) -> None:
 def test_the_sparse_answer_of_older_accounts_is_shown(
     finance: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from django_orb.upcoming import read_upcoming
+    from django_orb.mirror import read_upcoming
 
     answer: dict[str, Any] = {
         "currency": "USD",

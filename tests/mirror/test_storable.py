@@ -15,6 +15,7 @@ from django_orb import exact_json, mirror, services
 from django_orb.client.raw_invoice import RawInvoice
 from django_orb.db.clock import clock_of
 from django_orb.exceptions import OrbError, OrbInputError, OrbPayloadError
+from django_orb.mirror import read_upcoming
 from django_orb.models import (
     Invoice,
     InvoiceFailure,
@@ -25,7 +26,6 @@ from django_orb.models import (
 from django_orb.operations.arguments import line_item_body, update_body
 from django_orb.operations.sending import settle
 from django_orb.testing import OrbSandbox
-from django_orb.upcoming import read_upcoming
 from django_orb.webhooks import inbox, processing
 from django_orb.webhooks.signature import parse_event
 from tests import payloads

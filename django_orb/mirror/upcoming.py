@@ -8,11 +8,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from . import exact_json
-from .exceptions import OrbPayloadError
-from .mirror import map_columns, quote
-from .models import InvoiceLineItem
-from .parsing import parse_datetime, parse_decimal
+from django_orb import exact_json
+from django_orb.exceptions import OrbPayloadError
+from django_orb.models import InvoiceLineItem
+from django_orb.parsing import parse_datetime, parse_decimal
+
+from .mapping import map_columns, quote
 
 T = TypeVar("T")
 
