@@ -48,6 +48,7 @@ from django_orb.models import (
     SyncRun,
     SyncWindow,
     WebhookEvent,
+    WebhookFeed,
 )
 from django_orb.sync import planning, runs, verification, windows
 from django_orb.testing import OrbSandbox
@@ -72,9 +73,7 @@ TIMEOUT_SECONDS = 0.2
 MOST_REQUESTS = 600
 MOST_MESSAGES = 150
 MOST_MINUTES = 60
-CLOCKED = [
-    *(clock, fetching, page_writer, polling, rate_limit, runs, transport, windows),
-]
+CLOCKED = [clock, fetching, page_writer, polling, rate_limit, runs, transport, windows]
 ACTS = ["full", "full", "incremental", "incremental", "one", "verify"]
 RARE_ACTS = ["prune", "save", "new key"]
 
@@ -256,12 +255,11 @@ class Story:
         patch.setattr(Task, "apply_async", publish)
 
     def _settings(self) -> override_settings:
-        slow = any(one.is_slow for one in self.misfortunes)
-        seconds = TIMEOUT_SECONDS if slow else 30.0
+        is_slow = any(one.is_slow for one in self.misfortunes)
         changed = {
             "API_KEY": self.key,
             "BASE_URL": self.orb.base_url,
-            "TIMEOUT_SECONDS": seconds,
+            "TIMEOUT_SECONDS": TIMEOUT_SECONDS if is_slow else 30.0,
         }
         return override_settings(DJANGO_ORB={**self.options, **changed})
 
@@ -340,7 +338,8 @@ class Story:
     def _change(self, change: Change) -> None:
         self.path.append(str(change))
         invoice_id = change.happen(self.orb, self.broken)
-        if invoice_id and change.has_event:
+        # Events from before the list's first reading are not read for certain.
+        if invoice_id and change.has_event and WebhookFeed.objects.exists():
             self.told.add(invoice_id)
         else:
             self.told.discard(invoice_id)
@@ -409,6 +408,8 @@ class Story:
         forget_all()
         for model, rows in self.backup or []:
             model._default_manager.bulk_create(rows)
+        if not WebhookFeed.objects.exists():
+            self.told.clear()
         self.clock.sleep(300)
         self.workers.do(tasks.recover)
 
