@@ -9,7 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from .client import OrbClient
-from .db import claim, upsert
+from .db import claim, primary, upsert
 from .exceptions import (
     OrbAccountError,
     OrbError,
@@ -26,7 +26,7 @@ PROBES = 3
 
 
 @contextmanager
-def open_account(*, using: str, retries: int = 2) -> Iterator[OrbClient]:
+def open_account(*, retries: int = 2) -> Iterator[OrbClient]:
     """
     Open a client for the account in `settings.DJANGO_ORB`, within the mirror's budgets.
 
@@ -34,12 +34,12 @@ def open_account(*, using: str, retries: int = 2) -> Iterator[OrbClient]:
         OrbConfigurationError: there is no API key, or something else is wrong.
         OrbAccountError: it is not the account that this database mirrors.
     """
-    with PacedClient.connect(using=using, retries=retries) as client:
-        require_same_account(client, using=using)
+    with PacedClient.connect(retries=retries) as client:
+        require_same_account(client)
         yield client
 
 
-def require_same_account(client: OrbClient, *, using: str) -> None:
+def require_same_account(client: OrbClient) -> None:
     """
     Make sure that the client's key belongs to the account of the mirror.
 
@@ -50,11 +50,11 @@ def require_same_account(client: OrbClient, *, using: str) -> None:
         OrbAccountError: it shows none of them; nothing was written.
         OrbError: Orb did not answer.
     """
-    accounts = MirroredAccount.objects.using(using)
+    accounts = primary.rows(MirroredAccount)
     known = accounts.first()
     if known and known.fingerprint == client.fingerprint:
         return
-    probes = _probes(using)
+    probes = _probes()
     if probes and not _knows_any(client, probes):
         raise OrbAccountError(
             "This API key belongs to another Orb account than the mirror in this "
@@ -65,13 +65,13 @@ def require_same_account(client: OrbClient, *, using: str) -> None:
         )
     if known is None:
         # If two first keys come at once, only one of them is stored.
-        claim(MirroredAccount, [_row_of(client)], using=using)
-        require_same_account(client, using=using)
+        claim(MirroredAccount, [_row_of(client)])
+        require_same_account(client)
     else:
-        upsert(MirroredAccount, [_row_of(client)], key=["id"], using=using)
+        upsert(MirroredAccount, [_row_of(client)], key=["id"])
 
 
-def accept_key(*, using: str) -> None:
+def accept_key() -> None:
     """
     Accept the key in the settings for the mirror's account, because a person says so.
 
@@ -81,9 +81,9 @@ def accept_key(*, using: str) -> None:
         OrbConfigurationError: there is no API key, or something else is wrong.
         OrbError: Orb refuses the key; nothing was written.
     """
-    with PacedClient.connect(using=using) as client:
+    with PacedClient.connect() as client:
         next(client.list_invoices(limit=1))
-        upsert(MirroredAccount, [_row_of(client)], key=["id"], using=using)
+        upsert(MirroredAccount, [_row_of(client)], key=["id"])
 
 
 def _row_of(client: OrbClient) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _row_of(client: OrbClient) -> dict[str, Any]:
     }
 
 
-def is_of_account(payload: Mapping[str, Any], *, using: str) -> bool:
+def is_of_account(payload: Mapping[str, Any]) -> bool:
     """
     Tell whether an invoice that was not fetched with the key belongs to the account.
 
@@ -102,7 +102,7 @@ def is_of_account(payload: Mapping[str, Any], *, using: str) -> bool:
     mirrored proves it. An invoice of a new customer does not, and nor does the
     project's own id of the customer, which may be the same in two accounts.
     """
-    invoices = Invoice.objects.using(using)
+    invoices = primary.rows(Invoice)
     proofs = {"pk": payload.get("id")}
     for name in ("customer", "subscription"):
         part = payload.get(name)
@@ -114,19 +114,19 @@ def is_of_account(payload: Mapping[str, Any], *, using: str) -> bool:
     )
 
 
-def _probes(using: str) -> list[str]:
+def _probes() -> list[str]:
     """
     Return ids that the mirror's account knows, the surest first.
 
     A draft may have been deleted, and a missing invoice may have come back; so these
     come after the invoices that stay.
     """
-    invoices = Invoice.objects.using(using).order_by("-invoice_date", "-pk")
+    invoices = primary.rows(Invoice).order_by("-invoice_date", "-pk")
     drafts = invoices.filter(status=Invoice.Status.DRAFT)
     settled = invoices.exclude(status=Invoice.Status.DRAFT)
-    failures = InvoiceFailure.objects.using(using).order_by("-failed_at")
+    failures = primary.rows(InvoiceFailure).order_by("-failed_at")
     operations = (
-        InvoiceOperation.objects.using(using)
+        primary.rows(InvoiceOperation)
         .filter(state=InvoiceOperation.State.SUCCEEDED)
         .exclude(invoice_id="")
     )

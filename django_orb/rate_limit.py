@@ -26,12 +26,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 
 from . import metrics
 from .client import OrbClient
 from .conf import get_settings
-from .db import clock_of
+from .db import primary
 from .models import RequestBudget
 
 if TYPE_CHECKING:
@@ -65,10 +65,9 @@ class Pacer:
     for Orb should not hold a database connection; others use what is reserved.
     """
 
-    def __init__(self, name: str, per_second: float, *, using: str) -> None:
+    def __init__(self, name: str, per_second: float) -> None:
         self._name = name
         self._per_second = per_second
-        self._using = using
         self._owner = threading.get_ident()
         self._turns: deque[float] = deque()
         self._block = 1
@@ -80,9 +79,7 @@ class Pacer:
             return
         most = max(1, int(self._per_second * MAX_BLOCK_SECONDS))
         self._block = min(most, self._block)
-        starts_in = reserve(
-            self._name, self._block, self._per_second, using=self._using
-        )
+        starts_in = reserve(self._name, self._block, self._per_second)
         begin = time.monotonic() + starts_in
         self._turns.extend(begin + n / self._per_second for n in range(self._block))
         self._block *= 2
@@ -115,10 +112,10 @@ class Pacer:
 class RequestPacer:
     """The budgets of one client: `READS_PER_SECOND` and `WRITES_PER_SECOND`."""
 
-    def __init__(self, *, using: str) -> None:
+    def __init__(self) -> None:
         conf = get_settings()
-        self._reads = Pacer(READS, conf.READS_PER_SECOND, using=using)
-        self._writes = Pacer(WRITES, conf.WRITES_PER_SECOND, using=using)
+        self._reads = Pacer(READS, conf.READS_PER_SECOND)
+        self._writes = Pacer(WRITES, conf.WRITES_PER_SECOND)
 
     def wait(self, method: str) -> None:
         (self._reads if method == "GET" else self._writes).wait()
@@ -133,7 +130,7 @@ class PacedClient(OrbClient):
     pacer: RequestPacer
 
     @classmethod
-    def connect(cls, *, using: str, retries: int = 2) -> Self:
+    def connect(cls, *, retries: int = 2) -> Self:
         """
         Make a client for the account in `settings.DJANGO_ORB`.
 
@@ -141,7 +138,7 @@ class PacedClient(OrbClient):
             OrbConfigurationError: there is no API key, or something else is wrong.
         """
         client = cls.from_settings(retries=retries)
-        client.pacer = RequestPacer(using=using)
+        client.pacer = RequestPacer()
         client.before_request(client.pacer.wait)
         return client
 
@@ -153,33 +150,33 @@ def top_up(client: OrbClient) -> None:
         pacer.top_up()
 
 
-def reserve(name: str, count: int, per_second: float, *, using: str) -> float:
+def reserve(name: str, count: int, per_second: float) -> float:
     """
     Take `count` turns, and return in how many seconds the first of them begins.
 
     May be called inside a transaction; see Note [Reserving inside a transaction].
     """
-    reserve_here = partial(_reserve, name, count, per_second, using=using)
-    if not _is_in_transaction(using):
+    reserve_here = partial(_reserve, name, count, per_second)
+    if not _is_in_transaction():
         return reserve_here()
-    if connections[using].vendor != "sqlite":
+    if primary.connection().vendor != "sqlite":
         try:
-            return _apart(reserve_here, using=using)
+            return _apart(reserve_here)
         except (DatabaseError, TookTooLong):
             logger.warning("Requests to Orb were not reserved.", exc_info=True)
-    budget = RequestBudget.objects.using(using).filter(pk=name).first()
-    now = clock_of(using).latest()
+    budget = primary.rows(RequestBudget).filter(pk=name).first()
+    now = primary.now()
     start = _start(budget.next_at if budget else now, now, per_second)
     return max(1 / per_second, (start - now).total_seconds())
 
 
-def _reserve(name: str, count: int, per_second: float, *, using: str) -> float:
-    budgets = RequestBudget.objects.using(using).filter(pk=name)
+def _reserve(name: str, count: int, per_second: float) -> float:
+    budgets = primary.rows(RequestBudget).filter(pk=name)
     while True:
-        now = clock_of(using).latest()
+        now = primary.now()
         budget = budgets.first()
         if budget is None:
-            _create(name, now, using)
+            _create(name, now)
             continue
         start = _start(budget.next_at, now, per_second)
         end = start + timedelta(seconds=count / per_second)
@@ -193,29 +190,29 @@ def _start(next_at: datetime, now: datetime, per_second: float) -> datetime:
     return min(max(next_at, now), now + timedelta(seconds=ahead))
 
 
-def hold_back(name: str, seconds: float, *, using: str) -> None:
+def hold_back(name: str, seconds: float) -> None:
     """Let no process send for a while, as Orb asked for."""
-    hold_here = partial(_hold_back, name, min(seconds, MAX_HOLD_SECONDS), using=using)
-    if not _is_in_transaction(using) or connections[using].vendor == "sqlite":
+    hold_here = partial(_hold_back, name, min(seconds, MAX_HOLD_SECONDS))
+    if not _is_in_transaction() or primary.connection().vendor == "sqlite":
         hold_here()
         return
     try:
-        _apart(hold_here, using=using)
+        _apart(hold_here)
     except (DatabaseError, TookTooLong):
         logger.warning("Requests to Orb were not held back.", exc_info=True)
 
 
-def _hold_back(name: str, seconds: float, *, using: str) -> None:
-    now = clock_of(using).latest()
+def _hold_back(name: str, seconds: float) -> None:
+    now = primary.now()
     until = now + timedelta(seconds=seconds)
-    _create(name, now, using)
-    budgets = RequestBudget.objects.using(using).filter(pk=name, next_at__lt=until)
+    _create(name, now)
+    budgets = primary.rows(RequestBudget).filter(pk=name, next_at__lt=until)
     budgets.update(next_at=until)
 
 
-def _is_in_transaction(using: str) -> bool:
+def _is_in_transaction() -> bool:
     """Tell whether a transaction is open, other than that of a test case."""
-    connection = connections[using]
+    connection = primary.connection()
     if not connection.in_atomic_block:
         return not connection.get_autocommit()
     blocks = connection.atomic_blocks
@@ -225,7 +222,7 @@ def _is_in_transaction(using: str) -> bool:
     )
 
 
-def _apart(call: Callable[[], T], *, using: str) -> T:
+def _apart(call: Callable[[], T]) -> T:
     """
     Make a call over a connection that only lives for it.
 
@@ -238,7 +235,7 @@ def _apart(call: Callable[[], T], *, using: str) -> T:
         try:
             return call()
         finally:
-            connections[using].close()
+            primary.connection().close()
 
     executor = ThreadPoolExecutor(max_workers=1)
     try:
@@ -247,7 +244,7 @@ def _apart(call: Callable[[], T], *, using: str) -> T:
         executor.shutdown(wait=False)
 
 
-def _create(name: str, now: datetime, using: str) -> None:
-    RequestBudget.objects.using(using).bulk_create(
+def _create(name: str, now: datetime) -> None:
+    primary.rows(RequestBudget).bulk_create(
         [RequestBudget(name=name, next_at=now)], ignore_conflicts=True
     )

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from . import mirror
 from .client import OrbClient
 from .connection import open_account
-from .db import StatementLog, clock_of, timed
+from .db import StatementLog, primary, timed
 from .exceptions import (
     OrbInputError,
     OrbPayloadError,
@@ -91,9 +91,8 @@ def list_invoices(
     Raises:
         OrbError: Orb did not answer; pages already read are mirrored.
     """
-    using = mirror.database_alias()
-    clock = clock_of(using)
-    with open_account(using=using) as client:
+    clock = primary.clock()
+    with open_account() as client:
         pages = client.list_invoices(
             status=list(STATUSES) if status is None else status,
             customer_id=customer_id,
@@ -102,7 +101,7 @@ def list_invoices(
             invoice_date_gte=invoice_date_gte,
             **filters,
         )
-        log = StatementLog(using)
+        log = StatementLog()
         while True:
             log.forget()
             clock.keep_measured()
@@ -111,8 +110,8 @@ def list_invoices(
                 return
             interval = clock.interval(answer.started, answer.ended)
             seen = mirror.read_page(answer.value["data"], interval)
-            store(client, seen, using=using)
-            stored = Invoice.objects.using(using).in_bulk([s.invoice_id for s in seen])
+            store(client, seen)
+            stored = primary.rows(Invoice).in_bulk([s.invoice_id for s in seen])
             for observation in seen:
                 if observation.invoice_id in stored:
                     yield stored[observation.invoice_id]
@@ -130,9 +129,8 @@ def fetch_invoice(invoice_id: str) -> Invoice:
         OrbError: Orb did not answer.
     """
     require_text(invoice_id, "invoice_id")
-    using = mirror.database_alias()
-    with open_account(using=using) as client:
-        return _fetch(client, invoice_id, using=using)
+    with open_account() as client:
+        return _fetch(client, invoice_id)
 
 
 class InvoiceLinks(NamedTuple):
@@ -156,10 +154,9 @@ def current_links(invoice: Invoice) -> InvoiceLinks:
         return InvoiceLinks(
             safe_link(invoice.hosted_invoice_url), safe_link(invoice.invoice_pdf)
         )
-    using = mirror.database_alias()
-    with open_account(using=using) as client:
-        seen = _observe(client, invoice.pk, using=using)
-        store(client, [seen], using=using)
+    with open_account() as client:
+        seen = _observe(client, invoice.pk)
+        store(client, [seen])
     # From the answer, since the row keeps its old links if nothing else changed.
     return InvoiceLinks(
         safe_link(seen.payload.get("hosted_invoice_url")),
@@ -176,7 +173,7 @@ def fetch_upcoming_invoice(subscription_id: str) -> UpcomingInvoice:
         OrbError: Orb did not answer.
     """
     require_text(subscription_id, "subscription_id")
-    with open_account(using=mirror.database_alias()) as client:
+    with open_account() as client:
         return read_upcoming(client.fetch_upcoming_invoice(subscription_id))
 
 
@@ -206,19 +203,17 @@ def sync_invoices(
         OrbSyncRunningError: another process works on a run of this kind.
         OrbSyncFailedError: the run ended without finishing; `run.error` says why.
     """
-    using = mirror.database_alias()
-    with open_account(using=using, retries=0) as client:
+    with open_account(retries=0) as client:
         run = runs.start_or_resume(
             run_kind(mode=mode, since=since, invoice_ids=invoice_ids),
-            using=using,
             since=since,
             invoice_ids=invoice_ids or (),
             accept_missing=accept_missing,
             announce=announce,
         )
-        processing.process_due(using=using)
-        change_log.announce(using=using)
-        runs.work_here(run, client=client, using=using, on_step=on_step)
+        processing.process_due()
+        change_log.announce()
+        runs.work_here(run, client=client, on_step=on_step)
     if run.state != SyncRun.State.SUCCEEDED:
         reason = f"{in_english(run)} did not finish. {run.error}"
         raise OrbSyncFailedError(reason, run=run)
@@ -254,19 +249,19 @@ def run_kind(
     return SyncRun.Kind.PARTIAL.value
 
 
-def _observe(client: OrbClient, invoice_id: str, *, using: str) -> Observation:
-    seen = observe_invoice(client, invoice_id, using=using)
+def _observe(client: OrbClient, invoice_id: str) -> Observation:
+    seen = observe_invoice(client, invoice_id)
     if seen.is_absent:
         client.fetch_invoice(invoice_id)  # asked again for Orb's own error
     return seen
 
 
-def _fetch(client: OrbClient, invoice_id: str, *, using: str) -> Invoice:
-    seen = _observe(client, invoice_id, using=using)
-    result = store(client, [seen], using=using)
+def _fetch(client: OrbClient, invoice_id: str) -> Invoice:
+    seen = _observe(client, invoice_id)
+    result = store(client, [seen])
     if result.failed:
         raise OrbPayloadError(result.failed[invoice_id])
-    found = Invoice.objects.using(using).filter(pk=invoice_id).first()
+    found = primary.rows(Invoice).filter(pk=invoice_id).first()
     if found is None:
         raise OrbResponseError(
             "Orb's answer is older than what was just done from here to invoice "

@@ -15,10 +15,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from celery import Task, shared_task
 
-from . import maintenance, metrics, mirror, services
+from . import maintenance, metrics, services
 from .conf import get_settings
 from .connection import open_account
-from .db import StatementLog, clock_of
+from .db import StatementLog, primary
 from .mirror import change_log
 from .models import SyncRun
 from .publishing import broker, run_eagerly
@@ -40,12 +40,11 @@ def _task(function: Callable[P, R]) -> Task[P, R]:
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        using = mirror.database_alias()
-        log = StatementLog(using)
+        log = StatementLog()
         name = _scheduled_name(function.__name__, args, kwargs)
         try:
             span = metrics.span(f"django_orb.{function.__name__}")
-            with span, noted(name, using=using):
+            with span, noted(name):
                 return function(*args, **kwargs)
         finally:
             log.forget()
@@ -73,23 +72,20 @@ def sync_invoices(
     `since` is an ISO 8601 date and time with an offset. `sweep` makes an incremental
     run read all open and recent invoices, even if Orb's events would suffice.
     """
-    using = mirror.database_alias()
     start = datetime.fromisoformat(since) if since else None
     kind = services.run_kind(mode=mode, since=start)
-    run = runs.start_or_join(kind, using=using, since=start, sweep=sweep)
-    publish_due(run, using=using)
+    run = runs.start_or_join(kind, since=start, sweep=sweep)
+    publish_due(run)
     return run.pk
 
 
 @_task
 def sync_page(window_id: int, lease: str) -> None:
     """Work on a run's window for a while, then leave the rest to another task."""
-    using = mirror.database_alias()
     progress = runs.turn(
         window_id,
         lease,
-        connect=partial(open_account, using=using, retries=0),
-        using=using,
+        connect=partial(open_account, retries=0),
         seconds=TURN_SECONDS,
     )
     if progress.is_lost:
@@ -98,11 +94,11 @@ def sync_page(window_id: int, lease: str) -> None:
         wait = progress.wait_seconds
         if not publish(sync_page, window_id, lease, seconds=wait):
             # So `recover` need not wait for the lease to expire.
-            windows.release_window(window_id, lease, using=using)
+            windows.release_window(window_id, lease)
         return
-    run = SyncRun.objects.using(using).get(windows=window_id)
-    runs.advance(run, using=using)
-    publish_due(run, using=using)
+    run = primary.rows(SyncRun).get(windows=window_id)
+    runs.advance(run)
+    publish_due(run)
 
 
 @_task
@@ -114,7 +110,7 @@ def sync_invoice(invoice_id: str) -> None:
 @_task
 def process_webhook_event(event_id: str) -> None:
     """Bring what a stored webhook event tells into the mirror."""
-    processing.process_event(event_id, using=mirror.database_alias())
+    processing.process_event(event_id)
 
 
 @_task
@@ -126,58 +122,52 @@ def recover() -> None:
     windows whose lease expired, runs that were not finished, operations whose outcome
     was not recorded, and those that the mirror does not show yet.
     """
-    using = mirror.database_alias()
     maintenance.do_all(
-        partial(_wake_events, using),
-        partial(change_log.announce, using=using),
+        partial(_wake_events),
+        partial(change_log.announce),
         *(
-            partial(_advance, run, using)
-            for run in SyncRun.objects.using(using).filter(state=SyncRun.State.RUNNING)
+            partial(_advance, run)
+            for run in primary.rows(SyncRun).filter(state=SyncRun.State.RUNNING)
         ),
         send_operations,
-        using=using,
     )
 
 
-def _wake_events(using: str) -> None:
-    for event_id in inbox.due_events(using=using):
+def _wake_events() -> None:
+    for event_id in inbox.due_events():
         publish(process_webhook_event, event_id)
 
 
-def _advance(run: SyncRun, using: str) -> None:
-    runs.advance(run, using=using)
-    publish_due(run, using=using)
+def _advance(run: SyncRun) -> None:
+    runs.advance(run)
+    publish_due(run)
 
 
 @_task
 def send_operations() -> None:
     """Send queued operations for a while, then leave the rest to another task."""
-    using = mirror.database_alias()
-    has_answered = maintenance.finish_operations(using=using, seconds=TURN_SECONDS)
+    has_answered = maintenance.finish_operations(seconds=TURN_SECONDS)
     # If Orb does not answer, the rest waits for `recover`.
-    if has_answered and maintenance.are_operations_stuck(using=using):
+    if has_answered and maintenance.are_operations_stuck():
         publish(send_operations)
 
 
 @_task
 def prune() -> None:
     """Delete what is finished and older than the settings keep it."""
-    using = mirror.database_alias()
-    now = clock_of(using).latest()
-    counts = maintenance.prune(get_settings(), now=now, using=using)
+    now = primary.now()
+    counts = maintenance.prune(get_settings(), now=now)
     for name, count in counts.items():
         logger.info("%s %s were deleted.", count, name)
 
 
-def publish_due(
-    run: SyncRun, *, using: str, send: Callable[..., bool] | None = None
-) -> None:
+def publish_due(run: SyncRun, *, send: Callable[..., bool] | None = None) -> None:
     """Lease each window that is due and free, and send a message for it."""
     send = send or publish
-    for window in runs.due_windows(using=using, run=run):
-        lease = windows.lease_window(window, using=using)
+    for window in runs.due_windows(run=run):
+        lease = windows.lease_window(window)
         if lease and not send(sync_page, window.pk, lease):
-            windows.release_window(window.pk, lease, using=using)
+            windows.release_window(window.pk, lease)
 
 
 def wake(task: Task[Any, Any], *args: object) -> bool:

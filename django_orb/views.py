@@ -15,8 +15,9 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from . import metrics, mirror, tasks
+from . import metrics, tasks
 from .conf import get_settings
+from .db import primary
 from .exceptions import OrbPayloadError, OrbWebhookVerificationError
 from .status import note_refusal
 from .webhooks import (
@@ -160,15 +161,14 @@ def _refuse(request: HttpRequest, reason: str, status: int) -> HttpResponse:
     metrics.webhook_refused()
     # A stranger's requests do not look like Orb's, as a rule.
     is_signed = bool(_SIGNATURE.search(request.headers.get(SIGNATURE_HEADER, "")))
-    note_refusal(reason, is_signed=is_signed, using=mirror.database_alias())
+    note_refusal(reason, is_signed=is_signed)
     return HttpResponse(status=status)
 
 
 def _accept(event: OrbEvent, body: str) -> None:
-    using = mirror.database_alias()
-    inbox.store(event, body, using=using)
+    inbox.store(event, body)
     if get_settings().WEBHOOK_IN_PROCESS:
-        processing.process_event(event.id, using=using)
+        processing.process_event(event.id)
         return
     wake = partial(tasks.wake, tasks.process_webhook_event, event.id)
-    transaction.on_commit(wake, using=using)
+    primary.on_commit(wake)

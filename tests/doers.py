@@ -107,9 +107,7 @@ def end_of(pid: int) -> str:
 def do(how: str, kill: str | int | None = None, **wanted: Any) -> int:
     from django_orb import operations, tasks
     from django_orb.exceptions import OrbError
-    from tests import databases
 
-    using = databases.current_alias
     if kill is not None:
         sys.setprofile(Killer(kill))
     try:
@@ -117,9 +115,9 @@ def do(how: str, kill: str | int | None = None, **wanted: Any) -> int:
             ask(**wanted)
         elif how == "queue":
             batch = wanted["invoice_id"]
-            operations.queue([request_for(**wanted)], batch=batch, using=using)
+            operations.queue([request_for(**wanted)], batch=batch)
         elif how == "cancel":
-            operations.cancel(wanted["invoice_id"], detail="Stopped.", using=using)
+            operations.cancel(wanted["invoice_id"], detail="Stopped.")
         else:
             tasks.recover()
     except OrbError:

@@ -28,7 +28,7 @@ from django.db import models
 from django_orb import exact_json, mirror
 from django_orb.client.orb_client import OrbClient
 from django_orb.client.raw_invoice import RawInvoice
-from django_orb.db import clock
+from django_orb.db import clock, primary
 from django_orb.exceptions import OrbConnectionError, OrbError, OrbNotFoundError
 from django_orb.maintenance import retention
 from django_orb.mirror import fetching, mapping, observation_sql
@@ -193,7 +193,7 @@ class Walk:
     def _ask(self, kind: str) -> None:
         if self.is_away:
             return
-        known = mirror.versions([ID], using=self.using).get(ID)
+        known = mirror.versions([ID]).get(ID)
         self.now += 0.05
         started = self.now
         self.now += self.chance.choice([0.05, 5.0])
@@ -210,7 +210,7 @@ class Walk:
         kind, age, started, ended, version = self.on_its_way.pop(index)
         if kind == "page" and self.ages[age].is_gone:
             return
-        interval = clock.clock_of(self.using).interval(started, ended)
+        interval = primary.clock().interval(started, ended)
         if self.ages[age].is_gone:
             seen = Observation.absent(ID, interval, version)
         else:
@@ -222,7 +222,7 @@ class Walk:
 
     def _store(self, seen: list[Observation]) -> WriteResult:
         self.writes += 1
-        return fetching.store(self.client, seen, using=self.using)
+        return fetching.store(self.client, seen)
 
     @property
     def client(self) -> OrbClient:
@@ -251,7 +251,7 @@ class Walk:
         self, body: str, age: int, source: str = "webhook", *, is_processed: bool = True
     ) -> None:
         event = parse_event(body.encode())
-        inbox.store(event, body, using=self.using, source=source)
+        inbox.store(event, body, source=source)
         self.event_ages[event.id] = age
         if is_processed:
             self._process(event.id)
@@ -262,7 +262,7 @@ class Walk:
         )
         if shown.exists():
             self.newest = max(self.newest, self.event_ages[event_id])
-        processing.process_event(event_id, using=self.using, client=self.client)
+        processing.process_event(event_id, client=self.client)
 
     def write_to_orb(self) -> None:
         """We add a line; Orb's reads lag behind that for a while."""
@@ -282,48 +282,44 @@ class Walk:
             self._succeed(self._operation("regenerate_invoice_pdf", {}))
 
     def _operation(self, kind: str, result: dict[str, Any]) -> InvoiceOperation:
-        observation_sql.claim_observations([ID], using=self.using)
+        observation_sql.claim_observations([ID])
         return InvoiceOperation.objects.using(self.using).create(
             kind=kind,
             invoice_id=ID,
             idempotency_key=f"{kind} {len(self.path)}",
-            created_at=clock.clock_of(self.using).latest(),
+            created_at=primary.now(),
             result=result,
         )
 
     def _succeed(self, operation: InvoiceOperation) -> None:
         operation.state = InvoiceOperation.State.SUCCEEDED
-        operation.finished_at = clock.clock_of(self.using).latest()
+        operation.finished_at = primary.now()
         operation.save(using=self.using)
         self.is_away = self.is_away or self.chance.random() < 0.2
         if self.chance.random() < 0.7:  # or the worker dies
-            confirmation.read_back(
-                self.client, operation, using=self.using, waits=(0.0, 0.0)
-            )
+            confirmation.read_back(self.client, operation, waits=(0.0, 0.0))
 
     def repair(self) -> None:
-        mirror.write_again([ID], using=self.using)
+        mirror.write_again([ID])
         if self.chance.random() < 0.7:
             self._fetch()
 
     def _fetch(self) -> None:
-        self._store(fetching.observe_invoices(self.client, [ID], using=self.using))
+        self._store(fetching.observe_invoices(self.client, [ID]))
 
     def turn(self) -> None:
         self.is_away = not self.is_away
 
     def prune(self) -> None:
-        before = clock.clock_of(self.using).latest() - timedelta(seconds=300)
-        retention.prune_events(before=before, using=self.using)
+        before = primary.now() - timedelta(seconds=300)
+        retention.prune_events(before=before)
 
     def recover(self) -> None:
-        for event_id in inbox.due_events(using=self.using):
+        for event_id in inbox.due_events():
             self._process(event_id)
-        for operation in confirmation.unmirrored_operations(using=self.using):
-            confirmation.read_back(
-                self.client, operation, using=self.using, waits=(0.0,)
-            )
-        fetching.recheck(self.client, using=self.using)
+        for operation in confirmation.unmirrored_operations():
+            confirmation.read_back(self.client, operation, waits=(0.0,))
+        fetching.recheck(self.client)
         if self.doubtful:
             self._fetch()
             self.doubtful = False

@@ -18,10 +18,9 @@ from . import payloads
 
 def store(payload: dict[str, Any]) -> Invoice:
     """Mirror one payload, as if Orb had just shown it."""
-    using = mirror.database_alias()
     now = datetime.now(timezone.utc)
     seen = mirror.read_page([payload], Interval(now, now))
-    result = mirror.write(seen, using=using)
+    result = mirror.write(seen)
     assert not result.failed, result.failed
     return Invoice.objects.get(pk=payload["id"])
 

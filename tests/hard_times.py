@@ -36,7 +36,7 @@ from django.db import models
 from django.test import override_settings
 from werkzeug.wrappers import Response
 
-from django_orb import exact_json, mirror, rate_limit, services, tasks
+from django_orb import exact_json, rate_limit, services, tasks
 from django_orb.client import transport
 from django_orb.db import clock
 from django_orb.exceptions import OrbError
@@ -347,7 +347,7 @@ class Story:
     def _cancel(self) -> None:
         self.path.append("(cancel)")
         for run in SyncRun.objects.filter(state=SyncRun.State.RUNNING):
-            runs.cancel_run(run, using=mirror.database_alias())
+            runs.cancel_run(run)
 
     def _kill(self) -> None:
         self.path.append("(kill)")

@@ -33,7 +33,7 @@ from django.db import connections, transaction
 from django_orb import mirror
 from django_orb.client.orb_client import OrbClient
 from django_orb.client.raw_invoice import RawInvoice
-from django_orb.db import clock
+from django_orb.db import clock, primary
 from django_orb.db.clock import DatabaseClock, Interval
 from django_orb.exceptions import OrbNotFoundError
 from django_orb.mirror import fetching
@@ -366,9 +366,9 @@ class Player:
                 eras_then = self._clocks.measure(Worker(), self.using)
                 self._clocks.now = LONG_AGO
                 self._remember(eras_then)
-                at = clock.clock_of(self.using).interval(LONG_AGO, LONG_AGO)
+                at = primary.clock().interval(LONG_AGO, LONG_AGO)
                 seen = mirror.read_page([payload_of(first)], at)
-                result = mirror.write(seen, using=self.using)
+                result = mirror.write(seen)
                 row = self._read_row(NOTHING, result)
             readers = ["page"] * history.pages + ["fetch"] * history.fetches
             count = len(history.workers)
@@ -467,7 +467,7 @@ class Player:
         created = NOON + timedelta(seconds=hook.created + self.history.orb_ahead)
         interval = Interval(
             created - timedelta(seconds=self.history.skew),
-            clock.clock_of(self.using).latest(),
+            primary.now(),
         )
         seen = mirror.read_page([payload_of(hook.state)], interval)
         return self._store(moment, seen, hook.state, hook.age, Reader("hook", 0))
@@ -478,7 +478,7 @@ class Player:
         moment = self._noted(moment, reader.worker)
         version = 0
         if reader.kind == "refetch":
-            version = mirror.versions([ID], using=self.using).get(ID, 0)
+            version = mirror.versions([ID]).get(ID, 0)
         began = reader._replace(phase="answer", began=moment.now, version=version)
         return _with(moment, reader, began)
 
@@ -514,7 +514,6 @@ class Player:
         return fetching.observe_invoice(
             cast("OrbClient", _Answer(self._clocks, reader)),
             ID,
-            using=self.using,
             supersedes=reader.version or None,
         )
 
@@ -522,7 +521,7 @@ class Player:
         self._be(moment, reader.worker)
         if reader.kind == "page":
             # Pages are read ahead, and get their interval when it is their turn.
-            interval = clock.clock_of(self.using).interval(
+            interval = primary.clock().interval(
                 self._clocks.at(reader.began), self._clocks.at(reader.ended)
             )
             raw = RawInvoice.of(payload_of(reader.saw))
@@ -544,7 +543,7 @@ class Player:
         clocks.worker, clocks.now, clocks.shift = chosen, moment.now, moment.shift
         self._remember(moment.eras[worker])
         if chosen.is_watchful:
-            clock.clock_of(self.using).check()
+            primary.clock().check()
 
     def _remember(self, eras: tuple[Any, ...]) -> None:
         known = clock._clocks[self.using] = DatabaseClock(self.using)
@@ -553,7 +552,7 @@ class Player:
     def _noted(self, moment: Moment, worker: int) -> Moment:
         """The moment with what this worker knows of the clock by now."""
         eras = list(moment.eras)
-        eras[worker] = clock.clock_of(self.using).eras
+        eras[worker] = primary.clock().eras
         return moment._replace(eras=tuple(eras))
 
     # The writer, and what is demanded of it
@@ -567,7 +566,7 @@ class Player:
         reader: Reader,
     ) -> Moment:
         self.tally.writes += 1
-        result = mirror.write(seen, using=self.using)
+        result = mirror.write(seen)
         moment = self._noted(moment, reader.worker)
         if instant > moment.newest_at:
             moment = moment._replace(newest=state, newest_at=instant)

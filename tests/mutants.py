@@ -169,11 +169,9 @@ def _change_in_place(node: ast.AST) -> Iterator[tuple[str, Any]]:
 
 def _without_each(name: str, parts: list[Any]) -> Iterator[tuple[str, Any]]:
     for index, part in enumerate(parts):
-        # Without the database's name nearly every call fails at once.
-        if getattr(part, "arg", "") != "using":
-            del parts[index]
-            yield f"Without{name}", part
-            parts.insert(index, part)
+        del parts[index]
+        yield f"Without{name}", part
+        parts.insert(index, part)
 
 
 def _is_logging(node: ast.AST) -> bool:

@@ -113,10 +113,10 @@ def test_key_that_orb_does_not_take_is_not_believed(
     assert MirroredAccount.objects.get().fingerprint == before
 
 
-def hand_over(payload: Any, using: str) -> WebhookEvent:
+def hand_over(payload: Any) -> WebhookEvent:
     body = as_bytes(event_of(payload))
-    inbox.store(parse_event(body), body.decode(), using=using)
-    processing.process_event(parse_event(body).id, using=using)
+    inbox.store(parse_event(body), body.decode())
+    processing.process_event(parse_event(body).id)
     return WebhookEvent.objects.get(pk=parse_event(body).id)
 
 
@@ -132,7 +132,7 @@ def test_webhook_of_another_account_is_not_believed(
     assert known is not None
     payload["customer"]["external_customer_id"] = known.external_customer_id
 
-    event = hand_over(payload, any_committed_database)
+    event = hand_over(payload)
 
     assert event.state == WebhookEvent.State.PROCESSED
     assert set(Invoice.objects.values_list("pk", flat=True)) == before
@@ -144,8 +144,8 @@ def test_webhook_of_the_account_costs_a_request_for_new_customers_only(
     invoice_id = orb.invoice_ids("issued")[0]
     orb.clear_requests()
 
-    hand_over(orb.invoice(invoice_id), any_committed_database)
-    hand_over(orb.invoice(invoice_id), any_committed_database)
+    hand_over(orb.invoice(invoice_id))
+    hand_over(orb.invoice(invoice_id))
 
     assert orb.request_counts()["fetch_invoice"] == 1
     assert Invoice.objects.get().pk == invoice_id

@@ -26,8 +26,6 @@ from django_orb.models import InvoiceOperation
 from django_orb.sync import runs
 from django_orb.webhooks import parse_event, verify_signature
 
-from . import databases
-
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
 
@@ -154,7 +152,7 @@ def test_error_of_a_run(orb: OrbSandbox) -> None:
     name = reads_the_same(services.sync_invoices)
     assert name == "OrbSyncFailedError"
 
-    start = partial(runs.start_run, "incremental", using=databases.current_alias)
+    start = partial(runs.start_run, "incremental")
     start()
     assert reads_the_same(start) == "OrbSyncRunningError"
     assert reads_the_same(lambda: call_command("orb_sync_invoices")) == "CommandError"

@@ -99,7 +99,7 @@ def test_the_demo_mirrors_the_sandbox_as_often_as_it_is_called(manage, tmp_path)
         assert all(mirrored == known for _, mirrored, known in counts(result.stdout))
         assert sum(int(known) for *_, known in counts(result.stdout)) == size
     with sqlite3.connect(tmp_path / "sandbox.sqlite3") as database:
-        ((stored,),) = database.execute("SELECT count(*) FROM django_orb_invoice")
+        ((stored,),) = database.execute("SELECT count() FROM django_orb_invoice")
     database.close()
     assert stored == 120
 

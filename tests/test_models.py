@@ -21,7 +21,7 @@ NOON = datetime(2026, 3, 5, 12, tzinfo=timezone.utc)
 def store(invoice_id: str, **changes: Any) -> Invoice:
     payload = {**load("invoice_issued"), "id": invoice_id, **changes}
     seen = mirror.read_page([payload], Interval(NOON, NOON))
-    mirror.write(seen, using=mirror.database_alias())
+    mirror.write(seen)
     return Invoice.objects.get(pk=invoice_id)
 
 

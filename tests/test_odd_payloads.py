@@ -311,7 +311,7 @@ def test_an_odd_webhook_is_processed_or_refused(any_database: str, what: Any) ->
 
         assert response.status_code in (200, 400)
         for event in WebhookEvent.objects.all():
-            processing.process_event(event.pk, using=any_database)
+            processing.process_event(event.pk)
             event.refresh_from_db()
             assert event.state in ("processed", "ignored", "failed")
             mirrored = Invoice.objects.filter(pk=event.invoice_id)

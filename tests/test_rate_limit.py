@@ -28,23 +28,23 @@ def test_turns_follow_each_other_whoever_takes_them(
     begin = database_now(any_committed_database)
 
     for _ in range(4):
-        reserve(READS, 5, 10, using=any_committed_database)
+        reserve(READS, 5, 10)
 
     reserved = RequestBudget.objects.get().next_at - begin
     assert reserved >= timedelta(seconds=1.99)
 
 
 def test_budgets_are_apart(any_committed_database: str) -> None:
-    reserve("reads", 10_000, 10, using=any_committed_database)
+    reserve("reads", 10_000, 10)
 
-    assert reserve("writes", 1, 10, using=any_committed_database) < 500
+    assert reserve("writes", 1, 10) < 500
 
 
 def test_held_back_budget_holds_everybody(any_committed_database: str) -> None:
-    hold_back(READS, 50, using=any_committed_database)
-    hold_back(READS, 2, using=any_committed_database)
+    hold_back(READS, 50)
+    hold_back(READS, 2)
 
-    assert 30 < reserve(READS, 1, 10, using=any_committed_database) <= 60
+    assert 30 < reserve(READS, 1, 10) <= 60
 
 
 def test_many_processes_together_keep_to_the_rate(any_committed_database: str) -> None:
@@ -52,7 +52,7 @@ def test_many_processes_together_keep_to_the_rate(any_committed_database: str) -
     sent: list[float] = []
 
     def keep_sending() -> None:
-        pacer = Pacer(READS, 100, using=any_committed_database)
+        pacer = Pacer(READS, 100)
         for _ in range(15):
             pacer.wait()
             sent.append(time.monotonic())
@@ -87,7 +87,7 @@ def test_no_burst_follows_idleness(
 ) -> None:
     clock = Clock()
     monkeypatch.setattr("django_orb.rate_limit.time", clock)
-    pacer = Pacer(READS, 10, using=any_committed_database)
+    pacer = Pacer(READS, 10)
     for _ in range(9):  # so that a block is reserved, and some of it is left
         pacer.wait()
     clock.now += 3600
@@ -108,7 +108,7 @@ def test_one_request_after_idleness_takes_one_turn(
     """What it reserved and did not use, others would wait for."""
     clock = Clock()
     monkeypatch.setattr("django_orb.rate_limit.time", clock)
-    pacer = Pacer(READS, 100, using=any_committed_database)
+    pacer = Pacer(READS, 100)
     for _ in range(40):
         pacer.wait()
     clock.now += 3600
@@ -125,7 +125,7 @@ def test_no_burst_follows_idleness_of_a_thread_that_only_waits(
 ) -> None:
     clock = Clock()
     monkeypatch.setattr("django_orb.rate_limit.time", clock)
-    pacer = Pacer(READS, 10, using=any_committed_database)
+    pacer = Pacer(READS, 10)
     for _ in range(4):
         pacer.wait()
     pacer.top_up()
@@ -149,8 +149,8 @@ def test_thread_that_only_waits_keeps_to_the_turns_that_were_reserved(
 ) -> None:
     clock = Clock()
     monkeypatch.setattr("django_orb.rate_limit.time", clock)
-    hold_back(READS, 50, using=any_committed_database)
-    pacer = Pacer(READS, 10, using=any_committed_database)
+    hold_back(READS, 50)
+    pacer = Pacer(READS, 10)
     pacer.top_up()
     begin = clock.now
 
@@ -165,7 +165,7 @@ def test_database_is_asked_once_for_many_requests(
     any_committed_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("django_orb.rate_limit.time", Clock())
-    pacer = Pacer(READS, 100, using=any_committed_database)
+    pacer = Pacer(READS, 100)
 
     with CaptureQueriesContext(connections[any_committed_database]) as queries:
         for _ in range(200):
@@ -180,8 +180,8 @@ def test_idle_budget_gives_no_credit(any_committed_database: str) -> None:
     RequestBudget.objects.create(name=READS, next_at=hour_ago)
     begin = database_now(any_committed_database)
 
-    assert reserve(READS, 20, 10, using=any_committed_database) >= 0
-    assert reserve(READS, 1, 10, using=any_committed_database) > 1
+    assert reserve(READS, 20, 10) >= 0
+    assert reserve(READS, 1, 10) > 1
     assert RequestBudget.objects.get().next_at >= begin + timedelta(seconds=2.05)
 
 
@@ -189,11 +189,11 @@ def test_idle_budget_gives_no_credit(any_committed_database: str) -> None:
 def test_clock_that_was_set_back_delays_requests_for_a_moment_only(
     any_committed_database: str, per_second: float
 ) -> None:
-    reserve(READS, 1, per_second, using=any_committed_database)
+    reserve(READS, 1, per_second)
     RequestBudget.objects.update(next_at=F("next_at") + timedelta(days=1))
 
-    first = reserve(READS, 1, per_second, using=any_committed_database)
-    second = reserve(READS, 1, per_second, using=any_committed_database)
+    first = reserve(READS, 1, per_second)
+    second = reserve(READS, 1, per_second)
 
     assert first <= max(90, 100 / per_second)
     # One after the other as ever, and the time that passes counts.
@@ -208,7 +208,7 @@ def test_reads_inside_a_transaction_take_turns_with_all_others(
 ) -> None:
     using = any_committed_database
     begin = database_now(using)
-    pacer = Pacer(READS, 200, using=using)
+    pacer = Pacer(READS, 200)
 
     with transaction.atomic(using=using):
         for _ in range(40):
@@ -232,7 +232,7 @@ def test_transactions_together_keep_to_the_rate(any_committed_database: str) -> 
     sent: list[float] = []
 
     def view() -> None:
-        pacer = Pacer(READS, 100, using=using)
+        pacer = Pacer(READS, 100)
         with transaction.atomic(using=using):
             for _ in range(15):
                 pacer.wait()
@@ -252,10 +252,10 @@ def test_transactions_together_keep_to_the_rate(any_committed_database: str) -> 
 def test_held_back_budget_holds_reads_inside_a_transaction(
     any_committed_database: str,
 ) -> None:
-    hold_back(READS, 50, using=any_committed_database)
+    hold_back(READS, 50)
 
     with transaction.atomic(using=any_committed_database):
-        seconds = reserve(READS, 1, 10, using=any_committed_database)
+        seconds = reserve(READS, 1, 10)
 
     assert 30 < seconds <= 50
 
@@ -266,10 +266,10 @@ def test_what_a_transaction_holds_back_stays_so(any_committed_database: str) -> 
         pytest.skip("SQLite has a single writer, which is the transaction")
 
     with transaction.atomic(using=using):
-        hold_back(READS, 50, using=using)
+        hold_back(READS, 50)
         transaction.set_rollback(True, using=using)
 
-    assert reserve(READS, 1, 10, using=using) > 30
+    assert reserve(READS, 1, 10) > 30
 
 
 def test_reads_without_autocommit_take_turns_with_all_others(
@@ -280,7 +280,7 @@ def test_reads_without_autocommit_take_turns_with_all_others(
         pytest.skip("SQLite has a single writer, which is the transaction")
     transaction.set_autocommit(False, using=using)
     try:
-        reserve(READS, 1, 10, using=using)
+        reserve(READS, 1, 10)
         transaction.rollback(using=using)
     finally:
         transaction.set_autocommit(True, using=using)
@@ -295,9 +295,9 @@ def test_what_a_transaction_holds_back_holds_others_once_it_is_over(
 
     with transaction.atomic(using=using):
         RequestBudget.objects.create(name="other", next_at=database_now(using))
-        hold_back(READS, 50, using=using)
+        hold_back(READS, 50)
 
-    assert reserve(READS, 1, 10, using=using) > 30
+    assert reserve(READS, 1, 10) > 30
 
 
 def test_budget_that_somebody_locked_holds_a_transaction_up_for_a_moment_only(
@@ -307,7 +307,7 @@ def test_budget_that_somebody_locked_holds_a_transaction_up_for_a_moment_only(
     if connections[using].vendor == "sqlite":
         pytest.skip("SQLite has no locks of rows")
     monkeypatch.setattr("django_orb.rate_limit.CONNECTION_SECONDS", 0.1)
-    reserve(READS, 1, 10, using=using)
+    reserve(READS, 1, 10)
     is_locked, may_end = threading.Event(), threading.Event()
     ends = []
 
@@ -322,7 +322,7 @@ def test_budget_that_somebody_locked_holds_a_transaction_up_for_a_moment_only(
     thread.start()
     is_locked.wait()
     with transaction.atomic(using=using):
-        reserve(READS, 1, 10, using=using)
+        reserve(READS, 1, 10)
     may_end.set()
     thread.join()
 
@@ -334,7 +334,7 @@ def test_what_a_test_case_holds_back_goes_with_it(any_database: str) -> None:
     if connections[any_database].vendor == "sqlite":
         pytest.skip("SQLite's database in memory has no second connection")
 
-    hold_back(READS, 50, using=any_database)
+    hold_back(READS, 50)
 
     assert is_held_back(any_database)
     with ThreadPoolExecutor() as apart:
@@ -369,7 +369,7 @@ def test_requests_leave_where_no_connection_is_left_to_reserve_over(
     monkeypatch.setattr(BaseDatabaseWrapper, "connect", refuse)
 
     with transaction.atomic(using=using):
-        seconds = reserve(READS, 1, 10, using=using)
+        seconds = reserve(READS, 1, 10)
 
     assert seconds == pytest.approx(0.1, abs=0.05)
 
@@ -378,7 +378,7 @@ def test_turns_not_used_in_time_are_given_up(
     any_committed_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("django_orb.rate_limit.KEEP_SECONDS", 0.0)
-    pacer = Pacer(READS, 1000, using=any_committed_database)
+    pacer = Pacer(READS, 1000)
     pacer.top_up()
     first = RequestBudget.objects.get().next_at
     time.sleep(0.02)
@@ -391,7 +391,7 @@ def test_turns_not_used_in_time_are_given_up(
 def test_thread_that_only_waits_touches_no_database(
     any_committed_database: str,
 ) -> None:
-    pacer = Pacer(READS, 100, using=any_committed_database)
+    pacer = Pacer(READS, 100)
     pacer.top_up()
     failures: list[Any] = []
 
@@ -417,7 +417,7 @@ def test_too_many_requests_slow_everybody_down(
     monkeypatch.setattr("django_orb.sync.runs.time.sleep", lambda seconds: None)
     monkeypatch.setattr(
         "django_orb.sync.windows.hold_back",
-        lambda name, seconds, *, using: held.append(seconds),
+        lambda name, seconds: held.append(seconds),
     )
     orb.fail_next(1, status=429, headers={"Retry-After": "3"})
 

@@ -74,9 +74,9 @@ def test_a_run_counts_what_it_did(orb_sandbox: OrbSandbox, full: SyncRun) -> Non
 
 
 def test_a_second_start_meets_the_first(full: SyncRun) -> None:
-    run = start_run("full", using="default")
-    (window, *_) = due_windows(using="default", run=run)
-    assert lease_window(window, using="default")
+    run = start_run("full")
+    (window, *_) = due_windows(run=run)
+    assert lease_window(window)
 
     with pytest.raises(OrbSyncRunningError):
         services.sync_invoices(mode="full")
@@ -157,7 +157,7 @@ def test_the_admin_acts_on_what_is_there(
 
 
 def test_a_cancelled_run_ends(full: SyncRun) -> None:
-    run = start_run("full", using="default")
+    run = start_run("full")
     url = f"/admin/django_orb/syncrun/{run.pk}/cancel/"
 
     response = staff().post(url)

@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 
 from django_orb import mirror, services
-from django_orb.db.clock import clock_of
+from django_orb.db import primary
 from django_orb.exceptions import (
     OrbConfigurationError,
     OrbConnectionError,
@@ -356,17 +356,17 @@ def test_page_that_lags_behind_our_void_does_not_undo_it(
     before = orb.invoice(invoice_id)
     services.void_invoice(invoice_id)
 
-    clock = clock_of(any_committed_database)
+    clock = primary.clock()
     for later in (0.0, 30.0):
         moment = time.monotonic() + later
         seen = mirror.read_page([before], clock.interval(moment, moment))
-        assert mirror.write(seen, using=any_committed_database).unchanged
+        assert mirror.write(seen).unchanged
         assert Invoice.objects.get(pk=invoice_id).status == "void"
 
     # By then Orb's answers have caught up, and it was somebody's will.
     moment = time.monotonic() + 90.0
     seen = mirror.read_page([before], clock.interval(moment, moment))
-    assert mirror.write(seen, using=any_committed_database).updated
+    assert mirror.write(seen).updated
 
 
 def test_line_item_is_returned_even_if_orb_never_shows_it(

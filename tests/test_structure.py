@@ -64,15 +64,15 @@ ALLOWED = {
         "status sync webhooks"
     ),
     # how people and Orb reach it
-    "views": "conf exceptions metrics mirror status tasks webhooks",
+    "views": "conf db exceptions metrics mirror status tasks webhooks",
     "urls": "views",
     "templatetags": "conf formatting models",
     "admin": (
-        "conf connection customer_labels exact_json exceptions fields formatting mirror "
-        "models operations parsing services status sync tasks webhooks"
+        "conf connection customer_labels db exact_json exceptions fields formatting "
+        "mirror models operations parsing services status sync tasks webhooks"
     ),
     "management": (
-        "conf connection exact_json exceptions maintenance mirror models parsing "
+        "conf connection db exact_json exceptions maintenance mirror models parsing "
         "services status sync tasks webhooks"
     ),
     "checks": "conf customer_labels exceptions metrics",
@@ -246,6 +246,19 @@ def test_no_function_imports_our_own_modules(module):
         for target in own_imports(module, function)
     }
     assert module in MAY_IMPORT_LATE or not late
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in OURS if name not in ("db.primary", "db.clock")]
+)
+def test_only_one_place_says_which_database_the_mirror_is_in(module):
+    """No function is told: `db.primary` asks the project's router."""
+    handed = {
+        argument.arg
+        for function in functions(TREES[module])
+        for argument in [*function.args.args, *function.args.kwonlyargs]
+    }
+    assert "using" not in handed
 
 
 @pytest.mark.parametrize("package", WITHOUT_DATABASE)

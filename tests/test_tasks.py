@@ -392,7 +392,7 @@ def test_queue_outlives_workers_that_are_killed(
     """However often, each invoice is voided once, and the mirror shows it."""
     ids = [orb.add_invoice(days_ago=1)["id"] for _ in range(12)]
     requests = [Request("void_invoice", one, idempotency_key=one) for one in ids]
-    operations.queue(requests, batch="batch", using="postgresql")
+    operations.queue(requests, batch="batch")
     orb.latency_ms = 30
     workers = make_workers(broker_url)
     for done in (3, 7):

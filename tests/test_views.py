@@ -23,7 +23,7 @@ from django_orb.models import Invoice, WebhookEvent
 from django_orb.publishing import deadline
 from django_orb.webhooks.signature import OrbEvent
 
-from . import databases, deliveries, payloads
+from . import deliveries, payloads
 from .deliveries import as_bytes, deliver, event, event_of, headers, post
 from .test_tasks import catch_messages
 from .workers import wait_for
@@ -262,7 +262,7 @@ def test_event_may_be_processed_in_its_request(
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "WEBHOOK_IN_PROCESS": True}
     moment = database_now(any_database) - timedelta(hours=1)
     seen = mirror.read_page([{**INVOICE, "memo": "old"}], Interval(moment, moment))
-    mirror.write(seen, using=any_database)
+    mirror.write(seen)
 
     assert deliver(event_of(INVOICE)).status_code == 200
 
@@ -361,7 +361,7 @@ def test_every_field_of_an_event_fits_where_it_is_stored(any_database: str) -> N
     from django_orb.webhooks import inbox
 
     longest = OrbEvent("i" * 128, "t" * 255, deliveries.now(), "n" * 128)
-    inbox.store(longest, "{}", using=databases.current_alias)
+    inbox.store(longest, "{}")
 
     stored = WebhookEvent.objects.get()
     assert (stored.pk, stored.type) == (longest.id, longest.type)

@@ -9,11 +9,10 @@ from datetime import datetime
 from typing import TypeVar
 
 from django.core.cache import cache
-from django.db import connections
 from django.utils import timezone
 
 from django_orb import __version__
-from django_orb.mirror import database_alias
+from django_orb.db import primary
 from django_orb.models import MirroredAccount
 
 logger = logging.getLogger(__name__)
@@ -46,11 +45,10 @@ def keep(name: str, seconds: int, read: Callable[[], T]) -> tuple[T, datetime]:
 
 
 def _key(name: str) -> str:
-    using = database_alias()
-    accounts = MirroredAccount.objects.using(using)
+    accounts = primary.rows(MirroredAccount)
     account = accounts.values_list("fingerprint", flat=True).first()
-    where = connections[using].settings_dict
+    where = primary.connection().settings_dict
     database = f"{where['HOST']} {where['PORT']} {where['NAME']}"
-    parts = "\n".join([__version__, using, database, account or "", name])
+    parts = "\n".join([__version__, database, account or "", name])
     # Some caches refuse long keys, and characters that an id may have.
     return f"django_orb:{hashlib.sha256(parts.encode()).hexdigest()}"

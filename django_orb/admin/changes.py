@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb import mirror, tasks
+from django_orb import tasks
 from django_orb.formatting import ago, joined, local_moment, short
 from django_orb.mirror import change_log
 from django_orb.models import Invoice, InvoiceChange
@@ -140,7 +140,7 @@ class InvoiceChangeAdmin(ReadOnlyAdmin):
             )
             return
         ids = [change.pk for change in chosen]
-        change_log.tell_again(ids, using=mirror.database_alias())
+        change_log.tell_again(ids)
         for change in chosen:
             self.log_change(request, change, gettext("Asked for it to be told again."))
         tasks.wake(tasks.recover)

@@ -9,14 +9,13 @@ from datetime import MAXYEAR, date, datetime, timedelta, timezone
 from typing import Any
 
 from django.contrib import admin
-from django.db import connections
 from django.db.models import Max, Min, QuerySet
 from django.http import HttpRequest
 from django.utils import dateformat
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb import mirror
+from django_orb.db import primary
 from django_orb.formatting import in_zone
 from django_orb.models import Invoice, InvoiceLineItem
 
@@ -44,7 +43,7 @@ def read_currencies() -> list[str]:
 
     `SELECT DISTINCT` would look at every invoice.
     """
-    connection = connections[mirror.database_alias()]
+    connection = primary.connection()
     table = connection.ops.quote_name(Invoice._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(_CURRENCIES.format(table=table))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
-from django_orb import mirror
 from django_orb.customer_labels import label_customers
+from django_orb.db import primary
 from django_orb.formatting import money, recorded
 from django_orb.models import Invoice, InvoiceOperation
 
@@ -49,12 +49,11 @@ class Progress:
 
 def read_progress(batch: str) -> Progress:
     """Two queries, and the oldest first, which is the order of sending."""
-    using = mirror.database_alias()
-    found = InvoiceOperation.objects.using(using).filter(batch=batch).order_by("pk")
+    found = primary.rows(InvoiceOperation).filter(batch=batch).order_by("pk")
     operations = list(found.defer("result")[:SHOWN]) if batch else []
     ids = {one.invoice_id for one in operations}
     columns = ("invoice_number", "customer_id", "external_customer_id", "total")
-    stored = Invoice.objects.using(using).only(*columns, "currency")
+    stored = primary.rows(Invoice).only(*columns, "currency")
     invoices = stored.in_bulk(ids)
     label_customers(invoices.values())
     states = Counter(one.state for one in operations)

@@ -26,7 +26,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 
-from django_orb import mirror
+from django_orb.db import primary
 
 from .changelist import QuickChangeList
 from .paginator import CappedPaginator
@@ -91,7 +91,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         is_list = match is not None and (match.url_name or "").endswith("_changelist")
         if is_list and request.method == "GET":
             return queryset
-        return queryset.using(mirror.database_alias())
+        return queryset.using(primary.alias())
 
     def get_paginator(
         self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any

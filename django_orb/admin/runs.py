@@ -23,7 +23,6 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb import mirror
 from django_orb.formatting import joined, local_moment, short, utc_day
 from django_orb.models import SyncRun, SyncWindow
 from django_orb.sync import STATUSES, runs
@@ -74,10 +73,9 @@ class SyncRunAdmin(ReadOnlyAdmin):
     @admin.action(permissions=["sync"], description=_("Cancel selected runs"))
     def cancel_selected(self, request: HttpRequest, queryset: Any) -> None:
         """End those that run; what they wrote stays, the next run does the rest."""
-        using = mirror.database_alias()
         count = 0
         for run in queryset.filter(state=SyncRun.State.RUNNING):
-            runs.cancel_run(run, using=using)
+            runs.cancel_run(run)
             if run.state == SyncRun.State.CANCELLED:
                 self.log_change(request, run, gettext("Cancelled."))
                 count += 1

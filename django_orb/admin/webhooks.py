@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb import exact_json, mirror, tasks
+from django_orb import exact_json, tasks
 from django_orb.formatting import local_moment, short
 from django_orb.models import WebhookEvent
 from django_orb.webhooks import inbox
@@ -71,7 +71,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         failed = queryset.filter(state=WebhookEvent.State.FAILED)
         chosen = list(failed.defer("body")[:MAX_RETRIES])
         ids = [event.pk for event in chosen]
-        inbox.retry_now(ids, using=mirror.database_alias())
+        inbox.retry_now(ids)
         for event in chosen:
             tasks.wake(tasks.process_webhook_event, event.pk)
             self.log_change(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import primary
 from .bulk import (
     claim,
     insert,
@@ -12,7 +13,6 @@ from .clock import (
     SLACK,
     Interval,
     Timed,
-    clock_of,
     epoch_sql,
     has_come,
     is_free,
@@ -36,7 +36,6 @@ __all__ = [
     "StatementLog",
     "Timed",
     "claim",
-    "clock_of",
     "ends_work",
     "epoch_sql",
     "has_come",
@@ -46,6 +45,7 @@ __all__ = [
     "is_passing",
     "is_spoilt",
     "is_text_taken",
+    "primary",
     "renew_connection",
     "run_in_transaction",
     "timed",

@@ -14,11 +14,13 @@ from typing import Any
 from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
-from django.db import DataError, connections, models
+from django.db import DataError, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_orb import exact_json
 from django_orb.exact_json import JSONText
+
+from . import primary
 
 Row = Mapping[str, Any]
 
@@ -37,7 +39,7 @@ _COPY_ROWS = 1000
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
-def insert(model: type[models.Model], rows: Sequence[Row], *, using: str) -> None:
+def insert(model: type[models.Model], rows: Sequence[Row]) -> None:
     """
     Insert new rows, all with the same field names.
 
@@ -48,18 +50,18 @@ def insert(model: type[models.Model], rows: Sequence[Row], *, using: str) -> Non
     """
     if not rows:
         return
-    connection = connections[using]
+    connection = primary.connection()
     if _can_copy(connection):
         _copy(connection, model, rows)
     else:
         _execute(connection, model, rows, conflict="")
 
 
-def claim(model: type[models.Model], rows: Sequence[Row], *, using: str) -> None:
+def claim(model: type[models.Model], rows: Sequence[Row]) -> None:
     """Insert rows, except those whose key exists already."""
     if not rows:
         return
-    connection = connections[using]
+    connection = primary.connection()
     conflict = "ON CONFLICT DO NOTHING"
     if connection.vendor == "mysql":
         # INSERT IGNORE would also ignore that a column cannot hold a value.
@@ -69,7 +71,7 @@ def claim(model: type[models.Model], rows: Sequence[Row], *, using: str) -> None
 
 
 def upsert(
-    model: type[models.Model], rows: Sequence[Row], *, key: Iterable[str], using: str
+    model: type[models.Model], rows: Sequence[Row], *, key: Iterable[str]
 ) -> None:
     """
     Insert rows, or overwrite those with the same key, without sending signals.
@@ -78,7 +80,7 @@ def upsert(
     """
     if not rows:
         return
-    connection = connections[using]
+    connection = primary.connection()
     names = tuple(rows[0])
     conflict = _conflict(connection, model, names, frozenset(key))
     _execute(connection, model, rows, conflict=conflict)
@@ -123,9 +125,9 @@ def _execute(
             )
 
 
-def is_text_taken(text: str, *, using: str) -> bool:
+def is_text_taken(text: str) -> bool:
     """Tell whether a row with this text is certain to fit into a statement."""
-    connection = connections[using]
+    connection = primary.connection()
     is_limited = connection.vendor == "mysql"
     return not is_limited or 2 * _byte_count(text) < _max_bytes(connection) // 2
 

@@ -9,7 +9,9 @@ from typing import TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db import InterfaceError, OperationalError
+
+from . import primary
 
 T = TypeVar("T")
 
@@ -20,19 +22,19 @@ _MYSQL_RETRY_CODES = {1213, 1205, 1020}
 _SQLSTATES = {"40001", "40P01", "55P03"}
 
 
-def run_in_transaction(body: Callable[[], T], *, using: str) -> T:
+def run_in_transaction(body: Callable[[], T]) -> T:
     """
     Run `body` in a transaction. After a deadlock or a lock time-out all is run again.
 
     Inside a caller's transaction it runs once: what the caller did before cannot
     be repeated from here.
     """
-    if connections[using].in_atomic_block:
-        with transaction.atomic(using=using):
+    if primary.connection().in_atomic_block:
+        with primary.atomic():
             return body()
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            with transaction.atomic(using=using):
+            with primary.atomic():
                 return body()
         except OperationalError as err:
             if attempt == MAX_ATTEMPTS or not is_contention(err):
@@ -60,8 +62,8 @@ class StatementLog:
     of them stay if a caller captures them.
     """
 
-    def __init__(self, using: str) -> None:
-        self._connection = connections[using]
+    def __init__(self) -> None:
+        self._connection = primary.connection()
         log = self._connection.queries_log
         self._last = log[-1] if log else None
 
@@ -101,9 +103,9 @@ def _causes(err: BaseException) -> Iterator[BaseException]:
             waiting += getattr(cause, "exceptions", ())  # of a group
 
 
-def is_spoilt(using: str) -> bool:
+def is_spoilt() -> bool:
     """Tell whether the open transaction can no longer be committed."""
-    connection = connections[using]
+    connection = primary.connection()
     return (
         connection.needs_rollback
         or connection.closed_in_transaction
@@ -111,7 +113,7 @@ def is_spoilt(using: str) -> bool:
     )
 
 
-def renew_connection(using: str) -> None:
+def renew_connection() -> None:
     """Close a connection that was lost, so that the next statement opens another."""
-    if not connections[using].in_atomic_block:
-        connections[using].close_if_unusable_or_obsolete()
+    if not primary.connection().in_atomic_block:
+        primary.connection().close_if_unusable_or_obsolete()

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 READ_BACKS = 20
 
 
-def do_all(*parts: Callable[[], object], using: str) -> None:
+def do_all(*parts: Callable[[], object]) -> None:
     """
     Do each part, even if an earlier one failed: the parts are independent.
 
@@ -40,13 +40,13 @@ def do_all(*parts: Callable[[], object], using: str) -> None:
             if ends_work(err):
                 raise
             logger.exception("A part of what is outstanding failed.")
-            renew_connection(using)
+            renew_connection()
             first = first or err
     if first is not None:
         raise first
 
 
-def finish_operations(*, using: str, seconds: float = float("inf")) -> bool:
+def finish_operations(*, seconds: float = float("inf")) -> bool:
     """
     Send queued operations, decide stuck ones, and fetch what the mirror lacks of them.
 
@@ -54,30 +54,27 @@ def finish_operations(*, using: str, seconds: float = float("inf")) -> bool:
     """
     answers: list[bool] = []
     do_all(
-        lambda: answers.append(_recover_operations(using=using, seconds=seconds)),
-        partial(_read_back, using=using),
-        partial(_recheck, using=using),
-        using=using,
+        lambda: answers.append(_recover_operations(seconds=seconds)),
+        partial(_read_back),
+        partial(_recheck),
     )
     return all(answers)
 
 
-def are_operations_stuck(*, using: str) -> bool:
+def are_operations_stuck() -> bool:
     """Tell whether pending operations wait for a worker."""
-    return recovery.stuck_operations(using=using).exists()
+    return recovery.stuck_operations().exists()
 
 
-def _recover_operations(*, using: str, seconds: float) -> bool:
-    if not are_operations_stuck(using=using):
+def _recover_operations(*, seconds: float) -> bool:
+    if not are_operations_stuck():
         return True
     has_answered = True
-    with open_account(using=using) as client:
-        for operation in recovery.recover_operations(
-            client=client, using=using, seconds=seconds
-        ):
+    with open_account() as client:
+        for operation in recovery.recover_operations(client=client, seconds=seconds):
             has_answered = operation.state != InvoiceOperation.State.PENDING
             if operation.state == InvoiceOperation.State.SUCCEEDED:
-                confirmation.read_back(client, operation, using=using, waits=(0.0,))
+                confirmation.read_back(client, operation, waits=(0.0,))
             elif (
                 operation.state == InvoiceOperation.State.REFUSED
                 and operation.invoice_id
@@ -88,17 +85,17 @@ def _recover_operations(*, using: str, seconds: float) -> bool:
     return has_answered
 
 
-def _read_back(*, using: str) -> None:
+def _read_back() -> None:
     """Fetch invoices that do not show their successful operations yet."""
-    unmirrored = confirmation.unmirrored_operations(using=using)
+    unmirrored = confirmation.unmirrored_operations()
     if unmirrored.exists():
-        with open_account(using=using) as client:
+        with open_account() as client:
             for operation in unmirrored[:READ_BACKS]:
-                confirmation.read_back(client, operation, using=using, waits=(0.0,))
+                confirmation.read_back(client, operation, waits=(0.0,))
 
 
-def _recheck(*, using: str) -> None:
+def _recheck() -> None:
     """Fetch invoices whose answers could not be put in order."""
-    if fetching.due_rechecks(using=using).exists():
-        with open_account(using=using) as client, contextlib.suppress(OrbError):
-            fetching.recheck(client, using=using)
+    if fetching.due_rechecks().exists():
+        with open_account() as client, contextlib.suppress(OrbError):
+            fetching.recheck(client)

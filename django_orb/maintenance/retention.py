@@ -38,7 +38,7 @@ from typing import Any
 from django.db.models import Max, Q, QuerySet
 
 from django_orb.conf import OrbSettings
-from django_orb.db import run_in_transaction
+from django_orb.db import primary, run_in_transaction
 from django_orb.models import (
     InvoiceChange,
     InvoiceOperation,
@@ -55,7 +55,7 @@ SETTLED = (WebhookEvent.State.PROCESSED, WebhookEvent.State.IGNORED)
 REFUSED = (InvoiceOperation.State.REFUSED, InvoiceOperation.State.CANCELLED)
 
 
-def prune(conf: OrbSettings, *, now: datetime, using: str) -> dict[str, int]:
+def prune(conf: OrbSettings, *, now: datetime) -> dict[str, int]:
     """Delete what the settings no longer keep. Return how many of each kind."""
     kinds: list[tuple[str, int | None, Callable[..., int]]] = [
         ("webhook events", conf.WEBHOOK_RETENTION_DAYS, prune_events),
@@ -72,62 +72,62 @@ def prune(conf: OrbSettings, *, now: datetime, using: str) -> dict[str, int]:
     for name, days, delete in kinds:
         is_kept = days is None or days < 1
         before = now if days is None else now - timedelta(days=days)
-        counts[name] = 0 if is_kept else delete(before=before, using=using)
+        counts[name] = 0 if is_kept else delete(before=before)
     return counts
 
 
-def prune_events(*, before: datetime, using: str) -> int:
+def prune_events(*, before: datetime) -> int:
     """Delete processed and ignored events that came before a time. Return how many."""
-    events = WebhookEvent.objects.using(using).filter(state__in=SETTLED)
+    events = primary.rows(WebhookEvent).filter(state__in=SETTLED)
     return _delete(events.filter(received_at__lt=before), "-received_at", "-pk")
 
 
-def prune_failed_events(*, before: datetime, using: str) -> int:
+def prune_failed_events(*, before: datetime) -> int:
     """
     Delete failed events that came before a time. Return how many.
 
     An event that a worker holds stays: it may be processed at this moment.
     """
-    failed = WebhookEvent.objects.using(using).filter(
+    failed = primary.rows(WebhookEvent).filter(
         state=WebhookEvent.State.FAILED, lease=""
     )
     return _delete(failed.filter(received_at__lt=before), "-received_at", "-pk")
 
 
-def prune_changes(*, before: datetime, using: str) -> int:
+def prune_changes(*, before: datetime) -> int:
     """Delete changes that were announced before a time. Return how many."""
-    changes = InvoiceChange.objects.using(using)
+    changes = primary.rows(InvoiceChange)
     return _delete(changes.filter(announced_at__lt=before), "announced_at", "pk")
 
 
-def prune_operations(*, before: datetime, using: str) -> int:
+def prune_operations(*, before: datetime) -> int:
     """
     Delete operations that ended before a time. Return how many.
 
     A successful operation has ended only once the mirror shows it.
     """
     is_shown = Q(state=InvoiceOperation.State.SUCCEEDED, mirrored_at__lt=before)
-    ended = InvoiceOperation.objects.using(using).filter(
+    ended = primary.rows(InvoiceOperation).filter(
         is_shown | Q(state__in=REFUSED), finished_at__lt=before
     )
     return _delete(ended, "pk")
 
 
-def prune_runs(*, before: datetime, using: str) -> int:
+def prune_runs(*, before: datetime) -> int:
     """
     Delete runs that ended before a time. Return how many.
 
     The latest successful run of each kind stays: it tells what the mirror knows. The
     rows of a run are deleted first, since they may be as many as there are invoices.
     """
-    runs = SyncRun.objects.using(using).order_by()
+    runs = primary.rows(SyncRun).order_by()
     good = runs.filter(state=SyncRun.State.SUCCEEDED).values("kind")
     newest = good.annotate(newest=Max("pk")).values_list("newest", flat=True)
     ended = runs.filter(finished_at__lt=before).exclude(pk__in=list(newest))
     count = 0
     while ids := _first(ended, "pk", limit=RUNS_AT_ONCE):
-        _delete(SyncAbsence.objects.using(using).filter(run__in=ids), "pk")
-        _delete(SyncWindow.objects.using(using).filter(run__in=ids), "pk")
+        _delete(primary.rows(SyncAbsence).filter(run__in=ids), "pk")
+        _delete(primary.rows(SyncWindow).filter(run__in=ids), "pk")
         deleted = _delete(ended.filter(pk__in=ids), "pk")
         count += deleted
         if not deleted:
@@ -141,7 +141,7 @@ def _delete(rows: QuerySet[Any], *order: str) -> int:
     while ids := _first(rows, *order, limit=ROWS_AT_ONCE):
         # If the host listens to signals of deletion, Django loads the rows first.
         batch = rows.filter(pk__in=ids).order_by().only("pk")
-        deleted, _ = run_in_transaction(batch.delete, using=rows.db)
+        deleted, _ = run_in_transaction(batch.delete)
         count += deleted
         if not deleted:
             break

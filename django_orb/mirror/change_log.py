@@ -26,15 +26,15 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from django.db import Error, InterfaceError, OperationalError, transaction
+from django.db import Error, InterfaceError, OperationalError
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from django_orb.db import (
-    clock_of,
     ends_work,
     has_come,
     insert,
+    primary,
     renew_connection,
     run_in_transaction,
 )
@@ -88,11 +88,11 @@ class After:
     payload: Mapping[str, Any]
 
 
-def read_before(invoice_ids: Sequence[str], *, using: str) -> dict[str, Before]:
+def read_before(invoice_ids: Sequence[str]) -> dict[str, Before]:
     """Return what is stored of invoices about to change; at most one statement."""
     if not invoice_ids:
         return {}
-    rows = Invoice.objects.using(using).filter(pk__in=invoice_ids)
+    rows = primary.rows(Invoice).filter(pk__in=invoice_ids)
     columns = rows.values_list("pk", "status", "missing_since", "payload")
     return {pk: Before(*values) for pk, *values in columns}
 
@@ -103,7 +103,6 @@ def record(
     missing: Sequence[str],
     *,
     origin: Origin,
-    using: str,
 ) -> None:
     """Note what changed, in the transaction that changed it; one statement, or none."""
     now = timezone.now()
@@ -127,7 +126,7 @@ def record(
             row = _row(invoice_id, old, After(old.status, old.payload))
             row = {**row, **common, "change_id": uuid.uuid4()}
             rows.append({**row, "changed_fields": [MISSING]})
-    insert(InvoiceChange, rows, using=using)
+    insert(InvoiceChange, rows)
 
 
 def _row(invoice_id: str, old: Before | None, new: After) -> dict[str, Any]:
@@ -163,24 +162,24 @@ def _has_listeners() -> bool:
     return any(signal.has_listeners(Invoice) for signal in signals)
 
 
-def announce_on_commit(invoice_ids: Sequence[str], *, using: str) -> None:
+def announce_on_commit(invoice_ids: Sequence[str]) -> None:
     """Tell the changes of these invoices once they are committed, here."""
     if invoice_ids and _has_listeners():
-        call = partial(_announce_committed, invoice_ids, using=using)
-        transaction.on_commit(call, using=using)
+        call = partial(_announce_committed, invoice_ids)
+        primary.on_commit(call)
 
 
-def _announce_committed(invoice_ids: Sequence[str], *, using: str) -> None:
+def _announce_committed(invoice_ids: Sequence[str]) -> None:
     """Like `on_commit(robust=True)`, but raise errors that must end the process."""
     try:
-        announce(invoice_ids=invoice_ids, using=using)
+        announce(invoice_ids=invoice_ids)
     except Exception as err:
         if ends_work(err):
             raise
         logger.exception("Changes were not announced yet.")
 
 
-def announce(*, using: str, invoice_ids: Sequence[str] | None = None) -> int:
+def announce(*, invoice_ids: Sequence[str] | None = None) -> int:
     """
     Tell the changes that were not told yet, oldest first. Return how many were told.
 
@@ -189,41 +188,39 @@ def announce(*, using: str, invoice_ids: Sequence[str] | None = None) -> int:
     count = 0
     held: set[str] = set()
     try:
-        for change in _due_changes(invoice_ids, using=using):
+        for change in _due_changes(invoice_ids):
             if change.invoice_id in held:
                 continue
-            if _tell(change, waits=invoice_ids is not None, using=using):
+            if _tell(change, waits=invoice_ids is not None):
                 count += 1
             else:
                 held.add(change.invoice_id)
     except (OperationalError, InterfaceError):
         # The database's own trouble: `recover` goes on from here.
         logger.warning("Changes were not announced yet.", exc_info=True)
-        renew_connection(using)
+        renew_connection()
     return count
 
 
-def tell_again(ids: Sequence[int], *, using: str) -> None:
+def tell_again(ids: Sequence[int]) -> None:
     """Have changes that failed told again, with as many attempts as new ones."""
-    failed = InvoiceChange.objects.using(using).filter(
+    failed = primary.rows(InvoiceChange).filter(
         pk__in=ids, announced_at=None, failed_at__isnull=False
     )
     failed.update(failed_at=None, attempts=0, next_attempt_at=None)
 
 
-def _due_changes(
-    invoice_ids: Sequence[str] | None, *, using: str
-) -> list[InvoiceChange]:
+def _due_changes(invoice_ids: Sequence[str] | None) -> list[InvoiceChange]:
     """Changes to tell, but for those of invoices of which an earlier one waits."""
-    untold = InvoiceChange.objects.using(using).filter(announced_at=None)
+    untold = primary.rows(InvoiceChange).filter(announced_at=None)
     if invoice_ids is not None:
         untold = untold.filter(invoice_id__in=invoice_ids)
-    waiting = untold.exclude(_is_due(using, waits=invoice_ids is not None))
+    waiting = untold.exclude(_is_due(waits=invoice_ids is not None))
     due = untold.exclude(invoice_id__in=waiting.order_by().values("invoice_id"))
     return list(due.order_by("pk")[:BATCH])
 
 
-def _is_due(using: str, *, waits: bool) -> Q:
+def _is_due(*, waits: bool) -> Q:
     """
     Match untold changes that may be told now.
 
@@ -232,23 +229,23 @@ def _is_due(using: str, *, waits: bool) -> Q:
     """
     longest = timedelta(seconds=MAX_WAIT_SECONDS)
     is_due = Q(next_attempt_at=None) | has_come(
-        "next_attempt_at", clock_of(using).latest(), longest=longest
+        "next_attempt_at", primary.now(), longest=longest
     )
     if waits:
         is_due |= Q(error="")
     return is_due & Q(failed_at=None)
 
 
-def _tell(change: InvoiceChange, *, waits: bool, using: str) -> bool:
+def _tell(change: InvoiceChange, *, waits: bool) -> bool:
     """Try to tell a change. Return whether it is told, by whomever."""
-    untold = InvoiceChange.objects.using(using).filter(pk=change.pk, announced_at=None)
-    now = clock_of(using).latest()
+    untold = primary.rows(InvoiceChange).filter(pk=change.pk, announced_at=None)
+    now = primary.now()
     if change.attempts >= MAX_ATTEMPTS:
         reason = "Its last attempt did not end: it took its worker along."
-        over = untold.filter(_is_due(using, waits=False))
+        over = untold.filter(_is_due(waits=False))
         over.update(failed_at=now, error=reason)
         return False
-    claimed = untold.filter(_is_due(using, waits=waits)).update(
+    claimed = untold.filter(_is_due(waits=waits)).update(
         attempts=F("attempts") + 1,
         next_attempt_at=now + timedelta(seconds=LEASE_SECONDS),
         error="",
@@ -256,9 +253,9 @@ def _tell(change: InvoiceChange, *, waits: bool, using: str) -> bool:
     if not claimed:
         return not untold.exists()
     try:
-        run_in_transaction(partial(_announce, change, using=using), using=using)
+        run_in_transaction(partial(_announce, change))
     except BaseException as err:
-        _note(untold, change, err, using=using)
+        _note(untold, change, err)
         if ends_work(err):
             raise
         # It is told if only what the receivers do after the commit failed.
@@ -270,8 +267,6 @@ def _note(
     untold: QuerySet[InvoiceChange],
     change: InvoiceChange,
     err: BaseException,
-    *,
-    using: str,
 ) -> None:
     """Write down why a change was not told, and when to try again."""
     attempts = change.attempts + 1
@@ -282,8 +277,8 @@ def _note(
     trace = "".join(traceback.format_exception(type(err), err, err.__traceback__))
     storable = trace.replace("\0", "").encode("utf-8", "replace").decode()
     try:
-        renew_connection(using)
-        now = clock_of(using).latest()
+        renew_connection()
+        now = primary.now()
         untold.update(
             error=storable,
             next_attempt_at=now + _wait(attempts),
@@ -302,12 +297,12 @@ def _wait(attempts: int) -> timedelta:
     return timedelta(seconds=min(seconds, MAX_WAIT_SECONDS))
 
 
-def _announce(change: InvoiceChange, *, using: str) -> None:
+def _announce(change: InvoiceChange) -> None:
     # The update waits for whoever does the same, and then finds nothing to do.
-    mine = InvoiceChange.objects.using(using).filter(pk=change.pk, announced_at=None)
+    mine = primary.rows(InvoiceChange).filter(pk=change.pk, announced_at=None)
     if not mine.update(announced_at=timezone.now(), error="", failed_at=None):
         return
-    invoice = Invoice.objects.using(using).filter(pk=change.invoice_id).first()
+    invoice = primary.rows(Invoice).filter(pk=change.invoice_id).first()
     if invoice is None:  # deleted by other code; nothing here does that
         return
     named = {
@@ -321,6 +316,6 @@ def _announce(change: InvoiceChange, *, using: str) -> None:
     }
     is_new = change.kind == InvoiceChange.Kind.CREATED
     signal = invoice_created if is_new else invoice_updated
-    call_receivers(signal, Invoice, using=using, **named)
+    call_receivers(signal, Invoice, **named)
     if change.previous_status != change.status:
-        call_receivers(invoice_status_changed, Invoice, using=using, **named)
+        call_receivers(invoice_status_changed, Invoice, **named)

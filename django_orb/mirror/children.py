@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from django.db import models
 
-from django_orb.db import insert, upsert
+from django_orb.db import insert, primary, upsert
 from django_orb.models import InvoiceLineItem, InvoiceLineTax
 
 from .mapping import CHILDREN, MappedInvoice
@@ -45,10 +45,10 @@ _SETS = [
 ]
 
 
-def insert_children(taken: Sequence[MappedInvoice], *, using: str) -> None:
+def insert_children(taken: Sequence[MappedInvoice]) -> None:
     """Write the rows of invoices that were not there; their lines are written."""
     for one in _SETS:
-        insert(one.model, _rows(one, taken, using=using), using=using)
+        insert(one.model, _rows(one, taken))
 
 
 def write_children(
@@ -57,7 +57,6 @@ def write_children(
     after: Payloads,
     *,
     unsure: Collection[str],
-    using: str,
 ) -> None:
     """
     Write what differs from before, as sets; see Note [Written when they differ].
@@ -76,10 +75,10 @@ def write_children(
             changed.append(mapped)
             if old or pk in unsure:
                 cleared.append(pk)
-        rows = _rows(one, changed, using=using)
+        rows = _rows(one, changed)
         if cleared:
-            _remove_others(one, cleared, rows, using=using)
-        upsert(one.model, rows, key=one.key, using=using)
+            _remove_others(one, cleared, rows)
+        upsert(one.model, rows, key=one.key)
 
 
 def _sent(one: _Set, payload: Mapping[str, Any]) -> Any:
@@ -94,7 +93,7 @@ def _sent(one: _Set, payload: Mapping[str, Any]) -> Any:
     ] or None
 
 
-def _rows(one: _Set, taken: Sequence[MappedInvoice], *, using: str) -> list[Row]:
+def _rows(one: _Set, taken: Sequence[MappedInvoice]) -> list[Row]:
     if one.name != TAXES:
         return [
             {"invoice": mapped.id, **row}
@@ -104,7 +103,7 @@ def _rows(one: _Set, taken: Sequence[MappedInvoice], *, using: str) -> list[Row]
     taxed = [mapped for mapped in taken if mapped.taxes]
     if not taxed:
         return []
-    lines = InvoiceLineItem.objects.using(using).filter(
+    lines = primary.rows(InvoiceLineItem).filter(
         invoice_id__in=[mapped.id for mapped in taxed]
     )
     found = lines.values_list("invoice_id", "orb_id", "pk")
@@ -116,12 +115,10 @@ def _rows(one: _Set, taken: Sequence[MappedInvoice], *, using: str) -> list[Row]
     ]
 
 
-def _remove_others(
-    one: _Set, invoice_ids: Sequence[str], rows: Sequence[Row], *, using: str
-) -> None:
+def _remove_others(one: _Set, invoice_ids: Sequence[str], rows: Sequence[Row]) -> None:
     """Delete the rows of these invoices that are not among `rows`."""
     kept = {tuple(row[name] for name in one.key) for row in rows}
-    manager = one.model._default_manager.using(using)
+    manager = primary.rows(one.model)
     stored = manager.filter(**{f"{one.invoice}__in": invoice_ids})
     removed = [
         pk

@@ -10,7 +10,7 @@ from datetime import timedelta
 from django.db import models
 
 from django_orb.client import OrbClient, longest_request_seconds
-from django_orb.db import clock_of, has_come, timed
+from django_orb.db import has_come, primary, timed
 from django_orb.exceptions import OrbError, OrbNotFoundError
 from django_orb.models import InvoiceObservation, InvoiceRecheck
 
@@ -28,7 +28,7 @@ MIN_LEASE_SECONDS = 300.0
 
 
 def observe_invoice(
-    client: OrbClient, invoice_id: str, *, using: str, supersedes: int | None = None
+    client: OrbClient, invoice_id: str, *, supersedes: int | None = None
 ) -> Observation:
     """
     Ask Orb for one invoice; a 404 of Orb's own kind is an observation too.
@@ -44,7 +44,7 @@ def observe_invoice(
         except OrbNotFoundError:
             return None
 
-    clock = clock_of(using)
+    clock = primary.clock()
     clock.keep_measured()
     answer = timed(fetch)
     interval = clock.interval(answer.started, answer.ended)
@@ -57,7 +57,6 @@ def observe_invoices(
     client: OrbClient,
     invoice_ids: Sequence[str],
     *,
-    using: str,
     seconds: float = float("inf"),
     stops_at_error: bool = False,
 ) -> list[Observation]:
@@ -70,14 +69,14 @@ def observe_invoices(
     the rest when Orb fails at an invoice, unless that is the first.
     """
     deadline = time.monotonic() + seconds
-    versions = writing.versions(invoice_ids, using=using)
+    versions = writing.versions(invoice_ids)
     seen: list[Observation] = []
     for invoice_id in invoice_ids:
         if seen and time.monotonic() > deadline:
             break
         known = versions.get(invoice_id)
         try:
-            found = observe_invoice(client, invoice_id, using=using, supersedes=known)
+            found = observe_invoice(client, invoice_id, supersedes=known)
         except OrbError:
             if stops_at_error and seen:
                 break
@@ -90,16 +89,15 @@ def store(
     client: OrbClient,
     seen: Sequence[Observation],
     *,
-    using: str,
     origin: Origin = FETCHED,
 ) -> WriteResult:
     """Write what was seen, and fetch again what the writer could not order."""
 
     def write(observations: Sequence[Observation]) -> WriteResult:
-        return writing.write(observations, using=using, origin=origin)
+        return writing.write(observations, origin=origin)
 
     result = write(seen)
-    result.failed |= settle_doubts(client, result.doubtful, using=using, write=write)
+    result.failed |= settle_doubts(client, result.doubtful, write=write)
     return result
 
 
@@ -107,7 +105,6 @@ def settle_doubts(
     client: OrbClient,
     doubtful: Sequence[str],
     *,
-    using: str,
     write: Callable[[Sequence[Observation]], WriteResult],
 ) -> dict[str, str]:
     """
@@ -120,7 +117,7 @@ def settle_doubts(
     for _ in range(MAX_ROUNDS):
         if not doubtful:
             return failed
-        result = write(observe_invoices(client, doubtful, using=using))
+        result = write(observe_invoices(client, doubtful))
         failed |= result.failed
         doubtful = result.doubtful
     if doubtful:
@@ -131,7 +128,7 @@ def settle_doubts(
                 MAX_ROUNDS,
                 extra={"orb_invoice_id": invoice_id},
             )
-        writing.fetch_later(doubtful, using=using)
+        writing.fetch_later(doubtful)
     return failed
 
 
@@ -141,15 +138,15 @@ def recheck_lease() -> timedelta:
     return timedelta(seconds=max(MIN_LEASE_SECONDS, request + 60))
 
 
-def due_rechecks(*, using: str) -> models.QuerySet[InvoiceRecheck]:
+def due_rechecks() -> models.QuerySet[InvoiceRecheck]:
     """Return those whose time has come, the oldest first."""
-    due = InvoiceRecheck.objects.using(using).filter(
-        has_come("due_at", clock_of(using).latest(), longest=recheck_lease())
+    due = primary.rows(InvoiceRecheck).filter(
+        has_come("due_at", primary.now(), longest=recheck_lease())
     )
     return due.order_by("due_at", "pk")
 
 
-def recheck(client: OrbClient, *, using: str) -> None:
+def recheck(client: OrbClient) -> None:
     """
     Fetch what was left out and is decided by nothing later; a batch of it.
 
@@ -158,19 +155,17 @@ def recheck(client: OrbClient, *, using: str) -> None:
     Raises:
         OrbError: Orb gives no answer; the rest waits.
     """
-    for row in list(due_rechecks(using=using)[:RECHECKS]):
-        mine = InvoiceRecheck.objects.using(using).filter(pk=row.pk)
-        taken_until = clock_of(using).latest() + recheck_lease()
+    for row in list(due_rechecks()[:RECHECKS]):
+        mine = primary.rows(InvoiceRecheck).filter(pk=row.pk)
+        taken_until = primary.now() + recheck_lease()
         if not mine.filter(due_at=row.due_at).update(due_at=taken_until):
             continue
-        if not _is_decided(row, using=using):
-            store(client, observe_invoices(client, [row.pk], using=using), using=using)
+        if not _is_decided(row):
+            store(client, observe_invoices(client, [row.pk]))
         mine.filter(due_at=taken_until).delete()
 
 
-def _is_decided(row: InvoiceRecheck, *, using: str) -> bool:
+def _is_decided(row: InvoiceRecheck) -> bool:
     """Return whether any worker has asked Orb since then."""
-    seen = InvoiceObservation.objects.using(using).filter(
-        pk=row.pk, started_at__gt=row.due_at
-    )
+    seen = primary.rows(InvoiceObservation).filter(pk=row.pk, started_at__gt=row.due_at)
     return seen.exists()

@@ -14,10 +14,10 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from django.db import connections, models
+from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_orb.db import Interval, claim, epoch_sql
+from django_orb.db import Interval, claim, epoch_sql, primary
 from django_orb.models import InvoiceFailure, InvoiceObservation, InvoiceOperation
 
 from .ordering import Known
@@ -25,23 +25,23 @@ from .ordering import Known
 _EMPTY = {"content_hash": "", "raw_digest": "", "version": 0, "mapper_version": 0}
 
 
-def claim_observations(invoice_ids: Sequence[str], *, using: str) -> None:
+def claim_observations(invoice_ids: Sequence[str]) -> None:
     """Make sure that there is something to lock, and to note things at."""
     rows = [{"invoice": pk, **_EMPTY} for pk in invoice_ids]
-    claim(InvoiceObservation, rows, using=using)
+    claim(InvoiceObservation, rows)
 
 
 def lock_texts(
-    invoice_ids: Sequence[str], *, written_since: datetime, using: str
+    invoice_ids: Sequence[str], *, written_since: datetime
 ) -> tuple[dict[str, Known], float | None]:
     """
     As `lock_known`, to see whether texts came before: not when they were seen.
 
     `was_written_to` says whether we changed the invoice in Orb after `written_since`.
     """
-    since = connections[using].ops.adapt_datetimefield_value(written_since)
+    since = primary.connection().ops.adapt_datetimefield_value(written_since)
     state = InvoiceOperation.State.SUCCEEDED.value
-    rows, epoch = _lock(_TEXTS, invoice_ids, using, [state, since])
+    rows, epoch = _lock(_TEXTS, invoice_ids, [state, since])
     known = {}
     for pk, _, content_hash, raw_digest, version, mapper_version, *answers in rows:
         is_flagged, has_failed, was_written_to = map(bool, answers)
@@ -57,17 +57,15 @@ def lock_texts(
     return known, epoch
 
 
-def lock_known(
-    invoice_ids: Sequence[str], *, using: str
-) -> tuple[dict[str, Known], float | None]:
+def lock_known(invoice_ids: Sequence[str]) -> tuple[dict[str, Known], float | None]:
     """
     Lock these rows in the order of their ids: what is stored, and the database's time.
 
     The time is in seconds since 1970; None on SQLite. There, where rows have no
     locks, a statement before must have written.
     """
-    rows, epoch = _lock(_KNOWN, invoice_ids, using)
-    read_time = _time_reader(connections[using])
+    rows, epoch = _lock(_KNOWN, invoice_ids)
+    read_time = _time_reader(primary.connection())
     known = {}
     for pk, _, *values in rows:
         for index in range(len(_TIMES)):
@@ -77,9 +75,9 @@ def lock_known(
 
 
 def _lock(
-    columns: str, invoice_ids: Sequence[str], using: str, parameters: Sequence[Any] = ()
+    columns: str, invoice_ids: Sequence[str], parameters: Sequence[Any] = ()
 ) -> tuple[list[tuple[Any, ...]], float | None]:
-    connection = connections[using]
+    connection = primary.connection()
     sql = _text(connection.vendor, _LOCK.replace("{columns}", columns))
     with connection.cursor() as cursor:
         cursor.execute(
@@ -112,10 +110,10 @@ def begin_writing(connection: BaseDatabaseWrapper) -> None:
 
 
 def see_again(
-    invoice_ids: Sequence[str], interval: Interval, run_id: int | None, *, using: str
+    invoice_ids: Sequence[str], interval: Interval, run_id: int | None
 ) -> None:
     """Advance the bounds of rows that are locked and just as they were."""
-    connection = connections[using]
+    connection = primary.connection()
     adapt = connection.ops.adapt_datetimefield_value
     bounds = [adapt(interval.started_at), adapt(interval.ended_at)]
     sql = _text(connection.vendor, _SEE_AGAIN) % _one_of(connection, invoice_ids)

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import DataError, IntegrityError, connections, models, transaction
+from django.db import DataError, IntegrityError, models, transaction
 from django.db.models import Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from django_orb.db import SLACK, clock_of, insert, is_text_taken, upsert
+from django_orb.db import SLACK, insert, is_text_taken, primary, upsert
 from django_orb.exceptions import OrbPayloadError
 from django_orb.models import (
     Invoice,
@@ -69,16 +69,14 @@ class PageWriter:
         self,
         observations: Sequence[Observation],
         *,
-        using: str,
         run_id: int | None = None,
         origin: Origin = change_log.FETCHED,
     ) -> None:
-        self._using = using
         self._run_id = run_id
         self._origin = origin
         self._known: dict[str, Known] = {}
         self._trusts_claims = True
-        is_sqlite = connections[using].vendor == "sqlite"
+        is_sqlite = primary.connection().vendor == "sqlite"
         digits = SQLITE_EXACT_DIGITS if is_sqlite else None
         self._incoming = {
             seen.invoice_id: Incoming(seen, digits) for seen in observations
@@ -89,18 +87,16 @@ class PageWriter:
         ids = sorted(self._incoming)
         if not ids:
             return None
-        if connections[self._using].vendor == "sqlite":
-            begin_writing(connections[self._using])
+        if primary.connection().vendor == "sqlite":
+            begin_writing(primary.connection())
         before = time.monotonic()
-        self._known, epoch = lock_texts(
-            ids, written_since=self._lags_since(), using=self._using
-        )
+        self._known, epoch = lock_texts(ids, written_since=self._lags_since())
         if not self._is_as_before():
-            transaction.set_rollback(True, using=self._using)
+            transaction.set_rollback(True, using=primary.alias())
             return None
         self._check_clock(before, epoch)
         interval = self._incoming[ids[0]].interval
-        see_again(ids, interval, self._run_id, using=self._using)
+        see_again(ids, interval, self._run_id)
         return WriteResult(unchanged=ids)
 
     def prepare(self) -> None:
@@ -153,9 +149,7 @@ class PageWriter:
             else:
                 other_text.append(pk)
         if other_text:
-            for pk, before in change_log.read_before(
-                other_text, using=self._using
-            ).items():
+            for pk, before in change_log.read_before(other_text).items():
                 known[pk].before = before
                 known[pk].content_hash = content_hash(before.payload)
 
@@ -166,11 +160,11 @@ class PageWriter:
 
     def _operations(self) -> models.QuerySet[InvoiceOperation]:
         """Return operations so recent that Orb's answers may not show them yet."""
-        return InvoiceOperation.objects.using(self._using).filter(
+        return primary.rows(InvoiceOperation).filter(
             state=InvoiceOperation.State.SUCCEEDED,
             finished_at__gt=self._lags_since(),
             # Later than now: the clock was set back since.
-            finished_at__lte=clock_of(self._using).latest() + SLACK,
+            finished_at__lte=primary.now() + SLACK,
         )
 
     def _find_late(self) -> None:
@@ -203,9 +197,9 @@ class PageWriter:
             if one.failure:
                 continue
             try:
-                with transaction.atomic(using=self._using):
+                with primary.atomic():
                     self._write([invoice_id], WriteResult())
-                    transaction.set_rollback(True, using=self._using)
+                    transaction.set_rollback(True, using=primary.alias())
             except (DataError, IntegrityError) as err:
                 one.failure = f"The database refused it: {err}"
 
@@ -218,7 +212,7 @@ class PageWriter:
 
     def _write(self, ids: list[str], result: WriteResult) -> None:
         stored = self._lock(ids)
-        now = clock_of(self._using).latest()
+        now = primary.now()
         taken: list[MappedInvoice] = []
         touched: list[dict[str, Any]] = []
         for invoice_id, known in stored.items():
@@ -242,14 +236,14 @@ class PageWriter:
         before = self._read_before([*result.updated, *result.missing], stored)
         self._store(taken, before, stored)
         if result.missing:
-            Invoice.objects.using(self._using).filter(pk__in=result.missing).update(
+            primary.rows(Invoice).filter(pk__in=result.missing).update(
                 missing_since=Coalesce("missing_since", Value(now)),
                 mirrored_at=timezone.now(),
             )
         self._record_changes(before, taken, result.missing)
         self._record_failures(stored, touched, result.failed)
         self._record_rechecks(ids)
-        upsert(InvoiceObservation, touched, key=["invoice"], using=self._using)
+        upsert(InvoiceObservation, touched, key=["invoice"])
 
     def _judge(self, known: Known, one: Incoming, now: datetime) -> Verdict:
         verdict = judge(known, one, now)
@@ -266,18 +260,18 @@ class PageWriter:
         """Claim the unknown and lock all, in the order of their ids."""
         unknown = [pk for pk in ids if pk not in self._known]
         if unknown:
-            claim_observations(unknown, using=self._using)
-        elif connections[self._using].vendor == "sqlite":
-            begin_writing(connections[self._using])
+            claim_observations(unknown)
+        elif primary.connection().vendor == "sqlite":
+            begin_writing(primary.connection())
         before = time.monotonic()
-        stored, epoch = lock_known(ids, using=self._using)
+        stored, epoch = lock_known(ids)
         self._check_clock(before, epoch)
         self._hash_stored(stored)
         return stored
 
     def _check_clock(self, before: float, epoch: float | None) -> None:
         """Bound what was seen by all that is known of the clock by now."""
-        clock = clock_of(self._using)
+        clock = primary.clock()
         if epoch is None:
             clock.check()
         else:
@@ -302,19 +296,18 @@ class PageWriter:
         ]
         was_there = [mapped.id for mapped in taken if stored[mapped.id].was_there]
         if self._trusts_claims and not was_there:
-            insert(Invoice, invoices, using=self._using)
-            insert(InvoiceLineItem, lines, using=self._using)
-            insert_children(taken, using=self._using)
+            insert(Invoice, invoices)
+            insert(InvoiceLineItem, lines)
+            insert_children(taken)
             return
-        upsert(Invoice, invoices, key=["id"], using=self._using)
+        upsert(Invoice, invoices, key=["id"])
         self._remove_lines([mapped.id for mapped in taken], lines)
-        upsert(InvoiceLineItem, lines, key=["invoice", "orb_id"], using=self._using)
+        upsert(InvoiceLineItem, lines, key=["invoice", "orb_id"])
         write_children(
             taken,
             {pk: before[pk].payload for pk in was_there if pk in before},
             {pk: self._incoming[pk].value for pk in was_there},
             unsure=[pk for pk in stored if self._is_unsure(stored[pk])],
-            using=self._using,
         )
 
     def _is_unsure(self, known: Known) -> bool:
@@ -328,7 +321,7 @@ class PageWriter:
         """Return what will be overwritten; read only what was not read for its hash."""
         known = {pk: before for pk in ids if (before := stored[pk].before)}
         unread = [pk for pk in ids if pk not in known]
-        return known | change_log.read_before(unread, using=self._using)
+        return known | change_log.read_before(unread)
 
     def _record_changes(
         self,
@@ -343,16 +336,14 @@ class PageWriter:
             )
             for one in taken
         }
-        change_log.record(
-            before, after, missing, origin=self._origin, using=self._using
-        )
+        change_log.record(before, after, missing, origin=self._origin)
 
     def _remove_lines(
         self, invoice_ids: Sequence[str], lines: Sequence[dict[str, Any]]
     ) -> None:
         """Delete the lines of these invoices that are not among `lines`."""
         kept = {(line["invoice"], line["orb_id"]) for line in lines}
-        manager = InvoiceLineItem.objects.using(self._using)
+        manager = primary.rows(InvoiceLineItem)
         stored = manager.filter(invoice_id__in=invoice_ids)
         removed = [
             pk
@@ -369,7 +360,7 @@ class PageWriter:
         failed: dict[str, str],
     ) -> None:
         """Record what cannot be stored; forget what a later answer has made good."""
-        manager = InvoiceFailure.objects.using(self._using)
+        manager = primary.rows(InvoiceFailure)
         recovered = [
             row["invoice"]
             for row in touched
@@ -387,14 +378,14 @@ class PageWriter:
                 "reason": reason.replace("\0", "")
                 .encode("ascii", "backslashreplace")
                 .decode(),
-                "payload_text": text if is_text_taken(text, using=self._using) else "",
+                "payload_text": text if is_text_taken(text) else "",
                 "failed_at": failed_at,
                 "run_id": self._run_id,
             }
             for invoice_id, reason in failed.items()
             for text in [self._incoming[invoice_id].as_ascii()]
         ]
-        upsert(InvoiceFailure, rows, key=["invoice_id"], using=self._using)
+        upsert(InvoiceFailure, rows, key=["invoice_id"])
 
     def _has_failed(self, invoice_id: str, stored: dict[str, Known]) -> bool:
         looked_at = self._known.get(invoice_id)
@@ -407,7 +398,7 @@ class PageWriter:
         if not late:
             return
         # Only what is asked for after this instant, too, can decide about it.
-        now = clock_of(self._using).latest()
+        now = primary.now()
         rows: list[dict[str, Any]] = [
             {
                 "invoice_id": one.seen.invoice_id,
@@ -415,4 +406,4 @@ class PageWriter:
             }
             for one in late
         ]
-        upsert(InvoiceRecheck, rows, key=["invoice_id"], using=self._using)
+        upsert(InvoiceRecheck, rows, key=["invoice_id"])

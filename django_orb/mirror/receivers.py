@@ -7,17 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.db import connections, models, transaction
+from django.db import models
 from django.dispatch import Signal
 
-from django_orb.db import ends_work, is_passing, is_spoilt
+from django_orb.db import ends_work, is_passing, is_spoilt, primary
 
 logger = logging.getLogger(__name__)
 
 
-def call_receivers(
-    signal: Signal, sender: type[models.Model], *, using: str, **named: Any
-) -> None:
+def call_receivers(signal: Signal, sender: type[models.Model], **named: Any) -> None:
     """
     Call each receiver in a savepoint: one that fails is logged and undone alone.
 
@@ -31,10 +29,10 @@ def call_receivers(
     """
     for receiver in _live_receivers(signal, sender):
         try:
-            with transaction.atomic(using=using):
-                _call(receiver, using, signal=signal, sender=sender, **named)
+            with primary.atomic():
+                _call(receiver, signal=signal, sender=sender, **named)
         except Exception as err:
-            if is_passing(err) or isinstance(err, _LostError) or is_spoilt(using):
+            if is_passing(err) or isinstance(err, _LostError) or is_spoilt():
                 raise
             logger.exception(
                 "A receiver of a signal failed: %r", receiver, extra=_ids_of(named)
@@ -57,12 +55,12 @@ class _LostError(Exception):
     """A receiver's work was lost, and it raised no error."""
 
 
-def _call(receiver: Callable[..., Any], using: str, **named: Any) -> None:
+def _call(receiver: Callable[..., Any], **named: Any) -> None:
     """Call a receiver, and do not believe that it went well if its work is lost."""
-    connection: Any = connections[using]
+    connection: Any = primary.connection()
     connection.rollback_exc = None
     receiver(**named)
-    if not is_spoilt(using):
+    if not is_spoilt():
         return
     text = "A receiver returned, but the transaction that it ran in cannot be committed"
     if connection.rollback_exc is not None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from django.db import DataError, IntegrityError, router
+from django.db import DataError, IntegrityError
 from django.db.models import F
 
 from django_orb import metrics
-from django_orb.db import claim, clock_of, run_in_transaction
-from django_orb.models import Invoice, InvoiceObservation, InvoiceRecheck
+from django_orb.db import claim, primary, run_in_transaction
+from django_orb.models import InvoiceObservation, InvoiceRecheck
 
 from . import change_log
 from .change_log import FETCHED, Origin
@@ -23,7 +23,6 @@ __all__ = [
     "NO_ID",
     "Observation",
     "WriteResult",
-    "database_alias",
     "fetch_later",
     "read_page",
     "versions",
@@ -35,35 +34,29 @@ __all__ = [
 Written = TypeVar("Written", "WriteResult", "WriteResult | None")
 
 
-def database_alias() -> str:
-    """Return the mirror's database alias, as the project's database router says."""
-    return router.db_for_write(Invoice)
-
-
-def versions(invoice_ids: Sequence[str], *, using: str) -> dict[str, int]:
+def versions(invoice_ids: Sequence[str]) -> dict[str, int]:
     """The committed versions of observations, for `Observation.supersedes`."""
-    rows = InvoiceObservation.objects.using(using).filter(pk__in=invoice_ids)
+    rows = primary.rows(InvoiceObservation).filter(pk__in=invoice_ids)
     return dict(rows.values_list("pk", "version"))
 
 
-def write_again(invoice_ids: Sequence[str], *, using: str) -> None:
+def write_again(invoice_ids: Sequence[str]) -> None:
     """Have the rows of these invoices written by the next answer, changed or not."""
-    rows = InvoiceObservation.objects.using(using).filter(pk__in=invoice_ids)
+    rows = primary.rows(InvoiceObservation).filter(pk__in=invoice_ids)
     # With the version no request that began before is taken for a later one.
-    rows.update(rewrite_at=clock_of(using).latest(), version=F("version") + 1)
+    rows.update(rewrite_at=primary.now(), version=F("version") + 1)
 
 
-def fetch_later(invoice_ids: Sequence[str], *, using: str) -> None:
+def fetch_later(invoice_ids: Sequence[str]) -> None:
     """Have `recover` fetch these invoices, because what was seen decided nothing."""
-    now = clock_of(using).latest()
+    now = primary.now()
     rows = [{"invoice_id": pk, "due_at": now} for pk in sorted(invoice_ids)]
-    claim(InvoiceRecheck, rows, using=using)
+    claim(InvoiceRecheck, rows)
 
 
 def write(
     observations: Sequence[Observation],
     *,
-    using: str,
     run_id: int | None = None,
     origin: Origin = FETCHED,
     also: Callable[[WriteResult], None] | None = None,
@@ -75,7 +68,7 @@ def write(
     One invoice that cannot be stored fails alone and is recorded. Ids in
     `doubtful` were not written: fetch them again (see Note [Never stale]).
     """
-    writer = PageWriter(observations, using=using, run_id=run_id, origin=origin)
+    writer = PageWriter(observations, run_id=run_id, origin=origin)
 
     def completed(write: Callable[[], Written]) -> Callable[[], Written]:
         def body() -> Written:
@@ -86,17 +79,17 @@ def write(
 
         return body
 
-    unchanged = run_in_transaction(completed(writer.see_again), using=using)
+    unchanged = run_in_transaction(completed(writer.see_again))
     if unchanged is not None:
         metrics.written(origin.kind, unchanged)
         return unchanged
     writer.prepare()
     try:
-        result = run_in_transaction(completed(writer.write), using=using)
+        result = run_in_transaction(completed(writer.write))
     except (DataError, IntegrityError):
         writer.distrust()
-        result = run_in_transaction(completed(writer.write), using=using)
+        result = run_in_transaction(completed(writer.write))
     metrics.written(origin.kind, result)
     changed = [*result.created, *result.updated, *result.missing]
-    change_log.announce_on_commit(changed, using=using)
+    change_log.announce_on_commit(changed)
     return result

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.contrib.auth.base_user import AbstractBaseUser
 
-from django_orb import mirror
 from django_orb.client import OrbClient
 from django_orb.connection import open_account
+from django_orb.db import primary
 from django_orb.exceptions import OrbError, OrbRefusedError, OrbResponseError
 from django_orb.mirror import map_columns, observe_invoice, store
 from django_orb.models import Invoice, InvoiceLineItem, InvoiceOperation
@@ -104,10 +104,9 @@ def create_invoice(
         discount=discount,
         metadata=metadata,
     )
-    using = mirror.database_alias()
-    with open_account(using=using) as client:
+    with open_account() as client:
         answer = _do(client, Request(_KIND.CREATE_INVOICE.value, "", body, **asker))
-    return _stored(_id_in(answer), using=using)
+    return _stored(_id_in(answer))
 
 
 def create_invoice_line_item(
@@ -145,11 +144,10 @@ def create_invoice_line_item(
         end_date=end_date,
     )
     invoice_id = _id_of(invoice)
-    using = mirror.database_alias()
-    lines = InvoiceLineItem.objects.using(using).filter(invoice_id=invoice_id)
+    lines = primary.rows(InvoiceLineItem).filter(invoice_id=invoice_id)
     before = {"line_item_ids": list(lines.values_list("orb_id", flat=True))}
     request = Request(_KIND.CREATE_LINE_ITEM.value, invoice_id, body, before, **asker)
-    with open_account(using=using) as client:
+    with open_account() as client:
         line = _do(client, request)
     stored = lines.filter(orb_id=_id_in(line)).first()
     return stored or InvoiceLineItem(
@@ -174,8 +172,7 @@ def delete_invoice_line_item(
     """
     line_id = line_item.orb_id if isinstance(line_item, InvoiceLineItem) else line_item
     require_text(line_id, "line_item")
-    using = mirror.database_alias()
-    lines = InvoiceLineItem.objects.using(using)
+    lines = primary.rows(InvoiceLineItem)
     stored = lines.filter(invoice_id=_id_of(invoice), orb_id=line_id).first()
     before = {"name": stored.name, "amount": str(stored.amount)} if stored else {}
     body = {"line_item_id": line_id}
@@ -288,15 +285,14 @@ def update_invoice(
     """
     body = update_body(metadata=metadata, net_terms=net_terms, due_date=due_date)
     invoice_id = _id_of(invoice)
-    using = mirror.database_alias()
     ledger.require_writable()
-    ledger.require_no_transaction(using)
-    with open_account(using=using) as client:
+    ledger.require_no_transaction()
+    with open_account() as client:
         before = {}
         if "metadata" in body:
-            before = _metadata_of(client, invoice_id, using=using)
+            before = _metadata_of(client, invoice_id)
         _do(client, Request(_KIND.UPDATE.value, invoice_id, body, before, **asker))
-    return _stored(invoice_id, using=using)
+    return _stored(invoice_id)
 
 
 def void_invoice(invoice: Invoice | str, **asker: Unpack[Asker]) -> Invoice:
@@ -324,14 +320,13 @@ def _do_to(
     before: dict[str, Any] | None = None,
 ) -> Invoice:
     request = Request(kind.value, _id_of(invoice), body, before or {}, **asker)
-    using = mirror.database_alias()
-    with open_account(using=using) as client:
+    with open_account() as client:
         _do(client, request)
-    return _stored(request.invoice_id, using=using)
+    return _stored(request.invoice_id)
 
 
-def _stored(invoice_id: str, *, using: str) -> Invoice:
-    found = Invoice.objects.using(using).filter(pk=invoice_id).first()
+def _stored(invoice_id: str) -> Invoice:
+    found = primary.rows(Invoice).filter(pk=invoice_id).first()
     if found is None:
         raise OrbResponseError(
             f"It is done, but invoice {invoice_id} is not in the mirror yet, and Orb "
@@ -342,18 +337,17 @@ def _stored(invoice_id: str, *, using: str) -> Invoice:
 
 def _do(client: OrbClient, request: Request) -> dict[str, Any]:
     """Perform an operation and fetch the invoice, even if Orb refuses it."""
-    using = mirror.database_alias()
     try:
-        operation, answer = ledger.perform(request, client=client, using=using)
+        operation, answer = ledger.perform(request, client=client)
     except OrbRefusedError:
         # The mirror was behind: it showed an invoice on which this seemed possible.
         if request.invoice_id:
             with contextlib.suppress(OrbError):
-                seen = observe_invoice(client, request.invoice_id, using=using)
-                store(client, [seen], using=using)
+                seen = observe_invoice(client, request.invoice_id)
+                store(client, [seen])
         raise
     if operation.invoice_id:
-        read_back(client, operation, using=using)
+        read_back(client, operation)
     return answer
 
 
@@ -371,12 +365,12 @@ def _id_in(answer: dict[str, Any]) -> str:
     return str(answer["id"])
 
 
-def _metadata_of(client: OrbClient, invoice_id: str, *, using: str) -> dict[str, Any]:
+def _metadata_of(client: OrbClient, invoice_id: str) -> dict[str, Any]:
     """Return the metadata before an edit, or nothing if Orb knows no such invoice."""
-    seen = observe_invoice(client, invoice_id, using=using)
+    seen = observe_invoice(client, invoice_id)
     if seen.is_absent:
         return {}
-    store(client, [seen], using=using)
+    store(client, [seen])
     return {"metadata": seen.payload.get("metadata") or {}}
 
 

@@ -11,7 +11,7 @@ from django.db import models
 
 from django_orb import mirror
 from django_orb.client import OrbClient
-from django_orb.db import clock_of, has_come
+from django_orb.db import has_come, primary
 from django_orb.exceptions import OrbError
 from django_orb.mirror import Observation, Origin, observe_invoices, store
 from django_orb.models import InvoiceChange, InvoiceOperation
@@ -29,7 +29,6 @@ def read_back(
     client: OrbClient,
     operation: InvoiceOperation,
     *,
-    using: str,
     waits: Sequence[float] | None = None,
 ) -> bool:
     """
@@ -40,26 +39,26 @@ def read_back(
     invoice_id = operation.invoice_id
     if operation.type.renews_links:
         # A new link alone counts as unchanged, but this one must be stored.
-        mirror.write_again([invoice_id], using=using)
+        mirror.write_again([invoice_id])
     ids = {"orb_invoice_id": invoice_id, "orb_operation_id": operation.pk}
     for seconds in LOOK_AFTER_SECONDS if waits is None else waits:
         time.sleep(seconds)
         try:
-            (seen,) = observe_invoices(client, [invoice_id], using=using)
+            (seen,) = observe_invoices(client, [invoice_id])
         except OrbError as err:
             logger.warning(
                 "Invoice %s was not read back: %s", invoice_id, err, extra=ids
             )
             continue
         is_mirrored = not seen.is_absent and (
-            operation.is_shown_in(seen.payload) or _is_hidden(operation, using=using)
+            operation.is_shown_in(seen.payload) or _is_hidden(operation)
         )
         if is_mirrored or _is_believed(seen, operation):
             origin = Origin(InvoiceChange.Origin.OPERATION.value, str(operation.pk))
-            store(client, [seen], using=using, origin=origin)
+            store(client, [seen], origin=origin)
         if is_mirrored:
-            mine = InvoiceOperation.objects.using(using).filter(pk=operation.pk)
-            mine.update(mirrored_at=clock_of(using).latest())
+            mine = primary.rows(InvoiceOperation).filter(pk=operation.pk)
+            mine.update(mirrored_at=primary.now())
             return True
     logger.warning(
         "Orb does not show the change of invoice %s yet.", invoice_id, extra=ids
@@ -73,9 +72,9 @@ def _is_believed(seen: Observation, operation: InvoiceOperation) -> bool:
     return finished_at is None or seen.interval.started_at > finished_at + mirror.LAG
 
 
-def _is_hidden(operation: InvoiceOperation, *, using: str) -> bool:
+def _is_hidden(operation: InvoiceOperation) -> bool:
     """Tell whether a later operation undid this one, so that Orb no longer shows it."""
-    later = InvoiceOperation.objects.using(using).filter(
+    later = primary.rows(InvoiceOperation).filter(
         invoice_id=operation.invoice_id,
         state=InvoiceOperation.State.SUCCEEDED,
         pk__gt=operation.pk,
@@ -83,10 +82,10 @@ def _is_hidden(operation: InvoiceOperation, *, using: str) -> bool:
     return any(other.subject == operation.subject for other in later)
 
 
-def unmirrored_operations(*, using: str) -> models.QuerySet[InvoiceOperation]:
+def unmirrored_operations() -> models.QuerySet[InvoiceOperation]:
     """Return operations that succeeded and that the mirror was not seen to show."""
-    now = clock_of(using).latest()
-    return InvoiceOperation.objects.using(using).filter(
+    now = primary.now()
+    return primary.rows(InvoiceOperation).filter(
         has_come("finished_at", now - OWN_LOOK, longest=OWN_LOOK),
         state=InvoiceOperation.State.SUCCEEDED,
         mirrored_at=None,

@@ -19,11 +19,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
 from django_orb.client import OrbClient
 from django_orb.conf import get_settings
-from django_orb.db import clock_of
+from django_orb.db import primary
 from django_orb.exceptions import (
     OrbInputError,
     OrbOutcomeUnknownError,
@@ -63,7 +63,7 @@ def new_idempotency_key() -> str:
 
 
 def perform(
-    request: Request, *, client: OrbClient, using: str
+    request: Request, *, client: OrbClient
 ) -> tuple[InvoiceOperation, dict[str, Any]]:
     """
     Record, send and finish one operation. Return it and Orb's answer.
@@ -78,13 +78,13 @@ def perform(
         OrbOutcomeUnknownError: it may have happened; `recover` will find out.
     """
     require_writable()
-    operation, is_new = _record(request, client=client, using=using)
+    operation, is_new = _record(request, client=client)
     if is_new:
-        send(operation, client=client, using=using)
+        send(operation, client=client)
     return operation, _outcome(operation)
 
 
-def queue(requests: Sequence[Request], *, batch: str, using: str) -> None:
+def queue(requests: Sequence[Request], *, batch: str) -> None:
     """
     Record operations that `recovery` sends when it runs next.
 
@@ -97,30 +97,28 @@ def queue(requests: Sequence[Request], *, batch: str, using: str) -> None:
         OrbInputError: a key belongs to another operation.
     """
     require_writable()
-    require_no_transaction(using)
-    now = clock_of(using).latest()
-    manager = InvoiceOperation.objects.using(using)
+    require_no_transaction()
+    now = primary.now()
+    manager = primary.rows(InvoiceOperation)
     rows = [_row(request, now, batch=batch) for request in requests]
-    with transaction.atomic(using=using, durable=True):
+    with primary.atomic(durable=True):
         manager.bulk_create(rows, ignore_conflicts=True, batch_size=100)
         recorded = manager.in_bulk(
             [row.idempotency_key for row in rows], field_name="idempotency_key"
         )
         for row, request in zip(rows, requests, strict=True):
             _require_same(recorded[row.idempotency_key], request)
-        claim_observations(
-            [asked.invoice_id for asked in requests if asked.invoice_id], using=using
-        )
+        claim_observations([asked.invoice_id for asked in requests if asked.invoice_id])
 
 
-def cancel(batch: str, *, detail: str, using: str) -> int:
+def cancel(batch: str, *, detail: str) -> int:
     """
     Cancel the operations of a batch that no worker has begun to send. Return how many.
 
     Those older than a key's life are left: in a restored backup they may have been sent.
     """
-    now = clock_of(using).latest()
-    waiting = InvoiceOperation.objects.using(using).filter(
+    now = primary.now()
+    waiting = primary.rows(InvoiceOperation).filter(
         batch=batch,
         state=_STATE.PENDING,
         first_sent_at=None,
@@ -143,7 +141,7 @@ def require_writable() -> None:
         )
 
 
-def require_no_transaction(using: str) -> None:
+def require_no_transaction() -> None:
     """
     Make sure that what is recorded now is committed at once.
 
@@ -151,7 +149,7 @@ def require_no_transaction(using: str) -> None:
         OrbTransactionError: a transaction is open.
     """
     try:
-        with transaction.atomic(using=using, durable=True):
+        with primary.atomic(durable=True):
             pass
     except RuntimeError as err:
         raise OrbTransactionError(
@@ -161,24 +159,22 @@ def require_no_transaction(using: str) -> None:
         ) from err
 
 
-def _record(
-    request: Request, *, client: OrbClient, using: str
-) -> tuple[InvoiceOperation, bool]:
-    require_no_transaction(using)
-    now = clock_of(using).latest()
+def _record(request: Request, *, client: OrbClient) -> tuple[InvoiceOperation, bool]:
+    require_no_transaction()
+    now = primary.now()
     operation = _row(request, now, lease_expires_at=now + lease_of(client))
     try:
-        with transaction.atomic(using=using, durable=True):
-            operation.save(using=using, force_insert=True)
+        with primary.atomic(durable=True):
+            operation.save(using=primary.alias(), force_insert=True)
             # This tells the mirror, even of an invoice that it does not have yet.
             if request.invoice_id:
-                claim_observations([request.invoice_id], using=using)
+                claim_observations([request.invoice_id])
     except IntegrityError:
-        existing = InvoiceOperation.objects.using(using).get(
+        existing = primary.rows(InvoiceOperation).get(
             idempotency_key=operation.idempotency_key
         )
         _require_same(existing, request)
-        _wait_for(existing, using=using)
+        _wait_for(existing)
         return existing, False
     return operation, True
 
@@ -208,14 +204,14 @@ def _require_same(existing: InvoiceOperation, request: Request) -> None:
         )
 
 
-def _wait_for(operation: InvoiceOperation, *, using: str) -> None:
+def _wait_for(operation: InvoiceOperation) -> None:
     """Give the first of two clicks a moment to finish."""
     deadline = time.monotonic() + WAIT_SECONDS
     while operation.state == _STATE.PENDING:
         if time.monotonic() > deadline:
             return
         time.sleep(0.1)
-        operation.refresh_from_db(using=using)
+        operation.refresh_from_db(using=primary.alias())
 
 
 def _outcome(operation: InvoiceOperation) -> dict[str, Any]:

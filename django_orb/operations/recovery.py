@@ -22,7 +22,7 @@ from django.db.models import QuerySet
 
 from django_orb.client import OrbClient, longest_request_seconds
 from django_orb.conf import get_settings
-from django_orb.db import clock_of, is_free, is_passing
+from django_orb.db import is_free, is_passing, primary
 from django_orb.exceptions import OrbError, OrbNotFoundError
 from django_orb.models import InvoiceOperation
 from django_orb.models.operation_type import Sight
@@ -38,14 +38,14 @@ logger = logging.getLogger(__name__)
 _STATE = InvoiceOperation.State
 
 
-def stuck_operations(*, using: str) -> QuerySet[InvoiceOperation]:
+def stuck_operations() -> QuerySet[InvoiceOperation]:
     """
     Return pending operations that no worker holds, or none if we may not write.
 
     Those of a kind that a newer release recorded are left to that release.
     """
-    pending = InvoiceOperation.objects.using(using).filter(
-        is_free(clock_of(using).latest(), longest=_longest_lease()),
+    pending = primary.rows(InvoiceOperation).filter(
+        is_free(primary.now(), longest=_longest_lease()),
         state=_STATE.PENDING,
         kind__in=list(OPERATION_TYPES),
     )
@@ -59,7 +59,7 @@ def _longest_lease() -> timedelta:
 
 
 def recover_operations(
-    *, client: OrbClient, using: str, seconds: float = float("inf")
+    *, client: OrbClient, seconds: float = float("inf")
 ) -> Iterator[InvoiceOperation]:
     """
     Resume stuck operations, oldest first, and yield each that was tried.
@@ -67,10 +67,10 @@ def recover_operations(
     Ends after `seconds`, or if Orb gives no answer: the next would get none either.
     """
     deadline = time.monotonic() + seconds
-    for pk in list(stuck_operations(using=using).order_by("pk").values_list("pk")):
-        operation = stuck_operations(using=using).filter(pk=pk[0]).first()
-        if operation and _take_lease(operation, client, using=using):
-            _recover_whatever_happens(operation, client=client, using=using)
+    for pk in list(stuck_operations().order_by("pk").values_list("pk")):
+        operation = stuck_operations().filter(pk=pk[0]).first()
+        if operation and _take_lease(operation, client):
+            _recover_whatever_happens(operation, client=client)
             yield operation
             if operation.state == _STATE.PENDING:
                 return
@@ -80,91 +80,87 @@ def recover_operations(
 
 
 def _recover_whatever_happens(
-    operation: InvoiceOperation, *, client: OrbClient, using: str
+    operation: InvoiceOperation, *, client: OrbClient
 ) -> None:
     """Write an unexpected error into the operation's row, so that others go on."""
     try:
-        recover_one(operation, client=client, using=using)
+        recover_one(operation, client=client)
     except Exception as err:
         if is_passing(err):
             raise
         logger.exception("%s could not be resumed.", operation)
         reason = f"It could not be resumed. {type(err).__name__}: {err}"
-        note(operation, reason, using=using)
+        note(operation, reason)
 
 
-def recover_one(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
+def recover_one(operation: InvoiceOperation, *, client: OrbClient) -> None:
     """Send an operation again if that is safe. Otherwise fetch what Orb shows of it."""
     # It is safe if Orb obeys the key, or if it was never sent, unless it edits metadata,
     # of which the invoice can tell.
     is_unseen = operation.first_sent_at is None and "metadata" not in operation.body
     may_send = operation.type.is_repeatable or is_unseen
-    if may_send and lookup.is_remembered(operation, clock_of(using).latest()):
-        send(operation, client=client, using=using, is_taken_up=True)
+    if may_send and lookup.is_remembered(operation, primary.now()):
+        send(operation, client=client, is_taken_up=True)
     else:
-        look(operation, client=client, using=using)
+        look(operation, client=client)
 
 
-def look_again(operation: InvoiceOperation, *, client: OrbClient, using: str) -> str:
+def look_again(operation: InvoiceOperation, *, client: OrbClient) -> str:
     """
     Fetch for a person what Orb shows of an operation by now, and send nothing.
 
     The operation still needs attention unless Orb shows it, or shows for sure that it
     never happened. Return why Orb could not be asked, or "".
     """
-    operation.refresh_from_db(using=using)
+    operation.refresh_from_db(using=primary.alias())
     if operation.state != _STATE.NEEDS_ATTENTION:
         return ""
     try:
-        state, detail, result, _ = _see(operation, client, using=using, decides=True)
+        state, detail, result, _ = _see(operation, client, decides=True)
     except OrbError as err:
         return in_words(err)
     settle(
         operation,
         state,
         detail,
-        using=using,
         result=result,
         expected=_STATE.NEEDS_ATTENTION,
     )
     return ""
 
 
-def close(
-    operation: InvoiceOperation, *, was_done: bool, detail: str, using: str
-) -> bool:
+def close(operation: InvoiceOperation, *, was_done: bool, detail: str) -> bool:
     """Finish an operation as a person found it. Return whether it needed attention."""
-    asked = InvoiceOperation.objects.using(using).filter(
+    asked = primary.rows(InvoiceOperation).filter(
         pk=operation.pk, state=_STATE.NEEDS_ATTENTION
     )
     # `finished_at` stays: the mirror waits to see only what has just been done.
     closed = asked.update(
         state=_STATE.SUCCEEDED if was_done else _STATE.REFUSED,
         detail=detail,
-        mirrored_at=clock_of(using).latest() if was_done else None,
+        mirrored_at=primary.now() if was_done else None,
     )
-    operation.refresh_from_db(using=using)
+    operation.refresh_from_db(using=primary.alias())
     return bool(closed)
 
 
-def look(operation: InvoiceOperation, *, client: OrbClient, using: str) -> None:
+def look(operation: InvoiceOperation, *, client: OrbClient) -> None:
     """Finish an operation by what Orb shows. Send it again only if that is safe."""
     try:
-        state, detail, result, may_send = _see(operation, client, using=using)
+        state, detail, result, may_send = _see(operation, client)
     except OrbError as err:
-        note(operation, in_words(err), using=using)
+        note(operation, in_words(err))
         return
     if may_send:
-        send(operation, client=client, using=using, is_taken_up=True)
+        send(operation, client=client, is_taken_up=True)
     else:
-        settle(operation, state, detail, using=using, result=result)
+        settle(operation, state, detail, result=result)
 
 
 def _see(
     operation: InvoiceOperation,
     client: OrbClient,
     *,
-    using: str,
     decides: bool = False,
 ) -> tuple[str, str, dict[str, Any], bool]:
     """
@@ -184,7 +180,7 @@ def _see(
         return _STATE.REFUSED.value, lookup.ANOTHERS, {}, False
     is_absent = finding.sight == Sight.NOT_SHOWN and operation.type.is_lasting
     # Its last sender may still be sending it until the lease ends.
-    now, lease = clock_of(using).latest(), operation.lease_expires_at
+    now, lease = primary.now(), operation.lease_expires_at
     if decides and is_absent and (lease is None or lease <= now):
         return _STATE.REFUSED.value, lookup.NOT_DONE, {}, False
     may_send = (
@@ -195,10 +191,10 @@ def _see(
     return attention, lookup.question(operation), {}, may_send
 
 
-def _take_lease(operation: InvoiceOperation, client: OrbClient, *, using: str) -> bool:
+def _take_lease(operation: InvoiceOperation, client: OrbClient) -> bool:
     expected = operation.lease_expires_at
-    operation.lease_expires_at = clock_of(using).latest() + lease_of(client)
-    mine = InvoiceOperation.objects.using(using).filter(
+    operation.lease_expires_at = primary.now() + lease_of(client)
+    mine = primary.rows(InvoiceOperation).filter(
         pk=operation.pk, lease_expires_at=expected, state=_STATE.PENDING
     )
     return bool(mine.update(lease_expires_at=operation.lease_expires_at))

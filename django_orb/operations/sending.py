@@ -26,7 +26,7 @@ from django.utils.translation import gettext_noop
 
 from django_orb import exact_json, metrics, mirror
 from django_orb.client import OrbClient
-from django_orb.db import clock_of
+from django_orb.db import primary
 from django_orb.exceptions import (
     OrbAPIError,
     OrbAuthenticationError,
@@ -73,7 +73,6 @@ def send(
     operation: InvoiceOperation,
     *,
     client: OrbClient,
-    using: str,
     is_taken_up: bool = False,
 ) -> None:
     """
@@ -83,7 +82,7 @@ def send(
     sent, although it does not look so.
     """
     was_sent = operation.first_sent_at is not None
-    begun_at = _begin(operation, client, using=using)
+    begun_at = _begin(operation, client)
     if begun_at is None:
         return
     try:
@@ -92,28 +91,28 @@ def send(
         is_in_doubt = was_sent or _follows_doubt(err)
         is_busy = isinstance(err, OrbRateLimitError) and bool(operation.batch)
         if is_busy:
-            _wait(operation, using=using)
+            _wait(operation)
         elif is_in_doubt:
-            note(operation, in_words(err), using=using)
+            note(operation, in_words(err))
         elif is_taken_up:
             doubt = _Doubt(err, False, begun_at)
-            _doubt_refusal(operation, doubt, client=client, using=using)
+            _doubt_refusal(operation, doubt, client=client)
         else:
-            settle(operation, _STATE.REFUSED, in_words(err), using=using)
+            settle(operation, _STATE.REFUSED, in_words(err))
     except _REFUSALS as err:
         doubt = _Doubt(err, was_sent or _follows_doubt(err), begun_at)
         # Without a key Orb does not recognise it: see Note [Once without a key].
         is_repetition = is_taken_up and not operation.type.has_key
         if doubt.is_doubtful or is_repetition or _may_be_gone(operation, err):
-            _doubt_refusal(operation, doubt, client=client, using=using)
+            _doubt_refusal(operation, doubt, client=client)
         else:
-            settle(operation, _STATE.REFUSED, in_words(err), using=using)
+            settle(operation, _STATE.REFUSED, in_words(err))
     except OrbConflictError as err:
-        _note_conflict(operation, err, client=client, using=using)
+        _note_conflict(operation, err, client=client)
     except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
-        note(operation, in_words(err), using=using)
+        note(operation, in_words(err))
     else:
-        settle(operation, _STATE.SUCCEEDED, "", using=using, result=answer)
+        settle(operation, _STATE.SUCCEEDED, "", result=answer)
 
 
 def lease_of(client: OrbClient) -> timedelta:
@@ -138,7 +137,6 @@ def settle(
     state: str,
     detail: str,
     *,
-    using: str,
     result: dict[str, Any] | None = None,
     expected: str = _STATE.PENDING.value,
 ) -> None:
@@ -146,31 +144,28 @@ def settle(
     invoice_id = operation.type.invoice_id(operation, result or {})
     if invoice_id != operation.invoice_id:
         # This tells the mirror of an invoice that it does not have yet.
-        claim_observations([invoice_id], using=using)
+        claim_observations([invoice_id])
     _change(
         operation,
-        using=using,
         expected=expected,
         state=state,
         detail=detail,
         invoice_id=invoice_id,
         # The outcome is recorded, whatever Orb's answer holds.
         result=exact_json.storable(result or {}),
-        finished_at=clock_of(using).latest(),
+        finished_at=primary.now(),
     )
 
 
-def note(operation: InvoiceOperation, detail: str, *, using: str) -> None:
+def note(operation: InvoiceOperation, detail: str) -> None:
     """Leave an operation pending, and record why; `recovery` resumes it."""
-    _change(operation, using=using, detail=detail)
+    _change(operation, detail=detail)
 
 
-def _begin(
-    operation: InvoiceOperation, client: OrbClient, *, using: str
-) -> datetime | None:
+def _begin(operation: InvoiceOperation, client: OrbClient) -> datetime | None:
     """Record that an operation is being sent. Return when, or None if it has ended."""
-    now = clock_of(using).latest()
-    pending = InvoiceOperation.objects.using(using).filter(
+    now = primary.now()
+    pending = primary.rows(InvoiceOperation).filter(
         pk=operation.pk, state=_STATE.PENDING
     )
     begun = pending.update(
@@ -178,7 +173,7 @@ def _begin(
         first_sent_at=Coalesce("first_sent_at", Value(now)),
         lease_expires_at=now + lease_of(client),
     )
-    operation.refresh_from_db(using=using)
+    operation.refresh_from_db(using=primary.alias())
     return now if begun else None
 
 
@@ -193,7 +188,7 @@ class _Doubt:
 
 
 def _doubt_refusal(
-    operation: InvoiceOperation, doubt: _Doubt, *, client: OrbClient, using: str
+    operation: InvoiceOperation, doubt: _Doubt, *, client: OrbClient
 ) -> None:
     """Fetch the invoice before a refusal is believed: it may have been done already."""
     refusal = in_words(doubt.err)
@@ -202,49 +197,49 @@ def _doubt_refusal(
     except OrbNotFoundError:
         if doubt.is_doubtful:
             detail = lookup.UNKNOWN_INVOICE
-            settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
+            settle(operation, _STATE.NEEDS_ATTENTION, detail)
         else:
-            settle(operation, _STATE.REFUSED, refusal, using=using)
+            settle(operation, _STATE.REFUSED, refusal)
         return
     except OrbError as trouble:
-        note(operation, in_words(trouble), using=using)
+        note(operation, in_words(trouble))
         return
     if finding.sight == Sight.ANOTHERS:
-        settle(operation, _STATE.REFUSED, refusal, using=using)
-    elif finding.sight != Sight.NOT_SHOWN and _may_tell(operation, doubt, using=using):
+        settle(operation, _STATE.REFUSED, refusal)
+    elif finding.sight != Sight.NOT_SHOWN and _may_tell(operation, doubt):
         # Orb's answer to this operation's key, or to the other's, tells which did it.
-        note(operation, f"{refusal} Orb will be asked again.", using=using)
+        note(operation, f"{refusal} Orb will be asked again.")
     elif finding.sight == Sight.SHOWN:
         gone_already = operation.type.gone_already
         detail = lookup.SHOWN if doubt.is_doubtful else gone_already
         result = finding.result
-        settle(operation, _STATE.SUCCEEDED, detail, using=using, result=result)
-    elif _may_lag(operation, doubt, using=using):
-        note(operation, f"{refusal} Orb will be asked again.", using=using)
+        settle(operation, _STATE.SUCCEEDED, detail, result=result)
+    elif _may_lag(operation, doubt):
+        note(operation, f"{refusal} Orb will be asked again.")
     elif finding.sight == Sight.UNCLEAR:
         detail = lookup.question(operation)
-        settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
+        settle(operation, _STATE.NEEDS_ATTENTION, detail)
     elif _may_be_gone(operation, doubt.err):
-        note(operation, f"{refusal} But Orb still shows it.", using=using)
+        note(operation, f"{refusal} But Orb still shows it.")
     else:
-        settle(operation, _STATE.REFUSED, refusal, using=using)
+        settle(operation, _STATE.REFUSED, refusal)
 
 
-def _may_tell(operation: InvoiceOperation, doubt: _Doubt, *, using: str) -> bool:
+def _may_tell(operation: InvoiceOperation, doubt: _Doubt) -> bool:
     """Tell whether Orb may still say which operation made the change that it shows."""
     if operation.type.gone_already:
         return False  # it does not matter which did it
-    is_young = _age(operation, using=using) < timedelta(hours=CONFLICT_HOURS)
+    is_young = _age(operation) < timedelta(hours=CONFLICT_HOURS)
     is_open = is_young and lookup.has_open_rival(operation)
     return is_open or not doubt.is_doubtful
 
 
-def _may_lag(operation: InvoiceOperation, doubt: _Doubt, *, using: str) -> bool:
+def _may_lag(operation: InvoiceOperation, doubt: _Doubt) -> bool:
     """Tell whether the request without an answer is so recent that reads may lag."""
     sent_at = operation.first_sent_at or doubt.begun_at
     if _follows_doubt(doubt.err):
         sent_at = max(sent_at, doubt.begun_at)
-    return doubt.is_doubtful and clock_of(using).latest() - sent_at <= mirror.LAG
+    return doubt.is_doubtful and primary.now() - sent_at <= mirror.LAG
 
 
 def _may_be_gone(operation: InvoiceOperation, err: OrbError) -> bool:
@@ -255,9 +250,9 @@ def _follows_doubt(err: OrbError) -> bool:
     return bool(getattr(err, "follows_doubt", False))
 
 
-def _age(operation: InvoiceOperation, *, using: str) -> timedelta:
+def _age(operation: InvoiceOperation) -> timedelta:
     """Return how long ago the operation was first sent."""
-    now = clock_of(using).latest()
+    now = primary.now()
     first: datetime = operation.first_sent_at or now
     return now - first
 
@@ -267,51 +262,47 @@ def _note_conflict(
     err: OrbConflictError,
     *,
     client: OrbClient,
-    using: str,
 ) -> None:
     """Wait while the key is in use; after an hour it belongs to another request."""
-    if _age(operation, using=using) < timedelta(hours=CONFLICT_HOURS):
-        note(operation, in_words(err), using=using)
+    if _age(operation) < timedelta(hours=CONFLICT_HOURS):
+        note(operation, in_words(err))
         return
     try:
         finding = operation.type.look(client, operation)
     except OrbNotFoundError:
         finding = UNCLEAR
     except OrbError as trouble:
-        note(operation, in_words(trouble), using=using)
+        note(operation, in_words(trouble))
         return
     if finding.sight == Sight.SHOWN:
         result = finding.result
-        settle(operation, _STATE.SUCCEEDED, lookup.SHOWN, using=using, result=result)
+        settle(operation, _STATE.SUCCEEDED, lookup.SHOWN, result=result)
         return
     detail = (
         "Orb says that this idempotency key belongs to another request. Look in Orb "
         f"whether it happened. ({in_words(err)})"
     )
-    settle(operation, _STATE.NEEDS_ATTENTION, detail, using=using)
+    settle(operation, _STATE.NEEDS_ATTENTION, detail)
 
 
-def _wait(operation: InvoiceOperation, *, using: str) -> None:
+def _wait(operation: InvoiceOperation) -> None:
     """Leave a queued operation for later; Orb did not do it."""
-    again = clock_of(using).latest() + timedelta(seconds=BUSY_SECONDS)
+    again = primary.now() + timedelta(seconds=BUSY_SECONDS)
     detail = gettext_noop(
         "Orb is receiving too many requests. This will be sent again automatically."
     )
-    _change(operation, using=using, detail=detail, lease_expires_at=again)
+    _change(operation, detail=detail, lease_expires_at=again)
 
 
 def _change(
     operation: InvoiceOperation,
     *,
-    using: str,
     expected: str = _STATE.PENDING.value,
     **changes: Any,
 ) -> None:
     """Write changes unless it was finished meanwhile: an outcome never changes again."""
-    unchanged = InvoiceOperation.objects.using(using).filter(
-        pk=operation.pk, state=expected
-    )
+    unchanged = primary.rows(InvoiceOperation).filter(pk=operation.pk, state=expected)
     is_mine = unchanged.update(**changes)
-    operation.refresh_from_db(using=using)
+    operation.refresh_from_db(using=primary.alias())
     if is_mine and "finished_at" in changes:
         metrics.operation_ended(operation.kind, operation.state)

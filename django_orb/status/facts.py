@@ -8,7 +8,7 @@ from datetime import datetime
 
 from django.db.models import Count, Max, Min, Q
 
-from django_orb.db import clock_of
+from django_orb.db import primary
 from django_orb.models import (
     InvoiceChange,
     InvoiceFailure,
@@ -90,24 +90,24 @@ class Facts:
         return max(times, default=None)
 
 
-def read_facts(*, using: str) -> Facts:
+def read_facts() -> Facts:
     """Read how things are; at most twelve statements, and Orb is not asked."""
-    account = MirroredAccount.objects.using(using).first()
-    runs, active = _read_runs(using)
-    events = _read_backlogs(WebhookEvent, "received_at", using, "received", "failed")
+    account = primary.rows(MirroredAccount).first()
+    runs, active = _read_runs()
+    events = _read_backlogs(WebhookEvent, "received_at", "received", "failed")
     operations = _read_backlogs(
-        InvoiceOperation, "created_at", using, "pending", "needs_attention"
+        InvoiceOperation, "created_at", "pending", "needs_attention"
     )
     webhook = (
-        WebhookEvent.objects.using(using)
+        primary.rows(WebhookEvent)
         .filter(source=WebhookEvent.Source.WEBHOOK)
         .order_by("-received_at", "-pk")
         .values_list("received_at", "created_at")
         .first()
     )
-    feed = WebhookFeed.objects.using(using).first()
+    feed = primary.rows(WebhookFeed).first()
     has_failed = Q(failed_at__isnull=False)
-    untold = InvoiceChange.objects.using(using).filter(announced_at=None)
+    untold = primary.rows(InvoiceChange).filter(announced_at=None)
     changes = untold.aggregate(
         waiting=Count("pk", filter=~has_failed),
         waiting_at=Min("created_at", filter=~has_failed),
@@ -115,14 +115,14 @@ def read_facts(*, using: str) -> Facts:
         failed_at=Min("created_at", filter=has_failed),
     )
     return Facts(
-        now=clock_of(using).latest(),
+        now=primary.now(),
         fingerprint=account.fingerprint if account else "",
         account_confirmed_at=account.confirmed_at if account else None,
         runs=runs,
         active_runs=active,
         occurrences={
             one.name: Occurrence(one.at, one.detail)
-            for one in LastOccurrence.objects.using(using).all()
+            for one in primary.rows(LastOccurrence).all()
         },
         events_waiting=events["received"],
         events_failed=events["failed"],
@@ -130,15 +130,15 @@ def read_facts(*, using: str) -> Facts:
         operations_needing_attention=operations["needs_attention"],
         changes_waiting=Backlog(changes["waiting"], changes["waiting_at"]),
         changes_failed=Backlog(changes["failed"], changes["failed_at"]),
-        invoices_failed=InvoiceFailure.objects.using(using).count(),
+        invoices_failed=primary.rows(InvoiceFailure).count(),
         webhook_received_at=webhook[0] if webhook else None,
         webhook_created_at=webhook[1] if webhook else None,
         feed_newest_at=feed.newest_at if feed else None,
     )
 
 
-def _read_runs(using: str) -> tuple[dict[str, KindFacts], tuple[ActiveRun, ...]]:
-    runs = SyncRun.objects.using(using).order_by()
+def _read_runs() -> tuple[dict[str, KindFacts], tuple[ActiveRun, ...]]:
+    runs = primary.rows(SyncRun).order_by()
     succeeded = Q(state=SyncRun.State.SUCCEEDED)
     by_kind = {
         row["kind"]: row
@@ -155,11 +155,11 @@ def _read_runs(using: str) -> tuple[dict[str, KindFacts], tuple[ActiveRun, ...]]
         if (run := rows.get(row["newest"]))
     }
     active = [run for run in rows.values() if run.is_active]
-    return kinds, _describe_active(active, using) if active else ()
+    return kinds, _describe_active(active) if active else ()
 
 
-def _describe_active(active: list[SyncRun], using: str) -> tuple[ActiveRun, ...]:
-    pending = SyncWindow.objects.using(using).filter(
+def _describe_active(active: list[SyncRun]) -> tuple[ActiveRun, ...]:
+    pending = primary.rows(SyncWindow).filter(
         run__in=active, state=SyncWindow.State.PENDING
     )
     windows = list(
@@ -187,11 +187,10 @@ def _describe_active(active: list[SyncRun], using: str) -> tuple[ActiveRun, ...]
 def _read_backlogs(
     model: type[WebhookEvent] | type[InvoiceOperation],
     moment: str,
-    using: str,
     *states: str,
 ) -> dict[str, Backlog]:
     rows = (
-        model._default_manager.using(using)
+        primary.rows(model)
         .filter(state__in=states)
         .order_by()
         .values("state")

@@ -13,9 +13,9 @@ from datetime import datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from django.db import Error, connections
+from django.db import Error
 
-from django_orb.mirror import database_alias
+from django_orb.db import primary
 from django_orb.models import SyncRun
 
 from .facts import WHOLE, Backlog, Facts, read_facts
@@ -153,21 +153,20 @@ def _observe(gauge: Gauge, options: Any) -> Iterable[Any]:
 
 def _read() -> Facts | None:
     """A database that is away must not take the project's other metrics along."""
-    using = database_alias()
     try:
-        with _connection(using):
-            return read_facts(using=using)
+        with _connection():
+            return read_facts()
     except Error:
         logger.warning("The gauges could not be read.", exc_info=True)
         return None
 
 
 @contextmanager
-def _connection(using: str) -> Iterator[None]:
+def _connection() -> Iterator[None]:
     """Close what was opened for this: the thread may be a server's own."""
-    was_open = connections[using].connection is not None
+    was_open = primary.connection().connection is not None
     try:
         yield
     finally:
         if not was_open:
-            connections[using].close()
+            primary.connection().close()

@@ -17,9 +17,9 @@ except ImportError as err:
         'The health check needs its extra: pip install "django-orb[health]"'
     ) from err
 
-from django.db import Error, connections
+from django.db import Error
 
-from django_orb.mirror import database_alias
+from django_orb.db import primary
 
 from .findings import Verdict
 from .report import read_status
@@ -39,14 +39,14 @@ class OrbMirror(HealthCheck):  # type: ignore[misc]
     timeout: timedelta = dataclasses.field(default=timedelta(seconds=45), repr=False)
 
     def run(self) -> None:
-        was_open = connections[database_alias()].connection is not None
+        was_open = primary.connection().connection is not None
         try:
             report = read_status(ask_orb=self.ask_orb)
         except Error as err:
             raise ServiceUnavailable("The mirror cannot be read.") from err
         finally:
             if not was_open:  # the thread is the check's own
-                connections[database_alias()].close()
+                primary.connection().close()
         bad = report.of_verdict(Verdict.FAILING)
         if self.strict:
             bad += report.of_verdict(Verdict.WARNING)

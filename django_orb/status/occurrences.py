@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from django.db import Error
 
-from django_orb.db import claim, clock_of, upsert
+from django_orb.db import claim, primary, upsert
 from django_orb.models import LastOccurrence
 
 logger = logging.getLogger(__name__)
@@ -33,30 +33,30 @@ _noted_at: dict[str, float] = {}
 
 
 @contextmanager
-def noted(*names: str, using: str) -> Iterator[None]:
+def noted(*names: str) -> Iterator[None]:
     """Note when scheduled tasks of these names end, and how; one statement."""
     try:
         yield
     except Exception as err:
-        _note(names, f"{type(err).__name__}: {err}", using=using)
+        _note(names, f"{type(err).__name__}: {err}")
         raise
-    _note(names, "", using=using)
+    _note(names, "")
 
 
-def _note(given: Sequence[str], detail: str, *, using: str) -> None:
+def _note(given: Sequence[str], detail: str) -> None:
     names = [name for name in given if name in SCHEDULED]
     if not names:
         return
     text = detail.replace("\0", "")[:MAX_DETAIL]
     try:
-        now = clock_of(using).latest()
+        now = primary.now()
         rows = [{"name": name, "at": now, "detail": text} for name in sorted(names)]
-        upsert(LastOccurrence, rows, key=["name"], using=using)
+        upsert(LastOccurrence, rows, key=["name"])
     except Error:
         logger.warning("It was not noted that %s ran.", names, exc_info=True)
 
 
-def note_refusal(reason: str, *, is_signed: bool, using: str) -> None:
+def note_refusal(reason: str, *, is_signed: bool) -> None:
     """
     Note why a webhook was refused, at most once a minute, into one row.
 
@@ -68,10 +68,10 @@ def note_refusal(reason: str, *, is_signed: bool, using: str) -> None:
         return
     _noted_at[name] = time.monotonic()
     try:
-        now = clock_of(using).latest()
+        now = primary.now()
         row = {"name": name, "at": now, "detail": reason[:MAX_DETAIL]}
-        claim(LastOccurrence, [row], using=using)
-        old = LastOccurrence.objects.using(using).filter(
+        claim(LastOccurrence, [row])
+        old = primary.rows(LastOccurrence).filter(
             pk=name, at__lt=now - timedelta(seconds=PAUSE_SECONDS)
         )
         old.update(at=now, detail=row["detail"])

@@ -15,7 +15,6 @@ from django_orb.exceptions import (
     OrbError,
     OrbPermissionError,
 )
-from django_orb.mirror import database_alias
 from django_orb.rate_limit import PacedClient
 
 from .facts import Facts, read_facts
@@ -47,9 +46,8 @@ def read_status(*, ask_orb: bool = False) -> StatusReport:
     Raises:
         DatabaseError: the mirror's database cannot be read.
     """
-    using = database_alias()
-    answer = _ask_orb(using) if ask_orb else None
-    facts = read_facts(using=using)
+    answer = _ask_orb() if ask_orb else None
+    facts = read_facts()
     findings = tuple(
         answer if answer and finding.name == answer.name else finding
         for finding in judge(facts)
@@ -58,12 +56,12 @@ def read_status(*, ask_orb: bool = False) -> StatusReport:
     return StatusReport(verdict, findings, facts)
 
 
-def _ask_orb(using: str) -> Finding:
+def _ask_orb() -> Finding:
     title = gettext("Key and account")
     try:
-        with PacedClient.connect(using=using, retries=0) as client:
+        with PacedClient.connect(retries=0) as client:
             client.ping()
-            require_same_account(client, using=using)
+            require_same_account(client)
     except (OrbError, OrbConfigurationError) as err:
         words, step = _explain(err)
         return Finding("account", title, Verdict.FAILING, words, step, (str(err),))

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django_orb.client import OrbClient
-from django_orb.db import Interval, clock_of
+from django_orb.db import Interval, primary
 from django_orb.exceptions import (
     OrbAPIError,
     OrbAuthenticationError,
@@ -71,9 +71,7 @@ def may_pass(err: Exception) -> bool:
     return isinstance(err, _PATIENT) or is_timeout
 
 
-def next_step(
-    window: SyncWindow, reader: PageReader, client: OrbClient, using: str
-) -> Step:
+def next_step(window: SyncWindow, reader: PageReader, client: OrbClient) -> Step:
     """
     Take the window's next step, or get past what Orb cannot show.
 
@@ -81,7 +79,7 @@ def next_step(
         OrbError: Orb did not answer; wait, ask for less, or give up.
     """
     if window.unreadable_lt is not None:
-        return _narrow(window, reader, using)
+        return _narrow(window, reader)
     deaths = window.attempts - 1
     if deaths >= 2 * MAX_DEATHS and not is_fetch(window):
         reason = f"Reading it ended {deaths} workers. {window.error}"
@@ -92,11 +90,11 @@ def next_step(
             raise WindowFailedError(reason.strip())
         return passed
     try:
-        return take_step(window, reader, client, using)
+        return take_step(window, reader, client)
     except OrbRateLimitError:
         raise
     except OrbError as err:
-        step = _get_past(err, window, reader, client, using)
+        step = _get_past(err, window, reader, client)
         if step is None:
             raise
         return step
@@ -107,7 +105,6 @@ def _get_past(
     window: SyncWindow,
     reader: PageReader,
     client: OrbClient,
-    using: str,
 ) -> Step | None:
     """Return a step that avoids what Orb fails at; None if it is too early for that."""
     if isinstance(err, OrbAuthenticationError):
@@ -116,7 +113,7 @@ def _get_past(
         is_hopeless = window.deferrals >= PATIENCE_WITH_ONE or not may_pass(err)
         if not is_hopeless or not _answers(client):
             return None
-        return take_step(window, reader, client, using, refusal=str(err))
+        return take_step(window, reader, client, refusal=str(err))
     if window.kind == SyncWindow.Kind.FEED:
         is_hopeless = window.deferrals >= PATIENCE_WITH_EVENTS or not may_pass(err)
         return without_events(window, str(err)) if is_hopeless else None
@@ -181,12 +178,12 @@ def _top(window: SyncWindow) -> datetime:
     return min(top, end) if end else top
 
 
-def _narrow(window: SyncWindow, reader: PageReader, using: str) -> Step:
+def _narrow(window: SyncWindow, reader: PageReader) -> Step:
     """Try one more date; see Note [Getting past]."""
     upper, lower = window.unreadable_lt, window.readable_lt
     assert upper is not None  # noqa: S101
     if lower is not None and upper - lower <= SMALLEST_GAP:
-        return _close_gap(window, reader, lower, upper, using)
+        return _close_gap(window, reader, lower, upper)
     probe = _next_probe(window, upper, lower)
     changes: dict[str, Any] = {"deferrals": window.deferrals}
     try:
@@ -208,7 +205,6 @@ def _close_gap(
     reader: PageReader,
     lower: datetime,
     upper: datetime,
-    using: str,
 ) -> Step:
     """Go on below the gap, or at the window's cursor if Orb answers there by now."""
     try:
@@ -218,7 +214,7 @@ def _close_gap(
     except OrbError as err:
         if not may_pass(err):
             raise
-        return _pass_gap(window, lower, upper, using)
+        return _pass_gap(window, lower, upper)
     return Step([], changes={"unreadable_lt": None, "readable_lt": None})
 
 
@@ -240,8 +236,8 @@ def _bottom(window: SyncWindow) -> datetime | None:
     return start + timedelta(microseconds=1) if start else None
 
 
-def _pass_gap(window: SyncWindow, lower: datetime, upper: datetime, using: str) -> Step:
-    now = clock_of(using).latest()
+def _pass_gap(window: SyncWindow, lower: datetime, upper: datetime) -> Step:
+    now = primary.now()
     name = f"{NO_ID}, dated {lower:%Y-%m-%d %H:%M:%S})"
     reason = (
         f"Orb did not answer for an invoice dated between {lower} and {upper}; "

@@ -6,7 +6,7 @@ import itertools
 from datetime import datetime, timedelta, timezone
 
 from django_orb.conf import get_settings
-from django_orb.db import clock_of
+from django_orb.db import primary
 from django_orb.models import Invoice, SyncRun, SyncWindow
 from django_orb.webhooks import polling
 
@@ -45,15 +45,13 @@ def plan_windows(
     return _numbered(run, planned)
 
 
-def add_sweep(run: SyncRun, *, using: str) -> None:
+def add_sweep(run: SyncRun) -> None:
     """Add the lists of open and recent invoices to a run planned for events only."""
-    windows = SyncWindow.objects.using(using).filter(run=run)
+    windows = primary.rows(SyncWindow).filter(run=run)
     if windows.filter(kind=_LIST).exists():
         return
-    planned = _sweep(clock_of(using).latest())
-    SyncWindow.objects.using(using).bulk_create(
-        _numbered(run, planned, first=windows.count())
-    )
+    planned = _sweep(primary.now())
+    primary.rows(SyncWindow).bulk_create(_numbered(run, planned, first=windows.count()))
 
 
 def _sweep(now: datetime) -> list[SyncWindow]:

@@ -9,13 +9,13 @@ from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError
 from django.db.models import F, Q
 
 from django_orb import metrics, mirror
 from django_orb.client import OrbClient
 from django_orb.conf import get_settings
-from django_orb.db import Interval, clock_of, has_come, is_free
+from django_orb.db import Interval, has_come, is_free, primary
 from django_orb.exceptions import OrbSyncRunningError, in_english
 from django_orb.mirror import Observation, Origin, send_robust
 from django_orb.models import Invoice, InvoiceFailure, SyncAbsence, SyncRun, SyncWindow
@@ -37,7 +37,6 @@ MARK_BATCH = 100
 def start_run(
     kind: str,
     *,
-    using: str,
     since: datetime | None = None,
     invoice_ids: Sequence[str] = (),
     accept_missing: bool = False,
@@ -54,14 +53,14 @@ def start_run(
     Raises:
         OrbSyncRunningError: a run of this kind is already active; its `run`.
     """
-    now = clock_of(using).latest()
+    now = primary.now()
     is_exclusive = kind != SyncRun.Kind.ONE
     # Read before the transaction, which has to begin with a write on SQLite.
-    announces_new = announce or _was_filled(using)
-    reading = polling.plan(sweep=sweep, using=using)
+    announces_new = announce or _was_filled()
+    reading = polling.plan(sweep=sweep)
     try:
-        with transaction.atomic(using=using):
-            run = SyncRun.objects.using(using).create(
+        with primary.atomic():
+            run = primary.rows(SyncRun).create(
                 kind=kind,
                 active_kind=kind if is_exclusive else None,
                 since=since,
@@ -70,9 +69,9 @@ def start_run(
                 started_at=now,
             )
             planned = plan_windows(run, now, list(invoice_ids), reading)
-            SyncWindow.objects.using(using).bulk_create(planned)
+            primary.rows(SyncWindow).bulk_create(planned)
     except IntegrityError as err:
-        active = SyncRun.objects.using(using).filter(active_kind=kind).first()
+        active = primary.rows(SyncRun).filter(active_kind=kind).first()
         if active is None:
             raise
         raise OrbSyncRunningError(
@@ -84,19 +83,19 @@ def start_run(
     return run
 
 
-def _was_filled(using: str) -> bool:
-    full = SyncRun.objects.using(using).filter(
+def _was_filled() -> bool:
+    full = primary.rows(SyncRun).filter(
         kind=SyncRun.Kind.FULL, state=SyncRun.State.SUCCEEDED
     )
     return full.exists()
 
 
 def start_or_join(
-    kind: str, *, using: str, since: datetime | None = None, sweep: bool = False
+    kind: str, *, since: datetime | None = None, sweep: bool = False
 ) -> SyncRun:
     """Start a run as `start_run` does, or return the active one of its kind."""
     try:
-        return start_run(kind, using=using, since=since, sweep=sweep)
+        return start_run(kind, since=since, sweep=sweep)
     except OrbSyncRunningError as err:
         run: SyncRun = err.run
         logger.info("%s is already active.", in_english(run), extra=_id_of(run))
@@ -106,7 +105,6 @@ def start_or_join(
 def start_or_resume(
     kind: str,
     *,
-    using: str,
     since: datetime | None = None,
     invoice_ids: Sequence[str] = (),
     accept_missing: bool = False,
@@ -121,7 +119,6 @@ def start_or_resume(
     try:
         return start_run(
             kind,
-            using=using,
             since=since,
             invoice_ids=invoice_ids,
             accept_missing=accept_missing,
@@ -133,21 +130,21 @@ def start_or_resume(
         is_other = run.since != since or run.accept_missing != accept_missing
         if is_other or is_quieter:
             raise
-        of_run = SyncWindow.objects.using(using).filter(
+        of_run = primary.rows(SyncWindow).filter(
             run=run, state=SyncWindow.State.PENDING
         )
-        free = is_free(clock_of(using).latest(), longest=windows.longest_lease())
+        free = is_free(primary.now(), longest=windows.longest_lease())
         if of_run.exclude(free).exists():
             raise
         logger.info("%s resumes where it stopped.", in_english(run), extra=_id_of(run))
         return run
 
 
-def due_windows(*, using: str, run: SyncRun | None = None) -> list[SyncWindow]:
+def due_windows(*, run: SyncRun | None = None) -> list[SyncWindow]:
     """Return pending windows of active runs that no worker holds and that are due."""
-    now = clock_of(using).latest()
+    now = primary.now()
     longest_wait = timedelta(seconds=windows.MAX_WAIT_SECONDS)
-    due = SyncWindow.objects.using(using).filter(
+    due = primary.rows(SyncWindow).filter(
         is_free(now, longest=windows.longest_lease()),
         Q(not_before=None) | has_come("not_before", now, longest=longest_wait),
         state=SyncWindow.State.PENDING,
@@ -160,7 +157,6 @@ def work_here(
     run: SyncRun,
     *,
     client: OrbClient,
-    using: str,
     on_step: Callable[[SyncRun], None] = lambda run: None,
 ) -> SyncRun:
     """
@@ -169,13 +165,13 @@ def work_here(
     Wait if Orb asks for it, and for windows that other workers hold.
     """
     while True:
-        due = due_windows(using=using, run=run)
+        due = due_windows(run=run)
         for window in due:
-            lease = windows.lease_window(window, using=using)
+            lease = windows.lease_window(window)
             if lease:
-                _work_window(run, window, lease, client, using, on_step)
-        opened = advance(run, using=using)
-        run.refresh_from_db(using=using)
+                _work_window(run, window, lease, client, on_step)
+        opened = advance(run)
+        run.refresh_from_db(using=primary.alias())
         if not run.is_active:
             return run
         if not due and not opened:
@@ -188,7 +184,6 @@ def _work_window(
     window: SyncWindow,
     lease: str,
     client: OrbClient,
-    using: str,
     on_step: Callable[[SyncRun], None],
 ) -> None:
     try:
@@ -197,7 +192,6 @@ def _work_window(
                 window.pk,
                 lease,
                 connect=lambda: nullcontext(client),
-                using=using,
                 on_step=lambda: on_step(run),
             )
             if not progress.wait_seconds:
@@ -205,7 +199,7 @@ def _work_window(
             _pause(progress.wait_seconds, lambda: on_step(run))
     finally:
         try:
-            windows.release_window(window.pk, lease, using=using)
+            windows.release_window(window.pk, lease)
         except DatabaseError:
             logger.warning(
                 "The lease of %s was not released, and ends when it expires.",
@@ -228,7 +222,6 @@ def turn(
     lease: str,
     *,
     connect: windows.Connect,
-    using: str,
     seconds: float = float("inf"),
     on_step: Callable[[], None] = lambda: None,
 ) -> windows.Progress:
@@ -239,38 +232,35 @@ def turn(
             lease,
             connect=connect,
             page_size=get_settings().PAGE_SIZE,
-            using=using,
             seconds=seconds,
             on_step=on_step,
         )
     except WindowFailedError as err:
-        fail_window(window_id, lease, str(err), using=using)
+        fail_window(window_id, lease, str(err))
         return windows.Progress(is_lost=True)
 
 
-def fail_window(window_id: int, lease: str, reason: str, *, using: str) -> None:
+def fail_window(window_id: int, lease: str, reason: str) -> None:
     """End the run of a window that cannot be finished, if the lease still holds."""
-    mine = SyncWindow.objects.using(using).filter(pk=window_id, lease=lease)
+    mine = primary.rows(SyncWindow).filter(pk=window_id, lease=lease)
     window = mine.select_related("run").first()
     if window is not None and window.run.is_active:
         mine.update(state=SyncWindow.State.FAILED, error=reason)
-        _end(window.run, SyncRun.State.FAILED, reason, using=using)
+        _end(window.run, SyncRun.State.FAILED, reason)
 
 
-def advance(run: SyncRun, *, using: str) -> list[SyncWindow]:
+def advance(run: SyncRun) -> list[SyncWindow]:
     """
     Go on with a run whose windows are done: to the check, then to the end.
 
     Return the windows that became pending. It is safe to call at any time.
     """
-    with transaction.atomic(using=using):
+    with primary.atomic():
         # The update locks the row, even if the database has no SELECT .. FOR UPDATE.
-        active = SyncRun.objects.using(using).filter(
-            pk=run.pk, state=SyncRun.State.RUNNING
-        )
+        active = primary.rows(SyncRun).filter(pk=run.pk, state=SyncRun.State.RUNNING)
         if not active.update(state=SyncRun.State.RUNNING):
             return []
-        of_run = SyncWindow.objects.using(using).filter(run=run)
+        of_run = primary.rows(SyncWindow).filter(run=run)
         if of_run.filter(state=SyncWindow.State.PENDING).exists():
             return []
         waiting = list(of_run.filter(state=SyncWindow.State.WAITING))
@@ -280,7 +270,7 @@ def advance(run: SyncRun, *, using: str) -> list[SyncWindow]:
             )
             return waiting
     try:
-        _finish(run, using=using)
+        _finish(run)
     except DatabaseError:
         raise  # `recover` tries it again at the latest
     except Exception as err:
@@ -288,20 +278,20 @@ def advance(run: SyncRun, *, using: str) -> list[SyncWindow]:
             "%s could not be finished.", in_english(run), extra=_id_of(run)
         )
         reason = f"It could not be finished. {type(err).__name__}: {err}"
-        _end(run, SyncRun.State.FAILED, reason, using=using)
+        _end(run, SyncRun.State.FAILED, reason)
     return []
 
 
-def cancel_run(run: SyncRun, *, using: str) -> None:
+def cancel_run(run: SyncRun) -> None:
     """End an active run; its workers stop after the page they are reading."""
-    _end(run, SyncRun.State.CANCELLED, "Cancelled.", using=using)
+    _end(run, SyncRun.State.CANCELLED, "Cancelled.")
 
 
-def _finish(run: SyncRun, *, using: str) -> None:
+def _finish(run: SyncRun) -> None:
     """Mark invoices that Orb no longer has, add up the counts, and end the run."""
-    absences = SyncAbsence.objects.using(using).filter(run=run)
+    absences = primary.rows(SyncAbsence).filter(run=run)
     ids = set(absences.values_list("invoice_id", flat=True))
-    stored = Invoice.objects.using(using)
+    stored = primary.rows(Invoice)
     gone = set(
         stored.filter(pk__in=ids, missing_since=None).values_list("pk", flat=True)
     )
@@ -314,37 +304,36 @@ def _finish(run: SyncRun, *, using: str) -> None:
             f"{limit} that are accepted without asking; none was marked. Check that "
             "API_KEY belongs to the account of this mirror. If they are really gone, "
             "run orb_sync_invoices --mode full --accept-missing.",
-            using=using,
         )
         return
-    failures = InvoiceFailure.objects.using(using)
+    failures = primary.rows(InvoiceFailure)
     failing = set(failures.filter(pk__in=ids).values_list("pk", flat=True))
-    _mark(absences.filter(invoice_id__in=gone | failing), run, using)
+    _mark(absences.filter(invoice_id__in=gone | failing), run)
     unknown = sorted(ids - set(stored.filter(pk__in=ids).values_list("pk", flat=True)))
     if run.kind == SyncRun.Kind.ONE and unknown:
         reason = f"Orb does not know {', '.join(unknown)}."
-        _end(run, SyncRun.State.FAILED, reason, using=using)
+        _end(run, SyncRun.State.FAILED, reason)
         return
-    if run.windows.using(using).filter(has_gap=True).exists():
-        reason = f"A part of Orb's list could not be read. {_note_of(run, using)}"
-        _end(run, SyncRun.State.FAILED, reason, using=using)
+    if run.windows.using(primary.alias()).filter(has_gap=True).exists():
+        reason = f"A part of Orb's list could not be read. {_note_of(run)}"
+        _end(run, SyncRun.State.FAILED, reason)
         return
     if run.kind == SyncRun.Kind.FULL:
         # The run read everything: what had no id has one by now, or has failed again.
         old = Q(run_id=None) | Q(run_id__lt=run.pk)
         failures.filter(old, pk__startswith=mirror.NO_ID).delete()
-    _end(run, SyncRun.State.SUCCEEDED, _note_of(run, using), using=using)
+    _end(run, SyncRun.State.SUCCEEDED, _note_of(run))
 
 
-def _note_of(run: SyncRun, using: str) -> str:
+def _note_of(run: SyncRun) -> str:
     """Say what the run could not do."""
-    failed = InvoiceFailure.objects.using(using).filter(run_id=run.pk).count()
-    notes = SyncWindow.objects.using(using).filter(run=run).exclude(note="")
+    failed = primary.rows(InvoiceFailure).filter(run_id=run.pk).count()
+    notes = primary.rows(SyncWindow).filter(run=run).exclude(note="")
     failures = f"{failed} could not be mirrored; see their reasons." if failed else ""
     return " ".join(filter(None, [failures, *notes.values_list("note", flat=True)]))
 
 
-def _mark(absences: Iterable[SyncAbsence], run: SyncRun, using: str) -> None:
+def _mark(absences: Iterable[SyncAbsence], run: SyncRun) -> None:
     """Mark absent invoices, and count in the last window how many really were."""
     observations = [
         Observation.absent(
@@ -354,42 +343,40 @@ def _mark(absences: Iterable[SyncAbsence], run: SyncRun, using: str) -> None:
         )
         for absence in absences
     ]
-    last = run.windows.using(using).last()
+    last = run.windows.using(primary.alias()).last()
 
     def count(result: mirror.WriteResult) -> None:
         if last is not None and result.missing:
-            SyncWindow.objects.using(using).filter(pk=last.pk).update(
+            primary.rows(SyncWindow).filter(pk=last.pk).update(
                 missing=F("missing") + len(result.missing)
             )
 
     for start in range(0, len(observations), MARK_BATCH):
         batch = observations[start : start + MARK_BATCH]
         origin = Origin.of_run(run)
-        result = mirror.write(
-            batch, using=using, run_id=run.pk, origin=origin, also=count
-        )
-        mirror.fetch_later(result.doubtful, using=using)
+        result = mirror.write(batch, run_id=run.pk, origin=origin, also=count)
+        mirror.fetch_later(result.doubtful)
 
 
-def _end(run: SyncRun, state: str, error: str, *, using: str) -> None:
+def _end(run: SyncRun, state: str, error: str) -> None:
     progress = run.progress()
     totals = {name: progress[name] for name in COUNTS}
-    active = SyncRun.objects.using(using).filter(pk=run.pk, state=SyncRun.State.RUNNING)
+    active = primary.rows(SyncRun).filter(pk=run.pk, state=SyncRun.State.RUNNING)
     # A worker that still holds a window loses its lease, and can write nothing more.
-    SyncWindow.objects.using(using).filter(run=run).update(lease="")
+    primary.rows(SyncWindow).filter(run=run).update(lease="")
     is_mine = active.update(
         state=state,
         active_kind=None,
-        finished_at=clock_of(using).latest(),
+        finished_at=primary.now(),
         error=error,
         **totals,
     )
-    run.refresh_from_db(using=using)
+    run.refresh_from_db(using=primary.alias())
     if is_mine:
         _log_end(run)
         metrics.run_ended(run.kind, run.state, run.started_at, run.finished_at)
         tell = partial(send_robust, sync_finished, SyncRun, run=run)
-        transaction.on_commit(tell, using=using)
+        primary.on_commit(tell)
 
 
 def _log_end(run: SyncRun) -> None:

@@ -22,7 +22,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from django_orb import mirror
 from django_orb.client import OrbClient, RawInvoice, RawPage, Shape, next_cursor
-from django_orb.db import Interval, Timed, clock_of, in_this_context, timed
+from django_orb.db import Interval, Timed, in_this_context, primary, timed
 from django_orb.exceptions import OrbBadRequestError, OrbError, OrbResponseError
 from django_orb.mirror import Observation, observe_invoices
 from django_orb.models import Invoice, InvoiceFailure, SyncRun, SyncWindow
@@ -116,7 +116,6 @@ def take_step(
     window: SyncWindow,
     reader: PageReader,
     client: OrbClient,
-    using: str,
     refusal: str = "",
 ) -> Step:
     """
@@ -134,23 +133,21 @@ def take_step(
         killed = f"Reading it ended {deaths} workers. {window.error}".strip()
     refusal = refusal or killed
     if refusal and is_fetch(window):
-        observe = partial(_refuse, refusal, using)
+        observe = partial(_refuse, refusal)
     else:
-        observe = partial(_observe, client, size, using)
+        observe = partial(_observe, client, size)
     if window.doubtful_ids:
         return _fetch_doubtful(window, observe)
     if window.kind == SyncWindow.Kind.LIST:
-        return _read_page(window, reader, using, refusal)
+        return _read_page(window, reader, refusal)
     if window.kind == SyncWindow.Kind.FETCH:
         return _fetch_chosen(window, observe)
     if window.kind == SyncWindow.Kind.FEED:
-        return _read_events(window, client, size, using, may_process=not killed)
-    return _check_unseen(window, observe, using)
+        return _read_events(window, client, size, may_process=not killed)
+    return _check_unseen(window, observe)
 
 
-def _read_page(
-    window: SyncWindow, reader: PageReader, using: str, refusal: str
-) -> Step:
+def _read_page(window: SyncWindow, reader: PageReader, refusal: str) -> Step:
     try:
         answer = reader.read(window)
     except OrbBadRequestError as err:
@@ -158,7 +155,7 @@ def _read_page(
             raise
         return _reopen(window, f"Orb refused the cursor: {err}")
     page = answer.value
-    interval = clock_of(using).interval(answer.started, answer.ended)
+    interval = primary.clock().interval(answer.started, answer.ended)
     seen = mirror.read_page(page.invoices, interval)
     if refusal:
         seen = [replace(found, refusal=refusal) for found in seen]
@@ -231,8 +228,8 @@ def _fetch_chosen(window: SyncWindow, observe: Observe) -> Step:
     return _fetched(seen, is_last=is_last, changes={"cursor": str(end)})
 
 
-def _check_unseen(window: SyncWindow, observe: Observe, using: str) -> Step:
-    ids = _unseen_ids(window, using)
+def _check_unseen(window: SyncWindow, observe: Observe) -> Step:
+    ids = _unseen_ids(window)
     seen = observe(ids)
     is_last = len(seen) == len(ids) < FETCHES_PER_STEP
     cursor = seen[-1].invoice_id if seen else window.cursor
@@ -240,13 +237,12 @@ def _check_unseen(window: SyncWindow, observe: Observe, using: str) -> Step:
 
 
 def _read_events(
-    window: SyncWindow, client: OrbClient, limit: int, using: str, *, may_process: bool
+    window: SyncWindow, client: OrbClient, limit: int, *, may_process: bool
 ) -> Step:
     found = polling.read(
         window,
         client,
         limit=limit,
-        using=using,
         seconds=polling.PROCESS_SECONDS if may_process else 0.0,
     )
     if found.following and found.following in (window.cursor, window.cursor_mark):
@@ -276,21 +272,20 @@ def without_events(window: SyncWindow, reason: str, requests: int = 1) -> Step:
 
 
 def _observe(
-    client: OrbClient, limit: int, using: str, invoice_ids: Sequence[str]
+    client: OrbClient, limit: int, invoice_ids: Sequence[str]
 ) -> list[Observation]:
     """Ask for invoices, at least one, until the step's time is up or Orb fails."""
     return observe_invoices(
         client,
         invoice_ids[:limit],
-        using=using,
         seconds=STEP_SECONDS,
         stops_at_error=True,
     )
 
 
-def _refuse(refusal: str, using: str, invoice_ids: Sequence[str]) -> list[Observation]:
+def _refuse(refusal: str, invoice_ids: Sequence[str]) -> list[Observation]:
     """Return the first invoice as failed, without asking Orb for it."""
-    now = clock_of(using).latest()
+    now = primary.now()
     interval = Interval(now, now)
     return [
         Observation(invoice_id, None, interval, refusal=refusal)
@@ -310,20 +305,20 @@ def _fetched(
     )
 
 
-def _unseen_ids(window: SyncWindow, using: str) -> list[str]:
+def _unseen_ids(window: SyncWindow) -> list[str]:
     """Return the next ids that the run should have met but did not, in order."""
     run = window.run
     unseen = Q(observation__run_id=None) | Q(observation__run_id__lt=run.pk)
-    failed_now = InvoiceFailure.objects.using(using).filter(
+    failed_now = primary.rows(InvoiceFailure).filter(
         pk=OuterRef("pk"), run_id__gte=run.pk
     )
-    invoices = Invoice.objects.using(using).filter(
+    invoices = Invoice.objects.using(primary.alias()).filter(
         ~Exists(failed_now), unseen, pk__gt=window.cursor, missing_since=None
     )
     if run.kind != SyncRun.Kind.FULL:
         invoices = invoices.unsettled()
     failures = (
-        InvoiceFailure.objects.using(using)
+        primary.rows(InvoiceFailure)
         .filter(
             Q(run_id=None) | Q(run_id__lt=run.pk),
             pk__gt=window.cursor,

@@ -16,13 +16,11 @@ from itertools import islice
 from time import sleep  # by name: tests replace only the pauses of this module
 from typing import Any, TypeGuard
 
-from django.db import connections
-
 from django_orb import mirror
 from django_orb.client import next_cursor
 from django_orb.conf import get_settings
 from django_orb.connection import open_account
-from django_orb.db import StatementLog
+from django_orb.db import StatementLog, primary
 from django_orb.exceptions import OrbInputError, OrbNotFoundError, OrbResponseError
 from django_orb.models import (
     Invoice,
@@ -106,10 +104,9 @@ class Verification(Iterator[Difference]):
         self._fix = fix
         self._since = since
         self._on_page = on_page
-        self._using = mirror.database_alias()
-        self._log = StatementLog(self._using)
+        self._log = StatementLog()
         self._patience = PATIENCE_SECONDS
-        is_sqlite = connections[self._using].vendor == "sqlite"
+        is_sqlite = primary.connection().vendor == "sqlite"
         self._exact_digits = SQLITE_DIGITS if is_sqlite else None
         self._found = self._run(invoice_ids)
 
@@ -125,7 +122,7 @@ class Verification(Iterator[Difference]):
         return self.differences == self.repaired
 
     def _run(self, invoice_ids: Sequence[str] | None) -> Iterator[Difference]:
-        account = open_account(using=self._using, retries=RETRIES)
+        account = open_account(retries=RETRIES)
         with account as self._client, closing(_Notes()) as self._notes:
             if invoice_ids is None:
                 yield from self._list()
@@ -182,7 +179,7 @@ class Verification(Iterator[Difference]):
 
     def _unlisted(self) -> Iterator[Difference]:
         """Examine what is here but was not in the list: Orb may no longer have it."""
-        stored = Invoice.objects.using(self._using).filter(missing_since=None)
+        stored = primary.rows(Invoice).filter(missing_since=None)
         if self._since is not None:
             stored = stored.filter(invoice_date__gte=self._since)
         ids = stored.order_by("pk").values_list("pk", flat=True)
@@ -267,7 +264,7 @@ class Verification(Iterator[Difference]):
         """Add why Orb's state could not be stored, if a run has recorded it."""
         if not found:
             return found
-        failures = InvoiceFailure.objects.using(self._using)
+        failures = primary.rows(InvoiceFailure)
         failure = failures.filter(pk=found[0].invoice_id).first()
         return (
             [replace(difference, reason=failure.reason) for difference in found]
@@ -282,12 +279,12 @@ class Verification(Iterator[Difference]):
             return None
 
     def _read(self, invoice_ids: Sequence[str]) -> dict[str, StoredInvoice]:
-        rows = Invoice.objects.using(self._using).filter(pk__in=invoice_ids)
+        rows = primary.rows(Invoice).filter(pk__in=invoice_ids)
         stored = {
             row["id"]: StoredInvoice(row, [], {})
             for row in rows.values(*INVOICE_COLUMNS)
         }
-        lines = InvoiceLineItem.objects.using(self._using)
+        lines = primary.rows(InvoiceLineItem)
         of_page = lines.filter(invoice_id__in=invoice_ids).order_by("position", "pk")
         for line in of_page.values(*LINE_COLUMNS):
             if line["invoice_id"] in stored:
@@ -302,11 +299,11 @@ class Verification(Iterator[Difference]):
     ) -> Iterator[tuple[str, str, dict[str, Any]]]:
         for name, columns in CHILD_COLUMNS.items():
             children: Any = getattr(Invoice, name).rel.related_model
-            rows = children.objects.using(self._using)
+            rows = children.objects.using(primary.alias())
             of_page = rows.filter(invoice_id__in=invoice_ids).order_by("position", "pk")
             for child in of_page.values(*columns):
                 yield name, child["invoice_id"], child
-        taxes = InvoiceLineTax.objects.using(self._using)
+        taxes = primary.rows(InvoiceLineTax)
         of_page = taxes.filter(line_item__invoice__in=invoice_ids)
         names = (*TAX_COLUMNS, "line_item__orb_id", "line_item__invoice_id")
         for tax in of_page.order_by("position", "pk").values(*names):
@@ -328,10 +325,10 @@ class Verification(Iterator[Difference]):
 
     def _fetch_anew(self, invoice_ids: Sequence[str]) -> str:
         """Fetch and write invoices, even unchanged ones. Return why it failed."""
-        mirror.write_again(invoice_ids, using=self._using)
+        mirror.write_again(invoice_ids)
         kind = SyncRun.Kind.ONE.value
-        run = runs.start_run(kind, using=self._using, invoice_ids=invoice_ids)
-        runs.work_here(run, client=self._client, using=self._using)
+        run = runs.start_run(kind, invoice_ids=invoice_ids)
+        runs.work_here(run, client=self._client)
         return "" if run.state == SyncRun.State.SUCCEEDED else run.error
 
     def _mark_gone(self) -> Iterator[Difference]:
@@ -342,7 +339,7 @@ class Verification(Iterator[Difference]):
         them than a full run does.
         """
         count = self._notes.count("gone")
-        size = Invoice.objects.using(self._using).count() if count else 0
+        size = primary.rows(Invoice).count() if count else 0
         limit = max(runs.MAX_MISSING, int(size * runs.MAX_MISSING_SHARE))
         refusal = (
             f"Orb no longer knows {count} invoices, more than the {limit} that are "
@@ -381,7 +378,7 @@ class _Notes:
         return self._file.execute(query, (kind, name)).fetchone() is not None
 
     def count(self, kind: str) -> int:
-        query = "SELECT count(*) FROM note WHERE kind = ?"
+        query = "SELECT count() FROM note WHERE kind = ?"
         return int(self._file.execute(query, (kind,)).fetchone()[0])
 
     def all(self, kind: str) -> Iterator[str]:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from django_orb import metrics, mirror
 from django_orb.client import OrbClient, longest_request_seconds
-from django_orb.db import StatementLog, clock_of, is_free
+from django_orb.db import StatementLog, is_free, primary
 from django_orb.exceptions import OrbConfigurationError, OrbError, OrbRateLimitError
 from django_orb.mirror import Observation, Origin, WriteResult
 from django_orb.models import SyncAbsence, SyncRun, SyncWindow
@@ -76,16 +76,16 @@ def longest_lease() -> timedelta:
     return timedelta(seconds=lease_seconds() + MAX_WAIT_SECONDS)
 
 
-def lease_window(window: SyncWindow, *, using: str) -> str | None:
+def lease_window(window: SyncWindow) -> str | None:
     """
     Lease a pending window. Return the lease; None if it is not free.
 
     The lease holds until its holder has not renewed it for `lease_seconds()`.
     """
-    now = clock_of(using).latest()
+    now = primary.now()
     lease = new_lease()
     taken = (
-        SyncWindow.objects.using(using)
+        primary.rows(SyncWindow)
         .filter(pk=window.pk, state=SyncWindow.State.PENDING, lease=window.lease)
         .filter(is_free(now, longest=longest_lease()))
         .update(lease=lease, lease_expires_at=now + timedelta(seconds=lease_seconds()))
@@ -93,9 +93,9 @@ def lease_window(window: SyncWindow, *, using: str) -> str | None:
     return lease if taken else None
 
 
-def release_window(window_id: int, lease: str, *, using: str) -> None:
+def release_window(window_id: int, lease: str) -> None:
     """Release a window at once, so that another worker need not wait."""
-    windows = SyncWindow.objects.using(using).filter(pk=window_id, lease=lease)
+    windows = primary.rows(SyncWindow).filter(pk=window_id, lease=lease)
     windows.update(lease_expires_at=None)
 
 
@@ -108,7 +108,6 @@ def work(
     *,
     connect: Connect,
     page_size: int,
-    using: str,
     seconds: float = float("inf"),
     on_step: Callable[[], None] = lambda: None,
 ) -> Progress:
@@ -121,9 +120,9 @@ def work(
         WindowFailedError: the window cannot be finished; the run should end.
     """
     deadline = time.monotonic() + seconds
-    log = StatementLog(using)
+    log = StatementLog()
     try:
-        window = _begin(window_id, lease, using=using)
+        window = _begin(window_id, lease)
     except LeaseLostError:
         return Progress(is_lost=True)
     with ExitStack() as stack:
@@ -135,15 +134,15 @@ def work(
 
         def take_step() -> None:
             top_up(client)
-            step = next_step(window, reader, client, using)
-            _commit_step(window, step, page_size, using=using)
+            step = next_step(window, reader, client)
+            _commit_step(window, step, page_size)
 
-        opened, progress = _try(open_reader, window, page_size, using=using)
+        opened, progress = _try(open_reader, window, page_size)
         if opened is None:
             return progress
         client, reader = opened
         while True:
-            _, progress = _try(take_step, window, page_size, using=using)
+            _, progress = _try(take_step, window, page_size)
             if progress != Progress():
                 return progress
             log.forget()
@@ -155,7 +154,7 @@ def work(
 
 
 def _try(
-    action: Callable[[], T], window: SyncWindow, page_size: int, *, using: str
+    action: Callable[[], T], window: SyncWindow, page_size: int
 ) -> tuple[T | None, Progress]:
     """Call the action. Record an error in the row, and return how to go on."""
     try:
@@ -163,18 +162,18 @@ def _try(
     except LeaseLostError:
         return None, Progress(is_lost=True)
     except (OrbError, OrbConfigurationError) as err:
-        wait = _defer(window, err, page_size, using=using)
+        wait = _defer(window, err, page_size)
     except Exception as err:
         logger.exception(
             "A step of %s failed.", window, extra={"orb_run_id": window.run_id}
         )
-        wait = _note_failure(window, err, using=using)
+        wait = _note_failure(window, err)
     return None, Progress(wait_seconds=wait)
 
 
-def _begin(window_id: int, lease: str, *, using: str) -> SyncWindow:
+def _begin(window_id: int, lease: str) -> SyncWindow:
     """Load the window, and count the attempt: some pages kill the process."""
-    mine = SyncWindow.objects.using(using).filter(
+    mine = primary.rows(SyncWindow).filter(
         pk=window_id, lease=lease, state=SyncWindow.State.PENDING
     )
     window = mine.select_related("run").first()
@@ -185,18 +184,18 @@ def _begin(window_id: int, lease: str, *, using: str) -> SyncWindow:
             f"Gave up after {MAX_ATTEMPTS} attempts at the same page. {window.error}"
         )
     window.attempts += 1
-    if not mine.update(attempts=window.attempts, **_sign_of_life(using)):
+    if not mine.update(attempts=window.attempts, **_sign_of_life()):
         raise LeaseLostError
     return window
 
 
-def _sign_of_life(using: str) -> dict[str, datetime]:
-    now = clock_of(using).latest()
+def _sign_of_life() -> dict[str, datetime]:
+    now = primary.now()
     expires_at = now + timedelta(seconds=lease_seconds())
     return {"heartbeat_at": now, "lease_expires_at": expires_at}
 
 
-def _commit_step(window: SyncWindow, step: Step, page_size: int, *, using: str) -> None:
+def _commit_step(window: SyncWindow, step: Step, page_size: int) -> None:
     """
     Store what the step found, and advance the window: the row and the object.
 
@@ -207,7 +206,7 @@ def _commit_step(window: SyncWindow, step: Step, page_size: int, *, using: str) 
 
     def move_on(result: WriteResult) -> None:
         moved_on = {
-            **_sign_of_life(using),
+            **_sign_of_life(),
             **page_sizes.size_after_success(window, step, page_size),
             **_changes(window, step, result),
         }
@@ -220,18 +219,17 @@ def _commit_step(window: SyncWindow, step: Step, page_size: int, *, using: str) 
             for name, value in moved_on.items()
             if value != getattr(window, name)
         )
-        mine = SyncWindow.objects.using(using).filter(
+        mine = primary.rows(SyncWindow).filter(
             pk=window.pk, lease=window.lease, step=window.step
         )
         if not mine.update(**changes):
             raise LeaseLostError
-        _record_absences(window.run, step.absent, using)
+        _record_absences(window.run, step.absent)
         if step.needs_sweep:
-            add_sweep(window.run, using=using)
+            add_sweep(window.run)
 
     mirror.write(
         step.observations,
-        using=using,
         run_id=window.run_id,
         origin=Origin.of_run(window.run),
         also=move_on,
@@ -271,8 +269,8 @@ def _counts(step: Step, result: WriteResult) -> dict[str, int]:
     }
 
 
-def _record_absences(run: SyncRun, absent: Sequence[Observation], using: str) -> None:
-    SyncAbsence.objects.using(using).bulk_create(
+def _record_absences(run: SyncRun, absent: Sequence[Observation]) -> None:
+    primary.rows(SyncAbsence).bulk_create(
         [
             SyncAbsence(
                 run=run,
@@ -287,7 +285,7 @@ def _record_absences(run: SyncRun, absent: Sequence[Observation], using: str) ->
     )
 
 
-def _defer(window: SyncWindow, err: Exception, page_size: int, *, using: str) -> float:
+def _defer(window: SyncWindow, err: Exception, page_size: int) -> float:
     """
     Record when to try again, and for how much. Return the seconds until then.
 
@@ -306,7 +304,7 @@ def _defer(window: SyncWindow, err: Exception, page_size: int, *, using: str) ->
     changes: dict[str, Any] = {}
     if isinstance(err, OrbRateLimitError):
         seconds = advised or 2 ** min(window.deferrals, 10)
-        hold_back(READS, min(seconds, MAX_WAIT_SECONDS), using=using)
+        hold_back(READS, min(seconds, MAX_WAIT_SECONDS))
     else:
         changes = page_sizes.size_after_failure(window, page_size)
         changes |= {"unreadable_lt": None, "readable_lt": None}
@@ -315,7 +313,6 @@ def _defer(window: SyncWindow, err: Exception, page_size: int, *, using: str) ->
     _wait(
         window,
         seconds,
-        using=using,
         attempts=0,
         deferrals=window.deferrals + 1,
         error=str(err),
@@ -324,17 +321,17 @@ def _defer(window: SyncWindow, err: Exception, page_size: int, *, using: str) ->
     return seconds
 
 
-def _note_failure(window: SyncWindow, err: Exception, *, using: str) -> float:
+def _note_failure(window: SyncWindow, err: Exception) -> float:
     """Record that the step failed here, not at Orb. Return the seconds to wait."""
     seconds = float(min(2**window.attempts, MAX_WAIT_SECONDS))
     text = f"{type(err).__name__}: {err}".replace("\0", "")
-    _wait(window, seconds, using=using, error=text)
+    _wait(window, seconds, error=text)
     return seconds
 
 
-def _wait(window: SyncWindow, seconds: float, *, using: str, **changes: Any) -> None:
-    now = clock_of(using).latest()
-    mine = SyncWindow.objects.using(using).filter(pk=window.pk, lease=window.lease)
+def _wait(window: SyncWindow, seconds: float, **changes: Any) -> None:
+    now = primary.now()
+    mine = primary.rows(SyncWindow).filter(pk=window.pk, lease=window.lease)
     mine.update(
         not_before=now + timedelta(seconds=seconds),
         lease_expires_at=now + timedelta(seconds=seconds + lease_seconds()),

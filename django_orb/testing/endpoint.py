@@ -10,7 +10,6 @@ from django.http import HttpResponse
 from django.test import Client, TestCase
 from django.urls import NoReverseMatch, reverse
 
-from django_orb import mirror
 from django_orb.models import Invoice
 
 from .environment import WEBHOOK_SECRET
@@ -75,8 +74,7 @@ class OrbWebhook:
         # With spaces after colons and commas, as Orb writes it.
         body = json.dumps(payload).encode()
         headers = signed_headers(body, secret)
-        using = mirror.database_alias()
-        with TestCase.captureOnCommitCallbacks(using=using, execute=True):
+        with TestCase.captureOnCommitCallbacks(execute=True):
             response: Any = Client().post(
                 self.path, body, content_type="application/json", headers=headers
             )

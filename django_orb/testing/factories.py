@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from django_orb import mirror
-from django_orb.db import clock_of
+from django_orb.db import primary
 from django_orb.mirror import Observation, Origin
 from django_orb.models import Invoice, InvoiceChange, InvoiceLineItem
 
@@ -64,12 +64,11 @@ def _empty(seed: int) -> MadeUpOrb:
 
 def _mirrored(payload: dict[str, Any]) -> Invoice:
     """Store a payload, over whatever the mirror has of this invoice."""
-    using = mirror.database_alias()
     invoice_id, now = payload["id"], time.monotonic()
-    known = mirror.versions([invoice_id], using=using).get(invoice_id)
-    interval = clock_of(using).interval(now, now)
+    known = mirror.versions([invoice_id]).get(invoice_id)
+    interval = primary.clock().interval(now, now)
     seen = Observation(invoice_id, payload, interval, supersedes=known)
-    result = mirror.write([seen], using=using, origin=_ORIGIN)
+    result = mirror.write([seen], origin=_ORIGIN)
     for reason in result.failed.values():
         raise ValueError(f"The mirror cannot store the invoice: {reason}")
     return Invoice.objects.get(pk=invoice_id)

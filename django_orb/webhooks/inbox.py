@@ -13,7 +13,13 @@ from django.db.models import F, Q, QuerySet
 
 from django_orb import exact_json, metrics
 from django_orb.client import longest_request_seconds
-from django_orb.db import claim, clock_of, has_come, is_free, run_in_transaction
+from django_orb.db import (
+    claim,
+    has_come,
+    is_free,
+    primary,
+    run_in_transaction,
+)
 from django_orb.mirror import call_receivers, send_robust
 from django_orb.models import WebhookEvent
 from django_orb.signals import webhook_failed, webhook_received
@@ -40,17 +46,14 @@ def store(
     event: OrbEvent,
     body: str,
     *,
-    using: str,
     source: str = WebhookEvent.Source.WEBHOOK.value,
 ) -> None:
     """Store an event in one statement, unless it is already stored."""
-    store_all([(event, body)], using=using, source=source)
+    store_all([(event, body)], source=source)
 
 
-def store_all(
-    events: Sequence[tuple[OrbEvent, str]], *, using: str, source: str
-) -> None:
-    now = clock_of(using).latest()
+def store_all(events: Sequence[tuple[OrbEvent, str]], *, source: str) -> None:
+    now = primary.now()
     rows = [
         {
             "id": event.id,
@@ -69,20 +72,20 @@ def store_all(
         for event, body in sorted(events, key=lambda pair: pair[0].id)
     ]
     try:
-        claim(WebhookEvent, rows, using=using)
+        claim(WebhookEvent, rows)
     except DataError:
         for row in rows:
-            _store_or_hint(row, using=using)
+            _store_or_hint(row)
 
 
-def _store_or_hint(row: dict[str, Any], *, using: str) -> None:
+def _store_or_hint(row: dict[str, Any]) -> None:
     """Store an event; if its body does not fit, leave the invoice out of it."""
     try:
-        claim(WebhookEvent, [row], using=using)
+        claim(WebhookEvent, [row])
     except DataError:
         payload = {**exact_json.loads(row["body"]), "invoice": row["invoice_id"]}
         body = exact_json.dumps(payload)
-        claim(WebhookEvent, [{**row, "body": body}], using=using)
+        claim(WebhookEvent, [{**row, "body": body}])
 
 
 def longest_lease() -> timedelta:
@@ -92,57 +95,55 @@ def longest_lease() -> timedelta:
     return timedelta(seconds=max(MIN_LEASE_SECONDS, 2 * request + 60))
 
 
-def take(event_id: str, *, using: str) -> list[WebhookEvent]:
+def take(event_id: str) -> list[WebhookEvent]:
     """
     Lease an event, and the other events that wait for the same invoice.
 
     Return nothing if it is finished, or if another worker is at work on the invoice:
     that worker calls `take_arrived` at the end.
     """
-    event = _events(using).filter(pk=event_id, state__in=OPEN)
+    event = _events().filter(pk=event_id, state__in=OPEN)
     invoice_id = event.values_list("invoice_id", flat=True).first()
     if invoice_id is None:
         return []
     if not invoice_id:
-        return _lease(_events(using).filter(pk=event_id), using=using)
-    return _take_group(invoice_id, using=using)
+        return _lease(_events().filter(pk=event_id))
+    return _take_group(invoice_id)
 
 
-def take_arrived(invoice_id: str, *, using: str) -> list[WebhookEvent]:
+def take_arrived(invoice_id: str) -> list[WebhookEvent]:
     """Lease the events that came for an invoice meanwhile."""
-    waiting = _events(using).filter(invoice_id=invoice_id, state=State.RECEIVED)
-    return _take_group(invoice_id, using=using) if waiting.exists() else []
+    waiting = _events().filter(invoice_id=invoice_id, state=State.RECEIVED)
+    return _take_group(invoice_id) if waiting.exists() else []
 
 
-def _take_group(invoice_id: str, *, using: str) -> list[WebhookEvent]:
-    group = _events(using).filter(invoice_id=invoice_id, state__in=OPEN)
-    if group.exclude(
-        is_free(clock_of(using).latest(), longest=longest_lease())
-    ).exists():
+def _take_group(invoice_id: str) -> list[WebhookEvent]:
+    group = _events().filter(invoice_id=invoice_id, state__in=OPEN)
+    if group.exclude(is_free(primary.now(), longest=longest_lease())).exists():
         return []
-    return _lease(group, using=using)
+    return _lease(group)
 
 
-def _lease(events: QuerySet[WebhookEvent], *, using: str) -> list[WebhookEvent]:
+def _lease(events: QuerySet[WebhookEvent]) -> list[WebhookEvent]:
     """
     Lease events that no worker holds. Return them, oldest first.
 
     If there are several, one fetch answers for all, so their bodies are not loaded:
     there may be many, each with a whole invoice.
     """
-    now = clock_of(using).latest()
+    now = primary.now()
     lease, longest = uuid.uuid4().hex, longest_lease()
     free = events.filter(is_free(now, longest=longest), state__in=OPEN)
     # Counted before the attempt, so that one that kills its worker counts, too.
     leased = {"lease": lease, "lease_expires_at": now + longest}
     count = run_in_transaction(
-        lambda: free.update(**leased, attempts=F("attempts") + 1), using=using
+        lambda: free.update(**leased, attempts=F("attempts") + 1)
     )
     mine = events.filter(lease=lease).order_by("received_at", "pk")
     return list(mine if count == 1 else mine.defer("body"))
 
 
-def finish(events: Sequence[WebhookEvent], state: str, *, using: str) -> None:
+def finish(events: Sequence[WebhookEvent], state: str) -> None:
     """
     Finish events that are still leased to the caller, and call the receivers.
 
@@ -150,7 +151,7 @@ def finish(events: Sequence[WebhookEvent], state: str, *, using: str) -> None:
         Exception: receivers could not be called now; this event is not finished, nor
             are those after it.
     """
-    now = clock_of(using).latest()
+    now = primary.now()
     changes = {
         "state": state,
         "finished_at": now,
@@ -158,30 +159,28 @@ def finish(events: Sequence[WebhookEvent], state: str, *, using: str) -> None:
         **_RELEASED,
     }
     if not webhook_received.has_listeners(WebhookEvent):
-        mine = _mine(events, using=using)
-        if run_in_transaction(lambda: mine.update(**changes), using=using):
+        mine = _mine(events)
+        if run_in_transaction(lambda: mine.update(**changes)):
             metrics.events_ended(events, state, now)
         return
     for event in events:
-        finish_it = partial(_finish, event, changes, using=using)
-        if run_in_transaction(finish_it, using=using):
+        finish_it = partial(_finish, event, changes)
+        if run_in_transaction(finish_it):
             metrics.events_ended([event], state, now)
 
 
-def _finish(event: WebhookEvent, changes: dict[str, Any], *, using: str) -> bool:
-    if not _mine([event], using=using).update(**changes):
+def _finish(event: WebhookEvent, changes: dict[str, Any]) -> bool:
+    if not _mine([event]).update(**changes):
         return False
     # The caller's event is not changed: all of this may have to be done again.
-    now = _events(using).defer("body").get(pk=event.pk)
-    call_receivers(webhook_received, WebhookEvent, using=using, event=now)
+    now = _events().defer("body").get(pk=event.pk)
+    call_receivers(webhook_received, WebhookEvent, event=now)
     return True
 
 
-def fail(
-    events: Sequence[WebhookEvent], error: Exception, trace: str, *, using: str
-) -> None:
+def fail(events: Sequence[WebhookEvent], error: Exception, trace: str) -> None:
     """Record why events could not be processed, and when to try again."""
-    now = clock_of(using).latest()
+    now = primary.now()
     failed = []
     for event in events:
         changes = {
@@ -190,8 +189,8 @@ def fail(
             "error": trace,
             **_RELEASED,
         }
-        if _mine([event], using=using).update(**changes):
-            failed.append(_events(using).defer("body").get(pk=event.pk))
+        if _mine([event]).update(**changes):
+            failed.append(_events().defer("body").get(pk=event.pk))
     metrics.events_ended(failed, State.FAILED.value, now)
     for event in failed:
         send_robust(webhook_failed, WebhookEvent, event=event, error=error)
@@ -205,20 +204,20 @@ def _wait(attempts: int) -> timedelta:
     return timedelta(seconds=min(seconds, MAX_WAIT_SECONDS))
 
 
-def _mine(events: Sequence[WebhookEvent], *, using: str) -> QuerySet[WebhookEvent]:
+def _mine(events: Sequence[WebhookEvent]) -> QuerySet[WebhookEvent]:
     ids = [event.pk for event in events]
-    return _events(using).filter(pk__in=ids, lease=events[0].lease, state__in=OPEN)
+    return _events().filter(pk__in=ids, lease=events[0].lease, state__in=OPEN)
 
 
-def due_events(*, using: str, limit: int = 1000) -> list[str]:
+def due_events(*, limit: int = 1000) -> list[str]:
     """
     Return the ids of events that are due, the longest due first.
 
     Each id is returned only once in a while, since its message needs time to arrive.
     """
-    now = clock_of(using).latest()
+    now = primary.now()
     due = (
-        _events(using)
+        _events()
         .filter(is_free(now, longest=longest_lease()), state__in=OPEN)
         .filter(
             has_come("next_attempt_at", now, longest=LONGEST_WAIT)
@@ -230,17 +229,17 @@ def due_events(*, using: str, limit: int = 1000) -> list[str]:
     again_at = now + LONGEST_MESSAGE
     # A worker may have leased one since.
     free = is_free(now, longest=longest_lease())
-    taken = _events(using).filter(free, pk__in=ids, state__in=OPEN)
+    taken = _events().filter(free, pk__in=ids, state__in=OPEN)
     taken.exclude(lease="").update(state=State.FAILED, error=DIED)
     taken.update(next_attempt_at=again_at)
     return ids
 
 
-def retry_now(event_ids: Sequence[str], *, using: str) -> None:
+def retry_now(event_ids: Sequence[str]) -> None:
     """Make failed events due at once, whatever their backoff says."""
-    failed = _events(using).filter(pk__in=event_ids, state=State.FAILED)
-    failed.update(next_attempt_at=clock_of(using).latest())
+    failed = _events().filter(pk__in=event_ids, state=State.FAILED)
+    failed.update(next_attempt_at=primary.now())
 
 
-def _events(using: str) -> QuerySet[WebhookEvent]:
-    return WebhookEvent.objects.using(using)
+def _events() -> QuerySet[WebhookEvent]:
+    return primary.rows(WebhookEvent)

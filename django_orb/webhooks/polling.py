@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from django_orb import exact_json
 from django_orb.client import OrbClient, next_cursor
 from django_orb.conf import get_settings
-from django_orb.db import SLACK, clock_of
+from django_orb.db import SLACK, primary
 from django_orb.exceptions import (
     OrbAPIError,
     OrbFeatureNotAvailableError,
@@ -48,29 +48,29 @@ class Reading(NamedTuple):
     events: bool
 
 
-def plan(*, sweep: bool, using: str) -> Reading:
+def plan(*, sweep: bool) -> Reading:
     """
     Return what the next incremental run should read; `sweep` asks for everything.
 
     A list that shows recent events suffices, but only for a time: new drafts, and
     changes within drafts, have no events.
     """
-    feed = _feed(using)
-    now = clock_of(using).latest()
+    feed = _feed()
+    now = primary.now()
     if feed is None:
         return Reading(sweeps=True, events=True)
     is_lively = feed.newest_at is not None and feed.newest_at > now - DAY
-    suffices = feed.is_offered and is_lively and _was_swept(now, using)
+    suffices = feed.is_offered and is_lively and _was_swept(now)
     return Reading(
         sweeps=sweep or not suffices,
         events=feed.is_offered or not now - DAY <= feed.asked_at <= now + SLACK,
     )
 
 
-def _was_swept(now: datetime, using: str) -> bool:
+def _was_swept(now: datetime) -> bool:
     """Tell whether a run read open invoices less than `SWEEP_MINUTES` ago."""
     recent = now - timedelta(minutes=get_settings().SWEEP_MINUTES)
-    swept = SyncRun.objects.using(using).filter(
+    swept = primary.rows(SyncRun).filter(
         kind__in=[SyncRun.Kind.INCREMENTAL, SyncRun.Kind.FULL],
         state=SyncRun.State.SUCCEEDED,
         started_at__gt=recent,
@@ -93,7 +93,6 @@ def read(
     client: OrbClient,
     *,
     limit: int,
-    using: str,
     seconds: float = PROCESS_SECONDS,
 ) -> Found:
     """
@@ -102,7 +101,7 @@ def read(
     Raises:
         OrbError: Orb did not answer; try again later.
     """
-    feed = _feed(using)
+    feed = _feed()
     start = window.run.started_at
     read_until = feed.read_until if feed else start - FIRST_LOOK
     if read_until > start:
@@ -120,19 +119,19 @@ def read(
             "ask for it again in a day. %s",
             err,
         )
-        _note(using, is_offered=False, read_until=read_until)
+        _note(is_offered=False, read_until=read_until)
         return Found(is_offered=False)
     found = [event for item in page["data"] if (event := _read_item(item)) is not None]
-    latest = clock_of(using).latest() + processing.SKEW
+    latest = primary.now() + processing.SKEW
     newest = _newest(found, feed.newest_at if feed else None, latest)
     source = WebhookEvent.Source.FEED.value
-    inbox.store_all(found, using=using, source=source)
+    inbox.store_all(found, source=source)
     event_ids = [event.id for event, _ in found]
-    fetches = _process(event_ids, client, seconds, using=using)
+    fetches = _process(event_ids, client, seconds)
     following = next_cursor(page)
     if following is None:
         read_until = max(read_until, start - OVERLAP)
-    _note(using, is_offered=True, read_until=read_until, newest_at=newest)
+    _note(is_offered=True, read_until=read_until, newest_at=newest)
     return Found(following, 1 + fetches)
 
 
@@ -142,21 +141,19 @@ def _says_there_is_none(err: OrbAPIError) -> bool:
     return is_unknown or isinstance(err, OrbFeatureNotAvailableError)
 
 
-def _process(
-    event_ids: list[str], client: OrbClient, seconds: float, *, using: str
-) -> int:
+def _process(event_ids: list[str], client: OrbClient, seconds: float) -> int:
     """Process unprocessed events. Return how often Orb was asked for an invoice."""
     if not seconds:
         return 0
     deadline = time.monotonic() + seconds
-    waiting = WebhookEvent.objects.using(using).filter(
+    waiting = primary.rows(WebhookEvent).filter(
         pk__in=event_ids, state=WebhookEvent.State.RECEIVED
     )
     fetches = 0
     for event_id in waiting.order_by("created_at").values_list("pk", flat=True):
         if time.monotonic() > deadline:
             break
-        fetches += processing.process_event(event_id, using=using, client=client)
+        fetches += processing.process_event(event_id, client=client)
     return fetches
 
 
@@ -192,10 +189,10 @@ def _newest(
     return max([*times, *filter(None, [newest])], default=None)
 
 
-def _feed(using: str) -> WebhookFeed | None:
-    return WebhookFeed.objects.using(using).first()
+def _feed() -> WebhookFeed | None:
+    return primary.rows(WebhookFeed).first()
 
 
-def _note(using: str, **changes: Any) -> None:
-    changes["asked_at"] = clock_of(using).latest()
-    WebhookFeed.objects.using(using).update_or_create(pk=1, defaults=changes)
+def _note(**changes: Any) -> None:
+    changes["asked_at"] = primary.now()
+    primary.rows(WebhookFeed).update_or_create(pk=1, defaults=changes)

@@ -17,7 +17,7 @@ from datetime import timedelta
 from django_orb import mirror
 from django_orb.client import OrbClient
 from django_orb.connection import is_of_account, open_account
-from django_orb.db import Interval, ends_work, renew_connection
+from django_orb.db import Interval, ends_work, primary, renew_connection
 from django_orb.exceptions import OrbPayloadError, OrbRateLimitError
 from django_orb.mirror import (
     Observation,
@@ -42,7 +42,7 @@ PATIENCE_SECONDS = 5.0
 State = WebhookEvent.State
 
 
-def process_event(event_id: str, *, using: str, client: OrbClient | None = None) -> int:
+def process_event(event_id: str, *, client: OrbClient | None = None) -> int:
     """
     Process an event, and the other events that wait for its invoice.
 
@@ -51,34 +51,32 @@ def process_event(event_id: str, *, using: str, client: OrbClient | None = None)
     recorded in the event, which is tried again later.
     """
     fetches = 0
-    events = inbox.take(event_id, using=using)
+    events = inbox.take(event_id)
     while events:
-        asked = _process(events, using=using, client=client)
+        asked = _process(events, client=client)
         if asked is None:
             break
         fetches += asked
         invoice_id = events[0].invoice_id
-        events = inbox.take_arrived(invoice_id, using=using) if invoice_id else []
+        events = inbox.take_arrived(invoice_id) if invoice_id else []
     return fetches
 
 
-def process_due(*, using: str) -> None:
+def process_due() -> None:
     """Process the events that are due, in this process."""
-    for event_id in inbox.due_events(using=using):
-        process_event(event_id, using=using)
+    for event_id in inbox.due_events():
+        process_event(event_id)
 
 
-def _process(
-    events: Sequence[WebhookEvent], *, using: str, client: OrbClient | None
-) -> int | None:
+def _process(events: Sequence[WebhookEvent], *, client: OrbClient | None) -> int | None:
     """Process events. Return how often Orb was asked; None if it failed."""
     is_about_invoice = bool(events[0].invoice_id)
     state = State.PROCESSED if is_about_invoice else State.IGNORED
     fetches = 0
     try:
         if is_about_invoice:
-            fetches = _mirror(events, using=using, client=client)
-        inbox.finish(events, state.value, using=using)
+            fetches = _mirror(events, client=client)
+        inbox.finish(events, state.value)
     except Exception as err:
         ids = {"orb_event_id": events[-1].pk, "orb_invoice_id": events[-1].invoice_id}
         logger.warning(
@@ -86,37 +84,35 @@ def _process(
         )
         if isinstance(err, OrbRateLimitError):
             seconds = err.retry_after_seconds or PATIENCE_SECONDS
-            hold_back(READS, min(seconds, 60.0), using=using)
+            hold_back(READS, min(seconds, 60.0))
         trace = traceback.format_exc().replace("\0", "")
-        renew_connection(using)
-        inbox.fail(events, err, trace, using=using)
+        renew_connection()
+        inbox.fail(events, err, trace)
         if ends_work(err):
             raise
         return None
     return fetches
 
 
-def _mirror(
-    events: Sequence[WebhookEvent], *, using: str, client: OrbClient | None
-) -> int:
+def _mirror(events: Sequence[WebhookEvent], *, client: OrbClient | None) -> int:
     """Bring the invoice to the state that it had when the events came, or later."""
     newest = events[-1]
     origin = Origin(InvoiceChange.Origin.WEBHOOK.value, newest.pk)
 
     def write(seen: Sequence[Observation]) -> WriteResult:
-        return mirror.write(seen, using=using, origin=origin)
+        return mirror.write(seen, origin=origin)
 
     seen = _observation(newest) if len(events) == 1 else None
-    if seen is not None and _is_of_account(newest, seen, using=using):
+    if seen is not None and _is_of_account(newest, seen):
         result = write([seen])
         if not result.doubtful and not result.failed:
             return 0
-    if _was_seen_after(events, using=using):
+    if _was_seen_after(events):
         return 0
     if client is not None:
-        return _fetch(newest.invoice_id, write, client, using=using)
-    with open_account(using=using, retries=0) as own_client:
-        return _fetch(newest.invoice_id, write, own_client, using=using)
+        return _fetch(newest.invoice_id, write, client)
+    with open_account(retries=0) as own_client:
+        return _fetch(newest.invoice_id, write, own_client)
 
 
 def _observation(event: WebhookEvent) -> Observation | None:
@@ -128,19 +124,19 @@ def _observation(event: WebhookEvent) -> Observation | None:
     return Observation(event.invoice_id, invoice, Interval(earliest, event.received_at))
 
 
-def _is_of_account(event: WebhookEvent, seen: Observation, *, using: str) -> bool:
+def _is_of_account(event: WebhookEvent, seen: Observation) -> bool:
     """
     Tell whether the account's own key, or the mirror, vouches for the invoice.
 
     A signature does not: the secret may be that of another account's endpoint.
     """
     is_by_key = event.source == WebhookEvent.Source.FEED
-    return is_by_key or is_of_account(seen.payload, using=using)
+    return is_by_key or is_of_account(seen.payload)
 
 
-def _was_seen_after(events: Sequence[WebhookEvent], *, using: str) -> bool:
+def _was_seen_after(events: Sequence[WebhookEvent]) -> bool:
     """Tell whether the stored invoice was asked for after the last event came."""
-    stored = InvoiceObservation.objects.using(using).filter(
+    stored = primary.rows(InvoiceObservation).filter(
         pk=events[0].invoice_id,
         started_at__gt=max(event.received_at for event in events),
     )
@@ -151,13 +147,9 @@ def _fetch(
     invoice_id: str,
     write: Callable[[Sequence[Observation]], WriteResult],
     client: OrbClient,
-    *,
-    using: str,
 ) -> int:
-    result = write(observe_invoices(client, [invoice_id], using=using))
-    failed = result.failed | settle_doubts(
-        client, result.doubtful, using=using, write=write
-    )
+    result = write(observe_invoices(client, [invoice_id]))
+    failed = result.failed | settle_doubts(client, result.doubtful, write=write)
     if failed:
         raise OrbPayloadError(failed[invoice_id])
     return 1 + len(result.doubtful)

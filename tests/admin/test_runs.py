@@ -22,7 +22,7 @@ FAILURES = "/admin/django_orb/invoicefailure/"
 
 @pytest.fixture
 def run(db: Any) -> SyncRun:
-    return runs.start_run("full", using="default")
+    return runs.start_run("full")
 
 
 def test_a_run_is_cancelled_from_its_page(run: SyncRun, finance: Client) -> None:

@@ -88,7 +88,7 @@ def test_nothing_leaves_within_a_transaction(
 
 
 def test_a_cancelled_run_is_told_of_once_that_is_committed(finance: Client) -> None:
-    run = runs.start_run("full", using="default")
+    run = runs.start_run("full")
     told: list[bool] = []
 
     def listen(**_: Any) -> None:

@@ -7,8 +7,9 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from django_orb import mirror, tasks
-from django_orb.db.clock import clock_of, database_now
+from django_orb import tasks
+from django_orb.db import primary
+from django_orb.db.clock import database_now
 from django_orb.models import InvoiceChange, WebhookEvent
 from django_orb.webhooks import inbox
 from django_orb.webhooks.signature import parse_event
@@ -24,14 +25,11 @@ LIST = "/admin/django_orb/webhookevent/"
 
 
 def store(payload: Any, error: str = "") -> WebhookEvent:
-    using = mirror.database_alias()
     body = as_bytes(payload)
-    inbox.store(parse_event(body), body.decode(), using=using)
+    inbox.store(parse_event(body), body.decode())
     if error:
-        taken = inbox.take(payload["id"], using=using)
-        inbox.fail(
-            taken, ValueError(error), f"Traceback\nValueError: {error}\n", using=using
-        )
+        taken = inbox.take(payload["id"])
+        inbox.fail(taken, ValueError(error), f"Traceback\nValueError: {error}\n")
     return WebhookEvent.objects.get(pk=payload["id"])
 
 
@@ -93,7 +91,7 @@ def test_failed_events_are_processed_again_at_once(
     assert sent == [failed.pk]
     failed.refresh_from_db()
     assert failed.next_attempt_at is not None
-    assert failed.next_attempt_at <= clock_of(mirror.database_alias()).latest()
+    assert failed.next_attempt_at <= primary.now()
     assert LogEntry.objects.get().object_id == failed.pk
 
 

@@ -14,7 +14,8 @@ from django.db import DatabaseError, connections
 from django.db.models import F
 
 from django_orb import maintenance, services
-from django_orb.db.clock import clock_of, database_epoch, database_now, epoch_sql
+from django_orb.db import primary
+from django_orb.db.clock import database_epoch, database_now, epoch_sql
 from django_orb.mirror import fetching
 from django_orb.models import (
     InvoiceOperation,
@@ -138,18 +139,18 @@ def test_window_waits_for_no_time_of_a_clock_that_was_set_back(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:
     using = any_committed_database
-    run = runs.start_run("incremental", using=using)
+    run = runs.start_run("incremental")
     now = database_now(using)
     SyncWindow.objects.filter(state=SyncWindow.State.PENDING).update(
         not_before=now + timedelta(seconds=30),
         lease="dead",
         lease_expires_at=now + timedelta(seconds=100),
     )
-    assert runs.due_windows(using=using) == []
+    assert runs.due_windows() == []
 
     set_back(SyncWindow, "not_before", "lease_expires_at")
 
-    assert runs.due_windows(using=using) != []
+    assert runs.due_windows() != []
     assert services.sync_invoices() == run
     run.refresh_from_db(using=using)
     assert run.state == SyncRun.State.SUCCEEDED
@@ -159,27 +160,26 @@ def test_window_waits_for_no_time_of_a_clock_that_was_set_back(
 def test_event_waits_for_no_time_of_a_clock_that_was_set_back(
     any_committed_database: str, attempts: int
 ) -> None:
-    using = any_committed_database
     body = as_bytes(event())
-    inbox.store(parse_event(body), body.decode(), using=using)
-    [taken] = inbox.take(parse_event(body).id, using=using)
+    inbox.store(parse_event(body), body.decode())
+    [taken] = inbox.take(parse_event(body).id)
     WebhookEvent.objects.update(attempts=attempts)
-    assert inbox.due_events(using=using) == []
+    assert inbox.due_events() == []
 
     set_back(WebhookEvent, "next_attempt_at", "lease_expires_at")
 
-    assert inbox.due_events(using=using) == [taken.pk]
-    assert inbox.due_events(using=using) == []
-    assert [one.pk for one in inbox.take(taken.pk, using=using)] == [taken.pk]
+    assert inbox.due_events() == [taken.pk]
+    assert inbox.due_events() == []
+    assert [one.pk for one in inbox.take(taken.pk)] == [taken.pk]
 
 
 def test_first_attempt_waits_for_minutes_at_most(any_committed_database: str) -> None:
     body = as_bytes(event())
-    inbox.store(parse_event(body), body.decode(), using=any_committed_database)
+    inbox.store(parse_event(body), body.decode())
 
     set_back(WebhookEvent, "next_attempt_at", hours=0.5)
 
-    assert inbox.due_events(using=any_committed_database)
+    assert inbox.due_events()
 
 
 def pending(using: str, **columns: Any) -> InvoiceOperation:
@@ -199,11 +199,11 @@ def test_operation_waits_for_no_time_of_a_clock_that_was_set_back(
     any_committed_database: str,
 ) -> None:
     pending(any_committed_database)
-    assert not recovery.stuck_operations(using=any_committed_database).exists()
+    assert not recovery.stuck_operations().exists()
 
     set_back(InvoiceOperation, "lease_expires_at", "first_sent_at")
 
-    assert recovery.stuck_operations(using=any_committed_database).exists()
+    assert recovery.stuck_operations().exists()
 
 
 def test_operation_sent_at_a_time_to_come_is_looked_at_and_not_sent(
@@ -215,7 +215,7 @@ def test_operation_sent_at_a_time_to_come_is_looked_at_and_not_sent(
     set_back(InvoiceOperation, "lease_expires_at", "first_sent_at")
     orb.clear_requests()
 
-    maintenance.finish_operations(using=using)
+    maintenance.finish_operations()
 
     assert not orb.request_counts()["void_invoice"]
     found = InvoiceOperation.objects.get()
@@ -227,11 +227,11 @@ def test_what_was_done_is_read_back_also_after_the_clock_was_set_back(
 ) -> None:
     using = any_committed_database
     pending(using, state="succeeded", finished_at=database_now(using))
-    assert not confirmation.unmirrored_operations(using=using).exists()
+    assert not confirmation.unmirrored_operations().exists()
 
     set_back(InvoiceOperation, "finished_at")
 
-    assert confirmation.unmirrored_operations(using=using).exists()
+    assert confirmation.unmirrored_operations().exists()
 
 
 def test_events_of_the_time_that_comes_again_are_read(
@@ -244,7 +244,7 @@ def test_events_of_the_time_that_comes_again_are_read(
 
     services.sync_invoices()
 
-    now = clock_of(any_committed_database).latest()
+    now = primary.now()
     assert WebhookFeed.objects.get().read_until <= now
 
 
@@ -253,11 +253,11 @@ def test_recheck_waits_for_no_time_of_a_clock_that_was_set_back(
 ) -> None:
     due_at = database_now(any_committed_database) + timedelta(minutes=1)
     InvoiceRecheck.objects.create(pk="inv1", due_at=due_at)
-    assert not fetching.due_rechecks(using=any_committed_database).exists()
+    assert not fetching.due_rechecks().exists()
 
     set_back(InvoiceRecheck, "due_at")
 
-    assert fetching.due_rechecks(using=any_committed_database).exists()
+    assert fetching.due_rechecks().exists()
 
 
 def test_sweep_of_a_time_to_come_is_not_recent(
@@ -266,11 +266,11 @@ def test_sweep_of_a_time_to_come_is_not_recent(
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "SWEEP_MINUTES": 60}
     services.sync_invoices()
     WebhookFeed.objects.update(newest_at=database_now(any_committed_database))
-    assert not polling.plan(sweep=False, using=any_committed_database).sweeps
+    assert not polling.plan(sweep=False).sweeps
 
     set_back(SyncRun, "started_at")
 
-    assert polling.plan(sweep=False, using=any_committed_database).sweeps
+    assert polling.plan(sweep=False).sweeps
 
 
 def test_list_of_events_is_asked_for_again_although_the_clock_was_set_back(
@@ -280,8 +280,8 @@ def test_list_of_events_is_asked_for_again_although_the_clock_was_set_back(
     WebhookFeed.objects.create(
         pk=1, is_offered=False, read_until=now, asked_at=now, newest_at=None
     )
-    assert not polling.plan(sweep=True, using=any_committed_database).events
+    assert not polling.plan(sweep=True).events
 
     set_back(WebhookFeed, "asked_at")
 
-    assert polling.plan(sweep=True, using=any_committed_database).events
+    assert polling.plan(sweep=True).events

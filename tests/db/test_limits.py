@@ -43,7 +43,7 @@ def write(*payloads: dict[str, Any]) -> mirror.WriteResult:
     """Each page was asked for a second after the one before."""
     moment = NOON + timedelta(seconds=next(SECONDS))
     page = mirror.read_page(payloads, Interval(moment, moment))
-    return mirror.write(page, using=databases.current_alias)
+    return mirror.write(page)
 
 
 def test_a_page_larger_than_a_statement_may_be_is_stored(
@@ -81,7 +81,7 @@ def test_an_event_larger_than_a_statement_may_be_is_kept_without_its_invoice(
     invoice = make("inv1", invented="x" * packet())
     body = as_bytes(event_of(invoice, "invoice.edited"))
 
-    inbox.store(parse_event(body), body.decode(), using=any_committed_database)
+    inbox.store(parse_event(body), body.decode())
 
     stored = WebhookEvent.objects.get()
     assert parse_event(stored.body.encode()).invoice_id == "inv1"
@@ -142,7 +142,7 @@ def test_what_a_table_cannot_hold_is_not_replaced(
             cursor.execute("SET sql_mode = %s", [mode])
 
         result = write(bad, make("good", memo="plain"))
-        inbox.store(parse_event(body.encode()), body, using="mariadb")
+        inbox.store(parse_event(body.encode()), body)
 
         assert list(result.failed) == ["bad"]
         assert result.created == ["good"]

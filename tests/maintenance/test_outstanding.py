@@ -7,39 +7,38 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 
 from django_orb import maintenance, operations, tasks
+from django_orb.db import primary
 from django_orb.db.clock import database_now
 from django_orb.models import InvoiceOperation, WebhookEvent
 from django_orb.operations.ledger import Request
 from django_orb.testing import OrbSandbox
-from tests import databases
 
 
 @contextmanager
 def table_away(table: str) -> Iterator[None]:
     """As in a database in which a migration of a new release is still to run."""
-    using = databases.current_alias
-    with connections[using].schema_editor() as editor:
+    with primary.connection().schema_editor() as editor:
         editor.alter_db_table(WebhookEvent, table, f"{table}_away")
     try:
         yield
     finally:
-        with connections[using].schema_editor() as editor:
+        with primary.connection().schema_editor() as editor:
             editor.alter_db_table(WebhookEvent, f"{table}_away", table)
 
 
-def queue_void(orb: OrbSandbox, using: str) -> str:
+def queue_void(orb: OrbSandbox) -> str:
     invoice_id = str(orb.add_invoice(status="issued")["id"])
-    operations.queue([Request("void_invoice", invoice_id)], batch="a", using=using)
+    operations.queue([Request("void_invoice", invoice_id)], batch="a")
     return invoice_id
 
 
 def test_operations_are_sent_even_if_events_cannot_be_read(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:
-    invoice_id = queue_void(orb, any_committed_database)
+    invoice_id = queue_void(orb)
 
     with table_away(WebhookEvent._meta.db_table), pytest.raises(DatabaseError):
         tasks.recover()
@@ -50,15 +49,14 @@ def test_operations_are_sent_even_if_events_cannot_be_read(
 def test_operation_of_another_release_says_so_and_holds_up_no_other(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:
-    using = any_committed_database
     draft = str(orb.add_invoice(status="draft")["id"])
     body = {"a_key_of_another_release": 1}
     odd_request = Request("create_invoice_line_item", draft, body)
-    operations.queue([odd_request], batch="a", using=using)
-    invoice_id = queue_void(orb, using)
+    operations.queue([odd_request], batch="a")
+    invoice_id = queue_void(orb)
 
-    maintenance.finish_operations(using=using)
-    maintenance.finish_operations(using=using)
+    maintenance.finish_operations()
+    maintenance.finish_operations()
 
     assert orb.invoice(invoice_id)["status"] == "void"
     odd = InvoiceOperation.objects.get(invoice_id=draft)
@@ -70,15 +68,14 @@ def test_kind_of_a_newer_release_is_left_to_that_release(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:
     """However old it is: only that release knows what an invoice shows of it."""
-    using = any_committed_database
     draft = str(orb.add_invoice(status="draft")["id"])
-    operations.queue([Request("a_kind_to_come", draft)], batch="a", using=using)
+    operations.queue([Request("a_kind_to_come", draft)], batch="a")
     InvoiceOperation.objects.update(
-        created_at=database_now(using) - timedelta(days=9),
+        created_at=database_now(primary.alias()) - timedelta(days=9),
         lease_expires_at=None,
     )
 
-    maintenance.finish_operations(using=using)
+    maintenance.finish_operations()
 
     kept = InvoiceOperation.objects.get()
     assert (kept.state, kept.attempts) == (InvoiceOperation.State.PENDING, 0)

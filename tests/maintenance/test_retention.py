@@ -45,7 +45,7 @@ def test_only_settled_events_of_old_are_pruned(
     make_event(State.PROCESSED.value, now)
 
     yesterday = now - timedelta(days=1)
-    assert retention.prune_events(before=yesterday, using=any_database) == 6
+    assert retention.prune_events(before=yesterday) == 6
 
     left = WebhookEvent.objects.values_list("state", flat=True)
     assert sorted(left) == ["failed"] * 3 + ["processed"] + ["received"] * 3
@@ -94,7 +94,7 @@ def test_old_runs_are_pruned_but_the_newest_that_succeeded_of_each_kind(
     }
 
     before = now - timedelta(days=90)
-    assert retention.prune_runs(before=before, using=any_database) == 5
+    assert retention.prune_runs(before=before) == 5
 
     assert set(SyncRun.objects.values_list("pk", flat=True)) == kept
     assert set(SyncWindow.objects.values_list("run", flat=True)) == kept
@@ -222,7 +222,7 @@ def test_without_a_number_of_days_everything_is_kept(
     make_change(old, old)
     SyncRun.objects.create(kind="full", state="failed", started_at=old, finished_at=old)
 
-    counts = retention.prune(get_settings(), now=now, using=any_database)
+    counts = retention.prune(get_settings(), now=now)
 
     assert set(counts.values()) == {0}
     assert WebhookEvent.objects.count() == 2

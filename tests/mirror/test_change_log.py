@@ -116,7 +116,7 @@ def test_unchanged_write_is_no_change(any_database: str) -> None:
 
     see(payload, at(2, 3))
     see({**payload, "invoice_pdf": payload["invoice_pdf"] + "?signed=anew"}, at(4, 5))
-    mirror.write_again([payload["id"]], using=any_database)
+    mirror.write_again([payload["id"]])
     assert fetch(payload).updated == ["inv1"]
 
     assert InvoiceChange.objects.count() == 1
@@ -135,8 +135,8 @@ def test_link_that_is_signed_anew_is_not_among_what_changed(any_database: str) -
 def test_invoice_that_vanishes_and_comes_back_is_two_changes(any_database: str) -> None:
     see(make(), at(0, 1))
     gone = [mirror.Observation.absent("inv1", at(2, 3))]
-    mirror.write(gone, using=any_database)
-    mirror.write([mirror.Observation.absent("inv1", at(4, 5))], using=any_database)
+    mirror.write(gone)
+    mirror.write([mirror.Observation.absent("inv1", at(4, 5))])
     see(make(), at(6, 7))
 
     recorded = InvoiceChange.objects.filter(kind="updated").order_by("pk")
@@ -245,7 +245,7 @@ def test_what_happened_while_nobody_listened_is_not_told_later(
     see(make(), at(0, 1))
 
     told = request.getfixturevalue("told")
-    change_log.announce(using=any_committed_database)
+    change_log.announce()
 
     assert told == []
 
@@ -376,7 +376,7 @@ def test_many_announcers_tell_once_and_in_order(
     def announce() -> None:
         try:
             together.wait(10)
-            change_log.announce(using=any_committed_database)
+            change_log.announce()
         except Exception as err:  # noqa: BLE001
             errors.append(err)
         finally:
@@ -413,7 +413,7 @@ def test_writers_of_the_same_invoices_are_told_of_in_order(
                 second = number * 10 + seed
                 page = page_of(4, 1, status=choose.choice(statuses))
                 seen = mirror.read_page(page, at(second, second))
-                mirror.write(seen, using=any_committed_database)
+                mirror.write(seen)
         except Exception as err:  # noqa: BLE001
             errors.append(err)
         finally:
@@ -468,7 +468,7 @@ def test_waiting_changes_are_told_in_batches(
         for number in range(5):
             see(make(f"inv{number}"), at(0, 1))
 
-    counts = [change_log.announce(using=any_committed_database) for _ in range(4)]
+    counts = [change_log.announce() for _ in range(4)]
 
     assert counts == [2, 2, 1, 0]
     assert [one[1] for one in outline(told)][::2] == [f"inv{n}" for n in range(5)]

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_orb import mirror
 from django_orb.client import RawInvoice
-from django_orb.db import Interval
+from django_orb.db import Interval, primary
 from django_orb.mirror import mapping
 from django_orb.mirror.mapping import CHILDREN, map_invoice
 from django_orb.models import (
@@ -31,11 +31,11 @@ NOON = datetime(2026, 3, 5, 12, tzinfo=timezone.utc)
 KEYS = [*CHILDREN, "tax_amounts"]
 
 
-def see(*payloads: dict[str, Any], second: int, using: str) -> mirror.WriteResult:
+def see(*payloads: dict[str, Any], second: int) -> mirror.WriteResult:
     start = NOON + timedelta(seconds=second)
     interval = Interval(start, start + timedelta(milliseconds=500))
     texts = [RawInvoice.of(payload) for payload in payloads]
-    return mirror.write(mirror.read_page(texts, interval), using=using)
+    return mirror.write(mirror.read_page(texts, interval))
 
 
 def rows_of(model: type[Model], **which: Any) -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ def without(name: str, payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_all_that_an_invoice_carries_is_rows(any_database: str) -> None:
-    see(load_full(), second=0, using=any_database)
+    see(load_full(), second=0)
 
     invoice = Invoice.objects.get()
     note, voided = invoice.credit_notes.all()
@@ -114,7 +114,7 @@ def test_rows_come_change_and_go_with_the_payload(any_database: str, name: str) 
         states += [{**full, name: None}, {**full, name: [{**first, "type": "other"}]}]
     for second, payload in enumerate(states):
         others = [{**full, "id": f"new{second}"}, {**empty, "id": f"bare{second}"}]
-        see({**payload, "id": "inv"}, *others, second=second, using=any_database)
+        see({**payload, "id": "inv"}, *others, second=second)
 
         assert stored("inv") == mapped(payload, any_database)
         assert stored(f"new{second}") == mapped(full, any_database)
@@ -123,13 +123,13 @@ def test_rows_come_change_and_go_with_the_payload(any_database: str, name: str) 
 def test_rows_keep_their_keys_when_others_come_and_go(any_database: str) -> None:
     full = load_full()
     first, second = full["payment_attempts"]
-    see(full, second=0, using=any_database)
+    see(full, second=0)
     key = InvoicePaymentAttempt.objects.get(orb_id=second["id"]).pk
     tax = InvoiceLineTax.objects.values_list("pk", flat=True)
     taxes = list(tax)
 
-    see({**full, "payment_attempts": [second]}, second=1, using=any_database)
-    see({**full, "payment_attempts": [first, second]}, second=2, using=any_database)
+    see({**full, "payment_attempts": [second]}, second=1)
+    see({**full, "payment_attempts": [first, second]}, second=2)
 
     assert InvoicePaymentAttempt.objects.get(orb_id=second["id"]).pk == key
     assert list(tax) == taxes
@@ -137,42 +137,42 @@ def test_rows_keep_their_keys_when_others_come_and_go(any_database: str) -> None
 
 def test_changed_fields_name_them_as_orb_does(any_database: str) -> None:
     full = load_full()
-    see(full, second=0, using=any_database)
+    see(full, second=0)
     for second, name in enumerate(CHILDREN, 1):
-        see({**full, name: []}, second=2 * second, using=any_database)
+        see({**full, name: []}, second=2 * second)
 
         change = InvoiceChange.objects.latest("pk")
         assert name in change.changed_fields
         assert hasattr(Invoice, name)
-        see(full, second=2 * second + 1, using=any_database)
+        see(full, second=2 * second + 1)
 
 
 def test_rows_that_an_older_release_did_not_fill_are_filled(
     any_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = load_full()
-    see(full, second=0, using=any_database)
+    see(full, second=0)
     models: list[type[Model]] = [*CHILDREN.values(), InvoiceLineTax]
     for model in models:
         model._default_manager.all().delete()
     older = mapping.MAPPER_VERSION - 1
     InvoiceObservation.objects.update(mapper_version=older)
 
-    see(full, second=1, using=any_database)
+    see(full, second=1)
 
     assert stored(full["id"]) == mapped(full, any_database)
 
 
 def test_writing_again_mends_rows_that_should_not_be_there(any_database: str) -> None:
     empty = load("invoice_draft")
-    see(empty, second=0, using=any_database)
+    see(empty, second=0)
     stray = {"orb_id": "stray", "position": 0}
     for model in CHILDREN.values():
         model._default_manager.create(invoice_id=empty["id"], **stray)
-    mirror.write_again([empty["id"]], using=any_database)
+    mirror.write_again([empty["id"]])
     InvoiceObservation.objects.update(rewrite_at=NOON)
 
-    see(empty, second=1, using=any_database)
+    see(empty, second=1)
 
     assert stored(empty["id"]) == mapped(empty, any_database)
 
@@ -181,11 +181,11 @@ def test_statements_for_a_page_that_carries_everything(any_database: str) -> Non
     def count(change: Callable[[dict[str, Any]], dict[str, Any]], second: int) -> int:
         page = [change({**load_full(), "id": f"inv{n:03}"}) for n in range(100)]
         with CaptureQueriesContext(connections[any_database]) as captured:
-            see(*page, second=second, using=any_database)
+            see(*page, second=second)
         return sum("SAVEPOINT" not in one["sql"] for one in captured.captured_queries)
 
-    mirror.database_alias()
-    see(load("invoice_draft"), second=0, using=any_database)  # measures the clock
+    primary.alias()
+    see(load("invoice_draft"), second=0)  # measures the clock
     more = connections[any_database].vendor == "sqlite"
     assert count(dict, 1) == 12 + more
     assert count(dict, 2) == 2 + more
@@ -208,7 +208,7 @@ def test_what_is_odd_is_left_empty_and_named(any_database: str) -> None:
     note = load_full()["credit_notes"][0]
     odd = {"id": None, "total": "1e30", "type": "x" * 65, "reason": 5, "voided_at": "y"}
     notes = [None, "odd", {**note, "total": "odd"}, {**note, "total": None}, odd]
-    see(load_full(credit_notes=notes), second=0, using=any_database)
+    see(load_full(credit_notes=notes), second=0)
 
     unreadable, twice, nameless = Invoice.objects.get().credit_notes.all()
     assert unreadable.total is None
@@ -238,7 +238,7 @@ def notes(*totals: Any) -> list[dict[str, Any]]:
 
 
 def test_net_of_credit_notes_leaves_out_voided_ones(any_database: str) -> None:
-    see(load_full(), second=0, using=any_database)
+    see(load_full(), second=0)
 
     assert net() == (Decimal("50.10"), Decimal("510.15"))
 
@@ -261,7 +261,6 @@ def test_net_of_credit_notes_is_exact_or_unknown(
     see(
         load_full(total=total, credit_notes=notes(*totals)),
         second=0,
-        using=any_database,
     )
 
     assert net() == tuple(one if one is None else Decimal(one) for one in expected)
@@ -274,7 +273,6 @@ def test_net_of_credit_notes_adds_up_by_currency(any_database: str) -> None:
         {**full, "id": "second"},
         {**full, "id": "other", "currency": "EUR", "credit_notes": []},
         second=0,
-        using=any_database,
     )
 
     sums = (

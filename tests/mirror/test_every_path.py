@@ -9,6 +9,7 @@ import pytest
 from django.db import transaction
 
 from django_orb import mirror
+from django_orb.db import primary
 from django_orb.mirror import ordering, page_writer
 from django_orb.mirror.ordering import Known
 from django_orb.mirror.page_writer import PageWriter
@@ -46,8 +47,8 @@ def test_newest_state_wins_on_every_path_of_many(any_database: str) -> None:
 # The proof can fail: what was wrong once is found out
 
 
-def blank(invoice_ids: Sequence[str], *, using: str) -> None:
-    rows = InvoiceObservation.objects.using(using).filter(pk__in=invoice_ids)
+def blank(invoice_ids: Sequence[str]) -> None:
+    rows = primary.rows(InvoiceObservation).filter(pk__in=invoice_ids)
     rows.update(content_hash="", raw_digest="", started_at=None, ended_at=None)
 
 

@@ -11,7 +11,8 @@ import pytest
 from django_orb import mirror, services, tasks
 from django_orb.client.orb_client import OrbClient
 from django_orb.client.raw_invoice import RawInvoice
-from django_orb.db.clock import Interval, clock_of
+from django_orb.db import primary
+from django_orb.db.clock import Interval
 from django_orb.exceptions import OrbConnectionError
 from django_orb.mirror import fetching, hashing, mapping
 from django_orb.mirror.writing import Observation
@@ -27,7 +28,6 @@ from django_orb.models import (
 )
 from django_orb.testing import OrbSandbox
 from django_orb.webhooks import processing
-from tests import databases
 from tests.deliveries import event_of
 from tests.webhooks.test_inbox import store
 
@@ -47,7 +47,7 @@ def test_row_is_written_again_although_nothing_changed(any_database: str) -> Non
     InvoiceLineItem.objects.first().delete()  # type: ignore[union-attr]
     assert see(make(), at(2, 3)).unchanged == ["inv1"]
 
-    mirror.write_again(["inv1"], using=any_database)
+    mirror.write_again(["inv1"])
 
     assert fetch(make()).updated == ["inv1"]
     assert str(Invoice.objects.get().total).startswith("560.25")
@@ -63,7 +63,7 @@ def test_older_state_does_not_win_while_a_row_waits_to_be_written_again(
     see(show(status="issued"), at(0, 1))
     see(show(status="paid"), at(4, 5))
 
-    mirror.write_again(["inv1"], using=any_database)
+    mirror.write_again(["inv1"])
 
     assert see(show(status="issued"), at(2, 3)).unchanged == ["inv1"]
     assert see(show(status="issued"), at(2, 4.5)).doubtful == ["inv1"]
@@ -74,7 +74,7 @@ def test_older_state_does_not_win_while_a_row_waits_to_be_written_again(
 def test_answer_from_before_leaves_a_row_to_be_written_again(any_database: str) -> None:
     """Its link is the one from before the PDF was made again."""
     see(text(invoice_pdf="https://orb.test/a.pdf?old"), at(0, 1))
-    mirror.write_again(["inv1"], using=any_database)
+    mirror.write_again(["inv1"])
 
     see(text(invoice_pdf="https://orb.test/a.pdf?old"), at(2, 3))
     see(text(invoice_pdf="https://orb.test/a.pdf?old", status="paid"), at(4, 5))
@@ -89,10 +89,10 @@ def test_row_is_written_again_from_the_very_text_that_is_stored(
 ) -> None:
     see(text(), at(0, 1))
     Invoice.objects.update(invoice_number="damaged")
-    mirror.write_again(["inv1"], using=any_database)
-    version = mirror.versions(["inv1"], using=any_database)["inv1"]
+    mirror.write_again(["inv1"])
+    version = mirror.versions(["inv1"])["inv1"]
 
-    mirror.write([Observation("inv1", text(), at(2, 3), version)], using=any_database)
+    mirror.write([Observation("inv1", text(), at(2, 3), version)])
 
     assert Invoice.objects.get().invoice_number == make()["invoice_number"]
 
@@ -101,13 +101,13 @@ def test_missing_invoice_that_is_written_again_keeps_its_date(
     any_database: str,
 ) -> None:
     see(make(), at(0, 1))
-    mirror.write([Observation.absent("inv1", at(2, 3))], using=any_database)
+    mirror.write([Observation.absent("inv1", at(2, 3))])
     since = Invoice.objects.get().missing_since
-    mirror.write_again(["inv1"], using=any_database)
-    version = mirror.versions(["inv1"], using=any_database)["inv1"]
+    mirror.write_again(["inv1"])
+    version = mirror.versions(["inv1"])["inv1"]
 
     gone = Observation.absent("inv1", at(4, 5), version)
-    assert mirror.write([gone], using=any_database).missing == ["inv1"]
+    assert mirror.write([gone]).missing == ["inv1"]
 
     assert Invoice.objects.get().missing_since == since
 
@@ -254,7 +254,7 @@ def test_answer_that_does_not_show_our_own_write_is_fetched_once_orb_no_longer_l
     any_database: str,
 ) -> None:
     """Paid by us, and undone in Orb at once."""
-    operation = operate(any_database, clock_of(any_database).latest())
+    operation = operate(any_database, primary.now())
     see(make(status="paid"), after(operation, 1))
 
     assert see(make(status="issued"), after(operation, 2)).unchanged == ["inv1"]
@@ -262,35 +262,35 @@ def test_answer_that_does_not_show_our_own_write_is_fetched_once_orb_no_longer_l
     assert statuses() == {"inv1": "paid"}
     due_at = after(operation, mirror.LAG.total_seconds()).started_at
     assert InvoiceRecheck.objects.get().due_at == due_at
-    assert not fetching.due_rechecks(using=any_database).exists()
+    assert not fetching.due_rechecks().exists()
 
 
 def test_answer_that_was_written_late_does_not_undo_our_own_write(
     any_database: str,
 ) -> None:
     """A worker was silent for minutes between a lagging answer and its writing."""
-    long_ago = clock_of(any_database).latest() - timedelta(minutes=10)
+    long_ago = primary.now() - timedelta(minutes=10)
     operation = operate(any_database, long_ago)
     see(make(status="paid"), after(operation, 1))
 
     assert see(text(status="issued"), after(operation, 30)).unchanged == ["inv1"]
 
     assert statuses() == {"inv1": "paid"}
-    assert fetching.due_rechecks(using=any_database).get().pk == "inv1"
+    assert fetching.due_rechecks().get().pk == "inv1"
     assert see(text(status="issued"), after(operation, 90)).updated == ["inv1"]
 
 
 def test_nothing_is_asked_for_again_when_a_later_answer_has_decided(
     any_database: str,
 ) -> None:
-    now = clock_of(any_database).latest()
+    now = primary.now()
     operation = operate(any_database, now - timedelta(minutes=10))
     see(make(status="paid"), after(operation, 1))
     see(make(status="issued"), after(operation, 30))
     see(make(status="void"), instant(now + timedelta(seconds=5)))
 
     without_asking: Any = None
-    fetching.recheck(without_asking, using=any_database)
+    fetching.recheck(without_asking)
 
     assert not InvoiceRecheck.objects.exists()
     assert statuses() == {"inv1": "void"}
@@ -300,15 +300,13 @@ def test_what_was_asked_for_before_an_answer_was_left_out_does_not_decide_about_
     any_database: str,
 ) -> None:
     """A webhook's interval is wide: it is left out for minutes after our write."""
-    operation = operate(
-        any_database, clock_of(any_database).latest() - timedelta(minutes=10)
-    )
+    operation = operate(any_database, primary.now() - timedelta(minutes=10))
     see(make(status="paid"), after(operation, 90))
     wide = Interval(after(operation, 30).started_at, after(operation, 300).ended_at)
     see(make(status="issued"), wide)
 
-    row = fetching.due_rechecks(using=any_database).get()
-    assert not fetching._is_decided(row, using=any_database)
+    row = fetching.due_rechecks().get()
+    assert not fetching._is_decided(row)
 
 
 def let_time_pass(seconds: float) -> None:
@@ -331,7 +329,7 @@ def undo_what_was_just_paid(orb: OrbSandbox) -> str:
     undone = orb.undo_mark_paid(invoice_id)
     body = event_of(undone)
     event_id = store(body)
-    processing.process_event(event_id, using=databases.current_alias)
+    processing.process_event(event_id)
     assert WebhookEvent.objects.get().state == WebhookEvent.State.PROCESSED
     return invoice_id
 
@@ -389,12 +387,11 @@ def test_many_answers_that_do_not_show_our_own_write_are_asked_for_once(
 ) -> None:
     invoice_id = undo_what_was_just_paid(orb)
     shown = orb.invoice(invoice_id)
-    clock = clock_of(any_committed_database)
+    clock = primary.clock()
     for _ in range(5):
         reading = time.monotonic()
         mirror.write(
             mirror.read_page([shown], clock.interval(reading, reading)),
-            using=any_committed_database,
         )
     orb.clear_requests()
 
@@ -413,11 +410,9 @@ def test_what_changes_faster_than_it_is_fetched_is_fetched_later(
     monkeypatch.setattr(fetching, "observe_invoices", lambda *_, **__: [])
     without_asking: Any = None
 
-    fetching.settle_doubts(
-        without_asking, ["inv1"], using=any_database, write=lambda _: doubt
-    )
+    fetching.settle_doubts(without_asking, ["inv1"], write=lambda _: doubt)
 
-    assert fetching.due_rechecks(using=any_database).get().pk == "inv1"
+    assert fetching.due_rechecks().get().pk == "inv1"
 
 
 def test_older_state_does_not_win_while_orb_fails_after_a_new_pdf(
@@ -426,7 +421,7 @@ def test_older_state_does_not_win_while_orb_fails_after_a_new_pdf(
     """A full run has read its page when the invoice is paid and gets another PDF."""
     invoice_id = orb.invoice_ids("issued")[0]
     services.fetch_invoice(invoice_id)
-    clock, reading = clock_of(any_committed_database), time.monotonic()
+    clock, reading = primary.clock(), time.monotonic()
     page = RawInvoice.of(orb.invoice(invoice_id))
     interval = clock.interval(reading, reading)
     orb.mark_paid(invoice_id)
@@ -435,7 +430,7 @@ def test_older_state_does_not_win_while_orb_fails_after_a_new_pdf(
         patch.setattr(OrbClient, "fetch_invoice", unreachable)
         services.regenerate_invoice_pdf(invoice_id)
 
-    mirror.write(mirror.read_page([page], interval), using=any_committed_database)
+    mirror.write(mirror.read_page([page], interval))
 
     assert Invoice.objects.get().status == "paid"
     let_time_pass(seconds=70)

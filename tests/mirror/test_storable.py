@@ -13,7 +13,7 @@ from django.db import transaction
 
 from django_orb import exact_json, mirror, services
 from django_orb.client.raw_invoice import RawInvoice
-from django_orb.db.clock import clock_of
+from django_orb.db import primary
 from django_orb.exceptions import OrbError, OrbInputError, OrbPayloadError
 from django_orb.mirror import read_upcoming
 from django_orb.models import (
@@ -91,7 +91,7 @@ def test_invoice_of_a_page_fails_alone(any_database: str, name: str) -> None:
     see(RawInvoice.of(make("bad", memo="before")), at(0, 1))
 
     page = mirror.read_page([good, raw(text)], at(2, 3))
-    result = mirror.write(page, using=any_database)
+    result = mirror.write(page)
 
     assert (result.created, list(result.failed)) == (["good"], ["bad"])
     assert Invoice.objects.get(pk="bad").memo == "before"
@@ -131,7 +131,7 @@ def test_what_is_mapped_to_columns_fails_alone_too(
     if name in NOT_JSON:
         page[1] = RawInvoice(data, id="bad")
 
-    result = mirror.write(mirror.read_page(page, at(2, 3)), using=any_database)
+    result = mirror.write(mirror.read_page(page, at(2, 3)))
 
     assert result.created == ["good"]
     assert len(result.failed) == 1
@@ -158,9 +158,9 @@ def test_webhook_is_kept_and_its_invoice_asked_for(
     shown = {**orb.invoice(invoice_id), "invented": "HERE"}
     body = json.dumps(event_of(shown)).replace('"HERE"', UNSTORABLE[name])
 
-    inbox.store(parse_event(body.encode()), body, using=any_database)
+    inbox.store(parse_event(body.encode()), body)
     event = WebhookEvent.objects.get()
-    processing.process_event(event.pk, using=any_database)
+    processing.process_event(event.pk)
 
     event.refresh_from_db()
     assert event.state == WebhookEvent.State.PROCESSED
@@ -174,11 +174,11 @@ def test_answer_to_an_operation_is_recorded(any_database: str, name: str) -> Non
         kind="void_invoice",
         invoice_id="inv1",
         idempotency_key="key",
-        created_at=clock_of(any_database).latest(),
+        created_at=primary.now(),
     )
     answer = {**with_it(UNSTORABLE[name], "inv1"), "status": "void"}
 
-    settle(operation, "succeeded", "", using=any_database, result=answer)
+    settle(operation, "succeeded", "", result=answer)
 
     stored = InvoiceOperation.objects.get()
     assert stored.state == "succeeded"

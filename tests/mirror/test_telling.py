@@ -66,7 +66,7 @@ def effects(invoice_id: str) -> list[str]:
 
 def announce() -> None:
     try:
-        change_log.announce(using=databases.current_alias)
+        change_log.announce()
     except (SoftTimeLimitExceeded, ValueError):  # or what a receiver made of it
         pass
 
@@ -274,7 +274,7 @@ def test_change_that_can_never_be_told_fails_and_is_told_when_asked_for(
     is_broken = False
     tasks.recover()
     assert effects("inv1") == []
-    change_log.tell_again([failed.pk], using=any_committed_database)
+    change_log.tell_again([failed.pk])
     tasks.recover()
     assert effects("inv1") == list(STATUSES)
     failed.refresh_from_db()
@@ -307,7 +307,7 @@ def test_attempt_that_takes_its_worker_along_is_counted(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(change_log, "_note", lambda *args, **named: None)
             try:
-                change_log.announce(using=any_committed_database)
+                change_log.announce()
             except KilledError:
                 pass
         let_time_pass()
@@ -325,7 +325,7 @@ def test_leased_change_is_left_to_whoever_tells_it(
     def receive(status: str, **more: Any) -> None:
         called.append(status)
         if len(called) == 1:
-            change_log.announce(using=any_committed_database)
+            change_log.announce()
 
     connect(invoice_status_changed, receive)
     make_changes("inv1")
@@ -496,9 +496,9 @@ def test_soft_time_limit_at_the_end_of_a_run_ends_the_task(
 
     connect(sync_finished, run_out, SyncRun)
     connect(sync_finished, listen, SyncRun)
-    run = runs.start_run(SyncRun.Kind.FULL, using=any_committed_database)
+    run = runs.start_run(SyncRun.Kind.FULL)
     with pytest.raises(SoftTimeLimitExceeded):
-        runs.cancel_run(run, using=any_committed_database)
+        runs.cancel_run(run)
 
     assert heard == ["cancelled"]
     assert SyncRun.objects.get().state == "cancelled"

@@ -94,14 +94,14 @@ class Schedule:
             let_time_pass()
             tasks.recover()
         else:
-            change_log.announce(using=databases.current_alias)
+            change_log.announce()
 
     def end(self) -> None:
         """All is well again, and a person looks after what failed."""
         self.is_calm = True
         failed = InvoiceChange.objects.filter(failed_at__isnull=False)
         ids = list(failed.values_list("pk", flat=True))
-        change_log.tell_again(ids, using=databases.current_alias)
+        change_log.tell_again(ids)
         let_time_pass()
         tasks.recover()
 

@@ -17,7 +17,8 @@ from django.test.utils import CaptureQueriesContext
 
 from django_orb import exact_json, mirror
 from django_orb.client.raw_invoice import RawInvoice
-from django_orb.db.clock import Interval, clock_of, database_now
+from django_orb.db import primary
+from django_orb.db.clock import Interval, database_now
 from django_orb.mirror.mapping import map_invoice
 from django_orb.mirror.page_writer import PageWriter
 from django_orb.mirror.writing import Observation
@@ -44,17 +45,17 @@ def make(invoice_id: str = "inv1", **changes: Any) -> dict[str, Any]:
 
 def see(payload: Any, interval: Interval, **options: Any) -> mirror.WriteResult:
     observations = mirror.read_page([payload], interval)
-    return mirror.write(observations, using=mirror.database_alias(), **options)
+    return mirror.write(observations, **options)
 
 
 def fetch(payload: dict[str, Any]) -> mirror.WriteResult:
     """What comes of asking Orb for this invoice now."""
-    using, invoice_id = mirror.database_alias(), payload["id"]
-    known = mirror.versions([invoice_id], using=using).get(invoice_id)
+    invoice_id = payload["id"]
+    known = mirror.versions([invoice_id]).get(invoice_id)
     reading = time.monotonic()
-    interval = clock_of(using).interval(reading, reading)
+    interval = primary.clock().interval(reading, reading)
     seen = Observation(invoice_id, payload, interval, supersedes=known)
-    return mirror.write([seen], using=using)
+    return mirror.write([seen])
 
 
 def statuses() -> dict[str, str]:
@@ -226,13 +227,13 @@ def test_fetch_that_began_after_the_stored_commit_ends_a_doubt(
     any_database: str,
 ) -> None:
     see(make(status="issued"), at(100, 200))
-    version = mirror.versions(["inv1"], using=any_database)["inv1"]
+    version = mirror.versions(["inv1"])["inv1"]
     paid = Observation("inv1", make(status="paid"), at(0, 150), supersedes=version)
 
-    assert mirror.write([paid], using=any_database).updated == ["inv1"]
+    assert mirror.write([paid]).updated == ["inv1"]
 
     late = Observation("inv1", make(status="draft"), at(0, 150), supersedes=version)
-    assert mirror.write([late], using=any_database).doubtful == ["inv1"]
+    assert mirror.write([late]).doubtful == ["inv1"]
 
 
 def test_old_page_does_not_undo_a_change_that_was_undone(any_database: str) -> None:
@@ -266,7 +267,7 @@ def test_absent_is_an_observation_and_the_invoice_can_return(any_database: str) 
     see(make(), at(0, 1))
     gone = Observation.absent("inv1", at(2, 3))
 
-    assert mirror.write([gone], using=any_database).missing == ["inv1"]
+    assert mirror.write([gone]).missing == ["inv1"]
     assert Invoice.objects.get().missing_since is not None
     assert Invoice.objects.open().count() == 0
 
@@ -277,19 +278,19 @@ def test_absent_is_an_observation_and_the_invoice_can_return(any_database: str) 
 def test_absent_before_what_is_stored_is_dropped(any_database: str) -> None:
     see(make(), at(2, 3))
 
-    mirror.write([Observation.absent("inv1", at(0, 1))], using=any_database)
+    mirror.write([Observation.absent("inv1", at(0, 1))])
 
     assert Invoice.objects.get().missing_since is None
 
 
 def test_unknown_absent_invoice_is_remembered_as_that(any_database: str) -> None:
-    mirror.write([Observation.absent("inv1", at(2, 3))], using=any_database)
+    mirror.write([Observation.absent("inv1", at(2, 3))])
     late = see(make(), at(0, 1))
 
     assert not Invoice.objects.exists()
     assert late.unchanged == ["inv1"]
 
-    again = mirror.write([Observation.absent("inv1", at(4, 5))], using=any_database)
+    again = mirror.write([Observation.absent("inv1", at(4, 5))])
     there = see(make(), at(6, 7))
 
     assert again.unchanged == ["inv1"]
@@ -318,7 +319,7 @@ def test_invoice_that_cannot_be_stored_fails_alone_with_its_reason(
 ) -> None:
     page = mirror.read_page([make("good"), make("bad", **changes)], at(0, 1))
 
-    result = mirror.write(page, using=any_database)
+    result = mirror.write(page)
 
     assert result.created == ["good"]
     assert list(result.failed) == ["bad"]
@@ -412,12 +413,12 @@ def test_statements_for_a_page_do_not_grow_with_its_lines(
         texts = [RawInvoice.of(payload) for payload in payloads]
         seen = mirror.read_page(texts, interval)
         with CaptureQueriesContext(connections[any_database]) as captured:
-            mirror.write(seen, using=any_database)
+            mirror.write(seen)
         return sum(
             "SAVEPOINT" not in query["sql"] for query in captured.captured_queries
         )
 
-    mirror.database_alias()
+    primary.alias()
     see(make("warm-up"), at(0, 1))  # the clock is measured once a minute
     # SQLite needs one in each transaction that writes nothing, and first.
     more = connections[any_database].vendor == "sqlite"
@@ -466,7 +467,7 @@ def test_writer_that_another_one_overtook_looks_again(any_database: str) -> None
     """Between the look at what came and the write, somebody else writes."""
     old, new = RawInvoice.of(make()), RawInvoice.of(make(status="paid"))
     see(reordered(make()), at(0, 1))
-    page = PageWriter(mirror.read_page([old], at(2, 3)), using=any_database)
+    page = PageWriter(mirror.read_page([old], at(2, 3)))
     with transaction.atomic(using=any_database):
         assert page.see_again() is None
     page.prepare()
@@ -483,9 +484,7 @@ def test_invoice_that_somebody_else_finds_meanwhile_is_compared(
     any_database: str,
 ) -> None:
     """Between the look, which finds nothing, and the write."""
-    page = PageWriter(
-        mirror.read_page([reordered(make())], at(2, 3)), using=any_database
-    )
+    page = PageWriter(mirror.read_page([reordered(make())], at(2, 3)))
     with transaction.atomic(using=any_database):
         assert page.see_again() is None
     page.prepare()
@@ -528,7 +527,7 @@ def test_writers_of_overlapping_pages_neither_deadlock_nor_fail(
                 if number % 2:
                     page = page[::-1]
                 seen = mirror.read_page(page, at(number * 10, number * 10 + 5))
-                mirror.write(seen, using=any_committed_database)
+                mirror.write(seen)
         except Exception as err:  # noqa: BLE001 - whatever it is, the test shows it
             errors.append(err)
         finally:
@@ -593,7 +592,7 @@ def test_invoice_that_the_database_refuses_fails_alone(any_database: str) -> Non
     bad = make("bad", memo="never")
     page = mirror.read_page([make("good"), bad, make("fine")], at(0, 1))
 
-    result = mirror.write(page, using=any_database)
+    result = mirror.write(page)
 
     assert sorted(result.created) == ["fine", "good"]
     assert list(result.failed) == ["bad"]
@@ -629,7 +628,7 @@ def test_every_path_leaves_the_same_rows(any_database: str) -> None:
 
     see(RawInvoice.of(odd), at(0, 1))
     copied = rows()
-    mirror.write_again(["inv1"], using=any_database)
+    mirror.write_again(["inv1"])
     InvoiceLineItem.objects.all().delete()
     assert fetch(odd).updated == ["inv1"]
     upserted = rows()

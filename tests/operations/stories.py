@@ -257,7 +257,7 @@ class Story:
     def _steal(self, key: str) -> None:
         self.orb.clear_faults()
         other = str(self.orb.add_invoice(status="issued", days_ago=1)["id"])
-        with open_account(using=databases.current_alias) as client:
+        with open_account() as client:
             client.void_invoice(other, idempotency_key=key)
         self.stolen.add(key)
 
@@ -319,28 +319,24 @@ class Story:
 
     def _cancel(self) -> None:
         if not self._may_be_of_a_young_backup():
-            operations.cancel(
-                self.invoice_id, detail="Stopped.", using=databases.current_alias
-            )
+            operations.cancel(self.invoice_id, detail="Stopped.")
 
     def _waiting(self) -> list[InvoiceOperation]:
         return list(self.rows.filter(state="needs_attention"))
 
     def _look(self) -> None:
-        using = databases.current_alias
         for operation in self._waiting():
-            with open_account(using=using, retries=0) as client:
-                recovery.look_again(operation, client=client, using=using)
+            with open_account(retries=0) as client:
+                recovery.look_again(operation, client=client)
 
     def _look_away(self) -> None:
         """A person looks while Orb is away: that is told, and changes nothing."""
-        using = databases.current_alias
         for operation in self._waiting():
             before = (operation.state, operation.detail)
             self.orb.clear_faults()
             self.orb.fail_next(1, status=503, route=LOOKS.get(self.kind, FETCH))
-            with open_account(using=using, retries=0) as client:
-                trouble = recovery.look_again(operation, client=client, using=using)
+            with open_account(retries=0) as client:
+                trouble = recovery.look_again(operation, client=client)
             assert trouble
             operation.refresh_from_db()
             assert (operation.state, operation.detail) == before
@@ -353,13 +349,12 @@ class Story:
                 operation,
                 was_done=was_done,
                 detail="Looked up.",
-                using=databases.current_alias,
             )
 
     def _prune(self) -> None:
         before = database_now(databases.current_alias) - timedelta(days=1)
         rows = {row.idempotency_key: row for row in self.rows}
-        retention.prune_operations(before=before, using=databases.current_alias)
+        retention.prune_operations(before=before)
         left = {row.idempotency_key for row in self.rows}
         self.pruned |= {key: row for key, row in rows.items() if key not in left}
 

@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 
 from django_orb import mirror, services
-from django_orb.db.clock import clock_of
+from django_orb.db import primary
 from django_orb.exceptions import (
     OrbInputError,
     OrbReadOnlyError,
@@ -252,9 +252,9 @@ def test_read_that_lags_behind_a_deed_is_not_believed(
     orb.lag_reads(2)
 
     do(invoice_id)
-    clock, moment = clock_of("postgresql"), time.monotonic() + 30
+    clock, moment = primary.clock(), time.monotonic() + 30
     late = mirror.read_page([before], clock.interval(moment, moment))
-    mirror.write(late, using="postgresql")
+    mirror.write(late)
 
     assert Invoice.objects.get().payload == orb.invoice(invoice_id)
 

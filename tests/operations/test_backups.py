@@ -32,7 +32,7 @@ def queue_line(draft: str) -> None:
         line_item_body(**LINE, item_id=None),
         idempotency_key="key",
     )
-    operations.queue([request], batch="batch", using=databases.current_alias)
+    operations.queue([request], batch="batch")
 
 
 def restore_backup(days: float = 3) -> None:
@@ -126,7 +126,7 @@ def test_what_may_have_been_sent_is_not_called_cancelled(
     queue_line(add(orb, "draft"))
     restore_backup()
 
-    count = operations.cancel("batch", detail="No", using=any_committed_database)
+    count = operations.cancel("batch", detail="No")
 
     assert (count, the_operation().state) == (0, "pending")
 

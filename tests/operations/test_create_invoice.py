@@ -307,8 +307,7 @@ def test_what_a_person_found_done_is_not_done_again(
     age(hours=48)
     tasks.recover()
     operation = the_operation()
-    using = databases.current_alias
-    recovery.close(operation, was_done=True, detail="Ada looked.", using=using)
+    recovery.close(operation, was_done=True, detail="Ada looked.")
 
     with pytest.raises(OrbResponseError, match="It is done"):
         services.create_invoice(**given, idempotency_key=operation.idempotency_key)

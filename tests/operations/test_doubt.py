@@ -177,7 +177,7 @@ def test_of_two_without_an_answer_the_one_that_orb_obeyed_is_done(
 def test_what_is_only_queued_is_not_waited_for(orb: OrbSandbox) -> None:
     issued = add(orb, "issued")
     do_in_vain(orb, "void_invoice", issued, "after")
-    operations.queue([Request("void_invoice", issued)], batch="a", using="postgresql")
+    operations.queue([Request("void_invoice", issued)], batch="a")
     age(hours=0.5)
     orb.fail_next(1, status=400, route="void_invoice")
 
@@ -260,10 +260,8 @@ def test_looking_again_with_orb_away_sends_nothing_later(
     InvoiceOperation.objects.update(state="needs_attention", detail="Look.")
     orb.fail_next(1, status=503, route="fetch_invoice")
 
-    with open_account(using=any_committed_database, retries=0) as client:
-        trouble = recovery.look_again(
-            operation, client=client, using=any_committed_database
-        )
+    with open_account(retries=0) as client:
+        trouble = recovery.look_again(operation, client=client)
     tasks.recover()
 
     assert trouble
@@ -280,11 +278,11 @@ def test_only_a_person_decides_that_it_never_happened(orb: OrbSandbox) -> None:
     do_in_vain(orb, "void_invoice", add(orb, "issued"), "before")
     age(hours=48)
 
-    with open_account(using="postgresql", retries=0) as client:
-        recovery.recover_one(the_operation(), client=client, using="postgresql")
+    with open_account(retries=0) as client:
+        recovery.recover_one(the_operation(), client=client)
         assert the_operation().state == "needs_attention"
 
-        recovery.look_again(the_operation(), client=client, using="postgresql")
+        recovery.look_again(the_operation(), client=client)
         assert the_operation().state == "refused"
 
 
@@ -293,9 +291,7 @@ def test_of_two_persons_that_end_it_the_first_is_believed(orb: OrbSandbox) -> No
     do_in_vain(orb, "void_invoice", add(orb, "issued"), "before")
     InvoiceOperation.objects.update(state="needs_attention")
     ends = [
-        recovery.close(
-            the_operation(), was_done=was_done, detail=who, using="postgresql"
-        )
+        recovery.close(the_operation(), was_done=was_done, detail=who)
         for who, was_done in [("Ada", True), ("Bob", False)]
     ]
 
@@ -353,13 +349,12 @@ def test_queue_with_another_body_under_the_same_key_records_nothing(
         return Request("mark_invoice_paid", invoice_id, body, idempotency_key=key)
 
     first, second = add(orb, "issued"), add(orb, "issued")
-    operations.queue([request(first, 1)], batch="a", using=any_committed_database)
+    operations.queue([request(first, 1)], batch="a")
 
     with pytest.raises(OrbInputError, match="used before"):
         operations.queue(
             [request(second, 2), request(first, 2)],
             batch="a",
-            using=any_committed_database,
         )
 
     assert the_operation().body["payment_received_date"] == "2026-01-01"
@@ -373,9 +368,9 @@ def test_turn_whose_time_is_over_tries_one(
 ) -> None:
     for _ in range(2):
         queue = Request("void_invoice", add(orb, "issued"))
-        operations.queue([queue], batch="a", using=any_committed_database)
+        operations.queue([queue], batch="a")
 
-    maintenance.finish_operations(using=any_committed_database, seconds=-1)
+    maintenance.finish_operations(seconds=-1)
 
     states = InvoiceOperation.objects.order_by("pk").values_list("state", flat=True)
     assert [*states] == ["succeeded", "pending"]
@@ -387,12 +382,12 @@ def test_turn_goes_on_until_its_time_is_over(
 ) -> None:
     for _ in range(3):
         queue = Request("void_invoice", add(orb, "issued"))
-        operations.queue([queue], batch="a", using="postgresql")
+        operations.queue([queue], batch="a")
     moments = itertools.count(1000.0, 15)  # each one takes 15 seconds
     clock = SimpleNamespace(monotonic=lambda: next(moments))
     monkeypatch.setattr(recovery, "time", clock)
 
-    maintenance.finish_operations(using="postgresql", seconds=20)
+    maintenance.finish_operations(seconds=20)
 
     states = InvoiceOperation.objects.order_by("pk").values_list("state", flat=True)
     assert [*states] == ["succeeded", "succeeded", "pending"]

@@ -134,20 +134,18 @@ def forget_how_old_it_is(patch: pytest.MonkeyPatch) -> None:
 
 
 def believe_refusals(patch: pytest.MonkeyPatch) -> None:
-    def settle(
-        operation: InvoiceOperation, doubt: Any, *, using: str, **_: Any
-    ) -> None:
+    def settle(operation: InvoiceOperation, doubt: Any, **_: Any) -> None:
         detail = sending.in_words(doubt.err)
-        sending.settle(operation, "refused", detail, using=using)
+        sending.settle(operation, "refused", detail)
 
     patch.setattr(sending, "_doubt_refusal", settle)
 
 
 def look_as_if_pending(patch: pytest.MonkeyPatch) -> None:
-    def look_again(operation: InvoiceOperation, *, client: Any, using: str) -> str:
+    def look_again(operation: InvoiceOperation, *, client: Any) -> str:
         InvoiceOperation.objects.filter(pk=operation.pk).update(state="pending")
         operation.refresh_from_db()
-        recovery.look(operation, client=client, using=using)
+        recovery.look(operation, client=client)
         return "" if operation.state != "pending" else operation.detail
 
     patch.setattr(recovery, "look_again", look_again)

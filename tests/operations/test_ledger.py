@@ -45,9 +45,9 @@ def expire_leases() -> None:
     )
 
 
-def recover(using: str) -> list[InvoiceOperation]:
+def recover() -> list[InvoiceOperation]:
     with OrbClient.from_settings() as client:
-        return list(recovery.recover_operations(client=client, using=using))
+        return list(recovery.recover_operations(client=client))
 
 
 def added_lines(orb: OrbSandbox, invoice_id: str) -> int:
@@ -64,10 +64,10 @@ def test_cut_connection_leaves_it_pending_and_recover_ends_it_once(
     with pytest.raises(OrbOutcomeUnknownError, match="do not send it again"):
         services.create_invoice_line_item(draft, **LINE)
     assert InvoiceOperation.objects.get().state == "pending"
-    assert recover(any_committed_database) == []
+    assert recover() == []
 
     expire_leases()
-    recover(any_committed_database)
+    recover()
 
     assert InvoiceOperation.objects.get().state == "succeeded"
     assert added_lines(orb, draft) == 1
@@ -84,7 +84,7 @@ def test_answers_that_leave_the_outcome_open_keep_it_pending(
         services.void_invoice(issued)
 
     expire_leases()
-    recover(any_committed_database)
+    recover()
     operation = InvoiceOperation.objects.get()
     assert (operation.state, operation.attempts) == ("succeeded", 2)
     assert orb.invoice(issued)["status"] == "void"
@@ -114,7 +114,7 @@ def test_process_that_dies_after_recording_is_recovered(
     assert added_lines(orb, draft) == 0
 
     expire_leases()
-    recover(any_committed_database)
+    recover()
 
     assert added_lines(orb, draft) == 1
 
@@ -131,7 +131,7 @@ def test_edit_that_cannot_be_seen_is_sent_if_it_was_not_yet(
             services.update_invoice(draft, net_terms=10)
 
     expire_leases()
-    recover(any_committed_database)
+    recover()
 
     assert InvoiceOperation.objects.get().state == "succeeded"
     assert orb.request_counts()["update_invoice"] == 1
@@ -150,7 +150,7 @@ def test_process_that_dies_before_noting_the_answer_is_recovered(
     assert added_lines(orb, draft) == 1
 
     expire_leases()
-    recover(any_committed_database)
+    recover()
 
     assert added_lines(orb, draft) == 1
     assert InvoiceOperation.objects.get().state == "succeeded"
@@ -210,6 +210,6 @@ def test_outcome_never_changes_again(
 
     with OrbClient.from_settings() as client:
         orb.fail_next(1, status=400, route="void_invoice")
-        sending.send(operation, client=client, using=any_committed_database)
+        sending.send(operation, client=client)
 
     assert InvoiceOperation.objects.get().state == "succeeded"

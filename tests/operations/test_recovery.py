@@ -12,8 +12,8 @@ from django.db import connections
 
 from django_orb import operations, services, tasks
 from django_orb.client.orb_client import OrbClient
-from django_orb.db import clock
-from django_orb.db.clock import DatabaseClock, clock_of, database_epoch, database_now
+from django_orb.db import clock, primary
+from django_orb.db.clock import DatabaseClock, database_epoch, database_now
 from django_orb.exceptions import (
     OrbAuthenticationError,
     OrbBadRequestError,
@@ -441,7 +441,7 @@ def batch(orb: OrbSandbox, any_committed_database: str) -> Callable[..., list[st
             Request("void_invoice", one, idempotency_key=f"key {one}") for one in ids
         ]
         for _ in range(2):  # a double click
-            operations.queue(requests, batch="batch", using=any_committed_database)
+            operations.queue(requests, batch="batch")
         return ids
 
     return queue
@@ -464,7 +464,7 @@ def test_queued_operations_are_sent_by_a_worker_that_reads_the_clock_more_exactl
     orb: OrbSandbox, any_committed_database: str, batch: Callable[..., list[str]]
 ) -> None:
     ids = batch(1)
-    exact = clock_of(any_committed_database)
+    exact = primary.clock()
     try:
         clock._clocks[any_committed_database] = slow = DatabaseClock("no database")
         now = time.monotonic()
@@ -584,7 +584,7 @@ def test_cancelled_operations_are_not_sent(
     first = InvoiceOperation.objects.earliest("pk")
     InvoiceOperation.objects.filter(pk=first.pk).update(first_sent_at=first.created_at)
 
-    count = operations.cancel("batch", detail="Enough.", using=any_committed_database)
+    count = operations.cancel("batch", detail="Enough.")
     tasks.recover()
 
     assert count == len(ids) - 1
@@ -599,10 +599,10 @@ def test_operation_that_was_cancelled_meanwhile_is_not_sent(
 ) -> None:
     batch(1)
     taken = the_operation()
-    operations.cancel("batch", detail="Enough.", using=any_committed_database)
+    operations.cancel("batch", detail="Enough.")
 
     with OrbClient.from_settings() as client:
-        recovery.recover_one(taken, client=client, using=any_committed_database)
+        recovery.recover_one(taken, client=client)
 
     assert "void_invoice" not in orb.request_counts()
 

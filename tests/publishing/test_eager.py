@@ -107,7 +107,7 @@ def test_queued_operations_are_sent_without_recursion(
 ) -> None:
     ids = orb.invoice_ids("issued")[:4]
     requests = [Request("void_invoice", pk, idempotency_key=f"key {pk}") for pk in ids]
-    operations.queue(requests, batch="batch", using=any_committed_database)
+    operations.queue(requests, batch="batch")
 
     tasks.send_operations.delay()
 

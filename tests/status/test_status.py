@@ -15,7 +15,8 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections
 from django.test.utils import CaptureQueriesContext
 
-from django_orb import mirror, services, tasks
+from django_orb import services, tasks
+from django_orb.db import primary
 from django_orb.db.clock import database_now
 from django_orb.models import (
     InvoiceChange,
@@ -61,7 +62,7 @@ def _schedule(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def ago(**span: float) -> datetime:
-    return database_now(mirror.database_alias()) - timedelta(**span)
+    return database_now(primary.alias()) - timedelta(**span)
 
 
 def run(kind: str = "incremental", state: str = "succeeded", **values: Any) -> SyncRun:

@@ -228,7 +228,7 @@ def test_timeout_asks_for_less_at_once_and_the_row_remembers(
     window.refresh_from_db()
     assert window.page_size == 20
     assert window.deferrals == 2
-    windows.release_window(window.pk, lease, using=any_committed_database)
+    windows.release_window(window.pk, lease)
 
     services.sync_invoices(since=window.run.since)
 
@@ -589,7 +589,7 @@ def test_worker_of_a_run_that_was_cancelled_asks_orb_for_nothing_more(
     run = start("full")
     window = SyncWindow.objects.filter(run=run, kind="list").latest("position")
     lease = take(window)
-    runs.cancel_run(run, using=any_database)
+    runs.cancel_run(run)
 
     assert step_once(window, lease).is_lost
     assert not orb.requests
@@ -606,4 +606,4 @@ def test_run_that_does_otherwise_is_not_taken_up(
         options = {"since": since(any_database) + timedelta(days=1)}
 
     with pytest.raises(OrbSyncRunningError):
-        runs.start_or_resume("partial", using=any_database, **options)
+        runs.start_or_resume("partial", **options)

@@ -75,8 +75,8 @@ def follow_without_a_mark(*args: Any, **options: Any) -> dict[str, Any]:
     return {**follow(*args, **options), "cursor_mark": ""}
 
 
-def mark_what_is_mirrored(absences: Any, run: SyncRun, using: str) -> None:
-    mark(absences.filter(invoice_id__in=list(mirrored_ids())), run, using)
+def mark_what_is_mirrored(absences: Any, run: SyncRun) -> None:
+    mark(absences.filter(invoice_id__in=list(mirrored_ids())), run)
 
 
 def mirrored_ids() -> Any:

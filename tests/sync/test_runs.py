@@ -14,6 +14,7 @@ from django_orb import exact_json, mirror, services
 from django_orb.client.list_page import RawPage
 from django_orb.client.orb_client import OrbClient
 from django_orb.client.raw_invoice import RawInvoice
+from django_orb.db import primary
 from django_orb.db.clock import Interval, database_now
 from django_orb.exceptions import OrbInputError, OrbSyncFailedError, OrbSyncRunningError
 from django_orb.models import (
@@ -43,7 +44,7 @@ def assert_mirrors(orb: OrbSandbox) -> None:
 
 
 def start(kind: str = "full", **options: Any) -> SyncRun:
-    return runs.start_run(kind, using=mirror.database_alias(), **options)
+    return runs.start_run(kind, **options)
 
 
 def step_once(window: SyncWindow, lease: str) -> windows.Progress:
@@ -52,13 +53,12 @@ def step_once(window: SyncWindow, lease: str) -> windows.Progress:
             window.pk,
             lease,
             connect=lambda: nullcontext(client),
-            using=mirror.database_alias(),
             seconds=0,
         )
 
 
 def take(window: SyncWindow) -> str:
-    lease = windows.lease_window(window, using=mirror.database_alias())
+    lease = windows.lease_window(window)
     assert lease is not None
     window.refresh_from_db()
     return lease
@@ -130,7 +130,7 @@ def test_what_is_missing_comes_back(
     services.sync_invoices(mode="full")
     later = database_now(any_committed_database) + timedelta(seconds=1)
     gone = mirror.Observation.absent(draft, Interval(later, later))
-    mirror.write([gone], using=any_committed_database)
+    mirror.write([gone])
     assert Invoice.objects.get(pk=draft).missing_since is not None
 
     run = services.sync_invoices(mode="full")
@@ -401,7 +401,7 @@ def test_page_that_was_undone_and_written_by_others_meanwhile_counts_once(
 
     pause = SimpleNamespace(sleep=others_write)
     monkeypatch.setattr("django_orb.db.transactions.time", pause)
-    with connections[mirror.database_alias()].execute_wrapper(contend):
+    with connections[primary.alias()].execute_wrapper(contend):
         run = services.sync_invoices(mode="full")
 
     assert len(undone) == 1
@@ -417,7 +417,7 @@ def test_cancelled_run_stops_at_the_next_page(
     window = SyncWindow.objects.get(position=0)
     lease = take(window)
 
-    runs.cancel_run(run, using=any_committed_database)
+    runs.cancel_run(run)
 
     assert step_once(window, lease).is_lost
     run.refresh_from_db()
@@ -431,12 +431,12 @@ def test_worker_keeps_its_window_from_step_to_step(
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 5}
     since = database_now(any_committed_database) - timedelta(days=9999)
     run = start("partial", since=since)
-    window = runs.due_windows(using=any_committed_database, run=run)[0]
+    window = runs.due_windows(run=run)[0]
     lease = take(window)
 
     for _ in range(2):
         step_once(window, lease)
-        assert not runs.due_windows(using=any_committed_database, run=run)
+        assert not runs.due_windows(run=run)
 
 
 def test_window_waits_as_long_as_orb_asked_for(
@@ -444,14 +444,14 @@ def test_window_waits_as_long_as_orb_asked_for(
 ) -> None:
     since = database_now(any_committed_database) - timedelta(days=9999)
     run = start("partial", since=since)
-    window = runs.due_windows(using=any_committed_database, run=run)[0]
+    window = runs.due_windows(run=run)[0]
     lease = take(window)
     orb.fail_next(1, status=429, headers={"Retry-After": "50"})
 
     step_once(window, lease)
-    windows.release_window(window.pk, lease, using=any_committed_database)
+    windows.release_window(window.pk, lease)
 
-    assert not runs.due_windows(using=any_committed_database, run=run)
+    assert not runs.due_windows(run=run)
     window.refresh_from_db()
     assert window.not_before is not None
     assert window.not_before - database_now(any_committed_database) > LATER / 10
@@ -461,17 +461,17 @@ def test_leased_window_is_not_taken_until_its_holder_is_silent(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:
     run = start("incremental")
-    window = runs.due_windows(using=any_committed_database, run=run)[0]
+    window = runs.due_windows(run=run)[0]
     take(window)
 
-    assert windows.lease_window(window, using=any_committed_database) is None
-    assert window not in runs.due_windows(using=any_committed_database, run=run)
+    assert windows.lease_window(window) is None
+    assert window not in runs.due_windows(run=run)
 
     window.refresh_from_db()
     assert window.lease_expires_at is not None
     window.lease_expires_at -= LATER
     window.save()
-    assert window in runs.due_windows(using=any_committed_database, run=run)
+    assert window in runs.due_windows(run=run)
     take(window)
 
 
@@ -480,7 +480,7 @@ def test_window_stays_in_its_holders_hands_while_orb_may_still_answer(
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "TIMEOUT_SECONDS": 1000}
     run = start("incremental")
-    window = runs.due_windows(using=any_committed_database, run=run)[0]
+    window = runs.due_windows(run=run)[0]
     take(window)
     window.refresh_from_db()
     assert window.lease_expires_at is not None
@@ -488,7 +488,7 @@ def test_window_stays_in_its_holders_hands_while_orb_may_still_answer(
     for seconds in (0, 2 * (5 + 2 * 1000)):  # as long as two requests at most
         window.lease_expires_at -= timedelta(seconds=seconds)
         window.save()
-        assert window not in runs.due_windows(using=any_committed_database, run=run)
+        assert window not in runs.due_windows(run=run)
 
 
 def test_refused_cursor_starts_again_at_the_last_date_seen(
@@ -500,10 +500,10 @@ def test_refused_cursor_starts_again_at_the_last_date_seen(
     lease = take(window)
     step_once(window, lease)
     SyncWindow.objects.filter(pk=window.pk).update(cursor="not one of Orb's")
-    windows.release_window(window.pk, lease, using=any_committed_database)
+    windows.release_window(window.pk, lease)
 
     with OrbClient.from_settings() as client:
-        runs.work_here(run, client=client, using=any_committed_database)
+        runs.work_here(run, client=client)
 
     assert run.state == SyncRun.State.SUCCEEDED
     unsettled = orb.invoice_ids("draft") + orb.invoice_ids("issued")
@@ -664,7 +664,7 @@ def test_failure_of_an_invoice_that_orb_no_longer_knows_goes(
     odd = RawInvoice.of({**orb.invoice(draft), "total": "lots"})
     past = database_now(any_committed_database) - timedelta(minutes=1)
     seen = mirror.read_page([odd], Interval(past, past))
-    mirror.write(seen, using=any_committed_database)
+    mirror.write(seen)
     assert InvoiceFailure.objects.get().pk == draft
     orb.delete_draft(draft)
 

@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_orb import exact_json, mirror, services
 from django_orb.client.orb_client import OrbClient
+from django_orb.db import primary
 from django_orb.db.clock import Interval, database_now
 from django_orb.exceptions import (
     OrbAuthenticationError,
@@ -153,7 +154,7 @@ def drop_link(orb: OrbSandbox) -> tuple[str, str, str]:
 
 def mark_missing(orb: OrbSandbox) -> tuple[str, str, str]:
     pk = orb.invoice_ids("paid")[2]
-    now = database_now(mirror.database_alias())
+    now = database_now(primary.alias())
     Invoice.objects.filter(pk=pk).update(missing_since=now)
     return pk, "marked_missing", "missing_since"
 
@@ -412,7 +413,7 @@ def test_since_bounds_both_sides(mirrored: OrbSandbox) -> None:
     services.sync_invoices(mode="full")
     for pk in (old, recent):
         mirrored.delete_draft(pk)
-    since = database_now(mirror.database_alias()) - timedelta(days=20)
+    since = database_now(primary.alias()) - timedelta(days=20)
 
     result = services.verify_invoices(since=since)
 
@@ -453,7 +454,7 @@ def meanwhile(
 
     def act_and_close() -> None:
         act()
-        connections[mirror.database_alias()].close()
+        connections[primary.alias()].close()
 
     def wrapped(self: OrbClient, *args: Any, **options: Any) -> Any:
         nonlocal left
@@ -600,9 +601,8 @@ def test_statements_for_a_page_are_six(
     mirrored: OrbSandbox, settings: Any, size: int
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": size}
-    using = mirror.database_alias()
 
-    with CaptureQueriesContext(connections[using]) as captured:
+    with CaptureQueriesContext(primary.connection()) as captured:
         result = services.verify_invoices()
         assert list(result) == []
 
@@ -614,10 +614,9 @@ def test_statements_for_a_page_are_six(
 @pytest.mark.proof
 @pytest.mark.django_db
 def test_memory_does_not_grow_with_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    using = mirror.database_alias()
     pages, size = 12, 25
     text = exact_json.dumps(load("invoice_draft"))
-    now = database_now(using)
+    now = database_now(primary.alias())
     interval = Interval(now, now)
 
     def page(number: int) -> list[dict[str, Any]]:
@@ -640,7 +639,7 @@ def test_memory_does_not_grow_with_the_account(monkeypatch: pytest.MonkeyPatch) 
         live.append(tracemalloc.get_traced_memory()[0])
 
     for number in range(pages):
-        mirror.write(mirror.read_page(page(number), interval), using=using)
+        mirror.write(mirror.read_page(page(number), interval))
     damaged = [f"inv{number:02}-00" for number in range(pages)]
     Invoice.objects.filter(pk__in=damaged).update(payload={})
     monkeypatch.setattr(OrbClient, "fetch_invoices_page", fetch_page)

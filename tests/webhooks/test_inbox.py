@@ -17,7 +17,6 @@ from django_orb.models import WebhookEvent
 from django_orb.signals import webhook_failed
 from django_orb.webhooks import inbox, processing
 from django_orb.webhooks.signature import parse_event
-from tests import databases
 from tests.deliveries import as_bytes, event, event_of
 from tests.test_tasks import catch_messages
 
@@ -27,7 +26,7 @@ State = WebhookEvent.State
 def store(payload: Any = None) -> str:
     body = as_bytes(payload or event())
     parsed = parse_event(body)
-    inbox.store(parsed, body.decode(), using=databases.current_alias)
+    inbox.store(parsed, body.decode())
     return parsed.id
 
 
@@ -36,7 +35,7 @@ def about(invoice_id: str) -> str:
 
 
 def take(event_id: str) -> list[str]:
-    taken = inbox.take(event_id, using=databases.current_alias)
+    taken = inbox.take(event_id)
     return [one.pk for one in taken]
 
 
@@ -48,7 +47,7 @@ def pass_time(**step: float) -> None:
 
 
 def due() -> list[str]:
-    return inbox.due_events(using=databases.current_alias)
+    return inbox.due_events()
 
 
 def test_one_takes_all_that_waits_for_an_invoice(any_database: str) -> None:
@@ -61,14 +60,14 @@ def test_one_takes_all_that_waits_for_an_invoice(any_database: str) -> None:
 
 def test_what_comes_meanwhile_is_left_to_who_is_at_work(any_database: str) -> None:
     first = about("inv1")
-    taken = inbox.take(first, using=any_database)
+    taken = inbox.take(first)
     second = about("inv1")
 
     assert take(second) == []
-    assert inbox.take_arrived("inv1", using=any_database) == []
-    inbox.finish(taken, State.PROCESSED.value, using=any_database)
+    assert inbox.take_arrived("inv1") == []
+    inbox.finish(taken, State.PROCESSED.value)
 
-    (arrived,) = inbox.take_arrived("inv1", using=any_database)
+    (arrived,) = inbox.take_arrived("inv1")
     assert arrived.pk == second
 
 
@@ -84,9 +83,9 @@ def test_events_without_an_invoice_have_nothing_to_do_with_each_other(
 
 def test_settled_event_is_not_taken_again(any_database: str) -> None:
     event_id = about("inv1")
-    taken = inbox.take(event_id, using=any_database)
+    taken = inbox.take(event_id)
 
-    inbox.finish(taken, State.PROCESSED.value, using=any_database)
+    inbox.finish(taken, State.PROCESSED.value)
 
     assert take(event_id) == []
     stored = WebhookEvent.objects.get()
@@ -98,15 +97,15 @@ def test_dead_workers_event_is_taken_over_and_not_settled_by_it(
     any_database: str,
 ) -> None:
     event_id = about("inv1")
-    dead = inbox.take(event_id, using=any_database)
+    dead = inbox.take(event_id)
     pass_time(seconds=inbox.MIN_LEASE_SECONDS + 1)
 
-    heir = inbox.take(event_id, using=any_database)
-    inbox.finish(dead, State.IGNORED.value, using=any_database)
-    inbox.fail(dead, ValueError(), "too late", using=any_database)
+    heir = inbox.take(event_id)
+    inbox.finish(dead, State.IGNORED.value)
+    inbox.fail(dead, ValueError(), "too late")
     assert WebhookEvent.objects.get().state == State.RECEIVED
 
-    inbox.finish(heir, State.PROCESSED.value, using=any_database)
+    inbox.finish(heir, State.PROCESSED.value)
     assert WebhookEvent.objects.get().state == State.PROCESSED
 
 
@@ -138,8 +137,8 @@ def test_attempts_that_take_their_worker_along_are_counted_and_seen(
     stored = WebhookEvent.objects.get()
     assert (stored.state, stored.attempts, stored.error) == ("failed", 3, inbox.DIED)
 
-    taken = inbox.take(event_id, using=any_database)
-    inbox.finish(taken, State.PROCESSED.value, using=any_database)
+    taken = inbox.take(event_id)
+    inbox.finish(taken, State.PROCESSED.value)
     stored.refresh_from_db()
     assert (stored.state, stored.attempts, stored.error) == ("processed", 4, "")
 
@@ -175,8 +174,8 @@ def test_failed_event_waits_longer_each_time(any_database: str) -> None:
     problem = ValueError("no")
     try:
         for _ in range(12):
-            taken = inbox.take(event_id, using=any_database)
-            inbox.fail(taken, problem, "because", using=any_database)
+            taken = inbox.take(event_id)
+            inbox.fail(taken, problem, "because")
             stored = WebhookEvent.objects.get()
             assert stored.next_attempt_at is not None
             wait = stored.next_attempt_at - database_now(any_database)
@@ -194,11 +193,11 @@ def test_failed_event_waits_longer_each_time(any_database: str) -> None:
 
 def test_failed_event_can_be_asked_for_at_once(any_database: str) -> None:
     event_id = about("inv1")
-    taken = inbox.take(event_id, using=any_database)
-    inbox.fail(taken, ValueError(), "because", using=any_database)
+    taken = inbox.take(event_id)
+    inbox.fail(taken, ValueError(), "because")
     assert due() == []
 
-    inbox.retry_now([event_id], using=any_database)
+    inbox.retry_now([event_id])
 
     assert due() == [event_id]
 
@@ -231,7 +230,7 @@ def test_retry_of_failed_events_loads_no_body_that_decides_nothing(
         CaptureQueriesContext(connections[any_database]) as statements,
     ):
         monkeypatch.delenv("ORB_API_KEY", raising=False)
-        processing.process_event(ids[0], using=any_database)
+        processing.process_event(ids[0])
 
     assert set(WebhookEvent.objects.values_list("attempts", flat=True)) == {4}
     column = connections[any_database].ops.quote_name("body")

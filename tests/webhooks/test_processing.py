@@ -15,6 +15,7 @@ from django.db.models.signals import ModelSignal
 from django.dispatch import Signal
 
 from django_orb import mirror, services
+from django_orb.db import primary
 from django_orb.db.clock import Interval, database_now
 from django_orb.models import (
     Invoice,
@@ -40,15 +41,14 @@ ELAPSED = "invoice.invoice_date_elapsed"
 
 def process(payload: Any) -> WebhookEvent:
     event_id = store(payload)
-    processing.process_event(event_id, using=databases.current_alias)
+    processing.process_event(event_id)
     return WebhookEvent.objects.get(pk=event_id)
 
 
 def mirror_earlier(payload: Any, **ago: float) -> None:
     """As if Orb had shown it so long ago."""
-    using = mirror.database_alias()
-    moment = database_now(using) - timedelta(**ago)
-    mirror.write(mirror.read_page([payload], Interval(moment, moment)), using=using)
+    moment = database_now(primary.alias()) - timedelta(**ago)
+    mirror.write(mirror.read_page([payload], Interval(moment, moment)))
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def test_event_that_is_older_than_what_is_mirrored_changes_nothing(
     event_id = store(late)
     mirror_earlier(PAID, minutes=-1)
 
-    processing.process_event(event_id, using=any_database)
+    processing.process_event(event_id)
 
     assert WebhookEvent.objects.get().state == State.PROCESSED
     assert Invoice.objects.get().status == "paid"
@@ -125,7 +125,7 @@ def test_event_from_a_clock_far_ahead_is_not_newer_than_what_is_mirrored(
     event_id = store(event_of(before, created_at=ahead))
     services.fetch_invoice(invoice_id)
 
-    processing.process_event(event_id, using=any_database)
+    processing.process_event(event_id)
 
     assert WebhookEvent.objects.get().state == State.PROCESSED
     assert Invoice.objects.get().status == "paid"
@@ -142,7 +142,7 @@ def test_invoice_that_was_seen_between_two_events_is_fetched(
     orb.mark_paid(invoice_id)
     store(event_of(shown, ELAPSED))
 
-    processing.process_event(first, using=any_database)
+    processing.process_event(first)
 
     assert {one.state for one in WebhookEvent.objects.all()} == {State.PROCESSED}
     assert Invoice.objects.get().status == "paid"
@@ -194,7 +194,7 @@ def test_several_events_of_an_invoice_cost_one_fetch(
     random.shuffle(ids)
 
     for event_id in ids:
-        processing.process_event(event_id, using=any_database)
+        processing.process_event(event_id)
 
     assert orb.request_counts()["fetch_invoice"] == 1
     assert Invoice.objects.get().status == "paid"
@@ -213,7 +213,7 @@ def test_of_two_states_that_come_together_the_later_one_stays(
     store(event_of(orb.invoice(invoice_id)))
     last = store(event_of(before))
 
-    processing.process_event(last, using=any_database)
+    processing.process_event(last)
 
     assert Invoice.objects.get().status == "paid"
 
@@ -229,7 +229,7 @@ def test_what_was_fetched_since_it_came_is_not_fetched_again(
     services.fetch_invoice(invoice_id)
     orb.clear_requests()
 
-    processing.process_event(event_id, using=any_database)
+    processing.process_event(event_id)
 
     assert WebhookEvent.objects.get().state == State.PROCESSED
     assert not orb.request_counts()
@@ -246,7 +246,7 @@ def test_what_was_being_fetched_when_it_came_is_fetched_again(
     received_at = WebhookEvent.objects.get().received_at
     InvoiceObservation.objects.update(ended_at=received_at + timedelta(seconds=1))
 
-    processing.process_event(event_id, using=any_database)
+    processing.process_event(event_id)
 
     assert Invoice.objects.get().status == "paid"
 
@@ -303,7 +303,7 @@ def test_failure_is_written_down_and_success_wipes_it(
     assert "Traceback" in failed.error
     assert orb.api_key not in failed.error
 
-    processing.process_event(failed.pk, using=any_database)
+    processing.process_event(failed.pk)
 
     failed.refresh_from_db()
     assert (failed.state, failed.attempts, failed.error) == (State.PROCESSED, 2, "")
@@ -358,7 +358,7 @@ def test_event_is_told_of_once_whatever_it_is_about(
     with listening(webhook_received, WebhookEvent, listen):
         for payload in (event_of(INVOICE), event("customer.created")):
             done = process(payload)
-            processing.process_event(done.pk, using=any_database)
+            processing.process_event(done.pk)
 
     assert told == [("invoice.issued", "processed"), ("customer.created", "ignored")]
 
@@ -387,7 +387,7 @@ def test_many_deliveries_at_once_are_one_processing(
             thread.start()
         for thread in threads:
             thread.join()
-        processing.process_event(body["id"], using=any_committed_database)
+        processing.process_event(body["id"])
 
     assert told == [body["id"]]
     assert InvoiceChange.objects.filter(kind="updated").count() == 1
@@ -396,11 +396,11 @@ def test_many_deliveries_at_once_are_one_processing(
 def test_what_waits_is_taken_up(any_database: str) -> None:
     mirror_earlier(INVOICE, minutes=30)
     event_id = store(event_of(INVOICE))
-    inbox.take(event_id, using=any_database)  # by somebody who died
+    inbox.take(event_id)  # by somebody who died
     long_ago = database_now(any_database) - timedelta(hours=1)
     WebhookEvent.objects.update(lease_expires_at=long_ago, next_attempt_at=long_ago)
 
-    processing.process_due(using=any_database)
+    processing.process_due()
 
     assert WebhookEvent.objects.get().state == State.PROCESSED
 
@@ -428,7 +428,7 @@ def test_what_the_sandbox_delivers_keeps_the_mirror_right(
     orb.mark_paid(orb.invoice_ids("issued")[0])
 
     assert orb.webhooks.wait(30)
-    processing.process_due(using=any_committed_database)
+    processing.process_due()
     assert_mirrors(orb)
     assert set(WebhookEvent.objects.values_list("state", flat=True)) == {"processed"}
 
@@ -482,7 +482,7 @@ def test_event_whose_receiver_cannot_be_called_is_tried_again_soon(
         assert wait < timedelta(seconds=inbox.FIRST_WAIT_SECONDS + 1)
         assert get_user_model().objects.count() == 0
 
-        processing.process_event(waiting.pk, using=any_committed_database)
+        processing.process_event(waiting.pk)
 
     done = WebhookEvent.objects.get()
     assert done.state in (State.PROCESSED, State.IGNORED)
@@ -502,7 +502,7 @@ def test_connection_that_a_receiver_loses_leaves_its_event_to_be_tried_again(
     with listening(webhook_received, WebhookEvent, listen):
         waiting = process(event("customer.created"))
         assert (waiting.state, waiting.lease) == (State.FAILED, "")
-        processing.process_event(waiting.pk, using=any_committed_database)
+        processing.process_event(waiting.pk)
 
     assert WebhookEvent.objects.get().state == State.IGNORED
 

@@ -13,8 +13,9 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext
 
-from django_orb import mirror, operations, tasks
+from django_orb import operations, tasks
 from django_orb.admin.invoice_page import balance_applied
+from django_orb.db import primary
 from django_orb.exceptions import OrbConfigurationError, OrbError
 from django_orb.formatting import as_map, money, short
 from django_orb.models import Invoice, InvoiceOperation
@@ -160,9 +161,9 @@ def do_all(
     return list(attempt_all(batch.chosen, attempt))
 
 
-def say_queued(call: Call, batch: str, *, using: str) -> None:
+def say_queued(call: Call, batch: str) -> None:
     """Wake a worker, and tell how many wait: what is confirmed again may have ended."""
-    waiting = InvoiceOperation.objects.using(using).filter(
+    waiting = primary.rows(InvoiceOperation).filter(
         batch=batch, state=InvoiceOperation.State.PENDING
     )
     count = waiting.count()
@@ -204,9 +205,8 @@ def queue(
         )
         for invoice in batch.chosen
     ]
-    using = mirror.database_alias()
     try:
-        operations.queue(requests, batch=token.batch, using=using)
+        operations.queue(requests, batch=token.batch)
     except (OrbError, OrbConfigurationError) as err:
         call.say(messages.ERROR, explain(err))
         return None
@@ -216,7 +216,7 @@ def queue(
                 "asked": action.asked
             }
             call.model_admin.log_change(call.request, invoice, text)
-    say_queued(call, token.batch, using=using)
+    say_queued(call, token.batch)
     call.report_skipped(batch.skipped)
     if not call.request.user.has_perm("django_orb.view_invoiceoperation"):
         return None

@@ -12,9 +12,10 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from django_orb import mirror, services
+from django_orb import services
 from django_orb.admin.invoice_page import RECENT, newest, read_operation_view
 from django_orb.customer_labels import label_customers
+from django_orb.db import primary
 from django_orb.formatting import day, money, quantity, short, span
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.models.operation_types import CREATE_INVOICE
@@ -159,9 +160,7 @@ def read_terms(values: dict[str, Any]) -> str:
 
 def read_suggestions() -> list[Suggestion]:
     """The customers of the newest invoices, by the host's names for them."""
-    newest_first = Invoice.objects.using(mirror.database_alias()).order_by(
-        "-invoice_date", "-id"
-    )
+    newest_first = primary.rows(Invoice).order_by("-invoice_date", "-id")
     rows = newest_first.only("customer_id", "external_customer_id")[:NEWEST]
     invoices = list({one.customer_id: one for one in rows}.values())
     label_customers(invoices)
@@ -171,7 +170,7 @@ def read_suggestions() -> list[Suggestion]:
 
 def find_customer(customer: Invoice) -> Invoice | None:
     """An invoice of the same customer, if the mirror has one."""
-    stored = Invoice.objects.using(mirror.database_alias())
+    stored = Invoice.objects.using(primary.alias())
     if customer.customer_id:
         return stored.filter(customer_id=customer.customer_id).first()
     return stored.for_customer(
@@ -181,7 +180,7 @@ def find_customer(customer: Invoice) -> Invoice | None:
 
 def read_others(form: InvoiceForm, token: FormToken) -> list[InvoiceOperation]:
     """Return what else was asked for lately for this customer: it may be the same."""
-    asked = InvoiceOperation.objects.using(mirror.database_alias()).filter(
+    asked = primary.rows(InvoiceOperation).filter(
         kind=KIND, created_at__gte=timezone.now() - RECENT
     )
     names = ("customer_id", "external_customer_id")

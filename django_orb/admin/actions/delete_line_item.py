@@ -7,7 +7,8 @@ from django.http import HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext
 
-from django_orb import mirror, services
+from django_orb import services
+from django_orb.db import primary
 from django_orb.formatting import as_map, money, quantity, short
 from django_orb.models import Invoice, InvoiceLineItem, InvoiceOperation
 from django_orb.models.operation_types import DELETE_LINE_ITEM
@@ -57,7 +58,7 @@ def respond(call: Call) -> HttpResponse | None:
 
 
 def stored_line(invoice: Invoice, line_id: str) -> InvoiceLineItem | None:
-    lines = invoice.line_items.using(mirror.database_alias())
+    lines = invoice.line_items.using(primary.alias())
     return lines.filter(orb_id=line_id).first()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from django.contrib import messages
 from django.utils.translation import gettext, ngettext
 
-from django_orb import mirror, services, tasks
+from django_orb import services, tasks
 from django_orb.exceptions import OrbConfigurationError, OrbError
 from django_orb.models import Invoice, SyncRun
 from django_orb.sync import runs
@@ -46,10 +46,9 @@ def refresh_later(call: Call) -> None:
 
 def read_later(call: Call, invoice_ids: Sequence[str]) -> None:
     """Start a run for them, also for those that are not in the mirror."""
-    using = mirror.database_alias()
     ids = list(invoice_ids)
-    run = runs.start_run(SyncRun.Kind.ONE.value, using=using, invoice_ids=ids)
-    tasks.publish_due(run, using=using, send=tasks.wake)
+    run = runs.start_run(SyncRun.Kind.ONE.value, invoice_ids=ids)
+    tasks.publish_due(run, send=tasks.wake)
     text = ngettext(
         "Fetching %(count)s invoice again from Orb.",
         "Fetching %(count)s invoices again from Orb.",
@@ -60,13 +59,13 @@ def read_later(call: Call, invoice_ids: Sequence[str]) -> None:
 
 def sync_now(call: Call) -> None:
     """Start an incremental run, or join the one in progress."""
-    kind, using = SyncRun.Kind.INCREMENTAL.value, mirror.database_alias()
+    kind = SyncRun.Kind.INCREMENTAL.value
     try:
-        run = runs.start_or_join(kind, using=using, sweep=True)
+        run = runs.start_or_join(kind, sweep=True)
     except (OrbError, OrbConfigurationError) as err:
         call.say(messages.ERROR, explain(err))
         return
-    tasks.publish_due(run, using=using, send=tasks.wake)
+    tasks.publish_due(run, send=tasks.wake)
     say_started(call, run, gettext("Bringing the mirror up to date with Orb."))
 
 
@@ -84,4 +83,4 @@ def say_started(call: Call, run: SyncRun, text: str) -> None:
 
 def was_taken(run: SyncRun) -> bool:
     """Return whether a worker was asked for every part of a new run."""
-    return not runs.due_windows(using=mirror.database_alias(), run=run)
+    return not runs.due_windows(run=run)

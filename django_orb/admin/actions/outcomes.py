@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from django.contrib import messages
 from django.utils.translation import gettext
 
-from django_orb import mirror
 from django_orb.admin.texts import lazy as _
+from django_orb.db import primary
 from django_orb.exceptions import (
     OrbAuthenticationError,
     OrbBadRequestError,
@@ -102,7 +102,7 @@ def attempt_write(
     except OrbOutcomeUnknownError as err:
         return _unknown(invoice, err, asked)
     except (OrbError, OrbConfigurationError) as err:
-        operations = InvoiceOperation.objects.using(mirror.database_alias())
+        operations = primary.rows(InvoiceOperation)
         operation = operations.filter(idempotency_key=key).first()
         if _is_done(operation, err):
             return Outcome(invoice, messages.WARNING, f"{done} {NOT_YET}", done)
@@ -166,7 +166,7 @@ def _explain_input(err: OrbInputError) -> str:
 
 def _news(invoice: Invoice) -> str:
     """Say how its status changed in the meantime; a refused invoice was fetched."""
-    stored = Invoice.objects.using(mirror.database_alias()).filter(pk=invoice.pk)
+    stored = primary.rows(Invoice).filter(pk=invoice.pk)
     now = stored.only("status").first()
     if now is None or now.status == invoice.status:
         return ""

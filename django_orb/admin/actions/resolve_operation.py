@@ -9,8 +9,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb import mirror, operations
+from django_orb import operations
 from django_orb.connection import open_account
+from django_orb.db import primary
 from django_orb.exceptions import OrbConfigurationError, OrbError
 from django_orb.formatting import recorded, short
 from django_orb.models import InvoiceOperation
@@ -38,10 +39,9 @@ def settle(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) 
 
 
 def look(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) -> None:
-    using = mirror.database_alias()
     try:
-        with open_account(using=using) as client:
-            trouble = recovery.look_again(operation, client=client, using=using)
+        with open_account() as client:
+            trouble = recovery.look_again(operation, client=client)
     except (OrbError, OrbConfigurationError) as err:
         model_admin.message_user(request, explain(err), messages.ERROR)
         return
@@ -65,23 +65,21 @@ def close(
 ) -> None:
     was_done = verdict == "done"
     text = str(VERDICTS[verdict]) % {"who": name_of(request)}
-    using = mirror.database_alias()
-    if recovery.close(operation, was_done=was_done, detail=text, using=using):
+    if recovery.close(operation, was_done=was_done, detail=text):
         model_admin.message_user(request, text, messages.SUCCESS)
         model_admin.log_change(request, operation, text)
 
 
 def stop(model_admin: Any, request: HttpRequest, batch: str) -> None:
     """Cancel the operations that no worker has begun to send."""
-    using = mirror.database_alias()
-    waiting = InvoiceOperation.objects.using(using).filter(
+    waiting = primary.rows(InvoiceOperation).filter(
         batch=batch, state=InvoiceOperation.State.PENDING, first_sent_at=None
     )
     stopped = list(waiting)
     text = gettext("%(who)s stopped it before it was sent.") % {"who": name_of(request)}
-    count = operations.cancel(batch, detail=text, using=using)
+    count = operations.cancel(batch, detail=text)
     for operation in stopped:
-        operation.refresh_from_db(using=using)
+        operation.refresh_from_db(using=primary.alias())
         if operation.state == InvoiceOperation.State.CANCELLED:
             model_admin.log_change(
                 request, operation, gettext("Stopped before it was sent.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from django.core import signing
 
-from django_orb import mirror
+from django_orb.db import primary
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.operations import new_idempotency_key
 
@@ -122,7 +122,7 @@ class FormToken:
     def begun(self, invoice_ids: Iterable[str]) -> set[str]:
         """The invoices for which this very form was sent before."""
         keys = {self.key_for(invoice_id): invoice_id for invoice_id in invoice_ids}
-        recorded = InvoiceOperation.objects.using(mirror.database_alias())
+        recorded = primary.rows(InvoiceOperation)
         found = recorded.filter(idempotency_key__in=keys)
         return {keys[key] for key in found.values_list("idempotency_key", flat=True)}
 

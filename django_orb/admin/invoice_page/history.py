@@ -11,8 +11,8 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
-from django_orb import mirror
 from django_orb.admin.badges import operation_badge
+from django_orb.db import primary
 from django_orb.formatting import (
     ago,
     as_map,
@@ -126,7 +126,7 @@ def operations_of(
     invoice_ids: Collection[str], *, recent: bool = False
 ) -> list[InvoiceOperation]:
     """Newest first; one query, never to a replica: this guards against doubles."""
-    stored = InvoiceOperation.objects.using(mirror.database_alias())
+    stored = primary.rows(InvoiceOperation)
     found = stored.filter(invoice_id__in=invoice_ids)
     if recent:
         found = found.filter(created_at__gte=timezone.now() - RECENT)

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.dateparse import parse_date, parse_datetime
 
-from django_orb import maintenance, mirror, services, tasks
+from django_orb import maintenance, services, tasks
 from django_orb.connection import accept_key
 from django_orb.exceptions import (
     OrbConfigurationError,
@@ -72,7 +72,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             if options["accept_key"]:
-                accept_key(using=mirror.database_alias())
+                accept_key()
             if options["in_process"] or options["invoice"]:
                 self._work_here(options)
             else:
@@ -100,7 +100,7 @@ class Command(BaseCommand):
 
         before = {number: signal.signal(number, stop) for number in _SIGNALS}
         try:
-            with noted(*_stands_for(options), using=mirror.database_alias()):
+            with noted(*_stands_for(options)):
                 run = services.sync_invoices(
                     mode=options["mode"],
                     since=options["since"],
@@ -119,25 +119,23 @@ class Command(BaseCommand):
         printer.close()
         self.stdout.write(_summary(run))
         # Without workers, only this command sends and finishes operations.
-        maintenance.finish_operations(using=mirror.database_alias())
+        maintenance.finish_operations()
         if run.failed:
             raise CommandError(run.error)
 
     def _start(self, options: dict[str, Any]) -> None:
-        using = mirror.database_alias()
         kind = services.run_kind(mode=options["mode"], since=options["since"])
         try:
             run = runs.start_run(
                 kind,
-                using=using,
                 since=options["since"],
                 accept_missing=options["accept_missing"],
                 announce=options["announce"],
             )
         except OrbSyncRunningError as err:
             raise CommandError(str(err)) from err
-        tasks.publish_due(run, using=using, send=tasks.wake)
-        if runs.due_windows(using=using, run=run):
+        tasks.publish_due(run, send=tasks.wake)
+        if runs.due_windows(run=run):
             self.stdout.write(
                 f"Recorded {in_english(run)}. The message broker is out of reach, so "
                 "it waits, and starts automatically once the broker is back. Without "
