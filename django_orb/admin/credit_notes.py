@@ -22,7 +22,7 @@ class InvoiceCreditNoteAdmin(OfInvoicesAdmin):
     ordering = ("-id",)
     search_fields = ("credit_note_number",)
     search_help_text = _("The number of a credit note, or the id of an invoice.")
-    name_column = "credit_note_number"
+    searched_columns = ("credit_note_number", "invoice_id")
     fields = (
         "of_invoice",
         "credit_note_number",

@@ -22,8 +22,8 @@ class OfInvoicesAdmin(ReadOnlyAdmin):
     """Rows that belong to an invoice and are in its currency."""
 
     list_select_related = ("invoice",)
-    #: The column of the row's own name, for the search.
-    name_column = "orb_id"
+    #: A search is about the first of these columns that has the text.
+    searched_columns: tuple[str, ...] = ("orb_id", "invoice_id")
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).defer("invoice__payload")
@@ -34,11 +34,13 @@ class OfInvoicesAdmin(ReadOnlyAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        # One column has its index; one of several would have every row read.
-        found = queryset.filter(invoice_id=term)
-        if not found.exists():
-            found = queryset.filter(**{self.name_column: term})
-        return found, False
+        # One column can be read in its index's order, one of several only in full.
+        *first, last = self.searched_columns
+        for column in first:
+            found = {column: term}
+            if self.model._default_manager.filter(**found).exists():
+                return queryset.filter(**found), False
+        return queryset.filter(**{last: term}), False
 
     @admin.display(description=_("invoice"))
     def of_invoice(self, row: Any) -> SafeString:
