@@ -22,6 +22,7 @@ from django_orb.models import Invoice, InvoiceQuerySet
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / ".github" / "REFERENCE.md").read_text(encoding="utf-8")
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 PAGES = {"README.md": README, ".github/REFERENCE.md": REFERENCE}
 
 
@@ -122,12 +123,16 @@ def test_the_readme_has_each_setting_with_its_default():
     assert DEFAULT_BASE_URL in section("Settings")
 
 
-def test_the_reference_has_each_check():
+def test_the_reference_and_the_changelog_have_each_check():
     source = Path(checks.__file__).read_text(encoding="utf-8")
+    ids = sorted(set(re.findall(r"django_orb\.([EW]\d+)", source)))
 
     documented = [row[0] for row in first_cells(section("Checks", REFERENCE))]
+    line = re.search(r"^- System checks (.+)\.$", CHANGELOG, re.MULTILINE)
 
-    assert sorted(documented) == sorted(set(re.findall(r"django_orb\.[EW]\d+", source)))
+    assert sorted(documented) == [f"django_orb.{one}" for one in ids]
+    assert line
+    assert sorted(re.findall(r"[EW]\d+", line[1])) == ids
 
 
 def test_the_tree_of_errors_has_each_error_and_the_readme_only_those():

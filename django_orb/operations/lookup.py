@@ -51,7 +51,7 @@ def question(operation: InvoiceOperation) -> str:
     if operation.first_sent_at is None and operation.type.is_repeatable:
         return gettext_noop(
             "It waited for two days, and the invoice does not show it for sure. If a "
-            "backup was restored, it may have been sent all the same. Look in Orb whether "
+            "backup was restored, it may have been sent all the same. Check in Orb whether "
             "it happened."
         )
     return operation.type.question

@@ -279,7 +279,7 @@ def _note_conflict(
         settle(operation, _STATE.SUCCEEDED, lookup.SHOWN, result=result)
         return
     detail = (
-        "Orb says that this idempotency key belongs to another request. Look in Orb "
+        "Orb says that this idempotency key belongs to another request. Check in Orb "
         f"whether it happened. ({in_words(err)})"
     )
     settle(operation, _STATE.NEEDS_ATTENTION, detail)

@@ -1,11 +1,16 @@
-"""Read the facts of a status, in at most twelve statements and without Orb."""
+"""
+Read the facts of a status without Orb: twelve statements, and a savepoint's in a
+transaction.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from django.db import DatabaseError
 from django.db.models import Count, Max, Min, Q
 
 from django_orb.db import primary
@@ -18,10 +23,11 @@ from django_orb.models import (
     SyncRun,
     SyncWindow,
     WebhookEvent,
-    WebhookFeed,
 )
 
 MAX_WINDOWS = 500
+# How long an event counts that is in Orb's list and was not delivered.
+LISTED = timedelta(days=1)
 
 Kind = SyncRun.Kind
 WHOLE = (Kind.INCREMENTAL.value, Kind.FULL.value)
@@ -64,7 +70,13 @@ class Occurrence:
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts in the mirror's database; all times are by its clock."""
+    """
+    The facts in the mirror's database; all times are by its clock.
+
+    `runs_error` is why runs could not be read, if so; there are none then.
+    `undelivered_created_at` is of the newest event about an invoice that came from
+    Orb's list within a day.
+    """
 
     now: datetime
     fingerprint: str
@@ -81,7 +93,8 @@ class Facts:
     invoices_failed: int
     webhook_received_at: datetime | None
     webhook_created_at: datetime | None
-    feed_newest_at: datetime | None
+    undelivered_created_at: datetime | None
+    runs_error: str = ""
 
     @property
     def succeeded_at(self) -> datetime | None:
@@ -91,9 +104,10 @@ class Facts:
 
 
 def read_facts() -> Facts:
-    """Read how things are; at most twelve statements, and Orb is not asked."""
+    """Read how things are; Orb is not asked."""
     account = primary.rows(MirroredAccount).first()
-    runs, active = _read_runs()
+    now = primary.now()
+    runs, active, runs_error = _try_to_read_runs()
     events = _read_backlogs(WebhookEvent, "received_at", "received", "failed")
     operations = _read_backlogs(
         InvoiceOperation, "created_at", "pending", "needs_attention"
@@ -105,7 +119,12 @@ def read_facts() -> Facts:
         .values_list("received_at", "created_at")
         .first()
     )
-    feed = primary.rows(WebhookFeed).first()
+    listed = primary.rows(WebhookEvent).filter(
+        source=WebhookEvent.Source.FEED,
+        type__startswith="invoice",
+        received_at__gt=now - LISTED,
+        created_at__range=(now - LISTED, now),
+    )
     has_failed = Q(failed_at__isnull=False)
     untold = primary.rows(InvoiceChange).filter(announced_at=None)
     changes = untold.aggregate(
@@ -115,7 +134,7 @@ def read_facts() -> Facts:
         failed_at=Min("created_at", filter=has_failed),
     )
     return Facts(
-        now=primary.now(),
+        now=now,
         fingerprint=account.fingerprint if account else "",
         account_confirmed_at=account.confirmed_at if account else None,
         runs=runs,
@@ -133,8 +152,19 @@ def read_facts() -> Facts:
         invoices_failed=primary.rows(InvoiceFailure).count(),
         webhook_received_at=webhook[0] if webhook else None,
         webhook_created_at=webhook[1] if webhook else None,
-        feed_newest_at=feed.newest_at if feed else None,
+        undelivered_created_at=listed.aggregate(at=Max("created_at"))["at"],
+        runs_error=runs_error,
     )
+
+
+def _try_to_read_runs() -> tuple[dict[str, KindFacts], tuple[ActiveRun, ...], str]:
+    """Read runs, or why they cannot be read: that holds up nothing else."""
+    is_inside = primary.connection().in_atomic_block
+    try:
+        with primary.atomic() if is_inside else nullcontext():
+            return *_read_runs(), ""
+    except DatabaseError as err:
+        return {}, (), f"{type(err).__name__}: {err}"
 
 
 def _read_runs() -> tuple[dict[str, KindFacts], tuple[ActiveRun, ...]]:

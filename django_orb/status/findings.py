@@ -27,7 +27,7 @@ LATENESS = (timedelta(minutes=5), timedelta(minutes=15))
 FULL_AGE = timedelta(days=8)
 # A worker at work on a run gives a sign of life more often than that.
 SILENCE = timedelta(minutes=15)
-# How much later than the last webhook Orb may have made an event that is in its list.
+# How much later than the last webhook Orb may have made an event that only its list has.
 FEED_AHEAD = timedelta(hours=1)
 
 
@@ -113,6 +113,10 @@ def judge_account(facts: Facts) -> Finding:
 
 def _judge_mirror(facts: Facts) -> Finding:
     title = gettext("Mirror")
+    if facts.runs_error:
+        words = gettext("It is not known when it was last brought up to date with Orb.")
+        step = gettext("See below why the sync runs cannot be read.")
+        return Finding("mirror", title, Verdict.FAILING, words, step)
     full = facts.runs.get(SyncRun.Kind.FULL.value)
     full_at = full.succeeded_at if full else None
     if facts.succeeded_at is None:
@@ -145,6 +149,15 @@ def _judge_mirror(facts: Facts) -> Finding:
 
 def _judge_runs(facts: Facts) -> Finding:
     title = gettext("Sync runs")
+    if facts.runs_error:
+        return Finding(
+            "runs",
+            title,
+            Verdict.FAILING,
+            gettext("They cannot be read."),
+            gettext("Run manage.py migrate, and check the mirror's database."),
+            (facts.runs_error,),
+        )
     still = [run for run in facts.active_runs if facts.now - run.seen_at > SILENCE]
     errors = tuple(run.error for run in facts.active_runs if run.error)
     if still:
@@ -303,8 +316,8 @@ def _describe_refusals(facts: Facts) -> Iterator[str]:
 
 
 def _feed_is_ahead(facts: Facts) -> bool:
-    newest = facts.feed_newest_at
-    if newest is None or facts.now - newest > timedelta(days=1):
+    newest = facts.undelivered_created_at
+    if newest is None:
         return False
     delivered = facts.webhook_created_at or facts.webhook_received_at
     return delivered is None or newest - delivered > FEED_AHEAD

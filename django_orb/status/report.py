@@ -39,12 +39,13 @@ class StatusReport:
 
 def read_status(*, ask_orb: bool = False) -> StatusReport:
     """
-    Say whether all is well, in at most twelve statements.
+    Say whether all is well, in at most twelve statements (and two of a savepoint, if
+    called in a transaction).
 
     Orb is asked only if `ask_orb`: that may take as long as `TIMEOUT_SECONDS` allows.
 
     Raises:
-        DatabaseError: the mirror's database cannot be read.
+        DatabaseError: the mirror's database cannot be read, other than its runs.
     """
     answer = _ask_orb() if ask_orb else None
     facts = read_facts()

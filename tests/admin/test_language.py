@@ -178,6 +178,22 @@ def test_a_translation_is_complete_and_keeps_the_places(
         assert TAGS.findall(translated) == TAGS.findall(english), english
 
 
+def test_people_are_sent_to_orb_in_one_wording() -> None:
+    asks = r"\b(look|see|verify|inspect|check)(?! again)(?: (?!in\b)\w+){0,3} in Orb\b"
+    (german,) = (one for file, one in CATALOGS.items() if file.parts[-3] == "de")
+
+    found = [
+        (english, translated)
+        for english, translated in texts_of(german)
+        if re.search(asks, english, re.IGNORECASE)
+    ]
+
+    assert len(found) >= 8
+    for english, translated in found:
+        assert re.search(r"Check in Orb\b|checked in Orb", english, re.I), english
+        assert "nachsehen" in translated or "nachgesehen" in translated, translated
+
+
 @every_catalog
 def test_what_django_reads_is_what_was_translated(file: Path, catalog: Catalog) -> None:
     with file.with_suffix(".mo").open("rb") as stream:
