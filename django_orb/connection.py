@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -119,7 +120,8 @@ def _probes() -> list[str]:
     Return ids that the mirror's account knows, the surest first.
 
     A draft may have been deleted, and a missing invoice may have come back; so these
-    come after the invoices that stay.
+    come after the invoices that stay. Among equals chance decides, as an invoice may
+    end each worker that fetches it.
     """
     invoices = primary.rows(Invoice).order_by("-invoice_date", "-pk")
     drafts = invoices.filter(status=Invoice.Status.DRAFT)
@@ -139,7 +141,9 @@ def _probes() -> list[str]:
     ]
     found: dict[str, None] = {}
     for source in sources:
-        found.update(dict.fromkeys(source[:PROBES]))
+        probes = list(source[:PROBES])
+        random.shuffle(probes)
+        found.update(dict.fromkeys(probes))
     return list(found)
 
 

@@ -8,6 +8,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from django_orb import services
+from django_orb.connection import open_account
 from django_orb.exceptions import (
     OrbAccountError,
     OrbServerError,
@@ -42,6 +43,21 @@ def other_account(settings: Any, orb: OrbSandbox) -> Iterator[OrbSandbox]:
             "BASE_URL": other.base_url,
         }
         yield other
+
+
+def test_an_invoice_that_ends_its_workers_does_not_keep_a_new_key_out(
+    db: None, orb: OrbSandbox
+) -> None:
+    """The next attempt asks for another."""
+    services.sync_invoices(mode="full")
+    orb.clear_requests()
+
+    for _ in range(20):
+        MirroredAccount.objects.update(fingerprint="of the key before")
+        with open_account():
+            pass
+
+    assert len({request.path for request in orb.requests}) > 1
 
 
 def test_another_account_is_refused_before_anything_is_written(

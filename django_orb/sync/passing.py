@@ -9,9 +9,10 @@ for the latest date before which the list can be read: `unreadable_lt` is lowere
 growing steps until a page is answered, which also shows that Orb can be reached at
 all. Until then Orb may have been unreachable, so `unreadable_lt` is set back to where
 it began, and the gap between it and `readable_lt` is halved until it is small. If the
-page still fails, the gap is passed over: it is recorded as one failure, the list goes
-on below it, and the run fails when it ends, because it did not read everything. A
-single invoice that cannot be fetched although Orb answers is recorded as failed.
+page then keeps failing while Orb answers below it, the gap is passed over: it is
+recorded as one failure, the list goes on below it, and the run fails when it ends,
+because it did not read everything. A single invoice that cannot be fetched although
+Orb answers is recorded as failed.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ from .steps import (
 # with the waits between them they take more than a minute.
 PATIENCE_WITH_ONE = 8
 PATIENCE_WITH_EVENTS = 5
+# Failures of a page, counted from when Orb answered below it, before it is passed over:
+# with the waits between them they take more than a minute, too.
+PATIENCE_WITH_GAP = 6
 SMALLEST_GAP = timedelta(seconds=1)
 LARGEST_GAP = timedelta(days=40 * 365)
 # How far in the future the newest invoice may be dated.
@@ -113,7 +117,7 @@ def _get_past(
         is_hopeless = window.deferrals >= PATIENCE_WITH_ONE or not may_pass(err)
         if not is_hopeless or not _answers(client):
             return None
-        return take_step(window, reader, client, refusal=str(err))
+        return _fetch_or_refuse(err, window, reader, client)
     if window.kind == SyncWindow.Kind.FEED:
         is_hopeless = window.deferrals >= PATIENCE_WITH_EVENTS or not may_pass(err)
         return without_events(window, str(err)) if is_hopeless else None
@@ -124,6 +128,20 @@ def _get_past(
     ):
         return None
     return _pass_by_summary(window, reader) or _start_narrowing(window)
+
+
+def _fetch_or_refuse(
+    err: OrbError, window: SyncWindow, reader: PageReader, client: OrbClient
+) -> Step:
+    """Fetch once more, as Orb may have come back only now, or record a failure."""
+    if may_pass(err):
+        try:
+            return take_step(window, reader, client)
+        except OrbRateLimitError:
+            raise
+        except OrbError as again:
+            err = again
+    return take_step(window, reader, client, refusal=str(err))
 
 
 def _answers(client: OrbClient) -> bool:
@@ -196,7 +214,7 @@ def _narrow(window: SyncWindow, reader: PageReader) -> Step:
             raise  # Orb answers at no date, so the page is not the cause
         return Step([], changes={**changes, "unreadable_lt": probe, "error": str(err)})
     if lower is None:
-        changes["unreadable_lt"] = _top(window)
+        changes |= {"unreadable_lt": _top(window), "deferrals": 0}
     return Step([], changes={**changes, "readable_lt": probe, "error": window.error})
 
 
@@ -206,13 +224,21 @@ def _close_gap(
     lower: datetime,
     upper: datetime,
 ) -> Step:
-    """Go on below the gap, or at the window's cursor if Orb answers there by now."""
+    """
+    Go on below the gap, or at the window's cursor if Orb answers there by now.
+
+    Raises:
+        OrbError: it may yet answer there; wait.
+    """
+    is_patience_over = window.deferrals >= PATIENCE_WITH_GAP
+    if is_patience_over:  # and Orb has to be there for it to be the page's fault
+        reader.fetch(window, invoice_date_lt=lower, cursor=None, limit=1)
     try:
         reader.fetch(window, cursor=window.cursor or None, limit=1)
     except OrbRateLimitError:
         raise
     except OrbError as err:
-        if not may_pass(err):
+        if not is_patience_over or not may_pass(err):
             raise
         return _pass_gap(window, lower, upper)
     return Step([], changes={"unreadable_lt": None, "readable_lt": None})

@@ -307,7 +307,8 @@ def _defer(window: SyncWindow, err: Exception, page_size: int) -> float:
         hold_back(READS, min(seconds, MAX_WAIT_SECONDS))
     else:
         changes = page_sizes.size_after_failure(window, page_size)
-        changes |= {"unreadable_lt": None, "readable_lt": None}
+        if window.readable_lt is None:  # Orb answered at no date
+            changes["unreadable_lt"] = None
         seconds = 1 if "page_size" in changes else 2 ** min(window.deferrals, 10)
     seconds = float(min(seconds, MAX_WAIT_SECONDS))
     _wait(

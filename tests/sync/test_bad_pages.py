@@ -297,12 +297,35 @@ def test_orb_that_was_away_for_long_hides_nothing(
     assert_mirrors(orb)
 
 
+@FORTY
+def test_orb_that_goes_away_again_hides_nothing(
+    any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers once while a window looks for a date that can be read."""
+    asked: list[str] = []
+
+    def change(route: str, request: Any, response: Response) -> Response:
+        asked.append(route)
+        since_then = len(asked) - asked.index(SUMMARIES) if SUMMARIES in asked else 0
+        is_there = since_then == 5 or since_then > 20
+        return response if is_there else Response(status=503)
+
+    services.sync_invoices(invoice_ids=orb.invoice_ids()[:1])  # the key is known
+    answer(monkeypatch, change)
+
+    run = services.sync_invoices(since=since(any_database))
+
+    assert (run.state, run.error) == (SyncRun.State.SUCCEEDED, "")
+    assert_mirrors(orb)
+
+
+@pytest.mark.parametrize("failures", [30, 31])
 def test_orb_that_was_away_for_long_fails_no_invoice_that_is_fetched(
-    any_database: str, orb: OrbSandbox
+    any_database: str, orb: OrbSandbox, failures: int
 ) -> None:
     wanted = orb.invoice_ids()[:3]
     services.sync_invoices(invoice_ids=wanted[:1])  # the key is known
-    orb.fail_next(30, status=503)
+    orb.fail_next(failures, status=503)
 
     run = services.sync_invoices(invoice_ids=wanted)
 
