@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from django.conf import settings as django_settings
 from django.db import connections
 from django.test import TransactionTestCase
 
-from . import celery_app, databases, leftovers
+from . import by_chance, celery_app, databases, leftovers
+from .by_chance import ALIASES
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -29,21 +31,36 @@ hypothesis.settings.load_profile("tests")
 # More would wait for the same three databases.
 MAX_WORKERS = 4
 BEFORE = pytest.StashKey[dict[str, Any]]()
-ALIASES = {"sqlite": "default", "postgresql": "postgresql", "mariadb": "mariadb"}
+LEFT_OUT = pytest.StashKey[Counter[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long", action="store_true", help="run the long proofs in their full form"
     )
+    parser.addoption(
+        "--all",
+        action="store_true",
+        help="leave nothing out by chance: each test on every database, and all proofs",
+    )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
     """Run the whole suite in parallel; what is named runs in this process."""
+    if _names_tests(config):
+        config.option.all = True
     if _is_for_workers(config):
         config.option.numprocesses = max(2, min(os.cpu_count() or 2, MAX_WORKERS))
     return (yield)
+
+
+def _names_tests(config: pytest.Config) -> bool:
+    # A worker's arguments are those that its master found.
+    is_worker = hasattr(config, "workerinput")
+    return (
+        not is_worker and config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    )
 
 
 def _is_for_workers(config: pytest.Config) -> bool:
@@ -51,10 +68,9 @@ def _is_for_workers(config: pytest.Config) -> bool:
     is_worker = hasattr(config, "workerinput")
     if is_worker or not config.pluginmanager.hasplugin("xdist"):
         return False
-    names_tests = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
     option = config.option
     looks = option.usepdb or option.trace or option.collectonly or option.help
-    return not names_tests and not looks and option.numprocesses is None
+    return not _names_tests(config) and not looks and option.numprocesses is None
 
 
 def pytest_configure() -> None:
@@ -65,6 +81,7 @@ def pytest_configure() -> None:
     TransactionTestCase._fixture_teardown = tear_down  # type: ignore[attr-defined]
 
 
+@pytest.hookimpl(trylast=True)  # after those that an expression leaves out
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
@@ -74,6 +91,11 @@ def pytest_collection_modifyitems(
             item.add_marker(pytest.mark.skip(reason="a long proof: give --long"))
         if item.get_closest_marker("browser") and absence and not databases.REQUIRED:
             item.add_marker(pytest.mark.skip(reason=absence))
+    if not config.getoption("--all") and not config.getoption("--long"):
+        before = [*items]
+        seed = config.getoption("randomly_seed", 0)
+        config.stash[LEFT_OUT] = by_chance.leave_out(items, seed)
+        config.hook.pytest_deselected(items=[*{*before} - {*items}])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -100,7 +122,25 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     return result
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        left_out = session.config.stash.get(LEFT_OUT, Counter())
+        session.config.workeroutput["left_out"] = dict(left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Each worker leaves out the same."""
+    left_out = getattr(node, "workeroutput", {}).get("left_out", {})
+    node.config.stash[LEFT_OUT] = Counter(left_out)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for what, count in config.stash.get(LEFT_OUT, Counter()).items():
+        terminalreporter.write_line(f"{count} left out {what}: give --all")
     absent = {
         **django_settings.ABSENT_DATABASES,
         "redis": databases.broker_absence(databases.redis_url()),

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -267,11 +268,7 @@ def chromium() -> str:
 def chromium_absence() -> str | None:
     if not chromium():
         return "no Chromium: set DJANGO_ORB_CHROMIUM to its path"
-    try:
-        import playwright.sync_api  # noqa: F401
-    except ImportError as error:
-        return f"no driver: {error}"
-    return None
+    return None if find_spec("playwright") else "no driver: playwright"
 
 
 def pgbouncer() -> str:

@@ -428,6 +428,7 @@ def test_older_state_does_not_win_while_orb_fails_after_a_new_pdf(
     services.fetch_invoice(invoice_id)
     with monkeypatch.context() as patch:
         patch.setattr(OrbClient, "fetch_invoice", unreachable)
+        patch.setattr("django_orb.operations.confirmation.time.sleep", lambda _: None)
         services.regenerate_invoice_pdf(invoice_id)
 
     mirror.write(mirror.read_page([page], interval))

@@ -18,7 +18,7 @@ from django_orb.exceptions import (
     OrbResponseError,
 )
 from django_orb.models import Invoice, InvoiceOperation
-from django_orb.operations import recovery
+from django_orb.operations import ledger, recovery
 from tests import databases
 
 if TYPE_CHECKING:
@@ -275,8 +275,9 @@ def test_another_that_asked_for_nearly_the_same_may_be_its_maker(
 
 
 def test_key_is_recognised_whatever_a_discount_was_written_with(
-    any_committed_database: str, orb: OrbSandbox
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ledger, "WAIT_SECONDS", 0)
     discount = {"discount_type": "percentage", "percentage_discount": 0.15}
     given = wanted(orb, discount=discount, idempotency_key="mine")
     create_in_vain(orb, "before", given)

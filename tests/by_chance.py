@@ -1,0 +1,48 @@
+"""
+What a run of the whole suite leaves out, so that it takes minutes.
+
+The seed of the order chooses: each run tries something else, and `--all` tries it all.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+
+import pytest
+
+#: What the tests call the databases, and their aliases.
+ALIASES = {"sqlite": "default", "postgresql": "postgresql", "mariadb": "mariadb"}
+PER_DATABASE = ["any_database", "any_committed_database"]
+# Marks of what takes seconds a test.
+SLOW = ["proof", "browser"]
+KEPT_OF_SLOW = 1 / 3
+ONE_DATABASE = "on other databases, of tests that fit any"
+SLOW_ONES = "of the proofs and browser tests"
+
+
+def leave_out(items: list[pytest.Item], seed: object) -> Counter[str]:
+    """Take tests off the list. Return how many, by what they are."""
+    versions: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        versions[_name_on_every_database(item)].append(item)
+    why: dict[pytest.Item, str] = {}
+    for name, alike in versions.items():
+        chance = random.Random(f"{seed} {name}")
+        kept = chance.choice(sorted(alike, key=lambda item: item.nodeid))
+        why |= {item: ONE_DATABASE for item in alike if item is not kept}
+        is_slow = any(kept.get_closest_marker(mark) for mark in SLOW)
+        if is_slow and chance.random() >= KEPT_OF_SLOW:
+            why[kept] = SLOW_ONES
+    items[:] = [item for item in items if item not in why]
+    return Counter(why.values())
+
+
+def _name_on_every_database(item: pytest.Item) -> str:
+    callspec = getattr(item, "callspec", None)
+    for fixture in PER_DATABASE:
+        for name, alias in ALIASES.items():
+            if callspec and callspec.params.get(fixture) == alias:
+                function = item.nodeid.removesuffix(f"[{callspec.id}]")
+                return f"{function}[{callspec.id.replace(name, '*', 1)}]"
+    return item.nodeid
