@@ -124,9 +124,8 @@ class OperationType:
         """Look for the effect in the invoice; where it cannot tell, it says so."""
         if not self.is_shown(operation, payload):
             return NOT_SHOWN
-        # Only Orb's own answer has a result.
         is_anothers = self.happens_once and any(
-            other.result for other in operation.others_alike()
+            other.certainly_preceded(operation) for other in operation.others_alike()
         )
         return ANOTHERS if is_anothers else SHOWN
 

@@ -143,6 +143,16 @@ class InvoiceOperation(models.Model):
         """
         return list(self._others().filter(invoice_id=self.invoice_id))
 
+    def certainly_preceded(self, other: InvoiceOperation) -> bool:
+        """Tell whether Orb did this one, or was seen to before the other was asked for."""
+        was_seen_before = (
+            self.state == self.State.SUCCEEDED
+            and self.finished_at is not None
+            and self.finished_at < other.created_at
+        )
+        # Only Orb's own answer has a result.
+        return bool(self.result) or was_seen_before
+
     def taken_by_others(self, invoice_ids: Sequence[str]) -> list[str]:
         """Return which of these invoices other operations of the same kind are for."""
         others = self._others().filter(invoice_id__in=invoice_ids)

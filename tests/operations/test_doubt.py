@@ -222,6 +222,25 @@ def test_void_of_another_that_orb_forgot_is_not_taken_for_it(orb: OrbSandbox) ->
 
 
 @on_postgresql
+def test_void_that_was_seen_before_another_was_asked_for_is_not_its_doing(
+    orb: OrbSandbox,
+) -> None:
+    issued = add(orb, "issued")
+    do_in_vain(orb, "void_invoice", issued, "after")
+    orb.fail_next(1, status=400, route="void_invoice")
+    age()
+    tasks.recover()
+    assert the_operation().detail.endswith("shows that it happened.")
+    do_in_vain(orb, "void_invoice", issued, "before")
+    age()
+
+    tasks.recover()
+
+    states = InvoiceOperation.objects.order_by("pk").values_list("state", flat=True)
+    assert [*states] == ["succeeded", "refused"]
+
+
+@on_postgresql
 def test_refusal_that_another_operation_explains_is_believed_at_once(
     orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
