@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.utils import timezone as django_timezone
 
 from django_orb import mirror
@@ -108,3 +109,24 @@ def test_no_migration_is_missing(auto_field: str) -> None:
     )
 
     assert "No changes" in done.stdout, done.stdout + done.stderr
+
+
+def test_postgresql_compresses_what_is_long_with_lz4_where_it_can(
+    any_database: str,
+) -> None:
+    if connections[any_database].vendor != "postgresql":
+        pytest.skip("only PostgreSQL compresses so")
+    with connections[any_database].cursor() as cursor:
+        cursor.execute(
+            "SELECT 'lz4' = ANY(enumvals) FROM pg_settings "
+            "WHERE name = 'default_toast_compression'"
+        )
+        can = cursor.fetchone() == (True,)
+        cursor.execute(
+            "SELECT attrelid::regclass::text, attname FROM pg_attribute "
+            "WHERE attcompression = 'l' ORDER BY 1"
+        )
+        found = cursor.fetchall()
+
+    long = [("django_orb_invoice", "payload"), ("django_orb_webhookevent", "body")]
+    assert found == (long if can else [])

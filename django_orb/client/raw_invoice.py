@@ -34,6 +34,8 @@ class RawInvoice:
 
     def __init__(self, data: bytes, value: Any = None, id: str | None = None) -> None:
         self.data = data
+        #: What the caller made of it and wants to keep, by names of its own.
+        self.kept: dict[Any, Any] = {}
         self._id = id
         if value is not None:
             self.value = value

@@ -16,6 +16,7 @@ from .fetching import (
     store,
 )
 from .mapping import (
+    digits_kept,
     map_columns,
 )
 from .observation_sql import (
@@ -23,6 +24,7 @@ from .observation_sql import (
 )
 from .ordering import (
     NO_ID,
+    map_ahead,
 )
 from .receivers import (
     call_receivers,
@@ -55,8 +57,10 @@ __all__ = [
     "call_receivers",
     "change_log",
     "claim_observations",
+    "digits_kept",
     "fetch_later",
     "fetching",
+    "map_ahead",
     "map_columns",
     "observe_invoice",
     "observe_invoices",

@@ -17,6 +17,7 @@ from django.db import models
 
 from django_orb import exact_json
 from django_orb.client import Shape
+from django_orb.db import primary
 from django_orb.exceptions import OrbPayloadError
 from django_orb.fields import search_key
 from django_orb.models import (
@@ -75,6 +76,12 @@ _CENT = Decimal(1).scaleb(-18)
 _MAX_MONEY = Decimal(10) ** 20
 _ID_LENGTH: int = Invoice._meta.get_field("id").max_length or 0
 SQLITE_EXACT_DIGITS = 15
+
+
+def digits_kept() -> int | None:
+    """Return how many digits the mirror's database keeps of any amount; None: all."""
+    is_sqlite = primary.connection().vendor == "sqlite"
+    return SQLITE_EXACT_DIGITS if is_sqlite else None
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -208,13 +209,8 @@ class Incoming:
     def mapped(self) -> MappedInvoice:
         if self._raw is None:
             return map_invoice(self.value, exact_digits=self._exact_digits)
-        try:
-            value, text = self._raw.read_only(invoice_keys()), self._raw.text
-        except ValueError as err:
-            raise OrbPayloadError(f"It cannot be read: {err}") from err
-        mapped = map_invoice(value, exact_digits=self._exact_digits)
-        mapped.columns["payload"] = JSONText(text)
-        return mapped
+        ahead: MappedInvoice | None = self._raw.kept.get(self._exact_digits)
+        return ahead or _map_raw(self._raw, self._exact_digits)
 
     def shows(self, operation: InvoiceOperation) -> bool:
         """Return whether it shows what we did; what cannot be read fails elsewhere."""
@@ -238,6 +234,26 @@ class Incoming:
         if moment is None or self.seen.supersedes == known.version:
             return True
         return self.interval.started_at > moment
+
+
+def map_ahead(raw: RawInvoice, exact_digits: int | None) -> None:
+    """
+    Map an invoice that is probably new, in a thread that has nothing else to do.
+
+    What cannot be mapped fails once it is its turn.
+    """
+    with suppress(OrbPayloadError):
+        raw.kept[exact_digits] = _map_raw(raw, exact_digits)
+
+
+def _map_raw(raw: RawInvoice, exact_digits: int | None) -> MappedInvoice:
+    try:
+        value, text = raw.read_only(invoice_keys()), raw.text
+    except ValueError as err:
+        raise OrbPayloadError(f"It cannot be read: {err}") from err
+    mapped = map_invoice(value, exact_digits=exact_digits)
+    mapped.columns["payload"] = JSONText(text)
+    return mapped
 
 
 def read_page(payloads: Sequence[Any], interval: Interval) -> list[Observation]:

@@ -36,7 +36,7 @@ from . import change_log
 from .change_log import After, Before, Origin
 from .children import insert_children, write_children
 from .hashing import content_hash
-from .mapping import SQLITE_EXACT_DIGITS, MappedInvoice
+from .mapping import MappedInvoice, digits_kept
 from .observation_sql import (
     begin_writing,
     claim_observations,
@@ -76,8 +76,7 @@ class PageWriter:
         self._origin = origin
         self._known: dict[str, Known] = {}
         self._trusts_claims = True
-        is_sqlite = primary.connection().vendor == "sqlite"
-        digits = SQLITE_EXACT_DIGITS if is_sqlite else None
+        digits = digits_kept()
         self._incoming = {
             seen.invoice_id: Incoming(seen, digits) for seen in observations
         }

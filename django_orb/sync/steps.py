@@ -71,7 +71,9 @@ class PageReader:
         self._client = client
         self.page_size = page_size
         self._executor = executor
+        self._exact_digits = mirror.digits_kept()
         self._ahead: tuple[str, Future[Timed[RawPage]]] | None = None
+        self._created = 0
 
     def read(self, window: SyncWindow) -> Timed[RawPage]:
         cursor, limit = window.cursor, size_of_step(window, self.page_size)
@@ -83,16 +85,22 @@ class PageReader:
         else:
             answer = self.fetch(window, cursor=cursor or None, limit=limit)
         following = usable_cursor(answer.value)
+        is_filling, self._created = window.created > self._created, window.created
         if following and following not in (cursor, window.cursor_mark):
-            fetch = partial(self._fetch_ahead, window, following)
+            fetch = partial(self._fetch_ahead, window, following, is_filling)
             future = self._executor.submit(in_this_context(fetch))
             self._ahead = following, future
         return answer
 
-    def _fetch_ahead(self, window: SyncWindow, cursor: str) -> Timed[RawPage]:
+    def _fetch_ahead(
+        self, window: SyncWindow, cursor: str, is_filling: bool
+    ) -> Timed[RawPage]:
+        """Do ahead what needs no database: the next page is new if the last one was."""
         answer = self.fetch(window, cursor=cursor, limit=self.page_size)
         for invoice in answer.value.invoices:
             invoice.digest  # noqa: B018  # computed in this thread, and kept
+            if is_filling:
+                mirror.map_ahead(invoice, self._exact_digits)
         return answer
 
     def fetch(self, window: SyncWindow, **options: Any) -> Timed[RawPage]:
