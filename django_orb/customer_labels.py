@@ -56,20 +56,25 @@ def customer_of(invoice: Invoice) -> Customer:
 
 def read_labels(customers: Iterable[Customer]) -> dict[Customer, CustomerLabel]:
     """Return the labels of `CUSTOMER_LABELS`; none, and a log record, if it fails."""
-    wanted = sorted(customers)
     try:
-        function = host_function("CUSTOMER_LABELS")
-        if function is None or not wanted:
-            return {}
-        given: Mapping[str, Any] = function(wanted)
-        return {
-            customer: _label(value)
-            for customer in wanted
-            if (value := _given_to(customer, given))
-        }
+        return ask_for_labels(customers)
     except Exception:
         logger.exception("CUSTOMER_LABELS failed; customers are shown by their ids.")
         return {}
+
+
+def ask_for_labels(customers: Iterable[Customer]) -> dict[Customer, CustomerLabel]:
+    """As `read_labels`; what the host's function raises is the caller's to handle."""
+    wanted = sorted(customers)
+    function = host_function("CUSTOMER_LABELS")
+    if function is None or not wanted:
+        return {}
+    given: Mapping[str, Any] = function(wanted)
+    return {
+        customer: _label(value)
+        for customer in wanted
+        if (value := _given_to(customer, given))
+    }
 
 
 def find_customers(text: str) -> list[str]:

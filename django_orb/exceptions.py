@@ -28,6 +28,7 @@ OrbError
 ├── OrbTransactionError              called inside a transaction
 ├── OrbRefusedError                  Orb refused a write; nothing happened
 ├── OrbOutcomeUnknownError           it is not known yet whether a write happened
+├── OrbExportError                   there is no file, and the message says why
 ├── OrbSyncRunningError              another run of this kind is active
 └── OrbSyncFailedError               a run ended without finishing its work
 OrbConfigurationError                the settings are wrong (ImproperlyConfigured)
@@ -245,6 +246,15 @@ class OrbOutcomeUnknownError(OrbError):
             "do not send it again."
         )
         self.operation = operation
+
+
+class OrbExportError(OrbError):
+    """An export came to nothing; `reason` and `detail` say why."""
+
+    def __init__(self, reason: str, *, detail: str = "") -> None:
+        super().__init__(f"{reason} ({detail})" if detail else reason)
+        self.reason = reason
+        self.detail = detail
 
 
 class OrbSyncRunningError(OrbError):

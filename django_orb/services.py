@@ -22,6 +22,7 @@ from .exceptions import (
     OrbSyncFailedError,
     in_english,
 )
+from .exports import CsvStyle, export_rows
 from .formatting import safe_link
 from .mirror import (
     Observation,
@@ -50,6 +51,7 @@ from .sync import STATUSES, runs, verify_invoices
 from .webhooks import processing
 
 __all__ = [
+    "CsvStyle",
     "InvoiceLinks",
     "NewLineItem",
     "UpcomingInvoice",
@@ -58,6 +60,7 @@ __all__ = [
     "create_invoice_line_item",
     "current_links",
     "delete_invoice_line_item",
+    "export_rows",
     "fetch_invoice",
     "fetch_upcoming_invoice",
     "issue_invoice",

@@ -50,9 +50,14 @@ FILL = """
     SELECT {line_values}
     FROM copies JOIN three ON three.old = copies.old
     JOIN django_orb_invoicelineitem l ON l.id = three.line;
-    INSERT INTO django_orb_invoiceobservation
-        (invoice_id, started_at, ended_at, content_hash, raw_digest, version, run_id)
-    SELECT copies.id, o.started_at, o.ended_at, o.content_hash, o.raw_digest, 1, NULL
+    INSERT INTO django_orb_invoicelinetax (
+        line_item_id, position, amount, tax_rate_description, tax_rate_percentage,
+        tax_reason, rounded_fields
+    )
+    SELECT l.id, 0, round(l.amount * 0.19, 2), 'VAT', 19, '', '[]'
+    FROM copies JOIN django_orb_invoicelineitem l ON l.invoice_id = copies.id;
+    INSERT INTO django_orb_invoiceobservation ({observation_columns})
+    SELECT {observation_values}
     FROM copies JOIN django_orb_invoiceobservation o ON o.invoice_id = copies.old;
 """
 STATUS = """CASE WHEN one < 0.80 THEN 'paid' WHEN one < 0.88 THEN 'issued'
@@ -78,7 +83,7 @@ def fill(invoices: int) -> None:
     from django.db import connections
 
     from django_orb import services
-    from django_orb.models import Invoice, InvoiceLineItem
+    from django_orb.models import Invoice, InvoiceLineItem, InvoiceObservation
     from django_orb.testing.environment import use_sandbox
 
     def columns(model: Any, but: str = "") -> list[str]:
@@ -87,6 +92,8 @@ def fill(invoices: int) -> None:
     with use_sandbox(invoices=min(SAMPLE, invoices)):
         services.sync_invoices(mode="full")
     names, line_names = columns(Invoice), columns(InvoiceLineItem, but="id")
+    observed = columns(InvoiceObservation)
+    observation = {"invoice_id": "copies.id", "run_id": "NULL"}
     line = {
         "invoice_id": "copies.id",
         "position": "three.place",
@@ -97,6 +104,10 @@ def fill(invoices: int) -> None:
         values=", ".join(VALUES.get(name, f"i.{name}") for name in names),
         line_columns=", ".join(line_names),
         line_values=", ".join(line.get(name, f"l.{name}") for name in line_names),
+        observation_columns=", ".join(observed),
+        observation_values=", ".join(
+            observation.get(name, f"o.{name}") for name in observed
+        ),
     )
     copies = max(0, -(-invoices // SAMPLE) - 1)
     with connections["postgresql"].cursor() as cursor:

@@ -150,12 +150,21 @@ def test_the_readme_has_each_command_and_option():
         if app == "django_orb"
     }
     expected["orb_sandbox"] = set()  # --help has them
+    expected["orb_export_invoices"] = set()  # the reference has them
     documented: dict[str, set[str]] = {}
     for (call,) in first_cells(section("Commands")):
         command, *option = call.split()
         documented.setdefault(command, set()).update(option[:1])
 
     assert documented == expected
+
+
+def test_the_reference_has_each_option_of_the_export():
+    cells = first_cells(section("Exports", REFERENCE))
+    documented = {option.split()[0] for row in cells for option in row}
+
+    own = own_options("orb_export_invoices") - own_options("flush", app="django.core")
+    assert documented == own
 
 
 def own_options(command: str, *, app: str = "django_orb") -> set[str]:

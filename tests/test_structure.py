@@ -42,6 +42,7 @@ ALLOWED = {
     "status": (
         "client conf connection db exceptions formatting mirror models rate_limit"
     ),
+    "exports": "conf customer_labels db exceptions formatting models parsing",
     # what runs over it
     "operations": (
         "client conf connection db exact_json exceptions metrics mirror models parsing"
@@ -55,7 +56,7 @@ ALLOWED = {
         "rate_limit signals webhooks"
     ),
     "services": (
-        "client connection db exceptions formatting mirror models operations sync "
+        "client connection db exceptions exports formatting mirror models operations sync "
         "webhooks"
     ),
     "maintenance": "conf connection db exceptions mirror models operations services",
@@ -68,12 +69,12 @@ ALLOWED = {
     "urls": "views",
     "templatetags": "conf formatting models",
     "admin": (
-        "conf connection customer_labels db exact_json exceptions fields formatting "
-        "mirror models operations parsing services status sync tasks webhooks"
+        "conf connection customer_labels db exact_json exceptions exports fields "
+        "formatting mirror models operations parsing services status sync tasks webhooks"
     ),
     "management": (
-        "conf connection db exact_json exceptions maintenance mirror models parsing "
-        "services status sync tasks webhooks"
+        "conf connection db exact_json exceptions exports maintenance mirror models "
+        "parsing services status sync tasks webhooks"
     ),
     "checks": "conf customer_labels exceptions metrics",
     "apps": "checks metrics status",
@@ -91,6 +92,7 @@ PACKAGES = [
     "sync",
     "maintenance",
     "status",
+    "exports",
     "admin.actions",
     "admin.invoice_page",
     "testing.account",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import (
@@ -42,6 +43,7 @@ from .actions import (
 from .badges import invoice_badge, overdue_badge
 from .changes import read_chapters
 from .columns import InvoiceColumns
+from .exporting import ExportingAdmin
 from .filters import (
     AgeFilter,
     AttentionFilter,
@@ -52,7 +54,8 @@ from .filters import (
 )
 from .freshness import read_freshness
 from .invoice_page import operations_of, read_operation_view, read_sheet
-from .readonly import ReadOnlyAdmin, outside_transactions
+from .readonly import outside_transactions
+from .sums import SummedChangeList
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -88,7 +91,7 @@ class Button:
 
 
 @admin.register(Invoice)
-class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
+class InvoiceAdmin(InvoiceColumns, ExportingAdmin):
     """The mirror to look at, and the named actions that ask Orb to change things."""
 
     list_display = (
@@ -113,6 +116,7 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
     heavy = ("payload", "memo", "hosted_invoice_url", "invoice_pdf", "rounded_fields")
     amounts = ("amount_due", "total")
     most_at_once = fetch_again.MAX_INVOICES
+    has_lines = True
     fields = ("id",)
     ordering = ("-invoice_date", "-id")
     search_fields = ("id",)
@@ -123,6 +127,9 @@ class InvoiceAdmin(InvoiceColumns, ReadOnlyAdmin):
 
     def prepare(self, rows: Any) -> None:
         label_customers(rows)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return SummedChangeList
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str

@@ -8,12 +8,13 @@ from django.utils.translation import gettext_lazy as _
 from django_orb.formatting import quantity, short, span, utc_day
 from django_orb.models import InvoiceLineItem
 
+from .exporting import ExportingAdmin
 from .filters import PriceTypeFilter
 from .of_invoices import OfInvoicesAdmin, amount_cell
 
 
 @admin.register(InvoiceLineItem)
-class InvoiceLineItemAdmin(OfInvoicesAdmin):
+class InvoiceLineItemAdmin(ExportingAdmin, OfInvoicesAdmin):
     """All lines of all invoices, to find what was charged for an item or a price."""
 
     list_display = (

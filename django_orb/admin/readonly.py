@@ -100,7 +100,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         # The history's pages are rows of another model.
         if getattr(queryset, "model", None) is not self.model:
             return paginator
-        chosen = request.GET.keys() - {ORDER_VAR, PAGE_VAR, ERROR_FLAG}
+        chosen = request.GET.keys() - {ORDER_VAR, PAGE_VAR, ERROR_FLAG, "sums"}
         if SEARCH_VAR not in chosen and len(chosen) <= 1:
             paginator.count_by = self.get_ordering(request)
         return paginator

@@ -28,6 +28,7 @@ from .transactions import (
     is_spoilt,
     renew_connection,
     run_in_transaction,
+    snapshot,
 )
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "primary",
     "renew_connection",
     "run_in_transaction",
+    "snapshot",
     "timed",
     "upsert",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -41,6 +42,24 @@ def run_in_transaction(body: Callable[[], T]) -> T:
                 raise
             time.sleep(random.uniform(0, 0.05 * attempt))  # noqa: S311
     raise AssertionError("unreachable")
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """
+    Have all reads of the block see one instant, however long it takes.
+
+    Not inside a caller's transaction, which has read before, and not on SQLite, where
+    nobody could write until the end.
+    """
+    connection = primary.connection()
+    if connection.in_atomic_block or connection.vendor not in ("mysql", "postgresql"):
+        yield
+        return
+    with primary.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        yield
 
 
 def is_contention(err: BaseException) -> bool:

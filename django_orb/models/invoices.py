@@ -226,6 +226,7 @@ class Invoice(models.Model):
         permissions = [
             *permissions_on("invoice"),
             ("sync_invoice", "Can refresh invoices from Orb"),
+            ("export_invoice", "Can export invoices and their line items"),
         ]
         indexes = [
             models.Index(fields=["-invoice_date", "-id"], name="orb_invoice_date"),

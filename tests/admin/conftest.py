@@ -12,6 +12,7 @@ EVERYTHING = (
     "view_invoice",
     "void_invoice",
     "sync_invoice",
+    "export_invoice",
     "issue_invoice",
     "mark_paid_invoice",
     "pay_invoice",

@@ -272,7 +272,11 @@ def test_a_long_list_is_not_counted_to_its_end(
 
     with CaptureQueriesContext(connection) as queries:
         text = text_of(finance)
-    counts = [one["sql"] for one in queries if "COUNT(" in one["sql"]]
+    counts = [
+        one["sql"]
+        for one in queries
+        if "COUNT(" in one["sql"] and "SUM(" not in one["sql"]
+    ]
     last = finance.get(LIST, {"p": "2"})
     exact = text_of(finance, status__exact="issued", q="TEST-0000")
 

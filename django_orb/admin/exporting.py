@@ -1,0 +1,282 @@
+"""Exporting what a list shows: the form, and the file that is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from tempfile import TemporaryFile
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django import forms
+from django.conf import settings
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import (
+    ERROR_FLAG,
+    ORDER_VAR,
+    PAGE_VAR,
+    SEARCH_VAR,
+    ChangeList,
+)
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
+from django.http import (
+    FileResponse,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+)
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.formats import get_format
+from django.utils.translation import gettext, pgettext
+from django.utils.translation import gettext_lazy as _
+
+from django_orb import services
+from django_orb.conf import get_settings
+from django_orb.exceptions import OrbExportError, in_english
+from django_orb.exports import CANNOT_WRITE, columns_of, default_columns
+from django_orb.formatting import recorded
+from django_orb.models import InvoiceLineItem
+
+from .readonly import ReadOnlyAdmin, outside_transactions
+
+PERMISSION = "django_orb.export_invoice"
+# By the name of a choice, how a CSV file is written.
+CSV_STYLES: dict[str, dict[str, Any]] = {
+    "csv": {},
+    "csv_semicolon": {"delimiter": ";", "decimal_comma": True},
+    "csv_semicolon_point": {"delimiter": ";"},
+}
+TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
+
+
+class ExportForm(forms.Form):
+    file_format = forms.ChoiceField(
+        label=_("File"),
+        choices=[
+            ("csv", _("CSV: comma between columns, 1234.50")),
+            ("csv_semicolon", _("CSV: semicolon between columns, 1234,50")),
+            ("csv_semicolon_point", _("CSV: semicolon between columns, 1234.50")),
+            ("xlsx", _("Excel workbook (XLSX)")),
+        ],
+        help_text=_(
+            "CSV has all digits of every amount; numbers in an Excel workbook have 15."
+        ),
+    )
+    bom = forms.BooleanField(
+        label=_("Mark CSV as UTF-8 (BOM)"),
+        required=False,
+        initial=True,
+        help_text=_("Excel needs this to read names such as “Müller”."),
+    )
+    columns = forms.MultipleChoiceField(
+        label=_("Columns"),
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": _("Choose at least one column.")},
+    )
+
+    def __init__(self, *args: Any, lines: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        columns: Any = self.fields["columns"]
+        columns.choices = [(one.name, one.label) for one in columns_of(lines=lines)]
+        columns.initial = default_columns(lines=lines)
+        if get_format("DECIMAL_SEPARATOR") == ",":
+            self.fields["file_format"].initial = "csv_semicolon"
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what `services.export_rows` is told."""
+        chosen = self.cleaned_data["file_format"]
+        style = {**CSV_STYLES.get(chosen, {}), "bom": self.cleaned_data["bom"]}
+        return {
+            "file_format": "xlsx" if chosen == "xlsx" else "csv",
+            "columns": self.cleaned_data["columns"],
+            "style": services.CsvStyle(**style),
+        }
+
+
+class DownloadResponse(FileResponse):
+    """
+    As Django's, which under ASGI would first read all of the file into memory.
+
+    It has the file's length, so that no browser takes a part of it for all of it.
+    """
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        parts: Iterator[bytes] = iter(self.streaming_content)  # type: ignore[arg-type]
+        read = sync_to_async(lambda: next(parts, None), thread_sensitive=False)
+        while (part := await read()) is not None:
+            yield part
+
+
+class ExportingAdmin(ReadOnlyAdmin):
+    """A list with *Export…*, for those who may: all that is filtered, as a file."""
+
+    #: Whether its rows have line items, which can be exported instead.
+    has_lines = False
+
+    def get_urls(self) -> list[URLPattern]:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_export"
+        wrap = self.admin_site.admin_view
+        own = [path("export/", wrap(self.export_view), name=name)]
+        if self.has_lines:
+            view, kwargs = wrap(self.export_view), {"lines": True}
+            own.append(path("export-lines/", view, kwargs, name=f"{name}_lines"))
+        return own + super().get_urls()
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        may_export = self.has_export_permission(request)
+        context = {"may_export": may_export, **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    def has_export_permission(self, request: HttpRequest, lines: bool = False) -> bool:
+        may_view = self.has_view_permission(request)
+        if lines:
+            may_view &= request.user.has_perm("django_orb.view_invoicelineitem")
+        return may_view and request.user.has_perm(PERMISSION)
+
+    @outside_transactions
+    def export_view(
+        self, request: HttpRequest, lines: bool = False
+    ) -> HttpResponseBase:
+        if not self.has_export_permission(request, lines):
+            raise PermissionDenied
+        try:
+            changelist = self.get_changelist_instance(request)
+        except IncorrectLookupParameters:
+            # As the list does, which is not to be exported whole instead.
+            return HttpResponseRedirect(f"{self._url('changelist')}?{ERROR_FLAG}=1")
+        is_sent = request.method == "POST"
+        are_lines = lines or self.model is InvoiceLineItem
+        form = ExportForm(request.POST if is_sent else None, lines=are_lines)
+        if form.is_valid():
+            response = self._export(request, changelist, form, lines=lines)
+            if response is not None:
+                return response
+        return self._show(request, changelist, form, lines=lines)
+
+    def _export(
+        self,
+        request: HttpRequest,
+        changelist: ChangeList,
+        form: ExportForm,
+        *,
+        lines: bool,
+    ) -> DownloadResponse | None:
+        """Make the whole file, and only then send it; None if there is none."""
+        arguments = form.arguments()
+        with ExitStack() as stack:
+            try:
+                folder = settings.FILE_UPLOAD_TEMP_DIR
+                whole = stack.enter_context(TemporaryFile(dir=folder))
+                count = services.export_rows(
+                    changelist.queryset, output=whole, lines=lines, **arguments
+                )
+            except OrbExportError as err:
+                form.add_error(None, _explain(err))
+                return None
+            except OSError as err:
+                failed = OrbExportError(CANNOT_WRITE, detail=str(err))
+                form.add_error(None, _explain(failed))
+                return None
+            stack.pop_all()
+        file_format = arguments["file_format"]
+        what = "line items" if lines or self.model is InvoiceLineItem else "invoices"
+        self._log(request, f"{count} {what} as {file_format.upper()}")
+        whole.seek(0)
+        name = what.replace(" ", "-")
+        return DownloadResponse(
+            whole,
+            as_attachment=True,
+            filename=f"{name}-{timezone.localdate().isoformat()}.{file_format}",
+            content_type=TYPES[file_format],
+        )
+
+    def _log(self, request: HttpRequest, what: str) -> None:
+        given = [
+            f"{name}={text}"
+            for name, texts in sorted(request.GET.lists())
+            for text in texts
+            if text and name not in (PAGE_VAR, ORDER_VAR, ERROR_FLAG)
+        ]
+        LogEntry.objects.create(
+            user=request.user,  # type: ignore[misc]
+            content_type=ContentType.objects.get_for_model(self.model),
+            object_repr=in_english(_("Export")),
+            action_flag=CHANGE,
+            change_message=f"Exported {what}; filter: {', '.join(given) or 'none'}",
+        )
+
+    def _show(
+        self,
+        request: HttpRequest,
+        changelist: ChangeList,
+        form: ExportForm,
+        *,
+        lines: bool,
+    ) -> HttpResponse:
+        request.current_app = self.admin_site.name
+        query = changelist.get_query_string(remove=[PAGE_VAR, ORDER_VAR, ERROR_FLAG])
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "media": self.media,
+            "title": gettext("Export line items")
+            if lines or self.model is InvoiceLineItem
+            else gettext("Export invoices"),
+            "subtitle": None,
+            "form": form,
+            "lines": lines,
+            "has_lines": self.has_lines and self.has_export_permission(request, True),
+            "changelist": changelist,
+            "chosen": read_filters(request, changelist),
+            "zone": get_settings().REPORT_TIME_ZONE,
+            "list_url": f"{self._url('changelist')}{query}",
+            "export_url": f"{self._url('export')}{query}",
+            "lines_url": f"{self._url('export_lines')}{query}"
+            if self.has_lines
+            else "",
+        }
+        return TemplateResponse(request, "admin/django_orb/export.html", context)
+
+    def _url(self, view: str) -> str:
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{view}"
+        return reverse(name, current_app=self.admin_site.name)
+
+
+def _explain(err: OrbExportError) -> str:
+    reason = recorded(err.reason)
+    return f"{reason} ({err.detail})" if err.detail else reason
+
+
+def read_filters(request: HttpRequest, changelist: ChangeList) -> list[tuple[str, str]]:
+    """Return the names of the filters that are set, each with what was chosen."""
+    chosen: list[tuple[str, str]] = []
+    known: set[str] = set()
+    for spec in changelist.filter_specs:
+        names = {name for name in spec.expected_parameters() if name}
+        known |= names
+        if not any(request.GET.get(name) for name in names):
+            continue
+        selected = [
+            str(choice["display"])
+            for choice in spec.choices(changelist)
+            if choice["selected"]
+        ]
+        if selected:
+            chosen.append((str(spec.title), ", ".join(selected)))
+    if term := request.GET.get(SEARCH_VAR, "").strip():
+        chosen.append((pgettext("noun", "search"), term))
+    # What an address asks for beside the filters that the list offers.
+    for name in sorted(changelist.get_filters_params().keys() - known):
+        if name not in (PAGE_VAR, ERROR_FLAG):
+            chosen.append((name, request.GET.get(name, "")))
+    return chosen

@@ -1,0 +1,44 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from django_orb.exceptions import OrbExportError
+
+from .texts import CANNOT_WRITE
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """
+    Open a file that takes its name only once it is complete.
+
+    Until then it lies beside it under a hidden name, and what had the name before is
+    left alone. It is removed if an exception ends the block.
+
+    Raises:
+        OrbExportError: the file cannot be written.
+    """
+    # A link stays one, and what it leads to is replaced.
+    target = os.path.realpath(path)
+    folder, name = os.path.split(target)
+    part = os.path.join(folder, f".{name[:100]}.{uuid.uuid4().hex}.part")
+    try:
+        if os.path.exists(target) and not os.path.isfile(target):
+            raise OSError(f"{target} is not a file.")
+        with open(part, "xb") as stream:
+            try:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+                os.replace(part, target)
+            except BaseException:
+                os.unlink(part)
+                raise
+    except OSError as err:
+        raise OrbExportError(CANNOT_WRITE, detail=str(err)) from err
