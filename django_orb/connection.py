@@ -125,7 +125,7 @@ def _probes() -> list[str]:
     """
     invoices = primary.rows(Invoice).order_by("-invoice_date", "-pk")
     drafts = invoices.filter(status=Invoice.Status.DRAFT)
-    settled = invoices.exclude(status=Invoice.Status.DRAFT)
+    final = invoices.exclude(status=Invoice.Status.DRAFT)
     failures = primary.rows(InvoiceFailure).order_by("-failed_at")
     operations = (
         primary.rows(InvoiceOperation)
@@ -133,7 +133,7 @@ def _probes() -> list[str]:
         .exclude(invoice_id="")
     )
     sources = [
-        settled.filter(missing_since=None).values_list("pk", flat=True),
+        final.filter(missing_since=None).values_list("pk", flat=True),
         drafts.filter(missing_since=None).values_list("pk", flat=True),
         operations.order_by("-pk").values_list("invoice_id", flat=True),
         failures.exclude(pk__startswith=NO_ID).values_list("pk", flat=True),

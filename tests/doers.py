@@ -26,7 +26,7 @@ POINTS = {
     "begun": ("django_orb.client.transport", "_send"),
     "sent": ("http.client", "getresponse"),
     "answered": ("django_orb.client.transport", "_read"),
-    "read": ("django_orb.operations.sending", "settle"),
+    "read": ("django_orb.operations.sending", "finish"),
     "settled": ("django_orb.operations.confirmation", "read_back"),
     "seen": ("django_orb.mirror.fetching", "store"),
 }

@@ -15,7 +15,7 @@ from django_orb.models import Invoice
 
 from .badges import invoice_badge, missing_badge, overdue_badge
 
-SETTLED = (Invoice.Status.PAID.value, Invoice.Status.VOID.value)
+NOTHING_DUE = (Invoice.Status.PAID.value, Invoice.Status.VOID.value)
 TOOLTIP_CHARACTERS = 500
 
 
@@ -42,7 +42,7 @@ class InvoiceColumns:
 
     @admin.display(description=_("amount due"), ordering="amount_due")
     def due_amount(self, invoice: Invoice) -> SafeString:
-        return amount_cell(invoice.amount_due, invoice, invoice.status in SETTLED)
+        return amount_cell(invoice.amount_due, invoice, invoice.status in NOTHING_DUE)
 
     @admin.display(description=_("total"), ordering="total")
     def total_amount(self, invoice: Invoice) -> SafeString:
@@ -70,9 +70,9 @@ class InvoiceColumns:
         )
 
 
-def amount_cell(amount: Decimal, invoice: Invoice, is_settled: bool) -> SafeString:
+def amount_cell(amount: Decimal, invoice: Invoice, is_quiet: bool) -> SafeString:
     """Format an amount, quietly if it need not be paid any more."""
-    look = "orb-amount orb-settled" if is_settled else "orb-amount"
+    look = "orb-amount orb-quiet-amount" if is_quiet else "orb-amount"
     return format_html(
         '<span class="{}">{}</span>', look, money(amount, invoice.currency)
     )

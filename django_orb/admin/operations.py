@@ -72,8 +72,8 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
     def invoice(self, operation: InvoiceOperation) -> SafeString:
         return invoice_link(operation.invoice_id)
 
-    def has_settle_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_orb.settle_invoiceoperation")
+    def has_resolve_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.resolve_invoiceoperation")
 
     # Page
 
@@ -114,8 +114,8 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
             "answered": pretty(operation.result) if operation.result else "",
             "batch_url": batch_url(self, operation.batch) if operation.batch else "",
             "needs_person": needs_person,
-            "may_settle": needs_person and self.has_settle_permission(request),
-            "settle_url": operation_url(self, "settle", operation.pk),
+            "may_resolve": needs_person and self.has_resolve_permission(request),
+            "resolve_url": operation_url(self, "resolve", operation.pk),
         }
 
     # What a person does about one that needs one, and about a queue
@@ -126,9 +126,9 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
             path("batch/<str:batch>/", wrap(self.batch_view), name=f"{name}_batch"),
             path("batch/<str:batch>/stop/", wrap(self.stop_view), name=f"{name}_stop"),
             path(
-                "<path:object_id>/settle/",
-                wrap(self.settle_view),
-                name=f"{name}_settle",
+                "<path:object_id>/resolve/",
+                wrap(self.resolve_view),
+                name=f"{name}_resolve",
             ),
         ]
         return own + super().get_urls()
@@ -148,7 +148,7 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
             "subtitle": None,
             "title": progress.title,
             "progress": progress,
-            "may_stop": progress.waiting and self.has_settle_permission(request),
+            "may_stop": progress.waiting and self.has_resolve_permission(request),
             "stop_url": operation_url(self, "stop", batch),
         }
         template = "admin/django_orb/invoiceoperation/batch.html"
@@ -156,27 +156,27 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
 
     @outside_transactions
     def stop_view(self, request: HttpRequest, batch: str) -> HttpResponse:
-        self.require_settler(request)
+        self.require_resolver(request)
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         resolve_operation.stop(self, request, batch)
         return HttpResponseRedirect(batch_url(self, batch))
 
     @outside_transactions
-    def settle_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        self.require_settler(request)
+    def resolve_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        self.require_resolver(request)
         operation = self.get_object(request, unquote(object_id))
         if operation is None:
             raise Http404(gettext("There is no such operation."))
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        resolve_operation.settle(self, request, operation)
+        resolve_operation.resolve(self, request, operation)
         return HttpResponseRedirect(operation_url(self, "change", operation.pk))
 
-    def require_settler(self, request: HttpRequest) -> None:
+    def require_resolver(self, request: HttpRequest) -> None:
         checks: list[Callable[[HttpRequest], bool]] = [
             self.has_view_permission,
-            self.has_settle_permission,
+            self.has_resolve_permission,
         ]
         if not all(check(request) for check in checks):
             raise PermissionDenied

@@ -51,7 +51,7 @@ from django_orb.models import (
 ROWS_AT_ONCE = 1000
 RUNS_AT_ONCE = 100
 
-SETTLED = (WebhookEvent.State.PROCESSED, WebhookEvent.State.IGNORED)
+DONE = (WebhookEvent.State.PROCESSED, WebhookEvent.State.IGNORED)
 REFUSED = (InvoiceOperation.State.REFUSED, InvoiceOperation.State.CANCELLED)
 
 
@@ -78,7 +78,7 @@ def prune(conf: OrbSettings, *, now: datetime) -> dict[str, int]:
 
 def prune_events(*, before: datetime) -> int:
     """Delete processed and ignored events that came before a time. Return how many."""
-    events = primary.rows(WebhookEvent).filter(state__in=SETTLED)
+    events = primary.rows(WebhookEvent).filter(state__in=DONE)
     return _delete(events.filter(received_at__lt=before), "-received_at", "-pk")
 
 

@@ -224,7 +224,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'invoice operation',
                 'verbose_name_plural': 'invoice operations',
                 'ordering': ['-created_at', '-pk'],
-                'permissions': [('settle_invoiceoperation', 'Can settle operations')],
+                'permissions': [('resolve_invoiceoperation', 'Can resolve operations')],
                 'default_permissions': ('view',),
             },
         ),

@@ -10,9 +10,9 @@ from .change_log import (
     Origin,
 )
 from .fetching import (
+    fetch_until_ordered,
     observe_invoice,
     observe_invoices,
-    settle_doubts,
     store,
 )
 from .mapping import (
@@ -59,6 +59,7 @@ __all__ = [
     "claim_observations",
     "digits_kept",
     "fetch_later",
+    "fetch_until_ordered",
     "fetching",
     "map_ahead",
     "map_columns",
@@ -67,7 +68,6 @@ __all__ = [
     "read_page",
     "read_upcoming",
     "send_robust",
-    "settle_doubts",
     "store",
     "versions",
     "write",

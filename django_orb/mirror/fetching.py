@@ -20,7 +20,7 @@ from .writing import Observation, WriteResult
 
 logger = logging.getLogger(__name__)
 
-# Each round that does not settle was beaten by another writer meanwhile.
+# Each round that leaves some in doubt was beaten by another writer meanwhile.
 MAX_ROUNDS = 5
 # How many invoices `recover` fetches at a time.
 RECHECKS = 20
@@ -97,11 +97,11 @@ def store(
         return writing.write(observations, origin=origin)
 
     result = write(seen)
-    result.failed |= settle_doubts(client, result.doubtful, write=write)
+    result.failed |= fetch_until_ordered(client, result.doubtful, write=write)
     return result
 
 
-def settle_doubts(
+def fetch_until_ordered(
     client: OrbClient,
     doubtful: Sequence[str],
     *,

@@ -110,7 +110,7 @@ class InvoiceOperation(models.Model):
         default_permissions = ("view",)
         verbose_name = _("invoice operation")
         verbose_name_plural = _("invoice operations")
-        permissions = [("settle_invoiceoperation", "Can settle operations")]
+        permissions = [("resolve_invoiceoperation", "Can resolve operations")]
         ordering = ["-created_at", "-pk"]
         indexes = [
             models.Index(

@@ -29,7 +29,7 @@ from django_orb.models.operation_type import Sight
 from django_orb.models.operation_types import OPERATION_TYPES
 
 from . import lookup
-from .sending import in_words, lease_of, note, send, settle
+from .sending import finish, in_words, lease_of, note, send
 
 LONGEST_LEASE = timedelta(hours=1)
 
@@ -100,7 +100,7 @@ def recover_one(operation: InvoiceOperation, *, client: OrbClient) -> None:
     is_unseen = operation.first_sent_at is None and "metadata" not in operation.body
     may_send = operation.type.is_repeatable or is_unseen
     if may_send and lookup.is_remembered(operation, primary.now()):
-        send(operation, client=client, is_taken_up=True)
+        send(operation, client=client, is_recovered=True)
     else:
         look(operation, client=client)
 
@@ -119,7 +119,7 @@ def look_again(operation: InvoiceOperation, *, client: OrbClient) -> str:
         state, detail, result, _ = _see(operation, client, decides=True)
     except OrbError as err:
         return in_words(err)
-    settle(
+    finish(
         operation,
         state,
         detail,
@@ -152,9 +152,9 @@ def look(operation: InvoiceOperation, *, client: OrbClient) -> None:
         note(operation, in_words(err))
         return
     if may_send:
-        send(operation, client=client, is_taken_up=True)
+        send(operation, client=client, is_recovered=True)
     else:
-        settle(operation, state, detail, result=result)
+        finish(operation, state, detail, result=result)
 
 
 def _see(

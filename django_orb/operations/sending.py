@@ -73,12 +73,12 @@ def send(
     operation: InvoiceOperation,
     *,
     client: OrbClient,
-    is_taken_up: bool = False,
+    is_recovered: bool = False,
 ) -> None:
     """
     Send a recorded operation under its key, and record what Orb answered.
 
-    If `is_taken_up`, it was recorded earlier: in a restored backup it may have been
+    If `is_recovered`, it was recorded earlier: in a restored backup it may have been
     sent, although it does not look so.
     """
     was_sent = operation.first_sent_at is not None
@@ -94,25 +94,25 @@ def send(
             _wait(operation)
         elif is_in_doubt:
             note(operation, in_words(err))
-        elif is_taken_up:
+        elif is_recovered:
             doubt = _Doubt(err, False, begun_at)
             _doubt_refusal(operation, doubt, client=client)
         else:
-            settle(operation, _STATE.REFUSED, in_words(err))
+            finish(operation, _STATE.REFUSED, in_words(err))
     except _REFUSALS as err:
         doubt = _Doubt(err, was_sent or _follows_doubt(err), begun_at)
         # Without a key Orb does not recognise it: see Note [Once without a key].
-        is_repetition = is_taken_up and not operation.type.has_key
+        is_repetition = is_recovered and not operation.type.has_key
         if doubt.is_doubtful or is_repetition or _may_be_gone(operation, err):
             _doubt_refusal(operation, doubt, client=client)
         else:
-            settle(operation, _STATE.REFUSED, in_words(err))
+            finish(operation, _STATE.REFUSED, in_words(err))
     except OrbConflictError as err:
         _note_conflict(operation, err, client=client)
     except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
         note(operation, in_words(err))
     else:
-        settle(operation, _STATE.SUCCEEDED, "", result=answer)
+        finish(operation, _STATE.SUCCEEDED, "", result=answer)
 
 
 def lease_of(client: OrbClient) -> timedelta:
@@ -132,7 +132,7 @@ def in_words(err: OrbError) -> str:
     return " ".join([detail, *map(str, errors)]).strip() or str(err)
 
 
-def settle(
+def finish(
     operation: InvoiceOperation,
     state: str,
     detail: str,
@@ -197,15 +197,15 @@ def _doubt_refusal(
     except OrbNotFoundError:
         if doubt.is_doubtful:
             detail = lookup.UNKNOWN_INVOICE
-            settle(operation, _STATE.NEEDS_ATTENTION, detail)
+            finish(operation, _STATE.NEEDS_ATTENTION, detail)
         else:
-            settle(operation, _STATE.REFUSED, refusal)
+            finish(operation, _STATE.REFUSED, refusal)
         return
     except OrbError as trouble:
         note(operation, in_words(trouble))
         return
     if finding.sight == Sight.ANOTHERS:
-        settle(operation, _STATE.REFUSED, refusal)
+        finish(operation, _STATE.REFUSED, refusal)
     elif finding.sight != Sight.NOT_SHOWN and _may_tell(operation, doubt):
         # Orb's answer to this operation's key, or to the other's, tells which did it.
         note(operation, f"{refusal} Orb will be asked again.")
@@ -213,16 +213,16 @@ def _doubt_refusal(
         gone_already = operation.type.gone_already
         detail = lookup.SHOWN if doubt.is_doubtful else gone_already
         result = finding.result
-        settle(operation, _STATE.SUCCEEDED, detail, result=result)
+        finish(operation, _STATE.SUCCEEDED, detail, result=result)
     elif _may_lag(operation, doubt):
         note(operation, f"{refusal} Orb will be asked again.")
     elif finding.sight == Sight.UNCLEAR:
         detail = lookup.question(operation)
-        settle(operation, _STATE.NEEDS_ATTENTION, detail)
+        finish(operation, _STATE.NEEDS_ATTENTION, detail)
     elif _may_be_gone(operation, doubt.err):
         note(operation, f"{refusal} But Orb still shows it.")
     else:
-        settle(operation, _STATE.REFUSED, refusal)
+        finish(operation, _STATE.REFUSED, refusal)
 
 
 def _may_tell(operation: InvoiceOperation, doubt: _Doubt) -> bool:
@@ -276,13 +276,13 @@ def _note_conflict(
         return
     if finding.sight == Sight.SHOWN:
         result = finding.result
-        settle(operation, _STATE.SUCCEEDED, lookup.SHOWN, result=result)
+        finish(operation, _STATE.SUCCEEDED, lookup.SHOWN, result=result)
         return
     detail = (
         "Orb says that this idempotency key belongs to another request. Check in Orb "
         f"whether it happened. ({in_words(err)})"
     )
-    settle(operation, _STATE.NEEDS_ATTENTION, detail)
+    finish(operation, _STATE.NEEDS_ATTENTION, detail)
 
 
 def _wait(operation: InvoiceOperation) -> None:

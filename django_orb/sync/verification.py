@@ -312,7 +312,7 @@ class Verification(Iterator[Difference]):
     # Repairs, through the ordinary writer
 
     def _repair(self, broken: dict[str, list[Difference]]) -> Iterator[Difference]:
-        trouble = self._fetch_anew(list(broken))
+        trouble = self._write_again(list(broken))
         for invoice_id, found in broken.items():
             left = self._look(invoice_id)
             reason = next((more.reason for more in left if more.reason), trouble)
@@ -323,7 +323,7 @@ class Verification(Iterator[Difference]):
                     reason=reason if left else difference.reason,
                 )
 
-    def _fetch_anew(self, invoice_ids: Sequence[str]) -> str:
+    def _write_again(self, invoice_ids: Sequence[str]) -> str:
         """Fetch and write invoices, even unchanged ones. Return why it failed."""
         mirror.write_again(invoice_ids)
         kind = SyncRun.Kind.ONE.value

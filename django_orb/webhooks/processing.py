@@ -23,8 +23,8 @@ from django_orb.mirror import (
     Observation,
     Origin,
     WriteResult,
+    fetch_until_ordered,
     observe_invoices,
-    settle_doubts,
 )
 from django_orb.models import InvoiceChange, InvoiceObservation, WebhookEvent
 from django_orb.rate_limit import READS, hold_back
@@ -149,7 +149,7 @@ def _fetch(
     client: OrbClient,
 ) -> int:
     result = write(observe_invoices(client, [invoice_id]))
-    failed = result.failed | settle_doubts(client, result.doubtful, write=write)
+    failed = result.failed | fetch_until_ordered(client, result.doubtful, write=write)
     if failed:
         raise OrbPayloadError(failed[invoice_id])
     return 1 + len(result.doubtful)

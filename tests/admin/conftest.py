@@ -25,7 +25,7 @@ EVERYTHING = (
     "view_invoicecreditnote",
     "view_invoicepaymentattempt",
     "view_invoiceoperation",
-    "settle_invoiceoperation",
+    "resolve_invoiceoperation",
     "view_invoicefailure",
     "view_syncrun",
     "view_invoicechange",

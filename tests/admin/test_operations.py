@@ -59,8 +59,8 @@ def test_one_that_needs_a_person_says_so(
 def test_a_person_ends_it(
     finance: Client, lost: InvoiceOperation, verdict: str, state: str, words: str
 ) -> None:
-    first = told(finance.post(page_of(lost, "settle"), {"verdict": verdict}))[-1]
-    again = told(finance.post(page_of(lost, "settle"), {"verdict": "done"}))[-1]
+    first = told(finance.post(page_of(lost, "resolve"), {"verdict": verdict}))[-1]
+    again = told(finance.post(page_of(lost, "resolve"), {"verdict": "done"}))[-1]
 
     lost.refresh_from_db()
     assert lost.state == state
@@ -77,7 +77,7 @@ def test_looking_again_finds_it(
     orb.void(lost.invoice_id)
     orb.clear_requests()
 
-    message = told(finance.post(page_of(lost, "settle"), {"verdict": "look"}))[-1]
+    message = told(finance.post(page_of(lost, "resolve"), {"verdict": "look"}))[-1]
 
     assert message.startswith("success: Checked in Orb.")
     lost.refresh_from_db()
@@ -88,7 +88,7 @@ def test_looking_again_finds_it(
 def test_looking_again_finds_that_it_never_happened(
     orb: OrbSandbox, finance: Client, lost: InvoiceOperation
 ) -> None:
-    message = told(finance.post(page_of(lost, "settle"), {"verdict": "look"}))[-1]
+    message = told(finance.post(page_of(lost, "resolve"), {"verdict": "look"}))[-1]
 
     assert message == "warning: Checked in Orb. Orb shows that it did not happen."
     lost.refresh_from_db()
@@ -108,7 +108,7 @@ def test_looking_again_leaves_open_what_orb_does_not_tell(
 ) -> None:
     InvoiceOperation.objects.update(**change)
 
-    message = told(finance.post(page_of(lost, "settle"), {"verdict": "look"}))[-1]
+    message = told(finance.post(page_of(lost, "resolve"), {"verdict": "look"}))[-1]
 
     assert message.startswith("warning: Checked in Orb.")
     lost.refresh_from_db()
@@ -120,7 +120,7 @@ def test_looking_again_without_a_key_is_told(
 ) -> None:
     settings.DJANGO_ORB = {"API_KEY": ""}  # type: ignore[attr-defined]
 
-    message = told(finance.post(page_of(lost, "settle"), {"verdict": "look"}))[-1]
+    message = told(finance.post(page_of(lost, "resolve"), {"verdict": "look"}))[-1]
 
     assert message.startswith("error: The connection to Orb is not set up")
     lost.refresh_from_db()
@@ -128,9 +128,9 @@ def test_looking_again_without_a_key_is_told(
 
 
 def test_nothing_else_settles_it(finance: Client, lost: InvoiceOperation) -> None:
-    assert finance.get(page_of(lost, "settle")).status_code == 405
-    finance.post(page_of(lost, "settle"), {"verdict": "whatever"})
-    assert finance.post(f"{OPERATIONS}4711/settle/").status_code == 404
+    assert finance.get(page_of(lost, "resolve")).status_code == 405
+    finance.post(page_of(lost, "resolve"), {"verdict": "whatever"})
+    assert finance.post(f"{OPERATIONS}4711/resolve/").status_code == 404
 
     lost.refresh_from_db()
     assert lost.state == "needs_attention"

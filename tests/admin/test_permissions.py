@@ -233,10 +233,10 @@ def test_settling_an_operation_needs_its_own_permission(
 
     viewer = log_in("view_invoice", "view_invoiceoperation", *ALL)
     assert "It was done" not in viewer.get(f"{url}change/").content.decode()
-    assert viewer.get(f"{url}settle/").status_code == 403
-    assert viewer.post(f"{url}settle/", data).status_code == 403
-    blind = log_in("settle_invoiceoperation", name="blind")
-    assert blind.post(f"{url}settle/", data).status_code == 403
+    assert viewer.get(f"{url}resolve/").status_code == 403
+    assert viewer.post(f"{url}resolve/", data).status_code == 403
+    blind = log_in("resolve_invoiceoperation", name="blind")
+    assert blind.post(f"{url}resolve/", data).status_code == 403
     operation.refresh_from_db()
     assert operation.state == "needs_attention"
 
@@ -248,7 +248,7 @@ def test_stopping_a_queue_needs_its_own_permission(log_in: LogIn) -> None:
     viewer = log_in("view_invoice", "view_invoiceoperation", *ALL)
     assert "Stop the 1" not in viewer.get(url).content.decode()
     assert viewer.post(f"{url}stop/").status_code == 403
-    blind = log_in("settle_invoiceoperation", name="blind")
+    blind = log_in("resolve_invoiceoperation", name="blind")
     assert blind.get(url).status_code == 403
     assert blind.post(f"{url}stop/").status_code == 403
     operation.refresh_from_db()

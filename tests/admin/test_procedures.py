@@ -169,7 +169,7 @@ def test_everything_works_under_atomic_requests(
     assert queue_six(orb, client).startswith(f"{OPERATIONS}batch/")
     lost = InvoiceOperation.objects.filter(kind="void_invoice", state="pending")[0]
     InvoiceOperation.objects.filter(pk=lost.pk).update(state="needs_attention")
-    url = f"{OPERATIONS}{lost.pk}/settle/"
+    url = f"{OPERATIONS}{lost.pk}/resolve/"
     assert "was not done" in told(client.post(url, {"verdict": "not_done"}))[-1]
 
 

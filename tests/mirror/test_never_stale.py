@@ -410,7 +410,7 @@ def test_what_changes_faster_than_it_is_fetched_is_fetched_later(
     monkeypatch.setattr(fetching, "observe_invoices", lambda *_, **__: [])
     without_asking: Any = None
 
-    fetching.settle_doubts(without_asking, ["inv1"], write=lambda _: doubt)
+    fetching.fetch_until_ordered(without_asking, ["inv1"], write=lambda _: doubt)
 
     assert fetching.due_rechecks().get().pk == "inv1"
 

@@ -24,7 +24,7 @@ from django_orb.models import (
     WebhookEvent,
 )
 from django_orb.operations.arguments import line_item_body, update_body
-from django_orb.operations.sending import settle
+from django_orb.operations.sending import finish
 from django_orb.testing import OrbSandbox
 from django_orb.webhooks import inbox, processing
 from django_orb.webhooks.signature import parse_event
@@ -178,7 +178,7 @@ def test_answer_to_an_operation_is_recorded(any_database: str, name: str) -> Non
     )
     answer = {**with_it(UNSTORABLE[name], "inv1"), "status": "void"}
 
-    settle(operation, "succeeded", "", result=answer)
+    finish(operation, "succeeded", "", result=answer)
 
     stored = InvoiceOperation.objects.get()
     assert stored.state == "succeeded"

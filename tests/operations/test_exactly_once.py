@@ -134,11 +134,11 @@ def forget_how_old_it_is(patch: pytest.MonkeyPatch) -> None:
 
 
 def believe_refusals(patch: pytest.MonkeyPatch) -> None:
-    def settle(operation: InvoiceOperation, doubt: Any, **_: Any) -> None:
+    def finish(operation: InvoiceOperation, doubt: Any, **_: Any) -> None:
         detail = sending.in_words(doubt.err)
-        sending.settle(operation, "refused", detail)
+        sending.finish(operation, "refused", detail)
 
-    patch.setattr(sending, "_doubt_refusal", settle)
+    patch.setattr(sending, "_doubt_refusal", finish)
 
 
 def look_as_if_pending(patch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ def test_process_that_dies_before_noting_the_answer_is_recovered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(sending, "settle", _die)
+        patch.setattr(sending, "finish", _die)
         with pytest.raises(SystemExit):
             services.create_invoice_line_item(draft, **LINE)
     assert added_lines(orb, draft) == 1

@@ -25,7 +25,9 @@ VERDICTS = {
 }
 
 
-def settle(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) -> None:
+def resolve(
+    model_admin: Any, request: HttpRequest, operation: InvoiceOperation
+) -> None:
     """Check Orb again, or finish it by what the user found in Orb."""
     if operation.state != InvoiceOperation.State.NEEDS_ATTENTION:
         text = gettext("This operation no longer needs attention. Nothing was changed.")
@@ -51,8 +53,8 @@ def look(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) ->
         }
         model_admin.message_user(request, text, messages.ERROR)
         return
-    is_settled = operation.state == InvoiceOperation.State.SUCCEEDED
-    level = messages.SUCCESS if is_settled else messages.WARNING
+    is_done = operation.state == InvoiceOperation.State.SUCCEEDED
+    level = messages.SUCCESS if is_done else messages.WARNING
     text = gettext("Checked in Orb. %(detail)s") % {
         "detail": recorded(operation.detail)
     }
