@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -26,10 +27,52 @@ SECRET = "host-secret"
 def main() -> None:
     django.setup()
     setup_test_environment()  # so that responses have their context
-    if apps.is_installed("people"):
-        call_command("makemigrations", "people", verbosity=0)
-    for alias in connections:
-        call_command("migrate", database=alias, verbosity=0, skip_checks=False)
+    for label in filter(apps.is_installed, ("people", "tenants")):
+        call_command("makemigrations", label, verbosity=0)
+    if apps.is_installed("tenants"):
+        from django_tenants.utils import tenant_context
+
+        for tenant in make_tenants():
+            with tenant_context(tenant), publishing_for(tenant.schema_name):
+                live_through_a_day()
+    else:
+        for alias in connections:
+            call_command("migrate", database=alias, verbosity=0, skip_checks=False)
+        live_through_a_day()
+    print("It all works.")
+
+
+def make_tenants() -> Iterator[Any]:
+    """Each in a schema of its own; the same domain is one's and then the other's."""
+    from django_tenants.utils import get_tenant_domain_model, get_tenant_model
+
+    call_command("migrate_schemas", shared=True, verbosity=0, skip_checks=False)
+    for name in ("acme", "globex"):
+        tenant = get_tenant_model().objects.create(schema_name=name)
+        get_tenant_domain_model().objects.update_or_create(
+            domain="testserver", defaults={"tenant": tenant}
+        )
+        yield tenant
+
+
+@contextmanager
+def publishing_for(schema: str) -> Iterator[None]:
+    """Demand of each task that it is published from this schema, in any thread."""
+    from celery.signals import before_task_publish
+    from django.db import connection
+
+    seen = []
+
+    def note(**_: Any) -> None:
+        seen.append(getattr(connection, "schema_name"))  # noqa: B009
+
+    before_task_publish.connect(note)
+    yield
+    before_task_publish.disconnect(note)
+    assert {*seen} == {schema}, seen
+
+
+def live_through_a_day() -> None:
     call_command("check", fail_level="WARNING", databases=list(connections))
     call_command("makemigrations", "django_orb", check=True, dry_run=True, verbosity=0)
     start_celery()
@@ -39,7 +82,6 @@ def main() -> None:
     void()
     if apps.is_installed("django.contrib.admin"):
         asyncio.run(open_pages_async()) if is_async() else use_admin()
-    print("It all works.")
 
 
 def is_async() -> bool:

@@ -116,6 +116,28 @@ class Person(AbstractUser):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
 """
 
+# The package, with the app in the schema of each tenant and not in the common one.
+TENANTS = """
+from django_tenants.models import DomainMixin, TenantMixin
+
+
+class Tenant(TenantMixin):
+    pass
+
+
+class Domain(DomainMixin):
+    pass
+"""
+WITH_TENANTS = """
+TENANT_APPS = INSTALLED_APPS
+SHARED_APPS = ["django_tenants", "tenants"]
+INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
+TENANT_MODEL = "tenants.Tenant"
+TENANT_DOMAIN_MODEL = "tenants.Domain"
+DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
+MIDDLEWARE = ["django_tenants.middleware.main.TenantMainMiddleware", *MIDDLEWARE]
+"""
+
 Settings = dict[str, Any]
 MakeDatabase = Callable[[str], Settings]
 Drive = Callable[..., None]
@@ -229,6 +251,13 @@ def drive(tmp_path: Path) -> Iterator[Drive]:
     sandbox.stop()
 
 
+def write_app(folder: Path, models: str) -> None:
+    (folder / "migrations").mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder / "migrations" / "__init__.py").touch()
+    (folder / "models.py").write_text(models)
+
+
 def test_a_minimal_project_without_users_admin_and_urls(drive, make_database):
     drive(
         {"default": make_database("sqlite")},
@@ -271,6 +300,16 @@ def test_a_schema_for_each_tenant(drive, make_database):
             f" dbname={database['NAME']!r}) as connection:\n"
             f'    connection.execute("CREATE SCHEMA IF NOT EXISTS {tenant}")\n',
         )
+
+
+def test_tenants_of_the_package_for_them(drive, make_database, tmp_path):
+    database = make_database("postgresql")
+    write_app(tmp_path / "tenants", TENANTS)
+
+    drive(
+        {"default": {**database, "ENGINE": "django_tenants.postgresql_backend"}},
+        WITH_TENANTS,
+    )
 
 
 def test_pooled_connections(drive, make_database):
@@ -344,11 +383,7 @@ def test_eager_celery(drive, make_database):
 
 
 def test_users_with_uuids_other_keys_and_no_translation(drive, make_database, tmp_path):
-    people = tmp_path / "people"
-    (people / "migrations").mkdir(parents=True)
-    (people / "__init__.py").touch()
-    (people / "migrations" / "__init__.py").touch()
-    (people / "models.py").write_text(PEOPLE)
+    write_app(tmp_path / "people", PEOPLE)
 
     drive(
         {"default": make_database("sqlite")},
