@@ -21,17 +21,17 @@ Model = TypeVar("Model", bound=models.Model)
 
 
 def alias() -> str:
-    """Return its alias, as the project's database router says."""
+    """Return the database's alias, as the project's router says."""
     return router.db_for_write(apps.get_model("django_orb", "Invoice"))
 
 
 def rows(model: type[Model]) -> models.QuerySet[Model]:
-    """Return all rows of a model."""
+    """Return all rows of a model in it."""
     return model._default_manager.using(alias())
 
 
 def connection() -> BaseDatabaseWrapper:
-    """Return this thread's connection."""
+    """Return this thread's connection to it."""
     return connections[alias()]
 
 

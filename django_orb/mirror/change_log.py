@@ -1,18 +1,19 @@
 """
-What changed in the mirror: recorded with it, and told to whoever listens.
+Record what changed in the mirror, and call the receivers of the signals about it.
 
 # Note [Told once]
 A change is a row of the transaction that wrote the invoice. Its receivers are called
-after that, inside a transaction that first marks the row as announced: whoever marks
-it first holds its lock until the receivers are done, and what they wrote to this
-database is committed with the mark or not at all. The changes of one invoice are
-marked in the order of their keys, which is the order in which they were made, since
-writers of an invoice wait for each other.
+after that, inside a transaction that first marks the row as announced: the worker that
+marks it first holds its lock until the receivers are done, and what they wrote to this
+database is committed with the mark or not at all. The changes of one invoice are marked
+in the order of their keys, which is the order in which they were made, since writers of
+an invoice wait for each other.
 
 The attempt is counted before, in a statement of its own, so that it counts even if it
-takes its worker along. What is not a receiver's own failure is noted and tried again
-later; until then the invoice's later changes wait, and other invoices do not. After
-`MAX_ATTEMPTS` the change has failed: it needs attention, and is told again from the admin.
+ends its worker. A failure that is not the receiver's own is recorded, and the change is
+told again later; until then the invoice's later changes wait, and other invoices do
+not. After `MAX_ATTEMPTS` the change has failed: it needs attention, and is told again
+from the admin.
 """
 
 from __future__ import annotations
@@ -141,7 +142,9 @@ def _row(invoice_id: str, old: Before | None, new: After) -> dict[str, Any]:
 
 
 def _changed_fields(old: Before, new: After) -> list[str]:
-    """The keys of Orb's JSON whose values differ; signatures of links do not count."""
+    """
+    Return the keys of Orb's JSON whose values differ; signatures of links do not count.
+    """
     names = {*old.payload, *new.payload}
     changed = {name for name in names if _differs(name, old.payload, new.payload)}
     if old.missing_since is not None:
@@ -163,7 +166,7 @@ def _has_listeners() -> bool:
 
 
 def announce_on_commit(invoice_ids: Sequence[str]) -> None:
-    """Tell the changes of these invoices once they are committed, here."""
+    """Tell the changes of these invoices in this process, once they are committed."""
     if invoice_ids and _has_listeners():
         call = partial(_announce_committed, invoice_ids)
         primary.on_commit(call)
@@ -183,7 +186,7 @@ def announce(*, invoice_ids: Sequence[str] | None = None) -> int:
     """
     Tell the changes that were not told yet, oldest first. Return how many were told.
 
-    All of these invoices', or of the oldest changes of any. See Note [Told once].
+    Without ids, the oldest changes of any invoices are told. See Note [Told once].
     """
     count = 0
     held: set[str] = set()
@@ -203,7 +206,7 @@ def announce(*, invoice_ids: Sequence[str] | None = None) -> int:
 
 
 def tell_again(ids: Sequence[int]) -> None:
-    """Have changes that failed told again, with as many attempts as new ones."""
+    """Let failed changes be told again, with as many attempts as new ones."""
     failed = primary.rows(InvoiceChange).filter(
         pk__in=ids, announced_at=None, failed_at__isnull=False
     )
@@ -211,7 +214,9 @@ def tell_again(ids: Sequence[int]) -> None:
 
 
 def _due_changes(invoice_ids: Sequence[str] | None) -> list[InvoiceChange]:
-    """Changes to tell, but for those of invoices of which an earlier one waits."""
+    """
+    Return the changes to tell; one that follows a change that has to wait waits too.
+    """
     untold = primary.rows(InvoiceChange).filter(announced_at=None)
     if invoice_ids is not None:
         untold = untold.filter(invoice_id__in=invoice_ids)
@@ -224,8 +229,9 @@ def _is_due(*, waits: bool) -> Q:
     """
     Match untold changes that may be told now.
 
-    Who `waits` for whoever tells them now, by their locks, takes leased ones too: it
-    has a later change to tell, which the other one may not know of.
+    A caller that `waits` has a later change to tell, which a worker at the earlier one
+    may not know of. So it also takes leased changes: their locks make it wait for that
+    worker.
     """
     longest = timedelta(seconds=MAX_WAIT_SECONDS)
     is_due = Q(next_attempt_at=None) | has_come(
@@ -237,7 +243,9 @@ def _is_due(*, waits: bool) -> Q:
 
 
 def _tell(change: InvoiceChange, *, waits: bool) -> bool:
-    """Try to tell a change. Return whether it is told, by whomever."""
+    """
+    Try to tell a change. Return whether it has been told, here or by another worker.
+    """
     untold = primary.rows(InvoiceChange).filter(pk=change.pk, announced_at=None)
     now = primary.now()
     if change.attempts >= MAX_ATTEMPTS:
@@ -268,7 +276,7 @@ def _note(
     change: InvoiceChange,
     err: BaseException,
 ) -> None:
-    """Write down why a change was not told, and when to try again."""
+    """Record why a change was not told, and when to try again."""
     attempts = change.attempts + 1
     ids = {"orb_invoice_id": change.invoice_id, "orb_change_id": change.pk}
     logger.warning(

@@ -1,12 +1,12 @@
 """
-Rows of what an invoice carries beside its lines, written with it.
+Write the rows of what an invoice carries beside its lines.
 
 # Note [Written when they differ]
-Most invoices carry none of it, and most changes of one do not touch it. So each set
-is compared with that of the payload before, which the transaction has read, and one
-that says the same costs no statement. It is written all the same if the payload
-before does not tell which rows there are: because an older release filled them, or
-because the invoice was asked to be written again.
+Most invoices carry none of it, and most changes of an invoice do not touch it. So each
+set is compared with that of the previous payload, which the transaction has read, and a
+set that is the same costs no statement. It is written nevertheless if the previous
+payload does not tell which rows exist: because an older release filled them, or because
+the invoice was asked to be written again.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def write_children(
     unsure: Collection[str],
 ) -> None:
     """
-    Write what differs from before, as sets; see Note [Written when they differ].
+    Write the sets that differ from before; see Note [Written when they differ].
 
-    `before` and `after` are the payloads of the invoices that were there, `unsure` are
-    the ids of those of which all is written. The lines are written already.
+    `before` and `after` are the payloads of the invoices that were there. Of the
+    invoices in `unsure`, every set is written. The lines have been written before.
     """
     for one in _SETS:
         changed, cleared = [], []

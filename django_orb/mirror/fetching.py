@@ -31,11 +31,11 @@ def observe_invoice(
     client: OrbClient, invoice_id: str, *, supersedes: int | None = None
 ) -> Observation:
     """
-    Ask Orb for one invoice; a 404 of Orb's own kind is an observation too.
+    Ask Orb for one invoice. A 404 about the invoice is an observation too.
 
     Raises:
-        OrbError: any other trouble. A 404 for the route is no answer about the
-            invoice, but a wrong `BASE_URL`.
+        OrbError: Orb did not answer. A 404 about the whole route says nothing about the
+            invoice, but that `BASE_URL` is wrong.
     """
 
     def fetch() -> object:
@@ -61,12 +61,13 @@ def observe_invoices(
     stops_at_error: bool = False,
 ) -> list[Observation]:
     """
-    Ask Orb for each invoice, newer for sure than what is stored now.
+    Ask Orb for each invoice. The answers are certainly newer than what is stored now.
 
-    The stored versions are read before the first request, so that a fetch which
-    nobody overtakes is written whatever the clocks say. After `seconds` the rest
-    is left for another time; one is always asked for. With `stops_at_error` so is
-    the rest when Orb fails at an invoice, unless that is the first.
+    The stored versions are read before the first request. So an answer is written
+    whatever the clocks say, unless another worker has written the invoice meanwhile.
+    After `seconds` the rest is left for another time, but one invoice is always asked
+    for. With `stops_at_error`, an error ends the call only at the first invoice, and
+    otherwise leaves the rest for another time.
     """
     deadline = time.monotonic() + seconds
     versions = writing.versions(invoice_ids)
@@ -110,8 +111,8 @@ def fetch_until_ordered(
     """
     Fetch what the writer could not order in time, until it can.
 
-    Returns the ids that could not be stored, with the reasons. What changes faster
-    than it is fetched is left to `recover`.
+    Return the ids that could not be stored, with the reasons. Invoices that change
+    faster than they can be fetched are left to `recover`.
     """
     failed: dict[str, str] = {}
     for _ in range(MAX_ROUNDS):
@@ -133,13 +134,13 @@ def fetch_until_ordered(
 
 
 def recheck_lease() -> timedelta:
-    """After how long another worker fetches what one set out to fetch."""
+    """Return for how long a fetch is left to the worker that began it."""
     request = longest_request_seconds(retries=2)
     return timedelta(seconds=max(MIN_LEASE_SECONDS, request + 60))
 
 
 def due_rechecks() -> models.QuerySet[InvoiceRecheck]:
-    """Return those whose time has come, the oldest first."""
+    """Return the invoices whose time to be fetched again has come, the oldest first."""
     due = primary.rows(InvoiceRecheck).filter(
         has_come("due_at", primary.now(), longest=recheck_lease())
     )
@@ -148,12 +149,12 @@ def due_rechecks() -> models.QuerySet[InvoiceRecheck]:
 
 def recheck(client: OrbClient) -> None:
     """
-    Fetch what was left out and is decided by nothing later; a batch of it.
+    Fetch a batch of the invoices of which an answer was left out.
 
-    Another worker that dies here loses nothing: its rows come due again.
+    If the worker dies, nothing is lost: its rows come due again.
 
     Raises:
-        OrbError: Orb gives no answer; the rest waits.
+        OrbError: Orb did not answer; the rest waits.
     """
     for row in list(due_rechecks()[:RECHECKS]):
         mine = primary.rows(InvoiceRecheck).filter(pk=row.pk)
@@ -166,6 +167,6 @@ def recheck(client: OrbClient) -> None:
 
 
 def _is_decided(row: InvoiceRecheck) -> bool:
-    """Return whether any worker has asked Orb since then."""
+    """Return whether any worker has asked Orb for it since then."""
     seen = primary.rows(InvoiceObservation).filter(pk=row.pk, started_at__gt=row.due_at)
     return seen.exists()

@@ -1,4 +1,4 @@
-"""Content compared by a digest, whatever the order of keys or the form of numbers."""
+"""Compare content by a digest, whatever the order of keys or the form of numbers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SIGNED_LINKS = ("hosted_invoice_url", "invoice_pdf", "receipt_pdf")
 
 def content_hash(payload: Mapping[str, Any]) -> str:
     """
-    A digest that is equal when the content is.
+    Return a digest that is equal if the content is.
 
-    The order of keys, the form of numbers (1.50 or 1.5) and signed links do not
-    count.
+    The order of keys, the form of numbers (1.50 or 1.5) and the signatures of links do
+    not count.
 
     Raises:
         OrbPayloadError: the payload cannot be written as JSON in UTF-8.

@@ -1,8 +1,8 @@
 """
-From Orb's JSON to columns.
+Turn Orb's JSON into column values.
 
-What goes where is read off the models: a field is filled from the key of its
-own name, except for the few that `_PATHS` flattens or `_OURS` leaves out.
+The models say what goes where: a field is filled from the key of its own name, except
+for the few that `_PATHS` flattens and those that `_OURS` leaves out.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def map_invoice(
 
 @cache
 def invoice_keys() -> Shape:
-    """All that `map_invoice` reads."""
+    """Return all keys that `map_invoice` reads."""
     taxes = {"tax_amounts": _shape(InvoiceLineTax)}
     lists = {name: _shape(model) for name, model in CHILDREN.items()}
     lists["line_items"] = replace(_shape(InvoiceLineItem), lists=taxes)
@@ -150,7 +150,7 @@ def invoice_keys() -> Shape:
 
 def invoice_id_of(payload: Any) -> str:
     """
-    The id in a payload.
+    Return the id in a payload.
 
     Raises:
         OrbPayloadError: it is not a JSON object, or has no usable id.
@@ -162,7 +162,7 @@ def invoice_id_of(payload: Any) -> str:
 
 def usable_id(value: Any) -> str:
     """
-    The value, if it can be an invoice's id.
+    Return the value if it can be an invoice's id.
 
     Raises:
         OrbPayloadError: it cannot.
@@ -236,13 +236,13 @@ class _TooMuchError(Exception):
 # Amounts and times come again and again, on the lines of one invoice above all.
 @lru_cache(maxsize=4096)
 def _short_amount(raw: str) -> Decimal | None:
-    """An amount that fits every column, because there is not more of it."""
+    """Read an amount that is short enough for every column; None if it is longer."""
     is_short = len(raw) <= SQLITE_EXACT_DIGITS and "e" not in raw.lower()
     return parse_decimal(raw) if is_short else None
 
 
 def _amount(raw: Any, exact_digits: int | None) -> tuple[Decimal, bool]:
-    """An amount as its column holds it, and whether exactly."""
+    """Return an amount as its column holds it, and whether exactly."""
     value = parse_decimal(raw)
     fitted, is_exact = fit_decimal(value, exact_digits)
     if fitted is None:
@@ -253,7 +253,9 @@ def _amount(raw: Any, exact_digits: int | None) -> tuple[Decimal, bool]:
 def fit_decimal(
     value: Decimal, exact_digits: int | None = None
 ) -> tuple[Decimal | None, bool]:
-    """The value as a money column holds it (None: too large), and whether exactly."""
+    """
+    Return the value as a money column holds it (None: too large), and whether exactly.
+    """
     if abs(value) >= _MAX_MONEY:
         return None, False
     if exact_digits is not None:
@@ -315,7 +317,7 @@ def _map_taxes(
 def _map_children(
     payload: Mapping[str, Any], name: str, exact_digits: int | None
 ) -> list[dict[str, Any]]:
-    """Items without an id, or with one that came before, get one that says so."""
+    """Map a list. An item whose id is missing or repeated gets an id that says so."""
     sent = payload.get(name)
     rows: dict[str, dict[str, Any]] = {}
     for position, item in enumerate(sent if isinstance(sent, list) else ()):
@@ -335,7 +337,7 @@ def _map_children(
 
 @cache
 def _columns(model: type[models.Model]) -> tuple[tuple[tuple[str, ...], _Columns], ...]:
-    """The columns by the path of the object that holds their values."""
+    """Return the columns by the path of the object that holds their values."""
     found: dict[tuple[str, ...], list[Any]] = {}
     for field in model._meta.concrete_fields:
         if field.name in _OURS[model]:
@@ -354,7 +356,7 @@ def _columns(model: type[models.Model]) -> tuple[tuple[tuple[str, ...], _Columns
 
 
 def _shape(model: type[models.Model], below: tuple[str, ...] = ()) -> Shape:
-    """The keys of the model's columns in the object at this path."""
+    """Return the keys of the model's columns in the object at this path."""
     depth = len(below)
     paths = [path for path, _ in _columns(model) if path[:depth] == below]
     deeper = {path[depth] for path in paths if len(path) > depth}
@@ -409,7 +411,7 @@ def _to_text(value: Any) -> str:
 
 
 def _dig(payload: Any, path: tuple[str, ...]) -> dict[str, Any]:
-    """The object at this path; an empty one where there is none."""
+    """Return the object at this path, or an empty one if there is none."""
     for key in path:
         payload = payload.get(key)
         if not isinstance(payload, dict):
@@ -418,7 +420,7 @@ def _dig(payload: Any, path: tuple[str, ...]) -> dict[str, Any]:
 
 
 def quote(value: Any) -> str:
-    """A value for a message; never too long, nor one that Python does not write."""
+    """Write a value for a message: never too long, whatever it is."""
     try:
         text = repr(value)
     except ValueError:

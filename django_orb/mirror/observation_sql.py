@@ -1,9 +1,9 @@
 """
 The statements about observations that every page needs, in SQL of our own.
 
-A page in which nothing changed costs little else, and the ORM would take longer
-to put these together than the database takes to run them. Their text is the same
-for any page. See `writer` for what they are for.
+A page in which nothing changed costs little else, and the ORM would take longer to
+build them than the database takes to execute them. Their text is the same for any page.
+`page_writer` says what they are for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EMPTY = {"content_hash": "", "raw_digest": "", "version": 0, "mapper_version": 
 
 
 def claim_observations(invoice_ids: Sequence[str]) -> None:
-    """Make sure that there is something to lock, and to note things at."""
+    """Make sure that each invoice has an observation, which its writers lock."""
     rows = [{"invoice": pk, **_EMPTY} for pk in invoice_ids]
     claim(InvoiceObservation, rows)
 
@@ -35,7 +35,7 @@ def lock_texts(
     invoice_ids: Sequence[str], *, written_since: datetime
 ) -> tuple[dict[str, Known], float | None]:
     """
-    As `lock_known`, to see whether texts came before: not when they were seen.
+    Lock rows like `lock_known`, but return only what tells whether a text came before.
 
     `was_written_to` says whether we changed the invoice in Orb after `written_since`.
     """
@@ -59,10 +59,10 @@ def lock_texts(
 
 def lock_known(invoice_ids: Sequence[str]) -> tuple[dict[str, Known], float | None]:
     """
-    Lock these rows in the order of their ids: what is stored, and the database's time.
+    Lock rows in the order of their ids. Return them, and the database's time.
 
-    The time is in seconds since 1970; None on SQLite. There, where rows have no
-    locks, a statement before must have written.
+    The time is in seconds since 1970. On SQLite it is None, and rows have no locks:
+    there a statement before must have written.
     """
     rows, epoch = _lock(_KNOWN, invoice_ids)
     read_time = _time_reader(primary.connection())
@@ -99,9 +99,9 @@ def _time_reader(connection: BaseDatabaseWrapper) -> Callable[[Any], datetime]:
 
 def begin_writing(connection: BaseDatabaseWrapper) -> None:
     """
-    Have a transaction on SQLite write before it reads.
+    Let a transaction on SQLite write before it reads.
 
-    One that began with a read cannot go on to write while another does.
+    A transaction that began with a read cannot go on to write while another one does.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -112,7 +112,7 @@ def begin_writing(connection: BaseDatabaseWrapper) -> None:
 def see_again(
     invoice_ids: Sequence[str], interval: Interval, run_id: int | None
 ) -> None:
-    """Advance the bounds of rows that are locked and just as they were."""
+    """Advance the intervals of rows that are locked and unchanged."""
     connection = primary.connection()
     adapt = connection.ops.adapt_datetimefield_value
     bounds = [adapt(interval.started_at), adapt(interval.ended_at)]

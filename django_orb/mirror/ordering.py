@@ -167,7 +167,7 @@ class Incoming:
             raise OrbPayloadError(f"It cannot be read: {err}") from err
 
     def as_ascii(self) -> str:
-        """As JSON with everything escaped, to look at what a database refuses."""
+        """Return it as JSON with everything escaped, for a person to look at."""
         try:
             return json.dumps(self.value, default=str)
         except OrbPayloadError:
@@ -180,7 +180,9 @@ class Incoming:
 
     @property
     def hash_if_known(self) -> str:
-        """Empty if it was not needed; see Note [Hashed when needed]."""
+        """
+        The content's hash, or "" if it was not needed; see Note [Hashed when needed].
+        """
         return "" if self.raw_digest and not self._is_hashed else self.content_hash
 
     @property
@@ -213,7 +215,7 @@ class Incoming:
         return ahead or _map_raw(self._raw, self._exact_digits)
 
     def shows(self, operation: InvoiceOperation) -> bool:
-        """Return whether it shows what we did; what cannot be read fails elsewhere."""
+        """Return whether it shows what we did. What cannot be read fails elsewhere."""
         if self.seen.is_absent:
             return False
         try:
@@ -329,7 +331,7 @@ def touch(
     verdict: Verdict,
     run_id: int | None,
 ) -> dict[str, Any]:
-    """The stored observation's row after this one."""
+    """Return the stored observation's row after this observation."""
     row = {
         "invoice": invoice_id,
         "started_at": known.started_at,

@@ -52,7 +52,7 @@ LAG = timedelta(minutes=1)
 
 @dataclass
 class WriteResult:
-    """Ids by what became of them; `failed` with the reason."""
+    """The ids of what was written, by outcome; `failed` has the reasons."""
 
     created: list[str] = field(default_factory=list)
     updated: list[str] = field(default_factory=list)
@@ -106,7 +106,7 @@ class PageWriter:
             self._check(one, self._known.get(invoice_id))
 
     def _check(self, one: Incoming, known: Known | None) -> None:
-        """Find out whether it can be stored, if it will be."""
+        """Find out whether an invoice can be stored, if it is to be stored."""
         if one.failure or one.seen.is_absent:
             return
         try:
@@ -136,7 +136,9 @@ class PageWriter:
         return interval is not None
 
     def _hash_stored(self, known: dict[str, Known]) -> None:
-        """Hash what is stored where another text came; see Note [Hashed when needed]."""
+        """
+        Hash the stored content if another text came; see Note [Hashed when needed].
+        """
         other_text = []
         for pk, stored in known.items():
             text = self._incoming[pk].raw_digest
@@ -153,7 +155,7 @@ class PageWriter:
                 known[pk].content_hash = content_hash(before.payload)
 
     def _lags_since(self) -> datetime:
-        """From when on what we did in Orb may not be shown by these answers yet."""
+        """Return since when Orb's answers may not show what we did there."""
         asked_at = [one.interval.started_at for one in self._incoming.values()]
         return min(asked_at) - LAG
 
@@ -167,7 +169,9 @@ class PageWriter:
         )
 
     def _find_late(self) -> None:
-        """Mark what was asked for after our own write and does not show it."""
+        """
+        Mark the answers that were asked for after our own write and do not show it.
+        """
         ids = [pk for pk, known in self._known.items() if known.was_written_to]
         if not ids:
             return
@@ -203,7 +207,9 @@ class PageWriter:
                 one.failure = f"The database refused it: {err}"
 
     def write(self) -> WriteResult:
-        """Write all. Called again from the start after contention."""
+        """
+        Write the page. Called again from the start after a deadlock or lock time-out.
+        """
         result = WriteResult()
         if self._incoming:
             self._write(sorted(self._incoming), result)
@@ -269,7 +275,7 @@ class PageWriter:
         return stored
 
     def _check_clock(self, before: float, epoch: float | None) -> None:
-        """Bound what was seen by all that is known of the clock by now."""
+        """Bound the observations by all that is known of the clock by now."""
         clock = primary.clock()
         if epoch is None:
             clock.check()
@@ -317,7 +323,9 @@ class PageWriter:
     def _read_before(
         self, ids: Sequence[str], stored: dict[str, Known]
     ) -> dict[str, Before]:
-        """Return what will be overwritten; read only what was not read for its hash."""
+        """
+        Return what will be overwritten; only what was not read for its hash is read.
+        """
         known = {pk: before for pk in ids if (before := stored[pk].before)}
         unread = [pk for pk in ids if pk not in known]
         return known | change_log.read_before(unread)

@@ -1,4 +1,4 @@
-"""The mirror's rows: what they know, and what is brought into them."""
+"""Write observations into the mirror."""
 
 from __future__ import annotations
 
@@ -35,20 +35,22 @@ Written = TypeVar("Written", "WriteResult", "WriteResult | None")
 
 
 def versions(invoice_ids: Sequence[str]) -> dict[str, int]:
-    """The committed versions of observations, for `Observation.supersedes`."""
+    """Return the committed versions of observations, for `Observation.supersedes`."""
     rows = primary.rows(InvoiceObservation).filter(pk__in=invoice_ids)
     return dict(rows.values_list("pk", "version"))
 
 
 def write_again(invoice_ids: Sequence[str]) -> None:
-    """Have the rows of these invoices written by the next answer, changed or not."""
+    """Let the next answer write the rows of these invoices, even if it is unchanged."""
     rows = primary.rows(InvoiceObservation).filter(pk__in=invoice_ids)
     # With the version no request that began before is taken for a later one.
     rows.update(rewrite_at=primary.now(), version=F("version") + 1)
 
 
 def fetch_later(invoice_ids: Sequence[str]) -> None:
-    """Have `recover` fetch these invoices, because what was seen decided nothing."""
+    """
+    Let `recover` fetch these invoices, because the answers so far decided nothing.
+    """
     now = primary.now()
     rows = [{"invoice_id": pk, "due_at": now} for pk in sorted(invoice_ids)]
     claim(InvoiceRecheck, rows)
@@ -62,11 +64,11 @@ def write(
     also: Callable[[WriteResult], None] | None = None,
 ) -> WriteResult:
     """
-    Bring what was observed into the mirror, in one transaction.
+    Write observations into the mirror, in one transaction.
 
-    `also` runs inside it with the result; when it raises, nothing is written.
-    One invoice that cannot be stored fails alone and is recorded. Ids in
-    `doubtful` were not written: fetch them again (see Note [Never stale]).
+    `also` is called inside it with the result; if it raises, nothing is written. An
+    invoice that cannot be stored fails alone and is recorded. Ids in `doubtful` were
+    not written: fetch them again (see Note [Never stale]).
     """
     writer = PageWriter(observations, run_id=run_id, origin=origin)
 

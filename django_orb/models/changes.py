@@ -10,9 +10,9 @@ from .invoices import Invoice
 
 class InvoiceChange(models.Model):
     """
-    That an invoice changed in the mirror, written in the transaction that changed it.
+    A change of an invoice in the mirror, written in the transaction that made it.
 
-    The signals are sent by these rows, in the order of their keys, and they are the
+    The signals are sent from these rows, in the order of their keys, and they are the
     invoice's history.
     """
 

@@ -12,11 +12,11 @@ from .invoices import Invoice, InvoiceLineItem
 
 class InvoiceChild(models.Model):
     """
-    One item of a list in an invoice's payload, in Orb's order.
+    An item of a list in an invoice's payload, in Orb's order.
 
-    What is odd in it does not keep the invoice out of the mirror: a value that its
-    column cannot hold is left empty and named in `rounded_fields`, an item without a
-    usable id of its own gets one that says so, and the payload has them as they came.
+    What is odd in it does not keep the invoice out of the mirror. A value that its
+    column cannot hold is left empty and named in `rounded_fields`; an item without a
+    usable id gets one that says so. The payload has them as they came.
     """
 
     orb_id = OrbIdField(_("Orb id"))
@@ -146,8 +146,7 @@ class InvoiceLineTax(models.Model):
     """
     One tax on one line; not inside the line's `amount`. Orb gives it no id.
 
-    A row for each, because a line may bear several, and a tax return adds up each
-    rate by itself.
+    A line may bear several, and a tax return adds up each rate separately.
     """
 
     line_item = models.ForeignKey(

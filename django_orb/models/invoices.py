@@ -52,7 +52,7 @@ class _Difference(Func):
     """
     One amount less another, as exact as the database's columns.
 
-    SQLite subtracts floats: the result is rounded where the first one's digits end.
+    SQLite subtracts floats, so the result is rounded to the places of the first amount.
     """
 
     template = "(%(expressions)s)"
@@ -111,8 +111,9 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
         """
         Annotate `credited`, the sum of credit notes, and `net_total`, `total` less it.
 
-        Voided credit notes do not count. Both are in the invoice's currency, and None
-        if the total of one is not known: a part of the sum would pass for all of it.
+        Voided credit notes do not count. Both are in the invoice's currency. Both are
+        None if the total of one credit note is not known, since the sum of the others
+        would look complete.
         """
         model: Any = self.model._meta.get_field("credit_notes").related_model
         notes = model._default_manager.filter(invoice=OuterRef("pk"), voided_at=None)
@@ -127,7 +128,7 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
 
     def totals_by_currency(self) -> list[CurrencyTotal]:
         """
-        One entry per currency: amounts of different ones are never added up.
+        Return one entry per currency: amounts of different ones are never added up.
         """
         sums = (
             self.order_by("currency")

@@ -62,8 +62,9 @@ class InvoiceRecheck(models.Model):
     """
     An invoice to fetch again, because an answer was left out that nothing else decides.
 
-    Such an answer did not show our own write: Orb may lag, or another party may have
-    undone it. From `due_at` on Orb's answers are believed again, and `recover` asks.
+    Such an answer did not show our own write: Orb's answers may lag, or another party
+    may have undone the write. From `due_at` on Orb's answers are believed again, and
+    `recover` asks.
     """
 
     invoice_id = OrbIdField(primary_key=True)
@@ -80,7 +81,7 @@ class InvoiceFailure(models.Model):
     """
     An invoice that Orb sent and that could not be mirrored, with the reason.
 
-    Tried again by every run; gone once it succeeds.
+    Every run tries it again; the row goes once that succeeds.
     """
 
     invoice_id = OrbIdField(_("invoice"), primary_key=True)

@@ -5,7 +5,7 @@ from django.db import models
 
 class LastOccurrence(models.Model):
     """
-    When something last happened of which no other row tells.
+    When something last happened that no other row records.
 
     There is one row for each scheduled task, and two for refused webhooks.
     """

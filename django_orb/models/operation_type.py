@@ -121,7 +121,9 @@ class OperationType:
         return self.find(operation, client.fetch_invoice(operation.invoice_id))
 
     def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
-        """Look for the effect in the invoice; where it cannot tell, it says so."""
+        """
+        Look for the effect in the invoice. If that cannot tell, the finding says so.
+        """
         if not self.is_shown(operation, payload):
             return NOT_SHOWN
         is_anothers = self.happens_once and any(
@@ -134,20 +136,22 @@ class OperationType:
         return True
 
     def invoice_id(self, operation: InvoiceOperation, result: Mapping[str, Any]) -> str:
-        """The invoice that it is about, once Orb has answered this."""
+        """Return the id of the invoice that it is about, once Orb has answered this."""
         invoice_id: str = operation.invoice_id
         return invoice_id
 
     def subject(self, operation: InvoiceOperation) -> str:
-        """Name the part of an invoice it is about: a later one of the same hides it."""
+        """
+        Name the part of an invoice it is about. A later operation on it hides this one.
+        """
         return "status"
 
     def line_item_id(self, operation: InvoiceOperation) -> str:
-        """Orb's id of the line that was deleted, or created, once it was."""
+        """Return Orb's id of the line that was deleted or created; "" before that."""
         return ""
 
     def line(self, operation: InvoiceOperation) -> Mapping[str, Any]:
-        """The line that it is about, as far as that was recorded."""
+        """Return the line that it is about, as far as that was recorded."""
         body: dict[str, Any] = operation.body
         return body
 

@@ -137,14 +137,17 @@ class InvoiceOperation(models.Model):
 
     def others_alike(self) -> list[InvoiceOperation]:
         """
-        Return those of the same kind for the same invoice that Orb did, or may have done.
+        Return operations of the same kind for the same invoice that Orb did, or may
+        have done.
 
-        Of those that create an invoice, the ones whose invoice is not known yet.
+        If they create invoices, those are returned whose invoice is not known yet.
         """
         return list(self._others().filter(invoice_id=self.invoice_id))
 
     def certainly_preceded(self, other: InvoiceOperation) -> bool:
-        """Tell whether Orb did this one, or was seen to before the other was asked for."""
+        """
+        Return whether it was done, or seen as done, before the other was asked for.
+        """
         was_seen_before = (
             self.state == self.State.SUCCEEDED
             and self.finished_at is not None
@@ -154,7 +157,9 @@ class InvoiceOperation(models.Model):
         return bool(self.result) or was_seen_before
 
     def taken_by_others(self, invoice_ids: Sequence[str]) -> list[str]:
-        """Return which of these invoices other operations of the same kind are for."""
+        """
+        Return those of these invoices that other operations of the same kind are for.
+        """
         others = self._others().filter(invoice_id__in=invoice_ids)
         return list(others.values_list("invoice_id", flat=True).distinct())
 
@@ -165,7 +170,7 @@ class InvoiceOperation(models.Model):
 
     @property
     def type(self) -> OperationType:
-        """The entry that says all that depends on the kind."""
+        """The entry that says everything that depends on the kind."""
         return type_of(self.kind)
 
     def is_shown_in(self, payload: Mapping[str, Any]) -> bool:
@@ -174,10 +179,12 @@ class InvoiceOperation(models.Model):
 
     @property
     def subject(self) -> str:
-        """Name the part of an invoice it is about: a later one of the same hides it."""
+        """
+        Name the part of an invoice it is about. A later operation on it hides this one.
+        """
         return self.type.subject(self)
 
     @property
     def line_item_id(self) -> str:
-        """Orb's id of the line that was deleted, or created, once it was."""
+        """Orb's id of the line that was deleted or created; "" before that."""
         return self.type.line_item_id(self)

@@ -79,7 +79,7 @@ class SyncRun(models.Model):
         return self.created + self.updated + self.unchanged + self.failed
 
     def progress(self) -> dict[str, Any]:
-        """The counts so far, read from the windows, and the last heartbeat."""
+        """Return the counts so far, read from the windows, and the last heartbeat."""
         sums = {name: Sum(name, default=0) for name in COUNTS}
         # Where the run was read: a replica may not have the windows yet.
         windows = self.windows.using(self._state.db)
@@ -87,7 +87,7 @@ class SyncRun(models.Model):
 
 
 class Status(SyncRun):
-    """The admin's page that says whether all is well: whoever sees runs sees it."""
+    """The admin's status page; users who may view runs see it."""
 
     class Meta:
         proxy = True
@@ -198,7 +198,9 @@ class SyncWindow(models.Model):
 
 
 class SyncAbsence(models.Model):
-    """A 404 that a run met; marked on the invoice only when the run ends well."""
+    """
+    A 404 that a run met. The invoice is only marked as missing if the run ends well.
+    """
 
     run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="absences")
     invoice_id = OrbIdField()

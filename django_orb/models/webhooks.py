@@ -79,7 +79,7 @@ class WebhookFeed(models.Model):
     """
     How far Orb's list of webhook events was read.
 
-    There is one row, once the list was requested.
+    There is one row, since the first reading of the list.
     """
 
     is_offered = models.BooleanField(
