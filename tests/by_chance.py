@@ -16,24 +16,31 @@ ALIASES = {"sqlite": "default", "postgresql": "postgresql", "mariadb": "mariadb"
 PER_DATABASE = ["any_database", "any_committed_database"]
 # Marks of what takes seconds a test.
 SLOW = ["proof", "browser"]
-KEPT_OF_SLOW = 1 / 3
+EVERY = 3
 ONE_DATABASE = "on other databases, of tests that fit any"
 SLOW_ONES = "of the proofs and browser tests"
 
 
 def leave_out(items: list[pytest.Item], seed: object) -> Counter[str]:
     """Take tests off the list. Return how many, by what they are."""
+    why: dict[pytest.Item, str] = {}
     versions: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         versions[_name_on_every_database(item)].append(item)
-    why: dict[pytest.Item, str] = {}
+    slow: dict[str, list[str]] = defaultdict(list)
     for name, alike in versions.items():
-        chance = random.Random(f"{seed} {name}")
-        kept = chance.choice(sorted(alike, key=lambda item: item.nodeid))
+        alike.sort(key=lambda item: item.nodeid)
+        kept = random.Random(f"{seed} {name}").choice(alike)
         why |= {item: ONE_DATABASE for item in alike if item is not kept}
-        is_slow = any(kept.get_closest_marker(mark) for mark in SLOW)
-        if is_slow and chance.random() >= KEPT_OF_SLOW:
-            why[kept] = SLOW_ONES
+        versions[name] = [kept]
+        if any(kept.get_closest_marker(mark) for mark in SLOW):
+            slow[name.partition("::")[0]].append(name)
+    for file, names in slow.items():
+        first = random.Random(f"{seed} {file}").randrange(EVERY)
+        # Neighbours are alike, and every third one is a fair sample of them.
+        for number, name in enumerate(sorted(names), first):
+            if number % EVERY:
+                why[versions[name][0]] = SLOW_ONES
     items[:] = [item for item in items if item not in why]
     return Counter(why.values())
 
