@@ -1,4 +1,4 @@
-"""The mirror in Django's admin: to look at, and to act on through Orb."""
+"""Show the mirror in Django's admin, and act through Orb."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Kind(NamedTuple):
 
 
 def read_concerns(request: HttpRequest, site: str) -> list[Concern]:
-    """Return those that exist and the user may see; two queries for each kind."""
+    """Return those that exist and that the user may see. Two queries for each kind."""
     concerns = []
     for kind in (*_kinds_of_invoices(), *_other_kinds()):
         if not request.user.has_perm(f"django_orb.view_{kind.model}"):

@@ -1,4 +1,4 @@
-"""States as badges: a shape and a word, so that colour is only a help."""
+"""Show states as badges: a shape and a word, so that colour is only a help."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ UNKNOWN = Look("warn", "?")
 
 
 def status_label(status: str) -> str:
-    """As people read it; one that this release does not know, as Orb calls it."""
+    """
+    Return a status in words; one that this release does not know, as Orb calls it.
+    """
     return str(dict(Invoice.Status.choices).get(status, short(status)))
 
 
@@ -72,7 +74,7 @@ def badge(look: Look, label: str) -> SafeString:
 
 
 def invoice_badge(invoice: Invoice) -> SafeString:
-    """The status; one that this release does not know is shown as Orb calls it."""
+    """Return a badge for the status; one that is not known is shown as Orb calls it."""
     look = INVOICE_LOOKS.get(invoice.status, UNKNOWN)
     return badge(look, short(invoice.get_status_display()))
 
@@ -95,7 +97,7 @@ def missing_badge() -> SafeString:
 
 
 def overdue_badge(days: int) -> SafeString:
-    """Return how long a payment is late."""
+    """Return a badge that says how late a payment is."""
     words = (
         ngettext("%(days)s day overdue", "%(days)s days overdue", days)
         if days

@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 def keep(name: str, seconds: int, read: Callable[[], T]) -> tuple[T, datetime]:
     """
-    Return what `read` returns and when it was read, at most so many seconds ago.
+    Return what `read` returned in the last so many seconds, and when it was read.
 
-    What belongs to another account, such as that of another tenant of the same
-    database and cache, to another database or to another release, is not found. If the cache is out of
-    reach, it is read each time.
+    An entry of another account, database or release is not found; a tenant of the same
+    database and cache is another account. If the cache is out of reach, `read` is
+    called each time.
     """
     key = _key(name)
     try:

@@ -24,9 +24,9 @@ class QuickChangeList(ChangeList):
 
     def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
         """
-        What was chosen, amounts by their currency first, then the key.
+        Order by what was chosen, then by the key; amounts by their currency first.
 
-        All in one direction, so that an index serves it and its reverse.
+        All go in one direction, so that an index serves the order and its reverse.
         """
         ordering = super().get_ordering(request, queryset)
         if not self.params.get(ORDER_VAR):
@@ -41,7 +41,7 @@ class QuickChangeList(ChangeList):
         return [*chosen, f"{sign}pk"]
 
     def url_for_result(self, result: Any) -> str:
-        """Do as Django's, which resolves the URL again for each row."""
+        """Return a row's address. Django resolves the URL again for each row."""
         return self._url_of_any.replace(ANY, urlquote(quote(str(result.pk))))
 
     @cached_property

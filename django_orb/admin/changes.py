@@ -38,7 +38,7 @@ class Chapter:
 
 
 def tell(change: InvoiceChange) -> str:
-    """For instance: Issued → Paid."""
+    """Describe a change, for instance: Issued → Paid."""
     new = status_label(change.status)
     if change.kind == InvoiceChange.Kind.CREATED:
         return gettext("First seen: %(status)s") % {"status": new}
@@ -58,7 +58,7 @@ def source(change: InvoiceChange) -> str:
 
 
 def read_chapters(invoice: Invoice) -> list[Chapter]:
-    """Newest first; one query."""
+    """Return an invoice's changes, the newest first. One query."""
     return [
         Chapter(
             badge=status_badge(change),
@@ -77,7 +77,7 @@ def status_badge(change: InvoiceChange) -> SafeString:
 
 
 class ToldFilter(admin.SimpleListFilter):
-    """Changes that receivers were not told of."""
+    """Filter by changes that receivers were not told of."""
 
     title = _("told")
     parameter_name = "told"
@@ -96,7 +96,7 @@ class ToldFilter(admin.SimpleListFilter):
 
 @admin.register(InvoiceChange)
 class InvoiceChangeAdmin(ReadOnlyAdmin):
-    """The changes, and where they came from."""
+    """The changes of all invoices, and where they came from."""
 
     list_display = ("created_at", "invoice_id_link", "what", "names", "origin")
     list_filter = (ToldFilter, "origin", "kind")

@@ -1,4 +1,4 @@
-"""Bars in SVG, made here: they need no script, and follow the page's theme."""
+"""Draw bars in SVG, which need no script and follow the page's theme."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Mark:
-    """A line of the grid, or a group's name below it."""
+    """A line of the grid, or the name of a group below it."""
 
     x: float
     y: float
@@ -51,7 +51,7 @@ def bar_chart(
     titles: Sequence[Sequence[str]],
 ) -> Chart:
     """
-    A group of bars for each name, one bar for each series.
+    Draw a group of bars for each name, with one bar for each series.
 
     `titles` says in words what each bar shows, series by series.
     """
@@ -92,7 +92,9 @@ class Scale:
 
 
 def round_ticks(low: Decimal, high: Decimal) -> list[Decimal]:
-    """Four to six round numbers from below the lowest to above the highest value."""
+    """
+    Return four to six round numbers that enclose the lowest and the highest value.
+    """
     span = high - low
     if not span:
         return [Decimal(0), Decimal(1)]
@@ -104,7 +106,7 @@ def round_ticks(low: Decimal, high: Decimal) -> list[Decimal]:
 
 
 def compact(value: Decimal) -> str:
-    """Large round numbers as people write them on an axis, such as 1.5M."""
+    """Write a large round number as on an axis, such as 1.5M."""
     for size, letter in ((9, "B"), (6, "M"), (3, "k")):
         if abs(value) >= Decimal(1).scaleb(size):
             return f"{_plain(value.scaleb(-size))}{letter}"

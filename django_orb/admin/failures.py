@@ -60,7 +60,10 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("what Orb sent"))
     def sent(self, failure: InvoiceFailure) -> SafeString:
-        """Escaped as it is stored: what a database refused may be in it."""
+        """
+        Orb's answer. It stays escaped, since the database may have refused a part of
+        it.
+        """
         try:
             text = json.dumps(json.loads(failure.payload_text), indent=2)
         except ValueError:

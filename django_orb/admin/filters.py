@@ -1,4 +1,4 @@
-"""The invoice list's filters; none of them costs a query per row or per choice."""
+"""Filter the list of invoices. No filter costs a query per row or per choice."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class CurrencyFilter(admin.SimpleListFilter):
 
 def read_currencies() -> list[str]:
     """
-    All that there are, from one to the next in the index.
+    Return all currencies, by going from one to the next in the index.
 
-    `SELECT DISTINCT` would look at every invoice.
+    `SELECT DISTINCT` would read every invoice.
     """
     connection = primary.connection()
     table = connection.ops.quote_name(Invoice._meta.db_table)
@@ -103,7 +103,7 @@ class AgeFilter(admin.SimpleListFilter):
 
 
 class AttentionFilter(admin.SimpleListFilter):
-    """What needs attention, as on the overview."""
+    """Invoices that need attention, as on the overview."""
 
     title = _("needs attention")
     parameter_name = "needs"
@@ -159,9 +159,9 @@ _DATED = re.compile(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?")
 
 class InvoiceDateFilter(admin.SimpleListFilter):
     """
-    Fixed spans, and years, their months and their days.
+    Fixed spans of time, and years, their months and their days.
 
-    As `date_hierarchy`, which would look at every row for what it offers.
+    It is like `date_hierarchy`, which would read every row to offer its choices.
     """
 
     title = _("date (UTC)")
@@ -215,7 +215,7 @@ def _utc(moment: datetime) -> datetime:
 
 
 def _month(year: int, month: int) -> datetime:
-    """The beginning of a month; months are counted on beyond December."""
+    """Return the beginning of a month, counted on beyond December."""
     months = year * 12 + month - 1
     return datetime(months // 12, months % 12 + 1, 1, tzinfo=timezone.utc)
 
@@ -233,7 +233,7 @@ def _named_span(name: str, now: datetime) -> Span | None:
 
 
 def _span_of(value: str) -> Span | None:
-    """From when to when "2026", "2026-01" or "2026-01-31" is; None if it is none."""
+    """Return the span of "2026", "2026-01" or "2026-01-31"; None if it is not one."""
     match = _DATED.fullmatch(value)
     if match is None:
         return None

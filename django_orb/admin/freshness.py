@@ -19,7 +19,7 @@ class Freshness:
 
 
 def read_freshness() -> Freshness:
-    """When a run last brought the whole mirror up to date, and what runs now."""
+    """Return when a run last brought the whole mirror up to date, and what runs now."""
     whole = SyncRun.objects.filter(
         kind__in=[SyncRun.Kind.FULL, SyncRun.Kind.INCREMENTAL]
     )

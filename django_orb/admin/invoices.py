@@ -92,7 +92,9 @@ class Button:
 
 @admin.register(Invoice)
 class InvoiceAdmin(InvoiceColumns, ExportingAdmin):
-    """The mirror to look at, and the named actions that ask Orb to change things."""
+    """
+    Shows the mirror's invoices, with the actions that ask Orb to change something.
+    """
 
     list_display = (
         "number",
@@ -222,7 +224,7 @@ class InvoiceAdmin(InvoiceColumns, ExportingAdmin):
         fetch_again.respond(self.call_for(request, queryset, "refresh_from_orb"))
 
     def call_for(self, request: HttpRequest, queryset: Any, action: str) -> Call:
-        """The invoices that were chosen, whole, in the order of the list."""
+        """Return a call for the invoices that were chosen, in the order of the list."""
         most = fetch_again.MAX_INVOICES + 1
         invoices = list(queryset.order_by(*self.ordering).defer(None)[:most])
         return Call(self, request, invoices, action, request.get_full_path())
@@ -291,7 +293,7 @@ class InvoiceAdmin(InvoiceColumns, ExportingAdmin):
         respond: Respond,
         is_allowed: bool,
     ) -> HttpResponse:
-        """Take the actions' way for one invoice, and end on its own page."""
+        """Do what the list's action does for one invoice, and end on its own page."""
         invoice = self.get_object(request, unquote(object_id))
         if not is_allowed or not self.has_view_permission(request, invoice):
             raise PermissionDenied

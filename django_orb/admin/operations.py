@@ -40,7 +40,7 @@ def invoice_link(invoice_id: str) -> SafeString:
 
 @admin.register(InvoiceOperation)
 class InvoiceOperationAdmin(ReadOnlyAdmin):
-    """Who asked Orb for what, and what came of it: the audit trail."""
+    """The audit trail: who asked Orb for what, and what came of it."""
 
     list_display = ("created_at", "what", "invoice", "badge", "origin", "why")
     list_filter = ("state", "kind", "origin")
@@ -220,6 +220,9 @@ def read_times(operation: InvoiceOperation) -> list[Fact]:
 
 
 def code_block(text: str) -> SafeString:
-    """A text as it came; halves of surrogate pairs, which no page can have, escaped."""
+    """
+    Show a text as it came, with halves of surrogate pairs escaped: no page can have
+    them.
+    """
     text = text.encode("utf-8", "backslashreplace").decode()
     return format_html('<pre class="orb-json">{}</pre>', text)

@@ -1,4 +1,4 @@
-"""The one page that says how things are."""
+"""Show on one page how things are."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A currency's figures, and their picture if it has one."""
+    """A currency's figures, and a picture of them if it has one."""
 
     currency: str
     columns: list[str]
@@ -72,7 +72,7 @@ class Health:
 
 @admin.register(Overview)
 class OverviewAdmin(ReadOnlyAdmin):
-    """A page in the place of a list: whoever may see invoices may see it."""
+    """A page in the place of a list; users who may view invoices may see it."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("django_orb.view_invoice")
@@ -128,7 +128,9 @@ class Figures:
 
 
 def read_figures() -> tuple[Figures, datetime]:
-    """The sums over all invoices, and when they were read: minutes ago at most."""
+    """
+    Return the sums over all invoices, and when they were read: minutes ago at most.
+    """
     zone = overview_figures.report_zone()
 
     def read() -> Figures:

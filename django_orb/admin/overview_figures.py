@@ -1,7 +1,7 @@
 """
-What is owed, and what was invoiced and paid: figures over all of the mirror.
+Add up over the whole mirror what is owed, and what was invoiced and paid.
 
-Currencies are never added up.
+Different currencies are never added up.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Age:
     end: int | None = None
 
     def condition(self, now: datetime) -> Q:
-        """Of open invoices, those whose payment is so late at `now`."""
+        """Match open invoices whose payment is so late at `now`."""
         if self.name == "undated":
             return Q(due_date=None)
         found = Q()
@@ -57,7 +57,7 @@ AGES = (
 
 @dataclass(frozen=True)
 class Amount:
-    """So many invoices, and what they come to."""
+    """A number of invoices, and their sum."""
 
     count: int = 0
     total: Decimal = ZERO
@@ -88,7 +88,7 @@ class Turnover:
 
 
 def receivables(now: datetime) -> list[Receivables]:
-    """Open invoices with something to pay, by age; the busiest currency first."""
+    """Return what is to be paid on open invoices by age, the busiest currency first."""
     sums: dict[str, Any] = {}
     for age in AGES:
         condition = age.condition(now)
@@ -110,7 +110,9 @@ def receivables(now: datetime) -> list[Receivables]:
 
 
 def months(now: datetime, zone: ZoneInfo) -> list[datetime]:
-    """The beginnings of the last months, this one included, and of the next one."""
+    """
+    Return the beginnings of the last months, this one included, and of the next one.
+    """
     local = now.astimezone(zone)
     this = local.year * 12 + local.month - 1
     return [
@@ -121,10 +123,11 @@ def months(now: datetime, zone: ZoneInfo) -> list[datetime]:
 
 def turnover(bounds: list[datetime]) -> list[Turnover]:
     """
-    What was invoiced and paid in the months between `bounds`, by currency.
+    Return what was invoiced and paid in the months between `bounds`, by currency.
 
-    Invoiced is the total of issued, paid and synced invoices by their date, paid what
-    was due on invoices by the day they were paid. Drafts and voids are neither.
+    Invoiced is the total of issued, paid and synced invoices by their date. Paid is
+    what was due on invoices by the day on which they were paid. Drafts and voids are
+    neither.
     """
     final = [Invoice.Status.ISSUED, Invoice.Status.PAID, Invoice.Status.SYNCED]
     invoices = Invoice.objects.filter(missing_since=None)

@@ -1,4 +1,4 @@
-"""Pages of lists that may be very long."""
+"""Count the pages of lists that may be very long."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MOST = 5_000
 
 class CappedPaginator(Paginator):  # type: ignore[type-arg]
     """
-    Counts no further than `MOST` rows, however many there are.
+    Count at most `MOST` rows.
 
-    To count all rows of a large table takes longer than anything else on its page,
-    and users do not turn a hundred pages.
+    To count all rows of a large table takes longer than anything else on its page, and
+    users do not turn a hundred pages.
     """
 
     #: The order in which rows are counted, one that an index has together with the

@@ -1,4 +1,4 @@
-"""The progress of operations that were queued together."""
+"""Show the progress of operations that were queued together."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Progress:
 
 
 def read_progress(batch: str) -> Progress:
-    """Two queries, and the oldest first, which is the order of sending."""
+    """Return a batch's progress, in the order of sending. Two queries."""
     found = primary.rows(InvoiceOperation).filter(batch=batch).order_by("pk")
     operations = list(found.defer("result")[:SHOWN]) if batch else []
     ids = {one.invoice_id for one in operations}
@@ -95,7 +95,7 @@ def read_title(operations: list[InvoiceOperation]) -> str:
 
 
 def read_words(states: Counter[str]) -> str:
-    """For instance: 12 succeeded, 1 refused, 7 pending."""
+    """Say how many are in which state, for instance: 12 succeeded, 1 refused."""
     labels = dict(InvoiceOperation.State.choices)
     parts = [
         f"{states[state]} {str(label).lower()}"

@@ -1,4 +1,4 @@
-"""The base of every admin page of the mirror: it can only be viewed."""
+"""The base of the mirror's pages in the admin: nothing can be edited on them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """
     Lists and pages of rows that only the mirror writes.
 
-    No adding, changing or deleting by anyone, whatever their permissions.
+    No user may add, change or delete any, whatever their permissions.
     """
 
     show_facets = admin.ShowFacets.NEVER
@@ -70,7 +70,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=CHECKBOX_TITLE)
     def action_checkbox(self, obj: Any) -> SafeString:
-        """As Django's, whose form widget takes a third of the whole list's time."""
+        """Do as Django's does, whose widget takes a third of the whole list's time."""
         label = gettext("Select this object for an action - {}").format(obj)
         return format_html(
             '<input type="checkbox" name="{}" value="{}" class="action-select" '
@@ -132,10 +132,10 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any
     ) -> HttpResponse | None:
         """
-        As Django's, for all rows that were chosen.
+        Do as Django's does, for all rows that were chosen.
 
-        Django leaves out those that have left a filtered list meanwhile, and runs the
-        action on none if these were all.
+        Django leaves out rows that have left a filtered list meanwhile, and runs the
+        action on none if all of them have.
         """
         post = request.POST
         if not forms.BooleanField(required=False).clean(post.get("select_across")):
@@ -166,7 +166,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 def find_look() -> str:
-    """Return which look of the admin is installed, "" where it is Django's own."""
+    """Return which theme of the admin is installed, or "" if it is Django's own."""
     return next((name for name in LOOKS if apps.is_installed(name)), "")
 
 

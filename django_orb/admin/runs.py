@@ -72,7 +72,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
 
     @admin.action(permissions=["sync"], description=_("Cancel selected runs"))
     def cancel_selected(self, request: HttpRequest, queryset: Any) -> None:
-        """End those that run; what they wrote stays, the next run does the rest."""
+        """End active runs. What they wrote stays, and the next run does the rest."""
         count = 0
         for run in queryset.filter(state=SyncRun.State.RUNNING):
             runs.cancel_run(run)
@@ -93,7 +93,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
         return [path("<path:object_id>/cancel/", view, name=name), *super().get_urls()]
 
     def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The action, from a run's own page."""
+        """Cancel a run from its own page."""
         if not (
             self.has_sync_permission(request) and self.has_view_permission(request)
         ):
@@ -184,7 +184,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
 
 
 def read_counts(run: SyncRun, windows: list[SyncWindow]) -> list[Fact]:
-    """The run's counts, or while it runs those of its parts."""
+    """Return the run's counts, or those of its windows while it is active."""
     names = (
         "created",
         "updated",

@@ -1,4 +1,4 @@
-"""The page that says whether all is well, in words."""
+"""Show on one page whether all is well, in words."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
 @admin.register(Status)
 class StatusAdmin(ReadOnlyAdmin):
-    """A page in the place of a list: whoever may see runs may see it."""
+    """A page in the place of a list; users who may view runs may see it."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("django_orb.view_syncrun")
@@ -53,7 +53,7 @@ class StatusAdmin(ReadOnlyAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The page; a POST asks Orb first."""
+        """Show the page. A POST asks Orb first."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         request.current_app = self.admin_site.name

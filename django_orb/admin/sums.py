@@ -1,4 +1,4 @@
-"""What the invoices of a list come to, for each currency by itself."""
+"""Add up the invoices of a list, each currency separately."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts of modules and classes, translated when they are shown."""
+"""Translate texts of modules and classes when they are shown."""
 
 from __future__ import annotations
 

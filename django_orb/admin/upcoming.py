@@ -60,7 +60,7 @@ def respond(call: Call) -> HttpResponse | None:
 
 
 def fetch(subscription_id: str) -> tuple[UpcomingInvoice, datetime]:
-    """The upcoming invoice and when it was read, at most a minute ago."""
+    """Return the upcoming invoice and when it was read, at most a minute ago."""
     return keep(
         f"upcoming {subscription_id}",
         CACHE_SECONDS,

@@ -47,10 +47,10 @@ def run_in_transaction(body: Callable[[], T]) -> T:
 @contextmanager
 def snapshot() -> Iterator[None]:
     """
-    Have all reads of the block see one instant, however long it takes.
+    Let all reads of the block see one instant, however long it takes.
 
-    Not inside a caller's transaction, which has read before, and not on SQLite, where
-    nobody could write until the end.
+    Inside a caller's transaction, which has read before, it changes nothing; nor on
+    SQLite, where no other process could write until the end.
     """
     connection = primary.connection()
     if connection.in_atomic_block or connection.vendor not in ("mysql", "postgresql"):

@@ -1,5 +1,5 @@
 """
-What an observation of Orb means for what is stored; no database here.
+Decide what an observation of Orb means for what is stored, without a database.
 
 # Note [Never stale]
 An answer of Orb shows an invoice as it was at some instant between the request
@@ -13,8 +13,8 @@ An answer that cannot be stored has an interval too. It is ordered against what 
 stored and against the failure before it, and only a later answer makes it go away.
 
 Orb's answers may lag behind our own writes. For a while after a write, only an
-answer that shows it counts at all. What was left out may have been a later change by
-another party, so the invoice is fetched again when that while is over.
+answer that shows it counts at all. One that was left out may have shown a later change
+by another party, so the invoice is fetched again when that while is over.
 
 Nothing blanks an interval. An invoice whose row is to be written although unchanged is
 flagged, and the flag goes with an answer to a request that began after it was set.

@@ -46,7 +46,9 @@ class Sight(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found in Orb; `result` stands for Orb's answer if it is shown."""
+    """
+    The effect of an operation in Orb; `result` stands for Orb's answer if it is shown.
+    """
 
     sight: Sight
     result: dict[str, Any] = field(default_factory=dict)

@@ -1,5 +1,5 @@
 """
-What waits and how old the mirror is, as gauges that are read when they are asked for.
+Say what waits and how old the mirror is, as gauges that are read on demand.
 
 They are the database's figures, the same in each process, so no process counts them.
 """

@@ -114,7 +114,9 @@ class Call:
         self.say(level, text)
 
     def report(self, outcomes: Iterable[Outcome], *, logged: set[str]) -> None:
-        """One message for each outcome; one entry of history, the first time."""
+        """
+        Leave a message for each outcome, and one entry of history, the first time.
+        """
         for outcome in outcomes:
             self.say(outcome.level, outcome.text, outcome.invoice)
             if outcome.log and outcome.invoice.pk not in logged:
@@ -137,7 +139,7 @@ class Call:
     def tells_of_others(
         self, invoices: Iterable[Invoice], token: FormToken, kind: str, text: str
     ) -> bool:
-        """Warn of what others asked for after this confirmation was shown."""
+        """Warn of what other users asked for after this confirmation was shown."""
         seen = read_pk(self.request.POST.get("newest_operation", ""))
         ids = [invoice.pk for invoice in invoices]
         mine = {token.key_for(invoice_id) for invoice_id in ids}
@@ -157,7 +159,7 @@ class Call:
         return bool(others)
 
     def recent(self) -> dict[str, Any]:
-        """Return what was done lately to these invoices, to warn of doubles."""
+        """Return what was done lately to these invoices, to warn of doing it twice."""
         currencies = {one.pk: one.currency for one in self.invoices}
         numbers = {one.pk: str(one) for one in self.invoices}
         operations = operations_of(list(currencies), recent=True)
@@ -173,7 +175,9 @@ class Call:
 
 
 def read_pk(raw: str) -> int:
-    """A row's number that a form sent back; 0 if it did not, so that all are newer."""
+    """
+    Read a row's number that a form sent back; 0 without one, so that all are newer.
+    """
     return int(raw) if raw.isdecimal() and len(raw) < 20 else 0
 
 
@@ -182,7 +186,7 @@ def change_url(model_admin: Any, invoice_id: str) -> str:
 
 
 def invoice_url(model_admin: Any, view: str, invoice_id: str) -> str:
-    """The address of one of an invoice's own pages."""
+    """Return the address of one of an invoice's own pages."""
     opts = model_admin.opts
     return reverse(
         f"admin:{opts.app_label}_{opts.model_name}_{view}",

@@ -1,4 +1,4 @@
-"""The actions of the invoices' admin, and the words of those that are alike."""
+"""Define the actions of the invoices' admin, with the words of those that are alike."""
 
 from __future__ import annotations
 
@@ -140,10 +140,10 @@ REGENERATE_PDF = ConfirmedAction(
 @dataclass(frozen=True)
 class InvoiceAction:
     """
-    What can be done to one invoice on a page of its own, and to many from the list.
+    An action on one invoice, on a page of its own, and on many from the list.
 
     `page` is the name of that page; `list_name` and `list_label` are those of the
-    list's action, where there is one.
+    list's action, if there is one.
     """
 
     page: str

@@ -1,4 +1,4 @@
-"""Adding one line item to chosen drafts: the form, the confirmation, the calls."""
+"""Add a line item to chosen drafts: the form, the confirmation, the calls."""
 
 from __future__ import annotations
 

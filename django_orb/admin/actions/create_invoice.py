@@ -1,4 +1,4 @@
-"""Making a one-off invoice of one line: the form, the confirmation, the call."""
+"""Create a one-off invoice of one line: the form, the confirmation, the call."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def read_terms(values: dict[str, Any]) -> str:
 
 
 def read_suggestions() -> list[Suggestion]:
-    """The customers of the newest invoices, by the host's names for them."""
+    """Return the customers of the newest invoices, by the host's names for them."""
     newest_first = primary.rows(Invoice).order_by("-invoice_date", "-id")
     rows = newest_first.only("customer_id", "external_customer_id")[:NEWEST]
     invoices = list({one.customer_id: one for one in rows}.values())
@@ -169,7 +169,7 @@ def read_suggestions() -> list[Suggestion]:
 
 
 def find_customer(customer: Invoice) -> Invoice | None:
-    """An invoice of the same customer, if the mirror has one."""
+    """Return an invoice of the same customer, if the mirror has one."""
     stored = Invoice.objects.using(primary.alias())
     if customer.customer_id:
         return stored.filter(customer_id=customer.customer_id).first()

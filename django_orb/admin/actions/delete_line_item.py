@@ -1,4 +1,4 @@
-"""Deleting one line of a draft: the confirmation, then the call."""
+"""Delete one line of a draft: the confirmation, then the call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Editing one invoice's metadata and terms: the form, the confirmation, the call."""
+"""Edit an invoice's metadata and terms: the form, the confirmation, the call."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ MAX_INVOICES = 1000
 
 
 def respond(call: Call) -> None:
-    """Read a handful now; for more, start a run that shows its progress."""
+    """Fetch a handful now. For more, start a run that shows its progress."""
     if len(call.invoices) > MAX_INVOICES:
         text = gettext("Choose at most %(most)s invoices, or use “Sync now”.") % {
             "most": MAX_INVOICES
@@ -82,5 +82,5 @@ def say_started(call: Call, run: SyncRun, text: str) -> None:
 
 
 def was_taken(run: SyncRun) -> bool:
-    """Return whether a worker was asked for every part of a new run."""
+    """Return whether a worker was asked for each part of a new run."""
     return not runs.due_windows(run=run)

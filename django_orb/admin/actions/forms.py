@@ -33,7 +33,10 @@ class NumberInput(AdminTextInputWidget):
 
 
 class NumberField(forms.CharField):
-    """A number as people write it here; it stays a text, so that no digit is lost."""
+    """
+    A number as the active language writes it. It stays a text, so that no digit is
+    lost.
+    """
 
     widget = NumberInput
 
@@ -51,7 +54,7 @@ class NumberField(forms.CharField):
 
 def read_typed(text: str) -> str:
     """
-    A number as the active language writes it, in the form that a machine reads.
+    Return a number that is written in the active language, in a machine's form.
 
     Raises:
         ValueError: it is not written so, in full: "1,2,3" is not a number in English.
@@ -275,9 +278,9 @@ class PaymentForm(forms.Form):
 
 class EditForm(forms.Form):
     """
-    Metadata as lines of "key = value"; terms and due date while it is a draft.
+    Metadata as lines of "key = value", and terms and due date while it is a draft.
 
-    What was shown travels along, so that only what was changed here is changed.
+    The form sends back what it showed, so that only what the user changed is changed.
     """
 
     metadata = forms.CharField(
@@ -360,7 +363,7 @@ def as_lines(metadata: Mapping[str, str]) -> str:
 
 
 def editable(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return those that fit on a line; others stay as they are."""
+    """Return the entries that fit on a line; the others stay as they are."""
     return {
         key: value
         for key, value in metadata.items()

@@ -1,4 +1,4 @@
-"""The invoice's page at Orb and its PDF, whose links expire."""
+"""Open the invoice's page at Orb and its PDF, whose links expire."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = {"portal": "hosted_invoice_url", "pdf": "invoice_pdf"}
 
 
 def respond(call: Call, document: str) -> HttpResponse | None:
-    """Redirect there; where there is nowhere to go, say why and return None."""
+    """Redirect there. If there is no such document, say why and return None."""
     invoice = call.invoices[0]
     try:
         links = current_links(invoice)

@@ -1,4 +1,4 @@
-"""One call to Orb for one invoice, and what became of it in words."""
+"""Make one call to Orb for one invoice, and say in words what came of it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Outcome:
 def attempt_all(
     invoices: Iterable[Invoice], attempt: Callable[[Invoice], Outcome]
 ) -> Iterator[Outcome]:
-    """Yield one outcome for each; once Orb cannot be reached, the rest is not tried."""
+    """Yield one outcome for each. Once Orb cannot be reached, the rest is not tried."""
     is_over = False
     for invoice in invoices:
         if is_over:
@@ -86,10 +86,10 @@ def attempt_write(
     not_yet: str = "",
 ) -> Outcome:
     """
-    Make one call that changes something in Orb, and says if the mirror shows it.
+    Make one call that changes something in Orb, and say whether the mirror shows it.
 
-    `done` says what has happened then, `asked` what was wanted, for the history, and
-    `not_yet` what is said instead of `done` where Orb may take its time.
+    `done` says what has happened then, `asked` what was wanted, for the history.
+    `not_yet` is said instead of `done` if Orb may take its time.
     """
     try:
         is_shown = call()
@@ -165,7 +165,9 @@ def _explain_input(err: OrbInputError) -> str:
 
 
 def _news(invoice: Invoice) -> str:
-    """Say how its status changed in the meantime; a refused invoice was fetched."""
+    """
+    Say how its status changed in the meantime: an invoice is fetched after a refusal.
+    """
     stored = primary.rows(Invoice).filter(pk=invoice.pk)
     now = stored.only("status").first()
     if now is None or now.status == invoice.status:

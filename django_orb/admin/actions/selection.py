@@ -1,4 +1,4 @@
-"""Selected invoices: which of them an operation is for, and its keys."""
+"""Decide which of the selected invoices an operation is for, and its keys."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Batch:
-    """The invoices that an operation is for, and the others with why not."""
+    """The invoices that an operation is for, and the others with the reasons."""
 
     chosen: list[Invoice]
     skipped: list[Skipped]
@@ -45,9 +45,9 @@ def sort_out(
     invoices: Iterable[Invoice], why_not: WhyNot, *, begun: Collection[str] = ()
 ) -> Batch:
     """
-    Part the invoices; those in `begun` stay, whatever they look like now.
+    Separate the invoices that allow it. Those in `begun` stay, whatever they are now.
 
-    A form sent twice must end in the first outcome, not in "is void already".
+    A form that is sent twice must end in the first outcome, not in "is void already".
     """
     chosen: list[Invoice] = []
     skipped: list[Skipped] = []
@@ -63,10 +63,10 @@ def sort_out(
 @dataclass(frozen=True)
 class FormToken:
     """
-    What one rendered form carries, so that sending it twice does nothing twice.
+    A token of one rendered form, so that sending it twice does nothing twice.
 
-    Each invoice's idempotency key follows from it, so all of them are the same
-    when the same form comes again, and others in every other form.
+    Each invoice's idempotency key follows from it: all are the same if the same form
+    comes again, and others in every other form.
     """
 
     value: str
@@ -128,7 +128,7 @@ class FormToken:
 
 
 def read_token(raw: str, *, user_id: object, kind: str) -> FormToken | None:
-    """The token of a form that was sent, if it looks like one of ours."""
+    """Return the token of a form that was sent, if it looks like one of ours."""
     value, _, seal = raw.partition(".")
     if not _TOKEN.fullmatch(value):
         return None

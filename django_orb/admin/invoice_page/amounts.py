@@ -29,7 +29,7 @@ class Row:
 
 def read_sums(invoice: Invoice, payload: Mapping[str, Any]) -> list[Row]:
     """
-    From the subtotal to the amount due, so that the column adds up.
+    Return the rows from the subtotal to the amount due, so that the column adds up.
 
     What Orb does not itemise, such as a minimum on the whole invoice, is a row too.
     """
@@ -100,7 +100,7 @@ def _since(words: str, words_with_day: str, moment: datetime | None) -> str:
 
 
 def exact(payload: Mapping[str, Any], name: str, stored: Decimal) -> Decimal:
-    """Orb's own digits; the column may hold them rounded."""
+    """Write an amount with Orb's own digits, which the column may hold rounded."""
     value = to_decimal(payload.get(name))
     return stored if value is None else value
 
@@ -125,7 +125,7 @@ def read_adjusted(lines: list[Mapping[str, Any]]) -> Decimal:
 
 
 def read_discounts(payload: Mapping[str, Any], currency: str) -> str:
-    """The invoice's own discounts, in words."""
+    """Return the invoice's own discounts, in words."""
     discounts = []
     for one in as_maps(payload.get("discounts")):
         label = read_discount_label(one, as_text(one.get("discount_type")), currency)
@@ -134,7 +134,7 @@ def read_discounts(payload: Mapping[str, Any], currency: str) -> str:
 
 
 def read_taxes(lines: list[Mapping[str, Any]]) -> dict[str, Decimal]:
-    """All lines' taxes, added up by rate."""
+    """Return the taxes of all lines, added up by rate."""
     taxes: dict[str, Decimal] = {}
     for line in lines:
         for tax in as_maps(line.get("tax_amounts")):

@@ -58,7 +58,7 @@ def who_in_full(operation: InvoiceOperation) -> str:
 
 
 def edited_in_words(body: Any) -> str:
-    """For instance: metadata (po_number), net terms."""
+    """Name what was edited, for instance: metadata (po_number), net terms."""
     given = as_map(body)
     keys = ", ".join(as_map(given.get("metadata")))
     words = {
@@ -82,7 +82,7 @@ def line_in_words(line: Any, currency: str = "") -> str:
 
 
 def tell(operation: InvoiceOperation, currency: str = "") -> str:
-    """For instance: Ada added “Support” 12.00 USD."""
+    """Describe an operation, for instance: Ada added “Support” 12.00 USD."""
     is_done = operation.state == InvoiceOperation.State.SUCCEEDED
     words = str(operation.type.done if is_done else operation.type.asked)
     if not words:
@@ -125,7 +125,7 @@ def read_operation_view(
 def operations_of(
     invoice_ids: Collection[str], *, recent: bool = False
 ) -> list[InvoiceOperation]:
-    """Newest first; one query, never to a replica: this guards against doubles."""
+    """Return an invoice's operations, the newest first. One query."""
     stored = primary.rows(InvoiceOperation)
     found = stored.filter(invoice_id__in=invoice_ids)
     if recent:

@@ -1,4 +1,4 @@
-"""The lines of an invoice, read from its payload for its page."""
+"""Read the lines of an invoice from its payload, for its page."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def read_line(line: Mapping[str, Any], currency: str) -> LineView:
 
 
 def read_summary(parts: list[Mapping[str, Any]]) -> str:
-    """For instance "3 tiers", or "Details" where nothing is broken down."""
+    """Say how a line is broken down, for instance "3 tiers"; "Details" if it is not."""
     if not parts:
         return gettext("Details")
     count = len(parts)
@@ -119,7 +119,7 @@ def sum_of(rows: list[Mapping[str, Any]], name: str) -> Decimal:
 
 
 def read_grouping(grouping: Any) -> str:
-    """Orb gives a text today, and gave a key and a value once."""
+    """Read a grouping. Orb gives a text today, and once gave a key and a value."""
     if isinstance(grouping, Mapping):
         return joined(
             ": ", as_text(grouping.get("key")), as_text(grouping.get("value"))
@@ -211,7 +211,7 @@ def read_adjustment(adjustment: Mapping[str, Any], currency: str) -> Part:
 
 
 def read_discount_label(discount: Mapping[str, Any], kind: str, currency: str) -> str:
-    """For instance "Percentage discount of 10 %", or what Orb calls it."""
+    """Name a discount, for instance "Percentage discount of 10 %"."""
     share = to_decimal(discount.get("percentage_discount"))
     if share is not None:
         return gettext("%(share)s %% discount") % {"share": quantity(share * 100)}

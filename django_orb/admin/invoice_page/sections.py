@@ -1,8 +1,8 @@
 """
-An invoice as its page shows it: sections of text, read from the payload.
+Show an invoice as sections of text, which are read from its payload.
 
-The payload is what Orb sent, so nothing in it is taken for granted: what is
-absent or has another form is left out or shown as it came, and never an error.
+The payload is what Orb sent, so nothing in it is taken for granted. What is absent or
+has another form is left out or shown as it came, and is never an error.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def read_sheet(invoice: Invoice) -> Sheet:
 
 
 def pretty(payload: Any) -> str:
-    """JSON to read, with Orb's own digits."""
+    """Write JSON for people to read, with Orb's own digits."""
     try:
         return json.dumps(payload, cls=ExactJSONEncoder, indent=2, ensure_ascii=False)
     except ValueError:  # what no database would have stored, such as a NUL
@@ -197,7 +197,7 @@ def read_provenance(invoice: Invoice) -> str:
 
 
 def read_headline(invoice: Invoice, payload: Mapping[str, Any]) -> Fact:
-    """The one amount to see at first: what is to pay, or else what it was about."""
+    """Return the amount to see first: what is to be paid, or else the total."""
     note = read_settled(invoice)
     if note:
         total = exact(payload, "total", invoice.total)

@@ -1,4 +1,4 @@
-"""Orb's errors: https://docs.withorb.com/api-reference/error-responses"""
+"""Orb's errors, as https://docs.withorb.com/api-reference/error-responses says."""
 
 from __future__ import annotations
 
