@@ -46,6 +46,21 @@ def has_open_rival(operation: InvoiceOperation) -> bool:
     )
 
 
+def was_seen_before(operation: InvoiceOperation) -> bool:
+    """
+    Tell whether its effect was seen, as another's doing, before it was first sent.
+
+    In a restored backup an operation may look as if it had not been sent yet, so this
+    is no proof as long as its key may bring Orb's answer.
+    """
+    first = operation.first_sent_at
+    if first is None or not operation.type.happens_once:
+        return False
+    others = operation.others_alike()
+    done = [one for one in others if one.state == InvoiceOperation.State.SUCCEEDED]
+    return any(one.finished_at and one.finished_at < first for one in done)
+
+
 def question(operation: InvoiceOperation) -> str:
     """Return what a person is asked if the invoice does not tell."""
     if operation.first_sent_at is None and operation.type.is_repeatable:

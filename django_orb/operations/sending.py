@@ -204,7 +204,9 @@ def _doubt_refusal(
     except OrbError as trouble:
         note(operation, in_words(trouble))
         return
-    if finding.sight == Sight.ANOTHERS:
+    is_shown = finding.sight == Sight.SHOWN
+    is_anothers = is_shown and doubt.is_doubtful and lookup.was_seen_before(operation)
+    if finding.sight == Sight.ANOTHERS or is_anothers:
         finish(operation, _STATE.REFUSED, refusal)
     elif finding.sight != Sight.NOT_SHOWN and _may_tell(operation, doubt):
         # Orb's answer to this operation's key, or to the other's, tells which did it.

@@ -241,6 +241,27 @@ def test_void_that_was_seen_before_another_was_asked_for_is_not_its_doing(
 
 
 @on_postgresql
+def test_void_that_was_seen_before_another_was_sent_is_not_its_doing(
+    orb: OrbSandbox,
+) -> None:
+    issued = add(orb, "issued")
+    do_in_vain(orb, "void_invoice", issued, "after")
+    later = Request("void_invoice", issued, {}, idempotency_key="later")
+    operations.queue([later], batch="batch")
+    age()
+    orb.fail_next(1, status=400, route="void_invoice")
+    orb.cut_next(1, when="before", route="void_invoice")
+    tasks.recover()
+    states = InvoiceOperation.objects.order_by("pk").values_list("state", flat=True)
+    assert [*states] == ["succeeded", "pending"]
+    InvoiceOperation.objects.update(lease_expires_at=None)
+
+    tasks.recover()
+
+    assert [*states.all()] == ["succeeded", "refused"]
+
+
+@on_postgresql
 def test_refusal_that_another_operation_explains_is_believed_at_once(
     orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
