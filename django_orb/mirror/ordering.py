@@ -68,7 +68,7 @@ Order = Literal["after", "overlap", "before"]
 @dataclass(frozen=True)
 class Observation:
     """
-    What Orb showed of one invoice, and when.
+    The state of one invoice as Orb showed it, and when that was.
 
     `payload` is its JSON, as a value or as a `RawInvoice`. `is_absent` is a
     confirmed 404. `supersedes` is the version of the stored observation that was
