@@ -98,6 +98,20 @@ PACKAGES = [
     "testing.account",
     "testing.sandbox",
 ]
+# They decide and write; other modules also show things.
+DECIDING = [
+    "mirror",
+    "rate_limit",
+    "connection",
+    "status",
+    "operations",
+    "webhooks",
+    "sync",
+    "services",
+    "maintenance",
+    "tasks",
+    "views",
+]
 WITHOUT_DATABASE = ["exact_json", "exceptions", "client", "webhooks.signature"]
 WITHOUT_MODELS = ["exact_json", "exceptions", "conf", "client", "db"]
 # The one command that runs the sandbox.
@@ -261,6 +275,18 @@ def test_only_one_place_says_which_database_the_mirror_is_in(module):
         for argument in [*function.args.args, *function.args.kwonlyargs]
     }
     assert "using" not in handed
+
+
+@pytest.mark.parametrize("package", DECIDING)
+def test_what_decides_is_read_where_the_mirror_is_written(package):
+    """A router may send other reads to a replica that lags behind."""
+    for module in below(package):
+        for node in ast.walk(TREES[module]):
+            if isinstance(node, ast.Attribute) and node.attr != "using":
+                read = ast.unparse(node.value)
+                assert not read.endswith((".objects", "._default_manager")), (
+                    f"{module} reads {read} from anywhere"
+                )
 
 
 @pytest.mark.parametrize("package", WITHOUT_DATABASE)
