@@ -28,6 +28,8 @@ SAMPLE = 2000
 LINES = 3
 MAX_QUERIES = {"overview": 24}
 MAX_QUERIES_OF_LIST = 12
+# What the user asks for in so many words, and what the page says takes a moment.
+MAX_MS = {"all added up": 2000.0, "a status added up": 2000.0}
 LISTS = "/admin/django_orb/"
 
 FILL = """
@@ -138,6 +140,7 @@ def addresses() -> Iterator[tuple[str, str]]:
         "source one_off": {"invoice_source__exact": "one_off"},
         "source partial": {"invoice_source__exact": "partial"},
         "this month": {"dated": "this_month"},
+        "last month": {"dated": "last_month"},
         "last year": {"dated": "last_year"},
         "a year": {"dated": f"{year}"},
         "a month": {"dated": f"{some.invoice_date:%Y-%m}"},
@@ -197,7 +200,16 @@ def addresses() -> Iterator[tuple[str, str]]:
                 yield f"{way}, JPY", listed(o=f"{sign}{column}", currency="JPY")
     yield "invoice page", f"{LISTS}invoice/{some.pk}/change/"
     yield "overview", f"{LISTS}overview/"
+    yield "all added up", listed(sums="all")
+    yield "a status added up", listed(sums="all", status__exact="paid")
+    yield "export", f"{LISTS}invoice/export/"
+    yield "export, overdue", f"{LISTS}invoice/export/?overdue=yes"
+    yield (
+        "export of lines, last year",
+        (f"{LISTS}invoice/export-lines/?dated=last_year"),
+    )
     yield "line items", f"{LISTS}invoicelineitem/"
+    yield "export of line items", f"{LISTS}invoicelineitem/export/"
     item = some.line_items.all()[0].item_id
     yield "line items of an item", f"{LISTS}invoicelineitem/?q={item}"
     yield "usage lines", f"{LISTS}invoicelineitem/?price_type=usage_price"
@@ -229,9 +241,8 @@ def measure(rounds: int, limit_ms: float, only: str) -> bool:
         with CaptureQueriesContext(connections["postgresql"]) as queries:
             client.get(path)
         median, count = statistics.median(times[name]), len(queries)
-        is_ok = median < limit_ms and count <= MAX_QUERIES.get(
-            name, MAX_QUERIES_OF_LIST
-        )
+        most = MAX_QUERIES.get(name, MAX_QUERIES_OF_LIST)
+        is_ok = median < MAX_MS.get(name, limit_ms) and count <= most
         is_good &= is_ok
         worst, mark = max(times[name]), "" if is_ok else "  TOO MUCH"
         print(f"{name:<36}{median:>10.0f}{worst:>8.0f}{count:>9}{mark}")

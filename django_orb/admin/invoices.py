@@ -55,7 +55,7 @@ from .filters import (
 from .freshness import read_freshness
 from .invoice_page import operations_of, read_operation_view, read_sheet
 from .readonly import outside_transactions
-from .sums import SummedChangeList
+from .sums import SummedChangeList, SummingPaginator
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -119,6 +119,7 @@ class InvoiceAdmin(InvoiceColumns, ExportingAdmin):
     amounts = ("amount_due", "total")
     most_at_once = fetch_again.MAX_INVOICES
     has_lines = True
+    paginator = SummingPaginator
     fields = ("id",)
     ordering = ("-invoice_date", "-id")
     search_fields = ("id",)

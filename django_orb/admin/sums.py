@@ -8,26 +8,20 @@ from decimal import Context, Decimal
 from functools import cached_property
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.models import QuerySet
 from django.utils.formats import number_format
 
 from django_orb.formatting import money
 from django_orb.models import Invoice
+from django_orb.models.invoices import CurrencyTotal
 
+from . import paginator
 from .changelist import QuickChangeList
 
-#: As many invoices are added up while the page is made: a busy month's.
-MOST_SUMMED = 20_000
 #: The parameter of a list that has all of its invoices added up, however many.
 SUMS_VAR = "sums"
-
-Sums = list[tuple[str, int, Decimal, Decimal]]
-
-_SQL = """
-    SELECT currency, COUNT(*), SUM(total), SUM(amount_due)
-    FROM ({invoices}) listed GROUP BY currency ORDER BY currency
-"""
 
 
 @dataclass(frozen=True)
@@ -36,42 +30,56 @@ class CurrencySum:
 
     currency: str
     count: str
-    total: str
     amount_due: str
+    total: str
 
 
-@dataclass(frozen=True)
-class ListSums:
-    """The rows of the table; none if there are more invoices than are added up."""
+class SummingPaginator(paginator.CappedPaginator):
+    """Counts as its base does, and knows what the counted invoices come to."""
 
-    rows: Sequence[CurrencySum]
-    is_capped: bool = False
+    @cached_property
+    def totals(self) -> list[CurrencyTotal]:
+        """What they come to, and of one more than are counted if they are more."""
+        return add_up(self.object_list, self.count_by, paginator.MOST + 1)  # type: ignore[arg-type]
 
-    @property
-    def most(self) -> str:
-        return number_format(MOST_SUMMED, force_grouping=True)
+    @cached_property
+    def _counted(self) -> int:
+        # An index alone counts quickly. Where rows are read for the count, they are
+        # added up as well, instead of being read again.
+        is_of_invoices = getattr(self.object_list, "model", None) is Invoice
+        if self.count_by or not is_of_invoices:
+            return super()._counted
+        return sum(one["count"] for one in self.totals)
 
 
 class SummedChangeList(QuickChangeList):
-    """A list of invoices that says what all of them come to, on every page of it."""
+    """
+    A list of invoices that says what all of them come to, on every page of it.
 
-    @property
-    def adds_up_all(self) -> bool:
-        return self.filter_params.get(SUMS_VAR) == ["all"]
+    If they are more than are counted, only when asked: to add them up takes longer than
+    the list itself.
+    """
 
     @cached_property
-    def sums(self) -> ListSums:
-        if self.adds_up_all:
-            found = [
-                (row["currency"], row["count"], row["total"], row["amount_due"])
-                for row in self.queryset.totals_by_currency()
-            ]
-            return ListSums([_shown(row) for row in found])
-        order = getattr(self.paginator, "count_by", ())
-        found = add_up(self.queryset, order)
-        if sum(count for _, count, _, _ in found) > MOST_SUMMED:
-            return ListSums([], is_capped=True)
-        return ListSums([_shown(row) for row in found])
+    def sums(self) -> Sequence[CurrencySum] | None:
+        """A row for each currency; None if the invoices are too many."""
+        invoices: Any = self.queryset
+        pages: Any = self.paginator
+        if SUMS_VAR in self.filter_params:
+            totals = invoices.totals_by_currency()
+        elif pages.is_capped:
+            return None
+        else:
+            totals = pages.totals
+        return [
+            CurrencySum(
+                one["currency"],
+                number_format(one["count"], force_grouping=True),
+                money(one["amount_due"], one["currency"]),
+                money(one["total"], one["currency"]),
+            )
+            for one in totals
+        ]
 
     @property
     def add_up_all_url(self) -> str:
@@ -87,37 +95,37 @@ class SummedChangeList(QuickChangeList):
         return super().get_query_string({SUMS_VAR: None, **(new_params or {})}, remove)
 
 
-def add_up(invoices: QuerySet[Invoice, Any], order: Sequence[str]) -> Sums:
-    """
-    Return currency, count, total and amount due of each currency.
-
-    Of one invoice more than `MOST_SUMMED` at most, in an order that an index has.
-    """
-    listed = invoices.order_by(*order).values("currency", "total", "amount_due")
-    using = invoices.db
-    compiler = listed[: MOST_SUMMED + 1].query.get_compiler(using)
-    sql, params = compiler.as_sql()
+def add_up(
+    invoices: QuerySet[Invoice, Any], order: Sequence[str], most: int
+) -> list[CurrencyTotal]:
+    """As `totals_by_currency`, of the first so many in an order that an index has."""
+    listed = invoices.order_by(*order).values("currency", "total", "amount_due")[:most]
+    using = listed.db
+    try:
+        sql, params = listed.query.get_compiler(using).as_sql()
+    except EmptyResultSet:
+        return []
     with connections[using].cursor() as cursor:
-        cursor.execute(_SQL.format(invoices=sql), params)
-        return [
-            (currency, count, _decimal(total), _decimal(amount_due))
-            for currency, count, total, amount_due in cursor.fetchall()
-        ]
+        cursor.execute(_ADD_UP.format(invoices=sql), params)
+        rows = cursor.fetchall()
+    return [
+        CurrencyTotal(
+            currency=currency,
+            count=count,
+            total=_decimal(total),
+            amount_due=_decimal(amount_due),
+        )
+        for currency, count, total, amount_due in rows
+    ]
 
 
+_ADD_UP = """
+    SELECT currency, COUNT(*), SUM(total), SUM(amount_due)
+    FROM ({invoices}) listed GROUP BY currency ORDER BY currency
+"""
 # SQLite adds up floats, whose first 15 digits are right.
 _FLOAT = Context(prec=15)
 
 
 def _decimal(value: Any) -> Decimal:
     return _FLOAT.create_decimal(value) if isinstance(value, float) else Decimal(value)
-
-
-def _shown(row: tuple[str, int, Decimal, Decimal]) -> CurrencySum:
-    currency, count, total, amount_due = row
-    return CurrencySum(
-        currency,
-        number_format(count, force_grouping=True),
-        money(total, currency),
-        money(amount_due, currency),
-    )
