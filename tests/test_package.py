@@ -301,3 +301,14 @@ def test_the_architecture_names_files_that_exist_and_is_short():
     assert len(named) > 40
     assert not {name for name in named if not any((p / name).exists() for p in places)}
     assert len(text.splitlines()) <= 250
+
+
+def test_each_threat_has_its_tests():
+    text = (ROOT / ".github" / "SECURITY.md").read_text()
+    table = [line for line in text.splitlines() if line.startswith("| ")][1:]
+
+    for line in table:
+        named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", line)
+        assert named, line
+        for path, name in named:
+            assert f"def {name}(" in (ROOT / "tests" / path).read_text(), name
