@@ -39,7 +39,7 @@ class SummingPaginator(paginator.CappedPaginator):
 
     @cached_property
     def totals(self) -> list[CurrencyTotal]:
-        """What they come to, and of one more than are counted if they are more."""
+        """The totals of the list, or of one row more than are counted."""
         return add_up(self.object_list, self.count_by, paginator.MOST + 1)  # type: ignore[arg-type]
 
     @cached_property
