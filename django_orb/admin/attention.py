@@ -4,46 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from django.contrib.admin.utils import quote
-from django.db.models import Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet, prefetch_related_objects
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.formatting import local_moment, money, recorded, short
+from django_orb.formatting import joined, local_moment, money, recorded, short
 from django_orb.models import (
     Invoice,
     InvoiceChange,
     InvoiceFailure,
+    InvoiceFailureReason,
     InvoiceOperation,
     WebhookEvent,
 )
+from django_orb.models.failure_reasons import FAILING, FailureKind
 
 SHOWN = 5
 MOST = 1000
 
-Status = Invoice.Status
-
-
 #: Conditions of invoices that need a person, by the name of the list's filter.
 INVOICES: dict[str, tuple[Any, Q]] = {
     "payment_failed": (
-        _("Payment failed"),
-        Q(status=Status.ISSUED, missing_since=None, payment_failed_at__isnull=False),
+        FailureKind.PAYMENT.label,
+        FAILING[FailureKind.PAYMENT].condition(),
     ),
     "issue_failed": (
-        _("Issuing failed"),
-        Q(status=Status.DRAFT, missing_since=None, issue_failed_at__isnull=False),
+        FailureKind.ISSUE.label,
+        FAILING[FailureKind.ISSUE].condition(),
     ),
     "sync_failed": (
-        _("Sync to a provider failed"),
+        FailureKind.SYNC.label,
+        FAILING[FailureKind.SYNC].condition(),
+    ),
+    "accounting_sync_failed": (
+        FailureKind.ACCOUNTING_SYNC.label,
+        # Only its reason tells of it, so the few that there are lead to the invoices.
         Q(
-            status__in=[Status.ISSUED, Status.PAID],
+            pk__in=InvoiceFailureReason.objects.filter(
+                kind=FailureKind.ACCOUNTING_SYNC, over_until=None
+            ).values("invoice"),
             missing_since=None,
-            sync_failed_at__isnull=False,
         ),
     ),
     "missing": (_("Deleted in Orb"), Q(missing_since__isnull=False)),
@@ -90,36 +96,55 @@ class Kind(NamedTuple):
 
 
 def read_concerns(request: HttpRequest, site: str) -> list[Concern]:
-    """Return those that exist and that the user may see. Two queries for each kind."""
-    concerns = []
+    """
+    Return those that exist and that the user may see.
+
+    Two queries for each kind, and one for the reasons of all invoices that are shown.
+    """
+    found: list[tuple[Kind, int, list[Any]]] = []
     for kind in (*_kinds_of_invoices(), *_other_kinds()):
         if not request.user.has_perm(f"django_orb.view_{kind.model}"):
             continue
         count = kind.rows.order_by()[: MOST + 1].count()
         first = list(kind.rows[:SHOWN])
         if count:
-            number = number_format(min(count, MOST), force_grouping=True)
-            concern = Concern(
-                title=str(kind.title),
-                count=number if count <= MOST else f"> {number}",
-                cases=[_case(kind, one, site) for one in first],
-                url=_url(site, kind.model, "changelist") + kind.query,
-                advice=str(kind.advice),
-            )
-            concerns.append(concern)
-    return concerns
+            found.append((kind, count, first))
+    invoices = [row for *_, first in found for row in first if isinstance(row, Invoice)]
+    current = InvoiceFailureReason.objects.current()
+    prefetch_related_objects(
+        invoices, Prefetch("failure_reasons", current, to_attr="reasons")
+    )
+    return [_concern(kind, count, first, site) for kind, count, first in found]
+
+
+def _concern(kind: Kind, count: int, first: list[Any], site: str) -> Concern:
+    number = number_format(min(count, MOST), force_grouping=True)
+    return Concern(
+        title=str(kind.title),
+        count=number if count <= MOST else f"> {number}",
+        cases=[_case(kind, one, site) for one in first],
+        url=_url(site, kind.model, "changelist") + kind.query,
+        advice=str(kind.advice),
+    )
 
 
 def _kinds_of_invoices() -> Iterator[Kind]:
     for name, (title, condition) in INVOICES.items():
+        rows = Invoice.objects.filter(condition).defer("payload")
         yield Kind(
             "invoice",
             title,
             ADVICE[name],
-            Invoice.objects.filter(condition).defer("payload").order_by("invoice_date"),
+            rows.order_by("invoice_date"),
             "?missing=yes" if name == "missing" else f"?needs={name}",
-            lambda one: money(one.amount_due, one.currency),
+            partial(_amount_and_reason, kind=name.removesuffix("_failed")),
         )
+
+
+def _amount_and_reason(invoice: Any, *, kind: str) -> str:
+    reasons = [reason for reason in invoice.reasons if reason.kind == kind]
+    told = [joined(": ", one.connection_type, one.reason) for one in reasons]
+    return joined(" · ", money(invoice.amount_due, invoice.currency), *told)
 
 
 def _other_kinds() -> Iterator[Kind]:
@@ -164,6 +189,10 @@ ADVICE = {
     "payment_failed": _("Ask the customer for another way to pay, or collect again."),
     "issue_failed": _("Check in Orb why the draft could not be issued."),
     "sync_failed": _("Check in Orb and at the provider why the invoice was refused."),
+    "accounting_sync_failed": _(
+        "Correct it in the accounting system and have Orb sync it again; this ends with "
+        "Orb's event about the success."
+    ),
     "missing": _("Orb no longer knows them; they stay here for the record."),
     "failure": _("The reason says what is wrong; each sync tries again."),
     "operation": _("Check in Orb whether it happened, and record that on its page."),

@@ -53,7 +53,12 @@ from .filters import (
     OverdueFilter,
 )
 from .freshness import read_freshness
-from .invoice_page import operations_of, read_operation_view, read_sheet
+from .invoice_page import (
+    operations_of,
+    read_failures,
+    read_operation_view,
+    read_sheet,
+)
 from .readonly import outside_transactions
 from .sums import SummedChangeList, SummingPaginator
 
@@ -190,6 +195,7 @@ class InvoiceAdmin(InvoiceColumns, ExportingAdmin):
             "subtitle": None,
             "invoice": invoice,
             "sheet": read_sheet(invoice),
+            "failures": read_failures(invoice),
             "state": invoice_badge(invoice),
             "overdue": overdue_badge(invoice.days_overdue),
             "operations": [

@@ -19,6 +19,9 @@ Every table that grows has a decision here:
 - `InvoiceObservation` has a narrow row for each id that was ever asked for, also for
   those that Orb does not know. It stays: without it an older answer that comes late
   would be taken for the newest.
+- `InvoiceFailureReason` has a row for each invoice and kind of failure at most. Those
+  of failures that are over stay, so that a late or repeated event does not bring them
+  back after the event itself was deleted.
 - `InvoiceFailure` and `InvoiceRecheck` have a row for each invoice at most. A run
   deletes the first once the invoice can be stored or is gone, `recover` deletes the
   second once the invoice was fetched, and until then both are needed.

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from . import (
     change_log,
+    failure_reasons,
     fetching,
 )
 from .change_log import (
     Origin,
+)
+from .failure_reasons import (
+    Told,
 )
 from .fetching import (
     fetch_until_ordered,
@@ -51,6 +55,7 @@ __all__ = [
     "NO_ID",
     "Observation",
     "Origin",
+    "Told",
     "UpcomingInvoice",
     "UpcomingLineItem",
     "WriteResult",
@@ -58,6 +63,7 @@ __all__ = [
     "change_log",
     "claim_observations",
     "digits_kept",
+    "failure_reasons",
     "fetch_later",
     "fetch_until_ordered",
     "fetching",

@@ -32,7 +32,7 @@ from django_orb.models import (
     InvoiceRecheck,
 )
 
-from . import change_log
+from . import change_log, failure_reasons
 from .change_log import After, Before, Origin
 from .children import insert_children, write_children
 from .hashing import content_hash
@@ -344,6 +344,7 @@ class PageWriter:
             for one in taken
         }
         change_log.record(before, after, missing, origin=self._origin)
+        failure_reasons.end(before, after)
 
     def _remove_lines(
         self, invoice_ids: Sequence[str], lines: Sequence[dict[str, Any]]

@@ -8,10 +8,12 @@ from .children import (
     InvoiceLineTax,
     InvoicePaymentAttempt,
 )
+from .failure_reasons import InvoiceFailureReason
 from .invoices import Invoice, InvoiceLineItem, InvoiceQuerySet, Overview
 from .observations import InvoiceFailure, InvoiceObservation, InvoiceRecheck
 from .occurrences import LastOccurrence
 from .operations import InvoiceOperation
+from .overdue import OverdueNotice, OverdueThreshold
 from .runs import Status, SyncAbsence, SyncRun, SyncWindow
 from .webhooks import WebhookEvent, WebhookFeed
 
@@ -21,6 +23,7 @@ __all__ = [
     "InvoiceChange",
     "InvoiceCreditNote",
     "InvoiceFailure",
+    "InvoiceFailureReason",
     "InvoiceLineItem",
     "InvoiceLineTax",
     "InvoiceObservation",
@@ -30,6 +33,8 @@ __all__ = [
     "InvoiceRecheck",
     "LastOccurrence",
     "MirroredAccount",
+    "OverdueNotice",
+    "OverdueThreshold",
     "Overview",
     "RequestBudget",
     "Status",

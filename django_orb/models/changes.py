@@ -12,6 +12,8 @@ class InvoiceChange(models.Model):
     """
     A change of an invoice in the mirror, written in the transaction that made it.
 
+    Or that it is overdue for so many days, which a sync noticed.
+
     The signals are sent from these rows, in the order of their keys, and they are the
     invoice's history.
     """
@@ -19,6 +21,7 @@ class InvoiceChange(models.Model):
     class Kind(models.TextChoices):
         CREATED = "created", _("Created")
         UPDATED = "updated", _("Updated")
+        OVERDUE = "overdue", _("Overdue")
 
     class Origin(models.TextChoices):
         SYNC = "sync", _("Sync")
@@ -55,6 +58,12 @@ class InvoiceChange(models.Model):
         default=list,
         blank=True,
         help_text=_("Names in Orb's JSON; none for a new one."),
+    )
+    days_overdue = models.PositiveIntegerField(
+        _("days overdue"),
+        null=True,
+        blank=True,
+        help_text=_("The number of OVERDUE_DAYS that was reached."),
     )
     origin = models.CharField(_("origin"), max_length=16, choices=Origin.choices)
     origin_id = models.CharField(

@@ -126,6 +126,27 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
         noted = self.annotate(credited=credited)
         return noted.annotate(net_total=_Difference(F("total"), F("credited")))
 
+    def with_failure_reasons(self) -> InvoiceQuerySet:
+        """
+        Annotate why invoices fail now, one column for each kind of failure.
+
+        `issue_failure_reason`, `payment_failure_reason`, `sync_failure_reason` and
+        `accounting_sync_failure_reason` are None for what does not fail, or of which no
+        event was received. If Orb gave no reason they name the provider, or are "".
+        """
+        model: Any = self.model._meta.get_field("failure_reasons").related_model
+        current = model.objects.current().filter(invoice=OuterRef("pk"))
+        text = Case(When(reason="", then="provider"), default="reason")
+        columns = {
+            f"{kind}_failure_reason": Subquery(
+                current.filter(kind=kind)
+                .order_by("-failed_at", "-pk")
+                .values_list(text)[:1]
+            )
+            for kind in model.Kind.values
+        }
+        return self.annotate(**columns)
+
     def totals_by_currency(self) -> list[CurrencyTotal]:
         """
         Return one entry per currency: amounts of different ones are never added up.

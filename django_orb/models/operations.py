@@ -90,6 +90,11 @@ class InvoiceOperation(models.Model):
         blank=True,
         help_text=_("What an edit found, so that it does not undo another user's."),
     )
+    note = models.TextField(
+        _("note"),
+        blank=True,
+        help_text=_("Why it was done, in the words of who asked; Orb does not get it."),
+    )
     created_at = models.DateTimeField(_("created at"))
     first_sent_at = models.DateTimeField(_("first sent at"), null=True, blank=True)
     lease_expires_at = models.DateTimeField(

@@ -162,7 +162,11 @@ def _read_item(item: Any) -> tuple[OrbEvent, str] | None:
     payload = item.get("payload") if isinstance(item, dict) else None
     try:
         body = _write(payload)
-        return parse_event(body.encode()), body
+        event = parse_event(body.encode())
+        if not event.invoice_id and event.type.startswith("invoice."):
+            # Stored, it would stand in for the event itself if that is delivered.
+            raise OrbPayloadError(f"Event {event.id} does not say about which invoice.")
+        return event, body
     except (OrbPayloadError, ValueError) as err:
         logger.warning("An event in Orb's list was passed over: %s", err)
         return None

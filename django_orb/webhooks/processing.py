@@ -30,6 +30,7 @@ from django_orb.models import InvoiceChange, InvoiceObservation, WebhookEvent
 from django_orb.rate_limit import READS, hold_back
 
 from . import inbox
+from .failures import keep_reasons
 from .signature import parse_event
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def _process(events: Sequence[WebhookEvent], *, client: OrbClient | None) -> int
     try:
         if is_about_invoice:
             fetches = _mirror(events, client=client)
+            keep_reasons(events, skew=SKEW)
         inbox.finish(events, state.value)
     except Exception as err:
         ids = {"orb_event_id": events[-1].pk, "orb_invoice_id": events[-1].invoice_id}

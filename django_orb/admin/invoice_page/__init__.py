@@ -24,6 +24,7 @@ from .lines import (
 from .sections import (
     Fact,
     pretty,
+    read_failures,
     read_sheet,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "newest",
     "operations_of",
     "pretty",
+    "read_failures",
     "read_lines",
     "read_operation_view",
     "read_sheet",

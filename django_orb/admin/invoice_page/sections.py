@@ -166,6 +166,19 @@ def read_dates(invoice: Invoice, payload: Mapping[str, Any]) -> list[Fact]:
     ]
 
 
+def read_failures(invoice: Invoice) -> list[Fact]:
+    """Return why it fails now, as far as events told; one query."""
+    facts = []
+    for failure in invoice.failure_reasons.current():
+        label = joined(
+            " · ", str(failure.get_kind_display()), humanized(failure.connection_type)
+        )
+        note = joined(" · ", failure.provider, utc_moment(failure.failed_at))
+        reason = failure.reason or gettext("Orb gave no reason.")
+        facts.append(Fact(label, reason, note))
+    return facts
+
+
 def read_references(invoice: Invoice) -> list[Fact]:
     name, url = label_of(invoice)
     is_named = name not in (invoice.external_customer_id, invoice.customer_id)

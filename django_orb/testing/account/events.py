@@ -91,9 +91,25 @@ class Event:
             "properties": self.properties,
             "invoice": STYLES[style](json.loads(self.body)),
         }
+        if self.type.startswith("invoice.accounting_sync_"):
+            payload["accounting_sync_record"] = self._accounting_sync_record()
         if style == "old":
             del payload["payload_style"]
         return payload
+
+    def _accounting_sync_record(self) -> dict[str, Any]:
+        invoice = json.loads(self.body)
+        reason = self.properties.get("failure_reason")
+        return {
+            "id": make_id("accounting sync record", self.id),
+            "customer_id": invoice["customer"]["id"],
+            "record_type": "invoice",
+            "error_details": {"message": reason} if reason else None,
+            "invoice_id": invoice["id"],
+            "provider_customer_id": None,
+            "status": "failed" if reason else "succeeded",
+            "sync_action": "create",
+        }
 
     @property
     def is_delivered(self) -> bool:

@@ -94,8 +94,30 @@ class MadeUpOrb:
         return self._operations.attempt_payment(invoice_id, succeeds=succeeds)
 
     def sync(self, invoice_id: str) -> dict[str, Any]:
-        """Hand an issued invoice over to an accounting system."""
+        """Hand an issued invoice over to an external provider."""
         return self._operations.sync(invoice_id)
+
+    def fail_issue(
+        self, invoice_id: str, *, reason: str = "The customer has no address for tax."
+    ) -> dict[str, Any]:
+        """Fail to issue a draft; only the event tells the reason."""
+        return self._operations.fail_issue(invoice_id, reason)
+
+    def fail_sync(self, invoice_id: str) -> dict[str, Any]:
+        """Fail to hand an issued invoice over; the event names the provider only."""
+        return self._operations.fail_sync(invoice_id)
+
+    def sync_accounting(
+        self,
+        invoice_id: str,
+        *,
+        succeeds: bool,
+        connection_type: str = "quickbooks",
+        failure_reason: str = "The customer does not exist in QuickBooks.",
+    ) -> dict[str, Any]:
+        """Sync an invoice that is no draft to accounting; only events tell of it."""
+        reason = "" if succeeds else failure_reason
+        return self._operations.sync_accounting(invoice_id, connection_type, reason)
 
     def void(self, invoice_id: str) -> dict[str, Any]:
         return self._operations.void(invoice_id)

@@ -8,7 +8,7 @@ from . import lifecycle
 from .account import Account, Payload
 from .bills import BillKey, item_id
 from .bodies import reading
-from .calendars import parsed
+from .calendars import parsed, shown
 from .customers import Customer
 from .invoice_bodies import DraftChange, NewInvoice, metadata_change
 from .new_line import NewLine, parse_line_item
@@ -148,6 +148,33 @@ class Operations:
             row, payload = self._demand(invoice_id, "issued", to="be synced")
             synced = payload | {"status": "synced"}
             return self._account.write(row, synced, "sync_succeeded")
+
+    # Failures, whose reasons only events tell
+
+    def fail_issue(self, invoice_id: str, reason: str) -> Payload:
+        with self._account.opened():
+            row, payload = self._demand(invoice_id, "draft", to="fail to be issued")
+            failed = payload | {"issue_failed_at": shown(self._account.moment())}
+            return self._account.write(row, failed, "issue_failed", reason=reason)
+
+    def fail_sync(self, invoice_id: str) -> Payload:
+        with self._account.opened():
+            row, payload = self._demand(invoice_id, "issued", to="fail to be synced")
+            failed = payload | {"sync_failed_at": shown(self._account.moment())}
+            facts = {"payment_provider": "netsuite", "payment_provider_id": None}
+            return self._account.write(row, failed, "sync_failed", **facts)
+
+    def sync_accounting(
+        self, invoice_id: str, connection_type: str, failure_reason: str
+    ) -> Payload:
+        """Sync to accounting, which changes nothing in the invoice; "" if it succeeds."""
+        facts = {"connection_type": connection_type}
+        with self._account.opened():
+            row, payload = self._demand(invoice_id, *FINAL, to="be in the books")
+            if failure_reason:
+                facts["failure_reason"] = failure_reason
+            event = f"accounting_sync_{'failed' if failure_reason else 'succeeded'}"
+            return self._account.write(row, payload, event, **facts)
 
     def regenerate(self, invoice_id: str, document: str) -> Payload:
         """Give the PDF of the "invoice" or of its "receipt" a new link."""

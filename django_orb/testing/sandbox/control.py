@@ -43,7 +43,10 @@ URLS = Map(
     strict_slashes=False,
 )
 _FAULTS = {"fail", "cut", "delay", "slow", "repeat", "shift_pages"}
-_ACTIONS = {"attempt_payment", "issue", "mark_paid", "sync", "undo_mark_paid", "void"}
+_ACTIONS = {
+    *("attempt_payment", "fail_issue", "fail_sync", "issue", "mark_paid", "sync"),
+    *("sync_accounting", "undo_mark_paid", "void"),
+}
 _OPTIONS = {"sign_links", "latency_ms", "rate_limits", "has_webhook_events"}
 
 

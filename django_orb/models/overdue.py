@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from django.db import models
+
+from .invoices import Invoice
+
+
+class OverdueThreshold(models.Model):
+    """
+    Since when invoices are watched that are due for so many days.
+
+    There is one row for each number of `OVERDUE_DAYS`, from the first sync that knows it.
+    """
+
+    days = models.PositiveIntegerField(primary_key=True)
+    since = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.days} days since {self.since:%Y-%m-%d %H:%M}"
+
+
+class OverdueNotice(models.Model):
+    """That `invoice_overdue` is told of an invoice, or was, for so many days."""
+
+    invoice = models.ForeignKey(
+        Invoice,
+        on_delete=models.CASCADE,
+        related_name="overdue_notices",
+        db_constraint=False,
+        db_index=False,  # the constraint below serves it
+    )
+    days = models.PositiveIntegerField()
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["invoice", "days"], name="orb_overdue_notice_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.invoice_id}: {self.days} days"
