@@ -14,9 +14,18 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from django_orb import services
+from django_orb.client import OrbClient
 from django_orb.db.clock import database_now
 from django_orb.models import RequestBudget
-from django_orb.rate_limit import READS, WRITES, Pacer, hold_back, reserve
+from django_orb.rate_limit import (
+    READS,
+    WRITES,
+    PacedClient,
+    Pacer,
+    hold_back,
+    reserve,
+    top_up,
+)
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -32,6 +41,30 @@ def test_turns_follow_each_other_whoever_takes_them(
 
     reserved = RequestBudget.objects.get().next_at - begin
     assert reserved >= timedelta(seconds=1.99)
+
+
+def test_turns_that_are_taken_at_the_same_moment_are_not_the_same(
+    any_committed_database: str,
+) -> None:
+    begin = database_now(any_committed_database)
+    reserve(READS, 1, 0.1)
+    others: list[float] = []
+
+    def take_one() -> None:
+        others.append(reserve(READS, 1, 0.1))
+        connections[any_committed_database].close()
+
+    def let_another_in(execute: Any, sql: str, *args: Any) -> Any:
+        if sql.startswith("UPDATE") and not others:
+            with ThreadPoolExecutor() as executor:
+                executor.submit(take_one).result()
+        return execute(sql, *args)
+
+    with connections[any_committed_database].execute_wrapper(let_another_in):
+        reserve(READS, 1, 0.1)
+
+    assert others
+    assert RequestBudget.objects.get().next_at - begin >= timedelta(seconds=30)
 
 
 def test_budgets_are_apart(any_committed_database: str) -> None:
@@ -159,6 +192,51 @@ def test_thread_that_only_waits_keeps_to_the_turns_that_were_reserved(
     thread.join()
 
     assert clock.now - begin > 30
+
+
+def test_thread_that_only_waits_keeps_the_pace_once_no_turn_is_left(
+    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("django_orb.rate_limit.time", clock)
+    pacer = Pacer(READS, 10)
+    pacer.top_up()
+    begin = clock.now
+
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        for _ in range(5):
+            executor.submit(pacer.wait).result()
+
+    assert 0.39 <= clock.now - begin <= 0.61
+
+
+def test_what_other_threads_will_send_is_in_the_budget(
+    any_committed_database: str, settings: Any
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "READS_PER_SECOND": 1}
+    begin = database_now(any_committed_database)
+
+    with PacedClient.connect() as client, OrbClient("key") as without_budget:
+        top_up(client)
+        top_up(without_budget)
+
+    assert RequestBudget.objects.get().next_at - begin >= timedelta(seconds=1)
+
+
+def test_a_process_never_takes_more_than_half_a_second_from_the_others(
+    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_orb.rate_limit.time", Clock())
+    hold_back(READS, 60)  # so that no turn passes meanwhile
+    pacer = Pacer(READS, 100)
+    taken = [RequestBudget.objects.get().next_at]
+
+    for _ in range(200):
+        pacer.wait()
+        taken.append(RequestBudget.objects.get().next_at)
+
+    steps = [later - earlier for earlier, later in itertools.pairwise(taken)]
+    assert timedelta(seconds=0.3) < max(steps) <= timedelta(seconds=0.5)
 
 
 def test_database_is_asked_once_for_many_requests(
