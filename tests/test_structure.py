@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -145,6 +146,22 @@ def statements(module: str, tree: ast.AST) -> Iterator[tuple[str, str]]:
             yield from ((base, alias.name) for alias in node.names)
 
 
+@cache
+def imports_of(module: str) -> list[tuple[str, str]]:
+    return list(statements(module, TREES[module]))
+
+
+@cache
+def attributes() -> set[tuple[str, str]]:
+    """The attributes that are read of plain names, in any module."""
+    return {
+        (node.value.id, node.attr)
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+
+
 def targets(module: str, tree: ast.AST) -> Iterator[str]:
     """What a tree imports, as absolute dotted names of modules."""
     for base, name in statements(module, tree):
@@ -206,7 +223,7 @@ def test_a_package_is_used_through_what_it_offers(package):
     for module in FILES:
         if module in below(package):
             continue
-        for base, name in statements(module, TREES[module]):
+        for base, name in imports_of(module):
             inside = base.removeprefix("django_orb.")
             assert not inside.startswith(f"{package}."), f"{module} imports from {base}"
             if inside == package:
@@ -224,14 +241,11 @@ def test_a_package_offers_only_what_others_use(package):
         name
         for module in FILES
         if module not in below(package)
-        for base, name in statements(module, TREES[module])
+        for base, name in imports_of(module)
         if base == f"django_orb.{package}"
     }
     name = package.rpartition(".")[2]
-    for module in FILES:
-        for node in ast.walk(TREES[module]):
-            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == name:
-                used.add(node.attr)
+    used |= {attribute for of, attribute in attributes() if of == name}
 
     assert set(import_module(f"django_orb.{package}").__all__) <= used
 
