@@ -13,7 +13,7 @@ import pytest
 
 #: What the tests call the databases, and their aliases.
 ALIASES = {"sqlite": "default", "postgresql": "postgresql", "mariadb": "mariadb"}
-PER_DATABASE = ["any_database", "any_committed_database"]
+PER_DATABASE = ["any_database", "any_committed_database", "engine"]
 # Marks of what takes seconds a test.
 SLOW = ["proof", "browser"]
 EVERY = 3
@@ -33,7 +33,7 @@ def leave_out(items: list[pytest.Item], seed: object) -> Counter[str]:
         kept = random.Random(f"{seed} {name}").choice(alike)
         why |= {item: ONE_DATABASE for item in alike if item is not kept}
         versions[name] = [kept]
-        if any(kept.get_closest_marker(mark) for mark in SLOW):
+        if all(any(map(item.get_closest_marker, SLOW)) for item in alike):
             slow[name.partition("::")[0]].append(name)
     for file, names in slow.items():
         first = random.Random(f"{seed} {file}").randrange(EVERY)
@@ -49,7 +49,7 @@ def _name_on_every_database(item: pytest.Item) -> str:
     callspec = getattr(item, "callspec", None)
     for fixture in PER_DATABASE:
         for name, alias in ALIASES.items():
-            if callspec and callspec.params.get(fixture) == alias:
+            if callspec and callspec.params.get(fixture) in (name, alias):
                 function = item.nodeid.removesuffix(f"[{callspec.id}]")
                 return f"{function}[{callspec.id.replace(name, '*', 1)}]"
     return item.nodeid

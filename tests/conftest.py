@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -278,6 +280,31 @@ def rabbitmq_url() -> str:
     if reason:
         skip_or_fail("rabbitmq", reason)
     return url
+
+
+@pytest.fixture
+def make_database(tmp_path: Path) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """Return a function that makes an empty database on an engine."""
+    made: list[tuple[str, str]] = []
+
+    def make(engine: str) -> dict[str, Any]:
+        name = f"django_orb_host{databases.slot()}_{uuid.uuid4().hex[:8]}"
+        if engine == "sqlite":
+            path = str(tmp_path / f"{name}.sqlite3")
+            return {"ENGINE": "django.db.backends.sqlite3", "NAME": path}
+        reason = django_settings.ABSENT_DATABASES.get(engine)
+        if reason:
+            skip_or_fail(engine, reason)
+        with databases.server(engine) as execute:
+            execute(f"CREATE DATABASE {name}")
+        made.append((engine, name))
+        return databases.address_of(engine, name)
+
+    yield make
+    for engine, name in made:
+        how = " WITH (FORCE)" if engine == "postgresql" else ""
+        with databases.server(engine) as execute:
+            execute(f"DROP DATABASE {name}{how}")
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ def _mariadb() -> tuple[dict[str, Any], str | None]:
     where = address("MARIADB", 3306, "root", "")
 
     def log_in() -> None:
-        _mysql_driver().connect(
+        mysql_driver().connect(
             host=where["HOST"],
             port=where["PORT"],
             user=where["USER"],
@@ -187,7 +187,7 @@ def _mariadb() -> tuple[dict[str, Any], str | None]:
     return database, absence(where["HOST"], where["PORT"], log_in)
 
 
-def _mysql_driver() -> Any:
+def mysql_driver() -> Any:
     try:
         return importlib.import_module("MySQLdb")
     except ImportError:
@@ -198,6 +198,37 @@ def _mysql_driver() -> Any:
         pymysql.version_info = (2, 2, 8, "final", 1)
         pymysql.install_as_MySQLdb()
         return pymysql
+
+
+@contextmanager
+def server(engine: str) -> Iterator[Callable[[str], Any]]:
+    """Give what executes a statement on a server, outside transactions."""
+    look = {"postgresql": _postgresql, "mariadb": _mariadb}[engine]
+    where = look()[0]
+    login = {
+        "host": where["HOST"],
+        "port": where["PORT"],
+        "user": where["USER"],
+        "password": where["PASSWORD"],
+    }
+    if engine == "postgresql":
+        psycopg = importlib.import_module("psycopg")
+        connection = psycopg.connect(**login, dbname=where["NAME"], autocommit=True)
+    else:
+        connection = mysql_driver().connect(**login)
+    try:
+        yield connection.cursor().execute
+    finally:
+        connection.close()
+
+
+def address_of(engine: str, name: str) -> dict[str, Any]:
+    """The settings of a database of that name on a server."""
+    if engine == "postgresql":
+        where = address("POSTGRESQL", 5432, "postgres", "postgres")
+        return {**where, "ENGINE": "django.db.backends.postgresql", "NAME": name}
+    where = address("MARIADB", 3306, "root", "")
+    return {**where, "ENGINE": "django.db.backends.mysql", "NAME": name}
 
 
 def empty(alias: str) -> None:

@@ -27,12 +27,13 @@ class Item:
         return name in self.marks
 
 
-def on_databases(name: str, *, last: str = "", **more: Any) -> list[Any]:
+def on_databases(
+    name: str, *, last: str = "", fixture: str = "any_database"
+) -> list[Any]:
     return [
         Item(
             f"{name}[{database}{last}]",
-            SimpleNamespace(id=f"{database}{last}", params={"any_database": alias}),
-            **more,
+            SimpleNamespace(id=f"{database}{last}", params={fixture: alias}),
         )
         for database, alias in by_chance.ALIASES.items()
     ]
@@ -63,6 +64,14 @@ def test_one_database_is_left_of_each_test_whichever_the_seed_chooses() -> None:
         assert count == {by_chance.ONE_DATABASE: 6}
     assert {name for kept, _ in runs for name in kept} == {i.nodeid for i in items}
     assert {*leave_out(items[::-1], 1)[0]} == {*runs[1][0]}  # in whatever order
+
+
+def test_what_is_quick_on_one_database_is_always_tried_on_some() -> None:
+    versions = on_databases("a.py::test", fixture="engine")
+    for item in versions[1:]:
+        item.marks = ("proof",)
+
+    assert {len(leave_out(versions, seed)[0]) for seed in range(20)} == {1}
 
 
 def test_a_third_of_the_slow_ones_is_left() -> None:

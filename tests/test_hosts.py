@@ -7,13 +7,11 @@ migrated, synced, sent a webhook, and asked to void, on the databases it names.
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -139,70 +137,7 @@ MIDDLEWARE = ["django_tenants.middleware.main.TenantMainMiddleware", *MIDDLEWARE
 """
 
 Settings = dict[str, Any]
-MakeDatabase = Callable[[str], Settings]
 Drive = Callable[..., None]
-
-
-@pytest.fixture
-def make_database(tmp_path: Path) -> Iterator[MakeDatabase]:
-    """Return a function that makes an empty database on an engine."""
-    made: list[tuple[str, str]] = []
-
-    def make(engine: str) -> Settings:
-        name = f"django_orb_host{databases.slot()}_{uuid.uuid4().hex[:8]}"
-        if engine == "sqlite":
-            path = str(tmp_path / f"{name}.sqlite3")
-            return {"ENGINE": "django.db.backends.sqlite3", "NAME": path}
-        with _server(engine) as execute:
-            execute(f"CREATE DATABASE {name}")
-        made.append((engine, name))
-        if engine == "postgresql":
-            where = databases.address("POSTGRESQL", 5432, "postgres", "postgres")
-            return {**where, "ENGINE": "django.db.backends.postgresql", "NAME": name}
-        where = databases.address("MARIADB", 3306, "root", "")
-        return {**where, "ENGINE": "django.db.backends.mysql", "NAME": name}
-
-    yield make
-    for engine, name in made:
-        how = " WITH (FORCE)" if engine == "postgresql" else ""
-        with _server(engine) as execute:
-            execute(f"DROP DATABASE {name}{how}")
-
-
-class _server:  # noqa: N801  used like a function
-    """A connection to a server, outside transactions."""
-
-    def __init__(self, engine: str) -> None:
-        from django.conf import settings
-
-        reason = settings.ABSENT_DATABASES.get(engine)
-        if reason:
-            skip_or_fail(engine, reason)
-        if engine == "postgresql":
-            where = databases.address("POSTGRESQL", 5432, "postgres", "postgres")
-            psycopg = importlib.import_module("psycopg")
-            self._connection = psycopg.connect(
-                host=where["HOST"],
-                port=where["PORT"],
-                user=where["USER"],
-                password=where["PASSWORD"],
-                dbname=where["NAME"],
-                autocommit=True,
-            )
-        else:
-            where = databases.address("MARIADB", 3306, "root", "")
-            self._connection = databases._mysql_driver().connect(
-                host=where["HOST"],
-                port=where["PORT"],
-                user=where["USER"],
-                password=where["PASSWORD"],
-            )
-
-    def __enter__(self) -> Callable[[str], Any]:
-        return self._connection.cursor().execute  # type: ignore[no-any-return]
-
-    def __exit__(self, *error: object) -> None:
-        self._connection.close()
 
 
 @pytest.fixture
@@ -226,7 +161,7 @@ def drive(tmp_path: Path) -> Iterator[Drive]:
         }
         text = f"{SETTINGS}\nDATABASES = {database_settings!r}\nDJANGO_ORB = {orb!r}\n"
         if any(one["ENGINE"].endswith("mysql") for one in database_settings.values()):
-            text = f"from tests import databases\ndatabases._mysql_driver()\n{text}"
+            text = f"from tests import databases\ndatabases.mysql_driver()\n{text}"
         (tmp_path / "host_settings.py").write_text(text + more)
         (tmp_path / "host_urls.py").write_text(URLS)
         (tmp_path / "host_routers.py").write_text(ROUTER.format(allow_migrate=router))

@@ -92,7 +92,7 @@ def _make_runs() -> None:
                 kind=kind,
                 state=state,
                 # What is at work would be joined, and everything waits for it.
-                active_kind=f"{kind}-shown" if is_running else None,
+                active_kind=f"{kind[:5]}-shown" if is_running else None,
                 started_at=now - timedelta(days=number, minutes=5),
                 finished_at=None if is_running else now - timedelta(days=number),
                 error="" if number % 2 else "Orb did not answer.",

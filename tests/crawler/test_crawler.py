@@ -127,9 +127,23 @@ def test_four_kinds_of_staff(crawl):
     crawl()
 
 
-def test_a_project_that_is_otherwise_in_everything(crawl):
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "sqlite",
+        pytest.param("postgresql", marks=pytest.mark.proof),
+        pytest.param("mariadb", marks=pytest.mark.proof),
+    ],
+)
+def test_a_project_that_is_otherwise_in_everything(crawl, make_database, engine):
+    more = f"""
+from tests import databases
+
+databases.mysql_driver()
+DATABASES["default"] = {make_database(engine)!r}
+"""
     # One crawl for all of them; `--long` crawls each alone.
-    more = "".join(HOSTS[name] for name in ALL_AT_ONCE)
+    more += "".join(HOSTS[name] for name in ALL_AT_ONCE)
 
     crawl("--staff", "superuser", "--rounds", "0", "--language", "de", more=more)
 
