@@ -61,9 +61,9 @@ class ExportForm(forms.Form):
     file_format = forms.ChoiceField(
         label=_("File"),
         choices=[
-            ("csv", _("CSV: comma between columns, 1234.50")),
-            ("csv_semicolon", _("CSV: semicolon between columns, 1234,50")),
-            ("csv_semicolon_point", _("CSV: semicolon between columns, 1234.50")),
+            ("csv", _("CSV with commas, 1234.50")),
+            ("csv_semicolon", _("CSV with semicolons, 1234,50")),
+            ("csv_semicolon_point", _("CSV with semicolons, 1234.50")),
             ("xlsx", _("Excel workbook (XLSX)")),
         ],
         help_text=_(
