@@ -68,6 +68,24 @@ def test_door_that_is_shut_at_once_is_a_refusal(
     assert the_operation().state == "refused"
 
 
+@on_postgresql
+@pytest.mark.parametrize("status", [401, 403, 413])
+def test_door_that_is_shut_after_a_lost_answer_tells_nothing(
+    orb: OrbSandbox, status: int
+) -> None:
+    issued = add(orb, "issued")
+    do_in_vain(orb, "void_invoice", issued, "before")
+    age()
+    orb.fail_next(1, route="void_invoice", status=status)
+    tasks.recover()
+    assert the_operation().state == "pending"
+    age()
+
+    tasks.recover()
+
+    assert the_operation().state == "succeeded"
+
+
 # Refusals after doubt
 
 SEEN = sorted(OPERATIONS.keys() - {"regenerate_invoice_pdf"})
