@@ -76,6 +76,17 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_int(value) and 1 <= value <= MAX_DAYS,
         f"a whole number of days from 1 to {MAX_DAYS}",
     ),
+    "NOTES_REQUIRED": (
+        lambda value: isinstance(value, bool),
+        "True or False",
+    ),
+    "OVERDUE_DAYS": (
+        lambda value: (
+            isinstance(value, (list, tuple))
+            and all(_is_int(days) and 1 <= days <= MAX_DAYS for days in value)
+        ),
+        f"a list of whole numbers of days from 1 to {MAX_DAYS}",
+    ),
     "READS_PER_SECOND": (
         lambda value: _is_number(value) and 0 < value <= MAX_PER_SECOND,
         f"a number above 0, {MAX_PER_SECOND} at most",

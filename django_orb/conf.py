@@ -85,6 +85,14 @@ class OrbSettings:
     READ_ONLY: bool = False
     """Refuse all operations: for copies of production."""
 
+    NOTES_REQUIRED: bool = False
+    """Refuse voids, changes of lines, payments marked and edits without a note that says
+    why."""
+
+    OVERDUE_DAYS: Sequence[int] = (1, 7, 30)
+    """How many days after its due date an open invoice is told to receivers of the
+    signal `invoice_overdue`."""
+
     CELERY_QUEUE: str | None = None
     """The queue of our tasks; None leaves it to the project's own routing."""
 

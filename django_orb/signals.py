@@ -23,6 +23,10 @@ invoice_updated = Signal()
 #: sender=Invoice, the same; also for a new invoice, whose previous_status is ""
 invoice_status_changed = Signal()
 
+#: sender=Invoice, invoice, days (the number of `OVERDUE_DAYS` that it has reached),
+#: change_id; once for each, as long as it is still overdue
+invoice_overdue = Signal()
+
 #: sender=SyncRun, run; whatever its `state` is
 sync_finished = Signal()
 

@@ -49,9 +49,9 @@ def tables(text: str) -> list[str]:
     return re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
 
 
-def python_block(containing: str) -> str:
+def python_block(containing: str, text: str = README) -> str:
     (block,) = (
-        code for kind, code in BLOCKS if kind == "python" and containing in code
+        code for kind, code in blocks(text) if kind == "python" and containing in code
     )
     return str(block)
 
@@ -265,7 +265,7 @@ def test_the_example_of_asking_orb_runs(orb, capsys):
 
 
 def test_the_example_of_the_sandbox_runs(capsys):
-    exec(python_block("with OrbSandbox("), {})
+    exec(python_block("with OrbSandbox(", REFERENCE), {})
 
     assert "'issued': " in capsys.readouterr().out
 

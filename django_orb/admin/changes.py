@@ -42,6 +42,10 @@ def tell(change: InvoiceChange) -> str:
     new = status_label(change.status)
     if change.kind == InvoiceChange.Kind.CREATED:
         return gettext("First seen: %(status)s") % {"status": new}
+    if change.kind == InvoiceChange.Kind.OVERDUE:
+        days = change.days_overdue or 0
+        text = ngettext("%(days)s day overdue", "%(days)s days overdue", days)
+        return text % {"days": days}
     if change.previous_status != change.status:
         return f"{status_label(change.previous_status)} → {new}"
     if change.changed_fields == [MISSING]:

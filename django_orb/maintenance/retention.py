@@ -22,6 +22,8 @@ Every table that grows has a decision here:
 - `InvoiceFailureReason` has a row for each invoice and kind of failure at most. Those
   of failures that are over stay, so that a late or repeated event does not bring them
   back after the event itself was deleted.
+- `OverdueNotice` has a row for each number of `OVERDUE_DAYS` that an invoice was told of,
+  and keeps it from being told again. `OverdueThreshold` has one for each number.
 - `InvoiceFailure` and `InvoiceRecheck` have a row for each invoice at most. A run
   deletes the first once the invoice can be stored or is gone, `recover` deletes the
   second once the invoice was fetched, and until then both are needed.

@@ -39,8 +39,13 @@ from django_orb.db import (
     renew_connection,
     run_in_transaction,
 )
-from django_orb.models import Invoice, InvoiceChange, SyncRun
-from django_orb.signals import invoice_created, invoice_status_changed, invoice_updated
+from django_orb.models import Invoice, InvoiceChange, OverdueNotice, SyncRun
+from django_orb.signals import (
+    invoice_created,
+    invoice_overdue,
+    invoice_status_changed,
+    invoice_updated,
+)
 
 from .hashing import content_hash
 from .receivers import call_receivers
@@ -167,7 +172,7 @@ def _has_listeners() -> bool:
 
 def announce_on_commit(invoice_ids: Sequence[str]) -> None:
     """Tell the changes of these invoices in this process, once they are committed."""
-    if invoice_ids and _has_listeners():
+    if invoice_ids and (_has_listeners() or invoice_overdue.has_listeners(Invoice)):
         call = partial(_announce_committed, invoice_ids)
         primary.on_commit(call)
 
@@ -322,8 +327,26 @@ def _announce(change: InvoiceChange) -> None:
         "origin": change.origin,
         "origin_id": change.origin_id,
     }
+    if change.kind == InvoiceChange.Kind.OVERDUE:
+        _announce_overdue(invoice, change)
+        return
     is_new = change.kind == InvoiceChange.Kind.CREATED
     signal = invoice_created if is_new else invoice_updated
     call_receivers(signal, Invoice, **named)
     if change.previous_status != change.status:
         call_receivers(invoice_status_changed, Invoice, **named)
+
+
+def _announce_overdue(invoice: Invoice, change: InvoiceChange) -> None:
+    """
+    Call the receivers, unless the invoice was paid or got another due date meanwhile.
+
+    Then it may become overdue again, and be told of that.
+    """
+    days = change.days_overdue or 0
+    latest = primary.now() - timedelta(days=days)
+    if primary.rows(Invoice).overdue(at=latest).filter(pk=invoice.pk).exists():  # type: ignore[attr-defined]
+        named = {"invoice": invoice, "days": days, "change_id": change.change_id}
+        call_receivers(invoice_overdue, Invoice, **named)
+    else:
+        primary.rows(OverdueNotice).filter(invoice=invoice, days=days).delete()

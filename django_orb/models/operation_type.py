@@ -85,6 +85,9 @@ class OperationType:
     button: ClassVar[StrOrPromise] = ""
     topic: ClassVar[Topic] = Topic.INVOICE
 
+    # Whether the admin asks for a note, which `NOTES_REQUIRED` demands.
+    asks_for_note: ClassVar[bool] = False
+
     # The statuses that the invoice must have; any if there are none.
     statuses: ClassVar[Collection[str]] = ()
 

@@ -44,6 +44,7 @@ _DAY = timedelta(days=1)
 
 class Void(OperationType):
     kind = OperationKind.VOID
+    asks_for_note = True
     permission = ("void_invoice", "Can void an issued invoice in Orb")
     done = _("%(who)s voided it")
     asked = _("%(who)s asked to void it")
@@ -111,6 +112,7 @@ class Issue(OperationType):
 
 class MarkPaid(OperationType):
     kind = OperationKind.MARK_PAID
+    asks_for_note = True
     permission = ("mark_paid_invoice", "Can mark an invoice as paid in Orb")
     done = _("%(who)s marked it as paid")
     asked = _("%(who)s asked to mark it as paid")
@@ -181,6 +183,7 @@ class Update(OperationType):
     """An edit; Orb ignores the keys of a PUT."""
 
     kind = OperationKind.UPDATE
+    asks_for_note = True
     permission = (
         "update_invoice",
         "Can edit metadata and terms of an invoice in Orb",
@@ -272,6 +275,7 @@ class _LineItem(OperationType):
 
 class CreateLineItem(_LineItem):
     kind = OperationKind.CREATE_LINE_ITEM
+    asks_for_note = True
     permission = ("create_invoicelineitem", "Can add a line item to a draft in Orb")
     done = _("%(who)s added %(what)s")
     asked = _("%(who)s asked to add %(what)s")
@@ -327,6 +331,7 @@ class CreateLineItem(_LineItem):
 
 class DeleteLineItem(_LineItem):
     kind = OperationKind.DELETE_LINE_ITEM
+    asks_for_note = True
     permission = ("delete_invoicelineitem", "Can delete a line item of a draft in Orb")
     done = _("%(who)s deleted %(what)s")
     asked = _("%(who)s asked to delete %(what)s")

@@ -25,6 +25,7 @@ from .arguments import (
     invoice_body,
     line_item_body,
     payment_body,
+    read_note,
     require_text,
     update_body,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "pay_invoice",
     "payment_body",
     "queue",
+    "read_note",
     "recovery",
     "regenerate_invoice_pdf",
     "require_text",

@@ -4,7 +4,7 @@ Change something in Orb; `services` offers these functions.
 Each records an operation and commits that, sends it once, and records its outcome;
 then it fetches the invoice until that shows the change. Each takes an
 `idempotency_key` (the same key again sends nothing and has the same outcome), and
-the `actor` and the `origin` to record. It raises:
+the `actor`, the `origin` and a `note` to record. It raises:
 
     OrbInputError: an argument cannot be right; `field` names it.
     OrbRefusedError: Orb said no, and nothing happened; `detail` says why.
@@ -52,11 +52,12 @@ _KIND = InvoiceOperation.Kind
 
 
 class Asker(TypedDict, total=False):
-    """The user who asks, the origin of the operation, and its key."""
+    """The user who asks, the origin of the operation, its key, and why it is done."""
 
     idempotency_key: str | None
     actor: AbstractBaseUser | None
     origin: str
+    note: str | None
 
 
 def create_invoice(

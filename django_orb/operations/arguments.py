@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 from django.utils.translation import gettext_noop
 
 from django_orb import exact_json
+from django_orb.conf import get_settings
 from django_orb.exact_json import require_storable
 from django_orb.exceptions import OrbInputError
+from django_orb.models.operation_types import type_of
 from django_orb.parsing import MAX_PLACES, MAX_WHOLE_DIGITS, fits_money
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 # Enough to write any number that a money column holds.
 MAX_CHARACTERS = 100
+# What a page still shows whole.
+MAX_NOTE = 1000
 # A hundred years: our own limit, since Orb names none.
 MAX_TERMS = 36_500
 
@@ -67,6 +72,46 @@ def line_item_body(
             _require_storable(text, field)
             body[field] = text
     return body
+
+
+def read_note(note: object) -> str:
+    """
+    Return why an operation is done, without spaces around it; lines may be broken.
+
+    Raises:
+        OrbInputError: it cannot be kept; `field` is "note".
+    """
+    if note is None:
+        return ""
+    if not isinstance(note, str):
+        raise OrbInputError("note must be a text.", field="note")
+    text = note.replace("\r\n", "\n").strip()
+    if len(text) > MAX_NOTE:
+        raise OrbInputError(
+            gettext_noop("The note is longer than 1000 characters."), field="note"
+        )
+    if any(unicodedata.category(one) in ("Cc", "Cs") for one in text.replace("\n", "")):
+        raise OrbInputError(
+            gettext_noop("The note has a control character, such as a tab or a NUL."),
+            field="note",
+        )
+    return text
+
+
+def require_note(kind: str, note: object) -> str:
+    """
+    Return the note of an operation, which `NOTES_REQUIRED` may demand.
+
+    Raises:
+        OrbInputError: it cannot be kept, or there is none; `field` is "note".
+    """
+    text = read_note(note)
+    if not text and type_of(kind).asks_for_note and get_settings().NOTES_REQUIRED:
+        raise OrbInputError(
+            gettext_noop("Say in a note why: this installation requires it."),
+            field="note",
+        )
+    return text
 
 
 class NewLineItem(TypedDict):

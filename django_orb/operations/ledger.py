@@ -36,6 +36,7 @@ from django_orb.mirror import claim_observations
 from django_orb.models import InvoiceOperation
 from django_orb.models.operations import describe_actor
 
+from .arguments import require_note
 from .lookup import RESEND_HOURS
 from .sending import lease_of, send
 
@@ -55,6 +56,7 @@ class Request:
     idempotency_key: str | None = None
     actor: AbstractBaseUser | None = None
     origin: str = InvoiceOperation.Origin.SERVICE.value
+    note: str | None = None
 
 
 def new_idempotency_key() -> str:
@@ -68,12 +70,13 @@ def perform(
     """
     Record, send and finish one operation. Return it and Orb's answer.
 
-    The same key again gives the first outcome and sends nothing.
+    The same key again gives the first outcome and sends nothing. The note is not part of
+    what makes it the same: the first one stays.
 
     Raises:
         OrbReadOnlyError: `READ_ONLY` is on.
         OrbTransactionError: called inside a transaction.
-        OrbInputError: the key belongs to another operation.
+        OrbInputError: the key belongs to another operation, or the note cannot be.
         OrbRefusedError: Orb said no; nothing happened.
         OrbOutcomeUnknownError: it may have happened; `recover` will find out.
     """
@@ -188,6 +191,7 @@ def _row(request: Request, now: datetime, **more: Any) -> InvoiceOperation:
         idempotency_key=request.idempotency_key or new_idempotency_key(),
         **describe_actor(request.actor),
         origin=request.origin,
+        note=require_note(request.kind, request.note),
         created_at=now,
         **more,
     )

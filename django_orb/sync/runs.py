@@ -23,7 +23,7 @@ from django_orb.models.runs import COUNTS
 from django_orb.signals import sync_finished
 from django_orb.webhooks import polling
 
-from . import windows
+from . import overdue, windows
 from .planning import plan_windows
 from .steps import WindowFailedError
 
@@ -323,6 +323,8 @@ def _finish(run: SyncRun) -> None:
         old = Q(run_id=None) | Q(run_id__lt=run.pk)
         failures.filter(old, pk__startswith=mirror.NO_ID).delete()
     _end(run, SyncRun.State.SUCCEEDED, _note_of(run))
+    if run.kind in (SyncRun.Kind.FULL, SyncRun.Kind.INCREMENTAL):
+        overdue.notice(run)
 
 
 def _note_of(run: SyncRun) -> str:

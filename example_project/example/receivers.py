@@ -1,13 +1,30 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from django.core.mail import mail_managers
+from django.db import transaction
 from django.dispatch import receiver
 
 from django_orb.models import Invoice
-from django_orb.signals import invoice_status_changed
+from django_orb.signals import invoice_overdue, invoice_status_changed
 
-from .models import Access
+from .models import Access, Account
+
+
+@receiver(invoice_overdue, sender=Invoice)
+def remind(invoice: Invoice, days: int, **more: Any) -> None:
+    """Send a reminder; called once for each invoice and number of `OVERDUE_DAYS`."""
+    account = Account.objects.filter(
+        external_customer_id=invoice.external_customer_id
+    ).first()
+    if account is not None:
+        subject = f"Invoice {invoice} was due {days} days ago"
+        # A mail cannot be taken back, so it is sent once the call is recorded.
+        transaction.on_commit(
+            partial(mail_managers, subject, f"Please remind {account.name}.")
+        )
 
 
 @receiver(invoice_status_changed, sender=Invoice)

@@ -18,7 +18,7 @@ from django_orb.operations import payment_body
 from . import add_line_item, confirmed_actions, delete_line_item, edit_invoice
 from .action_context import Call
 from .confirmed_actions import ConfirmedAction
-from .forms import PaymentForm
+from .forms import NoteForm, PaymentForm
 
 Status = Invoice.Status
 
@@ -53,6 +53,7 @@ VOID = ConfirmedAction(
     asked=_("Asked Orb to void it."),
     is_done=lambda invoice: invoice.status == Status.VOID,
     template="void_confirmation.html",
+    form_class=NoteForm,
     is_grave=True,
 )
 

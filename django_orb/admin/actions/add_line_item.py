@@ -140,6 +140,7 @@ def add_all(
             line = services.create_invoice_line_item(
                 invoice,
                 **form.arguments(),
+                note=form.cleaned_data["note"],
                 idempotency_key=key,
                 actor=call.request.user,  # type: ignore[arg-type]
                 origin=InvoiceOperation.Origin.ADMIN.value,

@@ -132,6 +132,11 @@ def read_effect(invoice: Invoice) -> Effect:
     )
 
 
+def details_of(form: forms.Form) -> dict[str, Any]:
+    """Return what the form holds for Orb."""
+    return {name: v for name, v in form.cleaned_data.items() if name != "note"}
+
+
 def do_all(
     call: Call,
     batch: Batch,
@@ -198,7 +203,8 @@ def queue(
         Request(
             kind=action.operation_type.kind.value,
             invoice_id=invoice.pk,
-            body=action.body_of(form.cleaned_data),
+            body=action.body_of(details_of(form)),
+            note=form.cleaned_data.get("note"),
             idempotency_key=token.key_for(invoice.pk),
             actor=call.request.user,  # type: ignore[arg-type]
             origin=InvoiceOperation.Origin.ADMIN.value,

@@ -14,6 +14,7 @@ from django_orb.models import Invoice, InvoiceLineItem, InvoiceOperation
 from django_orb.models.operation_types import DELETE_LINE_ITEM
 
 from .action_context import Call
+from .forms import NoteForm
 from .outcomes import Outcome, attempt_write
 from .selection import FormToken, sort_out
 
@@ -48,12 +49,14 @@ def respond(call: Call) -> HttpResponse | None:
         )
         call.say(messages.WARNING, text, invoice)
         return None
-    if not (is_ours and call.confirms(token, [invoice])):
-        return confirm(call, invoice, line, token) if line else None
+    is_confirmed = is_ours and call.confirms(token, [invoice])
+    form = NoteForm(call.request.POST if is_confirmed else None)
+    if not form.is_valid():
+        return confirm(call, invoice, line, token, form) if line else None
     told = gettext("A line was deleted in the meantime.")
     if line and call.tells_of_others([invoice], token, KIND, told):
-        return confirm(call, invoice, line, token)
-    call.report([delete(call, invoice, line_id, line, token)], logged=begun)
+        return confirm(call, invoice, line, token, form)
+    call.report([delete(call, invoice, line_id, line, token, form)], logged=begun)
     return None
 
 
@@ -63,7 +66,11 @@ def stored_line(invoice: Invoice, line_id: str) -> InvoiceLineItem | None:
 
 
 def confirm(
-    call: Call, invoice: Invoice, line: InvoiceLineItem, token: FormToken
+    call: Call,
+    invoice: Invoice,
+    line: InvoiceLineItem,
+    token: FormToken,
+    form: NoteForm,
 ) -> TemplateResponse:
     amount = line.amount
     context = {
@@ -73,6 +80,8 @@ def confirm(
         ),
         "token": call.seal(token, [invoice]),
         "line": line,
+        "form": form,
+        "media": call.model_admin.media + form.media,
         "quantity": quantity(line.quantity),
         "amount": money(amount, invoice.currency),
         "before": money(invoice.total, invoice.currency),
@@ -88,6 +97,7 @@ def delete(
     line_id: str,
     line: InvoiceLineItem | None,
     token: FormToken,
+    form: NoteForm,
 ) -> Outcome:
     key = token.key_for(invoice.pk)
     label = f"“{short(str(line))}”" if line else gettext("the line")
@@ -96,6 +106,7 @@ def delete(
         services.delete_invoice_line_item(
             invoice,
             line_id,
+            note=form.cleaned_data["note"],
             idempotency_key=key,
             actor=call.request.user,  # type: ignore[arg-type]
             origin=InvoiceOperation.Origin.ADMIN.value,

@@ -132,6 +132,7 @@ def edit(call: Call, invoice: Invoice, token: FormToken, form: EditForm) -> Outc
         services.update_invoice(
             invoice,
             **form.arguments(),
+            note=form.cleaned_data["note"],
             idempotency_key=key,
             actor=call.request.user,  # type: ignore[arg-type]
             origin=InvoiceOperation.Origin.ADMIN.value,

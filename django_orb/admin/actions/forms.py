@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,8 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.exceptions import OrbInputError
+from django_orb.conf import get_settings
+from django_orb.exceptions import OrbConfigurationError, OrbInputError
 from django_orb.formatting import recorded
 from django_orb.operations import (
     MAX_TERMS,
@@ -21,6 +23,7 @@ from django_orb.operations import (
     exact_number,
     invoice_body,
     line_item_body,
+    read_note,
     update_body,
 )
 
@@ -80,7 +83,41 @@ def read_typed(text: str) -> str:
     return f"{'-' if sign not in ('', '+') else ''}{plain or '0'}.{places or '0'}"
 
 
-class LineItemForm(forms.Form):
+class NoteForm(forms.Form):
+    """Why something is done, kept with the operation; the last field of other forms."""
+
+    required_css_class = "required"
+
+    note = forms.CharField(
+        required=False,
+        label=_("Internal note"),
+        widget=forms.Textarea(attrs={"rows": 2, "class": "orb-text"}),
+        help_text=_(
+            "Why this is done. It is kept here with the operation; neither Orb nor the "
+            "customer gets it."
+        ),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Wrong settings are told when the action is tried.
+        with contextlib.suppress(OrbConfigurationError):
+            self.fields["note"].required = get_settings().NOTES_REQUIRED
+        self.order_fields([name for name in self.fields if name != "note"])
+
+    def clean_note(self) -> str:
+        try:
+            return read_note(self.cleaned_data["note"])
+        except OrbInputError as err:
+            raise forms.ValidationError(recorded(str(err))) from err
+
+    @property
+    def own_fields(self) -> list[str]:
+        """The names of the other fields, which make up what is sent."""
+        return [name for name in self.base_fields if name != "note"]
+
+
+class LineItemForm(NoteForm):
     """A line item as `services.create_invoice_line_item` takes it."""
 
     required_css_class = "required"
@@ -139,7 +176,7 @@ class LineItemForm(forms.Form):
     def arguments(self, values: dict[str, Any] | None = None) -> dict[str, Any]:
         """The keyword arguments of the service."""
         given = self.cleaned_data if values is None else values
-        return {name: given[name] for name in self.fields}
+        return {name: given[name] for name in self.own_fields}
 
 
 class CustomerInput(AdminTextInputWidget):
@@ -253,7 +290,7 @@ class InvoiceForm(forms.Form):
         }
 
 
-class PaymentForm(forms.Form):
+class PaymentForm(NoteForm):
     """The details of a payment that `services.mark_invoice_paid` takes."""
 
     required_css_class = "required"
@@ -276,7 +313,7 @@ class PaymentForm(forms.Form):
     )
 
 
-class EditForm(forms.Form):
+class EditForm(NoteForm):
     """
     Metadata as lines of "key = value", and terms and due date while it is a draft.
 
@@ -351,7 +388,7 @@ class EditForm(forms.Form):
         """The keyword arguments of the service: what changes."""
         given = self.cleaned_data if values is None else values
         # Also what this form leaves out, because only drafts have it.
-        all_values = {name: given.get(name) for name in self.base_fields}
+        all_values = {name: given.get(name) for name in self.own_fields}
         return {
             name: UNCHANGED if value in (None, {}) else value
             for name, value in all_values.items()

@@ -38,6 +38,7 @@ class OperationView:
     invoice_id: str
     text: str
     detail: str
+    note: str
     ago: str
     moment: str
     badge: SafeString
@@ -116,6 +117,7 @@ def read_operation_view(
         invoice_id=operation.invoice_id,
         text=tell(operation, currency),
         detail=recorded(operation.detail),
+        note=operation.note,
         ago=ago(operation.created_at),
         moment=local_moment(operation.created_at),
         badge=operation_badge(operation),

@@ -1,0 +1,135 @@
+"""
+Notice invoices that became overdue by so many days, for the signal `invoice_overdue`.
+
+# Note [Told of once a threshold]
+Each number of `OVERDUE_DAYS` is a threshold. What a sync notices is recorded as a change,
+in one transaction with a notice that keeps it from being recorded again: once for each
+invoice and threshold, whatever becomes of its due date. `change_log` tells it then, and
+leaves out what has been paid meanwhile.
+
+- Only a threshold that is crossed while it is watched counts. It is watched from the
+  first sync that knows it, so neither a new installation nor a new number in the setting
+  sends reminders for old debts. Without a receiver nothing is watched.
+- An invoice is told of the highest threshold that it has reached and of none below it,
+  as after a time without syncs, or if its due date was long past when it was issued.
+- Nothing is told by a run that did not succeed: the mirror may be behind, and reminders
+  would go to customers who have paid.
+- Invoices that crossed the highest threshold more than `LOOKBACK` ago are not looked at,
+  so that the search does not grow with debts that are never paid. It reads the index of
+  statuses and due dates.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import pairwise
+
+from django.db.models import Exists, OuterRef
+
+from django_orb.conf import get_settings
+from django_orb.db import (
+    claim,
+    ends_work,
+    insert,
+    primary,
+    renew_connection,
+    run_in_transaction,
+)
+from django_orb.mirror import change_log
+from django_orb.models import (
+    Invoice,
+    InvoiceChange,
+    OverdueNotice,
+    OverdueThreshold,
+    SyncRun,
+)
+from django_orb.signals import invoice_overdue
+
+logger = logging.getLogger(__name__)
+
+LOOKBACK = timedelta(days=400)
+# The most invoices that a run records for a threshold; the next run goes on.
+MOST = 10_000
+
+
+def notice(run: SyncRun) -> int:
+    """
+    Record which invoices became overdue, and tell. Return how many.
+
+    If that fails, the run that has succeeded stays so, and the next one does it.
+    """
+    try:
+        if not invoice_overdue.has_listeners(Invoice):
+            primary.rows(OverdueThreshold).all().delete()
+            return 0
+        thresholds = sorted(set(get_settings().OVERDUE_DAYS))
+        invoice_ids = run_in_transaction(partial(_record, thresholds, run))
+    except Exception as err:
+        if ends_work(err):
+            raise
+        logger.exception("Run %s did not look for overdue invoices.", run.pk)
+        renew_connection()
+        return 0
+    # `recover` tells the others.
+    change_log.announce_on_commit(invoice_ids[: change_log.BATCH])
+    return len(invoice_ids)
+
+
+def _record(thresholds: Sequence[int], run: SyncRun) -> list[str]:
+    now = primary.now()
+    # Others wait here, in the transaction that writes first.
+    claim(OverdueThreshold, [{"days": days, "since": now} for days in thresholds])
+    watched = primary.rows(OverdueThreshold)
+    watched.exclude(days__in=thresholds).delete()
+    locked = watched.select_for_update().order_by("days")
+    since = dict(locked.values_list("days", "since"))
+    found: list[tuple[str, int, str]] = []
+    beyond = thresholds[-1] + LOOKBACK.days if thresholds else 0
+    for days, following in pairwise([*thresholds, beyond]):
+        crossed = _crossed(days, following, since[days], now)
+        found += [(pk, days, status) for pk, status in crossed]
+    insert(OverdueNotice, [{"invoice": pk, "days": days} for pk, days, _ in found])
+    insert(
+        InvoiceChange,
+        [
+            {
+                "change_id": uuid.uuid4(),
+                "invoice": pk,
+                "kind": InvoiceChange.Kind.OVERDUE.value,
+                "previous_status": status,
+                "status": status,
+                "changed_fields": [],
+                "days_overdue": days,
+                "origin": InvoiceChange.Origin.SYNC.value,
+                "origin_id": str(run.pk),
+                "created_at": now,
+                "announced_at": None,
+                "attempts": 0,
+                "error": "",
+            }
+            for pk, days, status in found
+        ],
+    )
+    return [pk for pk, *_ in found]
+
+
+def _crossed(
+    days: int, following: int, since: datetime, now: datetime
+) -> list[tuple[str, str]]:
+    """Return invoices past this threshold and not the following, and their statuses."""
+    step = timedelta(days=days)
+    due_after = max(since - step, now - timedelta(days=following))
+    told = primary.rows(OverdueNotice).filter(invoice=OuterRef("pk"), days__gte=days)
+    late = primary.rows(Invoice).filter(
+        status=Invoice.Status.ISSUED,
+        missing_since=None,
+        amount_due__gt=0,
+        due_date__gt=due_after,
+        due_date__lte=now - step,
+    )
+    late = late.filter(~Exists(told)).order_by("due_date")
+    return list(late.values_list("pk", "status")[:MOST])
