@@ -49,6 +49,7 @@ class Column:
 
 NAME, TAX = "customer_name", "tax"
 CREDITED, NET = "credited", "net_total"
+WHY = "failure_reasons"
 
 _MEMO = Column("memo", _("Memo"), "memo")
 _CUSTOMER = [
@@ -89,6 +90,7 @@ _MORE_OF_INVOICES = [
         "issue_failed_at", _("Issue failed at"), "issue_failed_at", Kind.MOMENT, False
     ),
     Column("sync_failed_at", _("Sync failed at"), "sync_failed_at", Kind.MOMENT, False),
+    Column(WHY, _("Why it fails"), is_default=False),
     Column("missing_since", _("Missing since"), "missing_since", Kind.MOMENT, False),
 ]
 

@@ -11,15 +11,17 @@ from django.db.models import Q, QuerySet
 from django_orb.customer_labels import Customer, ask_for_labels
 from django_orb.db import StatementLog, primary
 from django_orb.exceptions import OrbExportError
+from django_orb.formatting import joined
 from django_orb.models import (
     Invoice,
     InvoiceCreditNote,
+    InvoiceFailureReason,
     InvoiceLineItem,
     InvoiceLineTax,
 )
 from django_orb.parsing import exact_sum
 
-from .columns import CREDITED, NAME, NET, TAX, Column
+from .columns import CREDITED, NAME, NET, TAX, WHY, Column
 from .texts import NAMES_FAILED
 
 Rows = QuerySet[Any, Any]
@@ -125,6 +127,9 @@ class InvoiceReader:
                 return None if less is None else exact_sum([row[total], -less])
 
             found[NET] = net
+        if WHY in wanted:
+            reasons = read_reasons(keys)
+            found[WHY] = lambda row: reasons.get(row[self.invoice_place], "")
         return found
 
     def _name_finder(self, page: list[Row]) -> Callable[[Row], str]:
@@ -188,6 +193,18 @@ def read_credited(invoice_ids: Sequence[str]) -> Amounts:
     sums: Amounts = dict(_summed((key, total or ZERO) for key, total in rows))
     unknown = (key for key, total in rows if total is None)
     return {**sums, **dict.fromkeys(unknown)}
+
+
+def read_reasons(invoice_ids: Sequence[str]) -> dict[str, str]:
+    """Return why invoices fail now, of those that do: "payment: Card declined"."""
+    every = InvoiceFailureReason.objects.using(primary.alias())
+    current = every.current().filter(invoice_id__in=invoice_ids)
+    found: dict[str, list[str]] = {}
+    for one in current.order_by("kind", "connection_type"):
+        what = joined(" ", one.kind, one.connection_type)
+        why = one.reason or one.provider
+        found.setdefault(one.invoice_id, []).append(joined(": ", what, why))
+    return {invoice_id: "; ".join(texts) for invoice_id, texts in found.items()}
 
 
 def _summed(amounts: Iterable[tuple[Any, Decimal]]) -> dict[Any, Decimal]:

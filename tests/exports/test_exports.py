@@ -21,6 +21,7 @@ from django_orb.exports import formats, reading, writing
 from django_orb.models import (
     Invoice,
     InvoiceCreditNote,
+    InvoiceFailureReason,
     InvoiceLineItem,
     InvoiceLineTax,
 )
@@ -176,6 +177,36 @@ def test_what_is_not_known_stays_empty_and_voided_credit_notes_do_not_count() ->
     InvoiceLineTax.objects.filter(position=90).update(rounded_fields=["amount"])
     (row,) = exported(Invoice.objects.all(), columns=columns)
     assert row["Tax amount"] == ""
+
+
+@pytest.mark.django_db
+def test_why_invoices_fail_is_a_column_of_both() -> None:
+    failed_at = datetime(2026, 3, 1, tzinfo=timezone.utc)
+    invoice = make_invoice(id="failing", payment_failed_at="2026-03-01T00:00:00+00:00")
+    make_invoice(id="well")
+    reasons = [
+        ("accounting_sync", "netsuite", "", None),
+        ("payment", "", "=Card declined", None),
+        ("sync", "", "over", failed_at),
+    ]
+    for kind, connection_type, reason, over_until in reasons:
+        InvoiceFailureReason.objects.create(
+            invoice=invoice,
+            kind=kind,
+            connection_type=connection_type,
+            reason=reason,
+            failed_at=failed_at,
+            over_until=over_until,
+        )
+    why = "accounting_sync netsuite; payment: =Card declined"
+    columns = ["invoice_id", "failure_reasons"]
+
+    for lines in (False, True):
+        rows = exported(Invoice.objects.all(), columns=columns, lines=lines)
+        assert {row["Invoice ID"]: row["Why it fails"] for row in rows} == {
+            "failing": why,
+            "well": "",
+        }
 
 
 @pytest.mark.django_db
