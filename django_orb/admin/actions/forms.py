@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib.admin.widgets import AdminDateWidget, AdminTextInputWidget
@@ -117,9 +117,31 @@ class NoteForm(forms.Form):
         return [name for name in self.base_fields if name != "note"]
 
 
-class LineItemForm(NoteForm):
+class RequestForm(forms.Form):
+    """A form whose values the service checks before anything is asked of Orb."""
+
+    #: Returns the body of Orb's request.
+    make_body: ClassVar[Callable[..., dict[str, Any]]]
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        if not self.errors:
+            try:
+                self.body = self.make_body(**self.arguments(values))
+            except OrbInputError as err:
+                field = err.field if err.field in self.fields else None
+                self.add_error(field, capfirst(recorded(str(err))))
+        return values
+
+    def arguments(self, values: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the keyword arguments of the service."""
+        raise NotImplementedError
+
+
+class LineItemForm(RequestForm, NoteForm):
     """A line item as `services.create_invoice_line_item` takes it."""
 
+    make_body = staticmethod(line_item_body)
     required_css_class = "required"
 
     name = forms.CharField(
@@ -163,18 +185,8 @@ class LineItemForm(NoteForm):
                 "currency": currencies[0]
             }
 
-    def clean(self) -> dict[str, Any]:
-        values: dict[str, Any] = super().clean() or {}
-        if not self.errors:
-            try:
-                self.body = line_item_body(**self.arguments(values))
-            except OrbInputError as err:
-                field = err.field if err.field in self.fields else None
-                self.add_error(field, capfirst(recorded(str(err))))
-        return values
-
     def arguments(self, values: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The keyword arguments of the service."""
+        """Return the keyword arguments of the service."""
         given = self.cleaned_data if values is None else values
         return {name: given[name] for name in self.own_fields}
 
@@ -186,9 +198,10 @@ class CustomerInput(AdminTextInputWidget):
         super().__init__(attrs={"list": "orb-customers", "autocomplete": "off"})
 
 
-class InvoiceForm(forms.Form):
+class InvoiceForm(RequestForm):
     """A one-off invoice of one line, as `services.create_invoice` takes it."""
 
+    make_body = staticmethod(invoice_body)
     required_css_class = "required"
 
     customer_id = forms.CharField(
@@ -269,18 +282,8 @@ class InvoiceForm(forms.Form):
         ),
     )
 
-    def clean(self) -> dict[str, Any]:
-        values: dict[str, Any] = super().clean() or {}
-        if not self.errors:
-            try:
-                self.body = invoice_body(**self.arguments(values))
-            except OrbInputError as err:
-                field = err.field if err.field in self.fields else None
-                self.add_error(field, capfirst(recorded(str(err))))
-        return values
-
     def arguments(self, values: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The keyword arguments of the service."""
+        """Return the keyword arguments of the service."""
         given = dict(self.cleaned_data if values is None else values)
         names = NewLineItem.__annotations__
         line = {name: given.pop(name) for name in names}
@@ -313,13 +316,14 @@ class PaymentForm(NoteForm):
     )
 
 
-class EditForm(NoteForm):
+class EditForm(RequestForm, NoteForm):
     """
     Metadata as lines of "key = value", and terms and due date while it is a draft.
 
     The form sends back what it showed, so that only what the user changed is changed.
     """
 
+    make_body = staticmethod(update_body)
     metadata = forms.CharField(
         required=False,
         label=_("Metadata"),
@@ -374,18 +378,8 @@ class EditForm(NoteForm):
         removed = [key for key in editable(self.shown) if key not in given]
         return {**changed, **dict.fromkeys(removed)}
 
-    def clean(self) -> dict[str, Any]:
-        values: dict[str, Any] = super().clean() or {}
-        if not self.errors:
-            try:
-                self.body = update_body(**self.arguments(values))
-            except OrbInputError as err:
-                field = err.field if err.field in self.fields else None
-                self.add_error(field, capfirst(recorded(str(err))))
-        return values
-
     def arguments(self, values: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The keyword arguments of the service: what changes."""
+        """Return the keyword arguments of the service: what changes."""
         given = self.cleaned_data if values is None else values
         # Also what this form leaves out, because only drafts have it.
         all_values = {name: given.get(name) for name in self.own_fields}
