@@ -4,12 +4,14 @@ One invoice, changed in Orb and brought here by every path that there is, by cha
 Whatever writes an observation takes part: pages, single fetches, webhooks whole and
 reduced, the feed, verification with repair, PDFs made again, our own writes while Orb
 lags behind them, two releases side by side, answers that cannot be stored, an Orb that
-is away, events that are deleted, a backup that is restored. All of it is the real code,
+is away, events that are deleted and come again, payments that fail and are undone, a
+backup that is restored. All of it is the real code,
 on a clock that the walk moves.
 
 `histories` plays every order of a few events; this plays some orders of everything.
 What is demanded at each step: the mirror never goes back to an older state, and no
-release writes a row again that is right. At the end, with nothing but `recover`: the
+release writes a row again that is right, and no reason of a failure that is over is
+shown. At the end, with nothing but `recover`: the
 mirror holds the newest state that anybody was shown, or says why it cannot.
 """
 
@@ -37,6 +39,7 @@ from django_orb.models import (
     Invoice,
     InvoiceChange,
     InvoiceFailure,
+    InvoiceFailureReason,
     InvoiceLineItem,
     InvoiceObservation,
     InvoiceOperation,
@@ -47,6 +50,7 @@ from django_orb.operations import confirmation
 from django_orb.webhooks import inbox, processing
 from django_orb.webhooks.signature import parse_event
 
+from . import failing
 from .deliveries import event_of
 from .histories import ID, Stale
 from .payloads import load
@@ -55,6 +59,7 @@ NOON = datetime(2026, 3, 5, 12, tzinfo=timezone.utc)
 LAG_SECONDS = 60.0
 MODELS: list[type[models.Model]] = [
     *(Invoice, InvoiceLineItem, InvoiceObservation, InvoiceFailure, InvoiceRecheck),
+    InvoiceFailureReason,
     *(InvoiceOperation, InvoiceChange, WebhookEvent),
 ]
 
@@ -70,6 +75,8 @@ class State(NamedTuple):
     lines: tuple[str, ...] = ()
     is_odd: bool = False
     is_gone: bool = False
+    failed: int = 0
+    is_paid: bool = False
 
     def payload(self) -> dict[str, Any]:
         whole = load("invoice_issued")
@@ -77,6 +84,11 @@ class State(NamedTuple):
         names = ("common", *self.lines)
         lines = [{**line, "id": name, "name": self.memo} for name in names]
         whole |= {"id": ID, "memo": self.memo, "line_items": lines}
+        if self.failed:
+            failed_at = NOON + timedelta(seconds=self.failed)
+            whole["payment_failed_at"] = failed_at.isoformat()
+        if self.is_paid:
+            whole["status"] = "paid"
         return whole | ({"odd": exact_json.loads("9" * 700)} if self.is_odd else {})
 
 
@@ -112,6 +124,8 @@ class Walk:
         self.backup: Any = None
         self.path: list[str] = []
         self.writes = 0
+        self.payment_events: list[tuple[str, int]] = []
+        self.reasons = failing.Reasons(using)
 
     # Time and Orb
 
@@ -147,7 +161,7 @@ class Walk:
             *(self.answer, self.answer, self.answer, self.deliver, self.deliver),
             *(self.deliver_again, self.hint, self.feed, self.write_to_orb),
             *(self.repair, self.make_pdf, self.recover, self.turn, self.prune),
-            *(self.save, self.restore),
+            *(self.save, self.restore, self.fail, self.pay, self.undo, self.replay),
         ]
         if self.only:
             actions = [getattr(self, name) for name in self.only]
@@ -168,18 +182,48 @@ class Walk:
         now = self.ages[-1]
         kept = now.lines if self.chance.random() < 0.7 else now.lines[:-1]
         memo, luck = self.chance.choice("abc"), self.chance.random()
-        self._become(State(memo, kept, is_odd=luck < 0.15, is_gone=luck > 0.9))
+        looks = {"is_odd": luck < 0.15, "is_gone": luck > 0.9}
+        self._become(now._replace(memo=memo, lines=kept, **looks))
 
-    def _become(self, state: State) -> None:
+    def fail(self) -> None:
+        """A payment fails; its number is the second of it."""
+        now = self.ages[-1]
+        if not now.is_gone and not now.is_paid:
+            self.now += 120.0
+            self._become(now._replace(failed=int(self.now)), failing.FAILED)
+
+    def pay(self) -> None:
+        now = self.ages[-1]
+        if not now.is_gone and not now.is_paid:
+            self._become(now._replace(is_paid=True), failing.SUCCEEDED)
+
+    def undo(self) -> None:
+        now = self.ages[-1]
+        if now.is_paid:
+            self._become(now._replace(is_paid=False), "invoice.undo_mark_as_paid")
+
+    def replay(self) -> None:
+        """A person has Orb send an event again, which may have been deleted here."""
+        if self.payment_events:
+            self._receive(*self.chance.choice(self.payment_events))
+
+    def _become(self, state: State, type: str = "invoice.issued") -> None:
         self.now += 0.05
         self.ages.append(state)
         self.now += 0.05
         if not state.is_gone:
             at = NOON + timedelta(seconds=self.now + self.chance.uniform(-200, 200))
-            body = exact_json.dumps(
-                event_of(state.payload(), created_at=at.isoformat())
+            is_payment = type in (failing.FAILED, failing.SUCCEEDED)
+            if is_payment:
+                at = NOON + timedelta(seconds=self.now)
+            reason = {"number": state.failed, "failure_reason": str(state.failed)}
+            event = event_of(
+                state.payload(), type, created_at=at.isoformat(), properties=reason
             )
-            self.undelivered.append((body, len(self.ages) - 1))
+            told = (exact_json.dumps(event), len(self.ages) - 1)
+            self.undelivered.append(told)
+            if is_payment:
+                self.payment_events.append(told)
 
     def wait(self) -> None:
         self.now += self.chance.choice([1.0, 20.0, 70.0, 400.0])
@@ -330,13 +374,14 @@ class Walk:
         ]
         ages = dict(self.event_ages)
         kept = (self.held, self.newest, ages, self.doubtful, self.filled_by)
-        self.backup = (rows, kept)
+        self.backup = (rows, kept, self.reasons.save())
 
     def restore(self) -> None:
         """All workers are stopped, and it takes some minutes."""
         if self.backup is None:
             return
-        rows, kept = self.backup
+        rows, kept, reasons = self.backup
+        self.reasons.restore(reasons)
         self.held, self.newest, ages, self.doubtful, self.filled_by = kept
         self.event_ages = dict(ages)
         self.on_its_way = []
@@ -358,7 +403,14 @@ class Walk:
             state = State("", is_gone=True)
         else:
             lines = [line.orb_id for line in invoice.line_items.all()]
-            state = State(invoice.memo, tuple(lines[1:]), "odd" in invoice.payload)
+            failed_at = invoice.payment_failed_at
+            state = State(
+                invoice.memo,
+                tuple(lines[1:]),
+                "odd" in invoice.payload,
+                failed=int((failed_at - NOON).total_seconds()) if failed_at else 0,
+                is_paid=invoice.status == "paid",
+            )
         return state, invoice.mirrored_at, seen.rewrite_at
 
     def look(self, before: Any) -> None:
@@ -369,6 +421,8 @@ class Walk:
         if not ages:
             raise Stale(f"{row[0]} is older than {self.held} of {self.ages}")
         self.held = min(ages)
+        if not row[0].is_gone:
+            self.reasons.look(row[0].failed, row[0].is_paid)
         if before is not None and before[1] == row[1]:
             return
         is_needed = self.filled_by < mapping.MAPPER_VERSION
@@ -416,6 +470,9 @@ class Walk:
             return
         if row is None or not self._is_same(row[0], now):
             raise Stale(f"after a fetch it holds {row}, Orb {now}")
+        was_over = any(one.is_paid and one.failed == now.failed for one in self.ages)
+        if not was_over:
+            self.reasons.check_end(now.failed)
 
     def _is_same(self, stored: State, now: State) -> bool:
         return stored == now or (stored.is_gone and now.is_gone)

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from django_orb import mirror
 from django_orb.db import primary
-from django_orb.mirror import ordering, page_writer
+from django_orb.mirror import failure_reasons, ordering, page_writer
 from django_orb.mirror.ordering import Known
 from django_orb.mirror.page_writer import PageWriter
 from django_orb.models import InvoiceObservation
@@ -76,7 +76,11 @@ class Fault(NamedTuple):
 
 WAY = ("change", "wait", "ask", "answer", "answer")
 OWN = (*WAY, "write_to_orb", "recover")
+PAYING = ("fail", "pay", "undo", "deliver", "ask", "answer")
 FAULTS = {
+    "a failure that is over comes back": Fault(
+        failure_reasons, "end", lambda *_: None, PAYING, 299
+    ),
     "what orders answers is blanked": Fault(
         mirror, "write_again", blank, (*WAY, "repair"), 7
     ),
