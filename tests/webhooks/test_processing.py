@@ -26,6 +26,7 @@ from django_orb.models import (
 )
 from django_orb.signals import webhook_failed, webhook_received
 from django_orb.testing import OrbSandbox
+from django_orb.testing.sandbox.app import OrbApp
 from django_orb.webhooks import inbox, processing
 from tests import databases, payloads
 from tests.deliveries import SECRET, event, event_of, now
@@ -505,6 +506,38 @@ def test_connection_that_a_receiver_loses_leaves_its_event_to_be_tried_again(
         processing.process_event(waiting.pk)
 
     assert WebhookEvent.objects.get().state == State.IGNORED
+
+
+def test_connection_that_is_cut_while_orb_answers_leaves_the_event_to_be_tried_again(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if any_committed_database == "default":
+        pytest.skip("SQLite has no connection that could be cut")
+    invoice_id = orb.invoice_ids("issued")[0]
+    services.fetch_invoice(invoice_id)  # the key is known
+    which, end = {
+        "postgresql": ("pg_backend_pid()", "SELECT pg_terminate_backend(%s)"),
+        "mariadb": ("connection_id()", "KILL %s"),
+    }[any_committed_database]
+    with connections[any_committed_database].cursor() as cursor:
+        cursor.execute(f"SELECT {which}")
+        ours = [cursor.fetchone()]
+    run = OrbApp._run
+
+    def cut(*args: Any) -> Any:
+        if ours:  # in a thread, which has a connection of its own
+            with connections[any_committed_database].cursor() as cursor:
+                cursor.execute(end, ours.pop())
+            connections[any_committed_database].close()
+        return run(*args)
+
+    monkeypatch.setattr(OrbApp, "_run", cut)
+
+    waiting = process(event(ELAPSED, invoice={"id": invoice_id}))
+
+    assert (waiting.state, waiting.lease) == (State.FAILED, "")
+    processing.process_event(waiting.pk)
+    assert WebhookEvent.objects.get().state == State.PROCESSED
 
 
 @pytest.mark.parametrize("signal", [webhook_received, webhook_failed])
