@@ -86,6 +86,40 @@ def test_door_that_is_shut_after_a_lost_answer_tells_nothing(
     assert the_operation().state == "succeeded"
 
 
+@on_postgresql
+def test_queued_operation_waits_a_minute_if_orb_has_too_many_requests(
+    orb: OrbSandbox,
+) -> None:
+    issued = add(orb, "issued")
+    void = Request("void_invoice", issued, {}, idempotency_key="key")
+    operations.queue([void], batch="batch")
+    orb.fail_next(1, status=429, route="void_invoice")
+    tasks.recover()
+    waiting = the_operation()
+    assert waiting.state == "pending"
+    assert "sent again automatically" in waiting.detail
+    assert waiting.lease_expires_at is not None
+    wait = waiting.lease_expires_at - database_now(databases.current_alias)
+    assert timedelta(seconds=30) < wait <= timedelta(seconds=61)
+    age(hours=0.1)
+
+    tasks.recover()
+
+    assert the_operation().state == "succeeded"
+
+
+@on_postgresql
+def test_line_that_is_not_there_may_have_been_deleted_since(orb: OrbSandbox) -> None:
+    draft = add(orb, "draft")
+    do_in_vain(orb, "create_invoice_line_item", draft, "before")
+    InvoiceOperation.objects.update(state="needs_attention", lease_expires_at=None)
+
+    with open_account(retries=0) as client:
+        assert recovery.look_again(the_operation(), client=client) == ""
+
+    assert the_operation().state == "needs_attention"
+
+
 # Refusals after doubt
 
 SEEN = sorted(OPERATIONS.keys() - {"regenerate_invoice_pdf"})
