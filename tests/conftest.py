@@ -14,7 +14,7 @@ from django.conf import settings as django_settings
 from django.db import connections
 from django.test import TransactionTestCase
 
-from . import by_chance, celery_app, databases, leftovers
+from . import brokers, by_chance, celery_app, databases, leftovers, times
 from .by_chance import ALIASES
 
 if TYPE_CHECKING:
@@ -221,6 +221,37 @@ def _new_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     from django_orb.publishing import deadline
 
     monkeypatch.setattr(tasks, "broker", deadline.Broker())
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Waiting takes the package no time; what it would have waited is in the list."""
+    seconds: list[float] = []
+    times.rule(monkeypatch, sleep=seconds.append)
+    return seconds
+
+
+@pytest.fixture
+def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that fails is not sent again within the same call."""
+    from django_orb.client import OrbClient
+
+    make = OrbClient.from_settings
+    monkeypatch.setattr(
+        OrbClient, "from_settings", lambda **options: make(**{**options, "retries": 0})
+    )
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[brokers.Message]:
+    """What is handed to the broker, which does nothing with it."""
+    return brokers.catch_messages(monkeypatch)
+
+
+@pytest.fixture
+def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker takes no message."""
+    brokers.refuse_messages(monkeypatch)
 
 
 @pytest.fixture

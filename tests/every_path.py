@@ -21,7 +21,6 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -49,6 +48,7 @@ from django_orb.models import (
 from django_orb.operations import confirmation
 from django_orb.webhooks import inbox, processing
 from django_orb.webhooks.signature import parse_event
+from tests import times
 
 from . import failing
 from .deliveries import event_of
@@ -132,7 +132,7 @@ class Walk:
     def monotonic(self) -> float:
         return self.now
 
-    def epoch(self, *_: object) -> float:
+    def epoch(self) -> float:
         return NOON.timestamp() + self.now
 
     def fetch_invoice(self, invoice_id: str) -> dict[str, Any]:
@@ -481,21 +481,17 @@ class Walk:
 @contextmanager
 def walking(seed: object, using: str, only: Sequence[str] = ()) -> Iterator[Walk]:
     walk = Walk(seed, using, only)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clock, "time", SimpleNamespace(monotonic=walk.monotonic))
-        patch.setattr(clock, "database_epoch", walk.epoch)
-        patch.setattr(clock, "_clocks", {})
-        # The statement that locks tells the time too, where it can.
-        patch.setattr(observation_sql, "epoch_sql", lambda vendor: "NULL")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        times.database_time(patch, using, walk.epoch),
+    ):
+        times.rule(patch, among=clock.__name__, monotonic=walk.monotonic)
         patch.setattr(mapping, "MAPPER_VERSION", 1)
-        observation_sql._text.cache_clear()
         try:
             yield walk
         except AssertionError as err:
             err.args = (f"{err}\nseed {seed}: {', '.join(walk.path)}",)
             raise
-        finally:
-            observation_sql._text.cache_clear()
 
 
 def walk_by_chance(

@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -36,11 +35,9 @@ from django.db import models
 from django.test import override_settings
 from werkzeug.wrappers import Response
 
-from django_orb import exact_json, rate_limit, services, tasks
-from django_orb.client import transport
-from django_orb.db import clock
+from django_orb import exact_json, services, tasks
+from django_orb.db import primary
 from django_orb.exceptions import OrbError
-from django_orb.mirror import fetching, observation_sql, page_writer
 from django_orb.models import (
     Invoice,
     InvoiceFailure,
@@ -50,10 +47,9 @@ from django_orb.models import (
     WebhookEvent,
     WebhookFeed,
 )
-from django_orb.sync import planning, runs, verification, windows
+from django_orb.sync import planning, runs
 from django_orb.testing import OrbSandbox
-from django_orb.testing.sandbox.app import OrbApp
-from django_orb.webhooks import polling
+from tests import times
 
 from .misfortunes import (
     KILLS,
@@ -73,7 +69,6 @@ TIMEOUT_SECONDS = 0.2
 MOST_REQUESTS = 600
 MOST_MESSAGES = 150
 MOST_MINUTES = 60
-CLOCKED = [clock, fetching, page_writer, polling, rate_limit, runs, transport, windows]
 ACTS = ["full", "full", "incremental", "incremental", "one", "verify"]
 RARE_ACTS = ["prune", "save", "new key"]
 
@@ -97,6 +92,10 @@ class Time:
     def monotonic(self) -> float:
         return time.monotonic() + self._ahead
 
+    def epoch(self) -> float:
+        """The time that the database tells."""
+        return time.time() + self._ahead
+
     def sleep(self, seconds: float) -> None:
         if seconds > 0:
             with self._lock:
@@ -104,14 +103,8 @@ class Time:
             self._orb.advance(timedelta(seconds=seconds))
 
     def rule(self, patch: pytest.MonkeyPatch) -> None:
-        """Be the clock of the mirror's code and of its database."""
-        epoch = clock.database_epoch
-        ours = {"monotonic": self.monotonic, "sleep": self.sleep}
-        for module in CLOCKED:
-            patch.setattr(module, "time", SimpleNamespace(**{**vars(time), **ours}))
-        patch.setattr(verification, "sleep", self.sleep)
-        patch.setattr(clock, "database_epoch", lambda one: epoch(one) + self._ahead)
-        patch.setattr(clock, "_clocks", {})
+        """Be the clock of the mirror's code."""
+        times.rule(patch, monotonic=self.monotonic, sleep=self.sleep)
 
 
 class Workers:
@@ -217,25 +210,21 @@ class Story:
 
     @contextmanager
     def playing(self) -> Iterator[None]:
-        with pytest.MonkeyPatch.context() as patch:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            times.database_time(patch, primary.alias(), self.clock.epoch),
+            self.orb,
+        ):
             self.clock.rule(patch)
             self._watch(patch)
             patch.setattr(planning, "WINDOW_COUNT", 2)
-            # The statement that locks tells the time too, where it can.
-            patch.setattr(observation_sql, "epoch_sql", lambda vendor: "NULL")
-            observation_sql._text.cache_clear()
-            try:
-                with self.orb:
-                    yield
-            finally:
-                observation_sql._text.cache_clear()
+            yield
 
     def _watch(self, patch: pytest.MonkeyPatch) -> None:
         """Be there when Orb is asked, when it answers, and when a message is sent."""
-        run, request = OrbApp._run, requests.Session.request
+        request = requests.Session.request
 
-        def answer(app: OrbApp, asked: Any, route: str, arguments: Any) -> Response:
-            go_on: GoOn = partial(run, app, asked, route, arguments)
+        def answer(route: str, asked: Any, go_on: GoOn) -> Response:
             for one in self.misfortunes:
                 go_on = one.around(route, asked, go_on)
             return go_on()
@@ -250,7 +239,7 @@ class Story:
         def publish(task: Any, args: Any = (), **options: Any) -> None:
             self.workers.take(task, args, options.get("countdown", 0))
 
-        patch.setattr(OrbApp, "_run", answer)
+        self.orb.answer_through(answer)
         patch.setattr(requests.Session, "request", send)
         patch.setattr(Task, "apply_async", publish)
 

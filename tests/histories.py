@@ -24,7 +24,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import cache, partial
-from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -45,6 +44,7 @@ from django_orb.models import (
     InvoiceObservation,
     InvoiceOperation,
 )
+from tests import times
 
 from .payloads import load
 
@@ -211,7 +211,7 @@ class Clocks:
     def _coarse(self, moment: float) -> float:
         return math.floor(moment / self._tick) * self._tick if self._tick else moment
 
-    def asked(self, *_: object) -> float:
+    def asked(self) -> float:
         """The database's clock, with the way there and back."""
         there, back = self._delays
         self.now += there
@@ -355,11 +355,13 @@ class Player:
     def _started(self) -> Iterator[Moment]:
         history = self.history
         first = history.changes[0]
-        with pytest.MonkeyPatch.context() as patch, _undone(self.using):
-            self._clocks = Clocks(history)
-            patch.setattr(clock, "time", SimpleNamespace(monotonic=self._monotonic))
-            patch.setattr(clock, "database_epoch", self._clocks.asked)
-            patch.setattr(clock, "_clocks", {})
+        self._clocks = Clocks(history)
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            times.database_time(patch, self.using, lambda: self._clocks.asked()),
+            _undone(self.using),
+        ):
+            times.rule(patch, among=clock.__name__, monotonic=self._monotonic)
             row = NOTHING
             eras = [self._clocks.measure(w, self.using) for w in history.workers]
             if history.is_known:

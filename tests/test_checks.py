@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import fields
 
 import pytest
@@ -169,7 +170,7 @@ def test_w007_is_silent_with_a_secret_in_the_environment(ids, monkeypatch):
 
 def test_w012_metrics_without_their_package(ids, monkeypatch):
     assert ids(METRICS=["prometheus", "opentelemetry"]) == []
-    monkeypatch.setattr("django_orb.checks.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
 
     assert ids(METRICS=["prometheus"]) == ["django_orb.W012"]
 
@@ -211,18 +212,12 @@ def test_w006_asks_no_database_unless_told_to():
 
 @pytest.fixture
 def connection(monkeypatch):
-    """A connection of another kind, in the place of the default one."""
-
-    class Connection:
-        vendor = "oracle"
-        display_name = "Oracle"
-        mysql_is_mariadb = False
-
-    stand_in = Connection()
-    monkeypatch.setattr(
-        "django_orb.checks.connections", {databases.current_alias: stand_in}
-    )
-    return stand_in
+    """The default connection, which says that it is of another kind."""
+    connection = connections["default"]
+    kind = {"vendor": "oracle", "display_name": "Oracle", "mysql_is_mariadb": False}
+    for name, value in kind.items():
+        monkeypatch.setattr(connection, name, value, raising=False)
+    return connection
 
 
 @pytest.mark.parametrize(
@@ -252,14 +247,14 @@ def test_w006_leaves_databases_alone_that_have_no_invoices(connection, monkeypat
 
 
 def test_w006_leaves_a_failing_connection_to_django(monkeypatch):
-    class Unreachable:
-        vendor = "mysql"
+    def is_mariadb(self):
+        raise DatabaseError("gone")
 
-        @property
-        def mysql_is_mariadb(self):
-            raise DatabaseError("gone")
-
-    monkeypatch.setattr("django_orb.checks.connections", {"default": Unreachable()})
+    connection = connections["default"]
+    monkeypatch.setattr(connection, "vendor", "mysql", raising=False)
+    monkeypatch.setattr(
+        type(connection), "mysql_is_mariadb", property(is_mariadb), raising=False
+    )
     assert check_databases(databases=["default"]) == []
 
 

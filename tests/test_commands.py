@@ -12,11 +12,12 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.core.management.base import OutputWrapper
 
-from django_orb import tasks
+from django_orb.management import progress
 from django_orb.management.progress import ProgressPrinter
 from django_orb.models import Invoice, SyncRun, SyncWindow
+from tests import times
 
-from .test_tasks import catch_messages
+from .brokers import catch_messages
 from .workers import wait_for
 
 if TYPE_CHECKING:
@@ -105,10 +106,8 @@ def test_without_in_process_workers_do_it(
 
 
 def test_without_a_broker_the_run_is_recorded_and_waits(
-    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, no_broker: None
 ) -> None:
-    monkeypatch.setattr(tasks, "wake", lambda *args: False)
-
     out = run_command()
 
     assert out.startswith("Recorded Incremental sync ")
@@ -158,7 +157,7 @@ class Terminal(StringIO):
 def test_terminal_shows_a_bar_once_the_size_is_known(
     any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("django_orb.management.progress.REFRESH_SECONDS", 0)
+    times.hurry(monkeypatch, progress)
     run_command("--mode", "full", "--in-process")
     out = Terminal()
 
@@ -170,7 +169,7 @@ def test_terminal_shows_a_bar_once_the_size_is_known(
 
 
 def test_progress_says_what_it_waits_for(
-    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, orb: OrbSandbox
 ) -> None:
     run = SyncRun.objects.create(kind="full", started_at="2026-01-01T00:00Z")
     SyncWindow.objects.create(

@@ -71,9 +71,8 @@ def examples(count: int) -> Callable[[Test], Test]:
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_waiting(waits: list[float]) -> None:
     """A run is patient with a page that is odd itself."""
-    monkeypatch.setattr("django_orb.sync.runs.time.sleep", lambda seconds: None)
 
 
 def sound(invoice_id: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
-from django_orb import services
+from django_orb import rate_limit, services
 from django_orb.client import OrbClient
 from django_orb.db.clock import database_now
 from django_orb.models import RequestBudget
@@ -26,6 +26,8 @@ from django_orb.rate_limit import (
     reserve,
     top_up,
 )
+from django_orb.sync import runs
+from tests import times
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -102,24 +104,22 @@ def test_many_processes_together_keep_to_the_rate(any_committed_database: str) -
     assert max(sent) - min(sent) >= 0.4
 
 
-class Clock:
-    """A monotonic clock that only moves while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> times.Clock:
+    """The package's time moves only while it waits, and when a test moves it."""
+    clock = times.Clock()
+    times.rule(
+        monkeypatch,
+        among=rate_limit.__name__,
+        monotonic=clock.monotonic,
+        sleep=clock.sleep,
+    )
+    return clock
 
 
 def test_no_burst_follows_idleness(
-    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, clock: times.Clock
 ) -> None:
-    clock = Clock()
-    monkeypatch.setattr("django_orb.rate_limit.time", clock)
     pacer = Pacer(READS, 10)
     for _ in range(9):  # so that a block is reserved, and some of it is left
         pacer.wait()
@@ -136,11 +136,9 @@ def test_no_burst_follows_idleness(
 
 
 def test_one_request_after_idleness_takes_one_turn(
-    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, clock: times.Clock
 ) -> None:
     """What it reserved and did not use, others would wait for."""
-    clock = Clock()
-    monkeypatch.setattr("django_orb.rate_limit.time", clock)
     pacer = Pacer(READS, 100)
     for _ in range(40):
         pacer.wait()
@@ -154,10 +152,8 @@ def test_one_request_after_idleness_takes_one_turn(
 
 
 def test_no_burst_follows_idleness_of_a_thread_that_only_waits(
-    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, clock: times.Clock
 ) -> None:
-    clock = Clock()
-    monkeypatch.setattr("django_orb.rate_limit.time", clock)
     pacer = Pacer(READS, 10)
     for _ in range(4):
         pacer.wait()
@@ -178,10 +174,8 @@ def test_no_burst_follows_idleness_of_a_thread_that_only_waits(
 
 
 def test_thread_that_only_waits_keeps_to_the_turns_that_were_reserved(
-    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, clock: times.Clock
 ) -> None:
-    clock = Clock()
-    monkeypatch.setattr("django_orb.rate_limit.time", clock)
     hold_back(READS, 50)
     pacer = Pacer(READS, 10)
     pacer.top_up()
@@ -195,10 +189,8 @@ def test_thread_that_only_waits_keeps_to_the_turns_that_were_reserved(
 
 
 def test_thread_that_only_waits_keeps_the_pace_once_no_turn_is_left(
-    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, clock: times.Clock
 ) -> None:
-    clock = Clock()
-    monkeypatch.setattr("django_orb.rate_limit.time", clock)
     pacer = Pacer(READS, 10)
     pacer.top_up()
     begin = clock.now
@@ -224,9 +216,8 @@ def test_what_other_threads_will_send_is_in_the_budget(
 
 
 def test_a_process_never_takes_more_than_half_a_second_from_the_others(
-    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, clock: times.Clock
 ) -> None:
-    monkeypatch.setattr("django_orb.rate_limit.time", Clock())
     hold_back(READS, 60)  # so that no turn passes meanwhile
     pacer = Pacer(READS, 100)
     taken = [RequestBudget.objects.get().next_at]
@@ -240,9 +231,8 @@ def test_a_process_never_takes_more_than_half_a_second_from_the_others(
 
 
 def test_database_is_asked_once_for_many_requests(
-    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, clock: times.Clock
 ) -> None:
-    monkeypatch.setattr("django_orb.rate_limit.time", Clock())
     pacer = Pacer(READS, 100)
 
     with CaptureQueriesContext(connections[any_committed_database]) as queries:
@@ -453,13 +443,12 @@ def test_requests_leave_where_no_connection_is_left_to_reserve_over(
 
 
 def test_turns_not_used_in_time_are_given_up(
-    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, clock: times.Clock
 ) -> None:
-    monkeypatch.setattr("django_orb.rate_limit.KEEP_SECONDS", 0.0)
     pacer = Pacer(READS, 1000)
     pacer.top_up()
     first = RequestBudget.objects.get().next_at
-    time.sleep(0.02)
+    clock.now += 3600
 
     pacer.top_up()
 
@@ -486,22 +475,22 @@ def test_thread_that_only_waits_touches_no_database(
 
 
 def test_too_many_requests_slow_everybody_down(
-    any_committed_database: str,
-    orb: OrbSandbox,
-    settings: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held: list[float] = []
-    monkeypatch.setattr("django_orb.sync.runs.time.sleep", lambda seconds: None)
-    monkeypatch.setattr(
-        "django_orb.sync.windows.hold_back",
-        lambda name, seconds: held.append(seconds),
-    )
-    orb.fail_next(1, status=429, headers={"Retry-After": "3"})
+    begin = database_now(any_committed_database)
+    held: list[timedelta] = []
+
+    def wait(seconds: float) -> None:
+        budget = RequestBudget.objects.filter(name=READS)
+        held.append(budget.get().next_at - begin)
+        budget.update(next_at=begin)
+
+    times.rule(monkeypatch, among=runs.__name__, sleep=wait)
+    orb.fail_next(1, status=429, headers={"Retry-After": "300"})
 
     services.sync_invoices()
 
-    assert held == [3]
+    assert held[0] > timedelta(seconds=55)  # a minute is the longest
 
 
 def test_writes_have_a_budget_of_their_own(

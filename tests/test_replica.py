@@ -24,7 +24,7 @@ from django_orb.models import (
 )
 from django_orb.sync.runs import due_windows, start_run
 from django_orb.sync.windows import lease_window
-from tests import databases
+from tests import databases, times
 from tests.admin.conftest import EVERYTHING
 from tests.admin.pages import LIST, choose, fields_of, page_of, told
 from tests.admin.test_line_item import confirm, preview
@@ -39,9 +39,7 @@ pytestmark = pytest.mark.django_db(databases=["default", REPLICA])
 
 @pytest.fixture(autouse=True)
 def replica(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(
-        "django_orb.operations.confirmation.time.sleep", lambda seconds: None
-    )
+    times.rule(monkeypatch, sleep=lambda seconds: None)
     with databases.reading_from(REPLICA):
         yield
     assert not Invoice.objects.using(REPLICA).exists()

@@ -11,7 +11,7 @@ from django_orb import tasks
 from django_orb.models import Invoice, WebhookEvent
 from django_orb.testing import OrbSandbox
 
-from .test_tasks import catch_messages
+from .brokers import catch_messages
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from django_orb.exceptions import (
     OrbTransactionError,
 )
 from django_orb.models import Invoice, InvoiceFailure, InvoiceLineItem, InvoiceOperation
+from tests import times
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -37,9 +38,7 @@ LINE: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "django_orb.operations.confirmation.time.sleep", lambda seconds: None
-    )
+    times.rule(monkeypatch, sleep=lambda seconds: None)
 
 
 def test_fetch_mirrors_and_returns_the_stored_invoice(

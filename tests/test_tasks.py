@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery.exceptions import OperationalError
+from celery.signals import before_task_publish
 from django.core.management import call_command
 from kombu import Connection
 
@@ -21,7 +21,9 @@ from django_orb.db.clock import database_now
 from django_orb.exceptions import OrbOutcomeUnknownError
 from django_orb.models import Invoice, InvoiceOperation, SyncRun, SyncWindow
 from django_orb.operations.ledger import Request
+from django_orb.sync import windows
 from django_orb.testing import OrbSandbox
+from tests import brokers, times
 
 from .sync.test_runs import assert_mirrors
 from .workers import Workers, wait_for
@@ -32,25 +34,6 @@ RUN_SECONDS = 120
 @pytest.fixture(params=["rabbitmq", "redis"])
 def broker_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"{request.param}_url"))
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...]]]:
-    return catch_messages(monkeypatch)
-
-
-def catch_messages(
-    monkeypatch: pytest.MonkeyPatch,
-) -> list[tuple[str, tuple[Any, ...]]]:
-    """What is handed to the broker from now on, which does nothing with it."""
-    messages: list[tuple[str, tuple[Any, ...]]] = []
-
-    def publish(task: Any, *args: Any, **options: Any) -> bool:
-        messages.append((task.name.rpartition(".")[2], args))
-        return True
-
-    monkeypatch.setattr(tasks, "publish", publish)
-    return messages
 
 
 @pytest.fixture
@@ -165,9 +148,9 @@ def test_turn_that_is_over_hands_the_window_on(
     monkeypatch: pytest.MonkeyPatch,
     settings: Any,
 ) -> None:
-    monkeypatch.setattr(tasks, "TURN_SECONDS", 0)
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 5}
     tasks.sync_invoices()
+    times.hurry(monkeypatch, windows)
     first = sent.pop(0)
 
     tasks.sync_page(*first[1])
@@ -182,15 +165,12 @@ def test_broker_that_is_away_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def refuse(*args: Any, **options: Any) -> None:
-        raise OperationalError("nobody there")
-
     with monkeypatch.context() as patch:
-        patch.setattr(tasks.sync_page, "apply_async", refuse)
+        brokers.refuse_messages(patch)
         tasks.sync_invoices()
     assert "The broker took no message" in caplog.text
 
-    sent = catch_messages(monkeypatch)
+    sent = brokers.catch_messages(monkeypatch)
     tasks.recover()
     assert len(sent) == SyncWindow.objects.filter(state="pending").count()
 
@@ -266,19 +246,25 @@ def test_recover_settles_operations_and_refreshes_their_invoices(
 
 
 def test_tasks_go_to_the_queue_that_was_chosen(
-    any_database: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+    any_database: str, settings: Any
 ) -> None:
-    options: dict[str, Any] = {}
-    monkeypatch.setattr(
-        tasks.sync_page, "apply_async", lambda **given: options.update(given)
-    )
+    queues: list[str] = []
+    due: list[bool] = []
 
-    tasks.publish(tasks.sync_page, 1, "lease")
-    assert "queue" not in options
+    def note(routing_key: str, headers: dict[str, Any], **named: Any) -> None:
+        queues.append(routing_key)
+        due.append(headers["eta"] is None)
 
-    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "CELERY_QUEUE": "billing"}
-    tasks.publish(tasks.sync_page, 1, "lease", seconds=3)
-    assert (options["queue"], options["countdown"]) == ("billing", 3)
+    before_task_publish.connect(note)
+    try:
+        tasks.publish(tasks.sync_page, 1, "lease")
+        settings.DJANGO_ORB = {**settings.DJANGO_ORB, "CELERY_QUEUE": "billing"}
+        tasks.publish(tasks.sync_page, 1, "lease", seconds=3)
+    finally:
+        before_task_publish.disconnect(note)
+
+    assert queues == ["celery", "billing"]
+    assert due == [True, False]
 
 
 @pytest.mark.parametrize(

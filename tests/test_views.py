@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -17,23 +18,19 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from django_orb import mirror, tasks, views
+from django_orb import mirror, views
 from django_orb.db.clock import Interval, database_now
 from django_orb.models import Invoice, WebhookEvent
 from django_orb.publishing import deadline
 from django_orb.webhooks.signature import OrbEvent
+from tests import celery_app, crash_points
 
 from . import deliveries, payloads
+from .brokers import catch_messages
 from .deliveries import as_bytes, deliver, event, event_of, headers, post
-from .test_tasks import catch_messages
 from .workers import wait_for
 
 INVOICE = payloads.load("invoice_issued")
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    return catch_messages(monkeypatch)
 
 
 def test_event_is_stored_and_its_processing_asked_for(
@@ -100,16 +97,17 @@ def test_event_survives_what_comes_after_it_in_the_request(
     any_committed_database: str,
     atomic_requests: None,
     settings: Any,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "WEBHOOK_IN_PROCESS": True}
 
-    def fail(*args: Any, **named: Any) -> None:
-        raise RuntimeError
+    def is_processing(sql: str, params: Any) -> bool:
+        return sql.startswith("UPDATE") and "orb_webhookevent" in sql
 
-    monkeypatch.setattr("django_orb.webhooks.processing.process_event", fail)
-
-    assert deliver(event(), Client(raise_request_exception=False)).status_code == 500
+    client = Client(raise_request_exception=False)
+    with crash_points.dying_at_statement(
+        any_committed_database, is_processing, RuntimeError
+    ):
+        assert deliver(event(), client).status_code == 500
 
     assert WebhookEvent.objects.count() == 1
 
@@ -168,16 +166,15 @@ def test_neither_a_login_nor_a_token_is_needed(
 
 
 def test_large_body_is_taken_and_a_larger_one_is_not(
-    any_database: str, sent: list[Any], monkeypatch: pytest.MonkeyPatch
+    any_database: str, sent: list[Any]
 ) -> None:
     """Django's own limit is 2.5 MB."""
     payload = event(padding="x" * 3_000_000)
     assert deliver(payload).status_code == 200
     assert len(WebhookEvent.objects.get().body) > 3_000_000
 
-    monkeypatch.setattr(views, "MAX_BODY_BYTES", len(as_bytes(payload)) - 1)
-    payload["id"] = payload["id"].replace("whk", "whz")
-    assert deliver(payload).status_code == 413
+    larger = event(padding="x" * views.MAX_BODY_BYTES)
+    assert deliver(larger).status_code == 413
     assert WebhookEvent.objects.count() == 1
 
 
@@ -193,24 +190,32 @@ def silent_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+@contextmanager
+def current(app: Celery) -> Iterator[None]:
+    """Make this the Celery app of the project."""
+    try:
+        app.set_current()
+        app.set_default()
+        yield
+    finally:
+        celery_app.app.set_current()
+        celery_app.app.set_default()
+
+
 @pytest.mark.parametrize("scheme", ["amqp", "redis"])
 @pytest.mark.parametrize("answers", [True, False])
 def test_broker_that_is_away_or_silent_costs_about_a_second(
     any_committed_database: str,
     silent_port: int,
-    monkeypatch: pytest.MonkeyPatch,
     scheme: str,
     answers: bool,
 ) -> None:
     port = silent_port if answers else 9  # where nobody listens
     url = f"{scheme}://127.0.0.1:{port}//"
-    app = Celery("elsewhere", broker=url, set_as_current=False)
-    monkeypatch.setattr(tasks.process_webhook_event, "_get_app", lambda: app)
-    monkeypatch.setattr(type(tasks.process_webhook_event), "app", app, raising=False)
-
-    started = time.monotonic()
-    codes = [deliver(event()).status_code for _ in range(20)]
-    took = time.monotonic() - started
+    with current(Celery("elsewhere", broker=url)):
+        started = time.monotonic()
+        codes = [deliver(event()).status_code for _ in range(20)]
+        took = time.monotonic() - started
 
     assert codes == [200] * 20
     assert took < 2  # all of them: after the first nobody asks for a while
@@ -230,14 +235,9 @@ def test_broker_that_is_back_is_asked_again() -> None:
         hangs.set()
 
 
-def test_silent_broker_holds_a_limited_number_of_threads(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(deadline, "MAX_THREADS", 2)
-    monkeypatch.setattr(deadline, "PATIENCE_SECONDS", 0.01)
-    monkeypatch.setattr(deadline, "PAUSE_SECONDS", 0.0)
+def test_silent_broker_holds_a_limited_number_of_threads() -> None:
     hangs = threading.Event()
-    ours = deadline.Broker()
+    ours = deadline.Broker(max_threads=2, patience_seconds=0.01, pause_seconds=0.0)
     asking: list[threading.Thread] = []
 
     def hang() -> bool:

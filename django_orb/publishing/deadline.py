@@ -29,17 +29,25 @@ MAX_THREADS = 32
 class Broker:
     """Publish from a helper thread, so that a broker that hangs cannot block a caller."""
 
-    def __init__(self) -> None:
-        self._places = threading.BoundedSemaphore(MAX_THREADS)
+    def __init__(
+        self,
+        *,
+        max_threads: int = MAX_THREADS,
+        patience_seconds: float = PATIENCE_SECONDS,
+        pause_seconds: float = PAUSE_SECONDS,
+    ) -> None:
+        self._places = threading.BoundedSemaphore(max_threads)
+        self._patience_seconds = patience_seconds
+        self._pause_seconds = pause_seconds
         self._paused_until = 0.0
 
     def ask(self, question: Callable[[], bool]) -> bool:
         """Return whether the question was answered with yes within about a second."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self._patience_seconds
         if time.monotonic() < self._paused_until:
             return False
         answers: SimpleQueue[bool] = SimpleQueue()
-        if not self._places.acquire(timeout=PATIENCE_SECONDS):
+        if not self._places.acquire(timeout=self._patience_seconds):
             return False
         thread = threading.Thread(
             target=self._ask, args=(in_this_context(question), answers), daemon=True
@@ -55,7 +63,7 @@ class Broker:
             logger.warning("The broker has not answered for a second.")
             is_done = False
         if not is_done:
-            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            self._paused_until = time.monotonic() + self._pause_seconds
         return is_done
 
     def _ask(self, question: Callable[[], bool], answers: SimpleQueue[bool]) -> None:

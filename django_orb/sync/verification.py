@@ -8,12 +8,12 @@ showed go to a file, and differences are yielded as they are found.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
-from time import sleep  # by name: tests replace only the pauses of this module
 from typing import Any, TypeGuard
 
 from django_orb import mirror
@@ -222,7 +222,7 @@ class Verification(Iterator[Difference]):
             if not found or self._patience < seconds:
                 break
             self._patience -= seconds
-            sleep(seconds)
+            time.sleep(seconds)
             found = self._look(invoice_id)
         return found
 

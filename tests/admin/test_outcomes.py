@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.contrib.admin.models import LogEntry
+from django.contrib import messages
 from django.test import Client
 
-from django_orb import exceptions
-from django_orb.admin.actions.outcomes import explain
-from django_orb.models import Invoice, InvoiceOperation
-from tests.factories import make_invoice
+from django_orb import exceptions, services
+from django_orb.admin.actions.outcomes import attempt_read, attempt_write, explain
+from django_orb.models import InvoiceOperation
+from tests.factories import make_invoice, operate
 
 from .pages import confirm_void, fields_of, page_of, told
+
+if TYPE_CHECKING:
+    from django_orb.testing import OrbSandbox
 
 pytestmark = pytest.mark.django_db
 
@@ -40,57 +44,79 @@ def raising(error: Exception) -> Any:
     return call
 
 
+LEVELS = {messages.ERROR, messages.WARNING}
+
+
 @pytest.mark.parametrize("kind", CLASSES)
-def test_every_error_of_a_write_is_a_message(
-    finance: Client, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
-) -> None:
+def test_every_error_of_a_write_is_a_message(kind: type[Exception]) -> None:
     invoice = make_invoice()
-    error = raising(make_error(kind))
-    monkeypatch.setattr("django_orb.services.void_invoice", error)
 
-    (message,) = told(confirm_void(finance, invoice.pk))
+    outcome = attempt_write(
+        invoice, raising(make_error(kind)), key="key", done="Done.", asked="Asked."
+    )
 
-    assert message.startswith(("error: ", "warning: "))
+    assert outcome.level in LEVELS
     words = ("The reason.", "do not repeat it", "too many requests")
-    assert any(piece in message for piece in words)
+    assert any(piece in outcome.text for piece in words)
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_every_error_of_a_line_item_is_a_message(
-    finance: Client, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+def test_every_error_of_a_read_is_a_message(kind: type[Exception]) -> None:
+    outcome = attempt_read(make_invoice(), raising(make_error(kind)), done="Done.")
+
+    assert outcome.level in LEVELS
+    assert outcome.text
+    assert not outcome.log
+
+
+LINE = {
+    "name": "Support",
+    "quantity": "1",
+    "amount": "1",
+    "start_date": "2026-01-01",
+    "end_date": "2026-01-01",
+}
+FAILURES = (400, 401, 403, 404, 409, 413, 429, 500)
+Trouble = Callable[["OrbSandbox", str], None]
+
+
+def failing(status: int) -> Trouble:
+    return lambda orb, route: orb.fail_next(9, status=status, route=route)
+
+
+TROUBLES: dict[str, Trouble] = {
+    **{str(status): failing(status) for status in FAILURES},
+    "a proxy's": lambda orb, route: orb.fail_next(
+        9, status=502, html=True, route=route
+    ),
+    "cut before": lambda orb, route: orb.cut_next(9, route=route),
+    "cut after": lambda orb, route: orb.cut_next(9, when="after", route=route),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_every_trouble_with_orb_is_a_message(
+    orb: OrbSandbox, finance: Client, trouble: str
 ) -> None:
-    invoice = make_invoice("draft")
-    error = raising(make_error(kind))
-    monkeypatch.setattr("django_orb.services.create_invoice_line_item", error)
-    url = page_of(invoice.pk, "line-item")
-    line = {
-        "name": "Support",
-        "quantity": "1",
-        "amount": "1",
-        "start_date": "2026-01-01",
-        "end_date": "2026-01-01",
-    }
+    happen = TROUBLES[trouble]
+    drafts = (orb.invoice(pk) for pk in orb.invoice_ids("draft"))
+    draft = next(one["id"] for one in drafts if one["subscription"])
+    issued = orb.invoice_ids("issued")[0]
+    services.sync_invoices(invoice_ids=[draft, issued])
+    url = page_of(draft, "line-item")
+    form = {**fields_of(finance.get(url)), **LINE, "post": "yes"}
 
-    fields = {**fields_of(finance.get(url)), **line, "post": "yes"}
-    (message,) = told(finance.post(url, fields))
+    for route in ("create_invoice_line_item", "void_invoice", "fetch_upcoming_invoice"):
+        happen(orb, route)
+    said = [*told(finance.post(url, form)), *told(confirm_void(finance, issued))]
+    said.append(told(finance.get(page_of(draft, "upcoming")))[-1])
+    orb.clear_faults()
+    happen(orb, "fetch_invoice")
+    said += told(finance.post(page_of(draft, "refresh")))
 
-    assert message.startswith(("error: ", "warning: "))
-
-
-@pytest.mark.parametrize("kind", CLASSES)
-def test_every_error_of_a_read_is_a_message(
-    finance: Client, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
-) -> None:
-    invoice = make_invoice()
-    error = raising(make_error(kind))
-    monkeypatch.setattr("django_orb.services.fetch_invoice", error)
-    monkeypatch.setattr("django_orb.services.fetch_upcoming_invoice", error)
-
-    (message,) = told(finance.post(page_of(invoice.pk, "refresh")))
-    assert message.startswith("error: ")
-    message = told(finance.get(page_of(invoice.pk, "upcoming")))[-1]
-    assert message.startswith(("error: ", "warning: "))
-    assert not LogEntry.objects.exists()
+    assert len(said) == 4
+    for message in said:
+        assert message.startswith(("error: ", "warning: "))
 
 
 @pytest.mark.parametrize(
@@ -112,15 +138,29 @@ def test_errors_in_words(error: Exception, words: str) -> None:
     assert words in explain(error)
 
 
-def test_the_detail_of_an_unknown_outcome_is_told(
-    finance: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_fails_after_the_operation_was_done_does_not_undo_it() -> None:
+    invoice = make_invoice()
+    operate(invoice, idempotency_key="key")
+    error = exceptions.OrbConnectionError("Gone.")
+
+    outcome = attempt_write(
+        invoice, raising(error), key="key", done="Done.", asked="Asked."
+    )
+
+    assert (outcome.level, outcome.log) == (messages.WARNING, "Done.")
+    assert (
+        outcome.text
+        == "Done. The result could not be fetched yet; the next sync shows it."
+    )
+
+
+def test_the_detail_of_an_unknown_outcome_is_told() -> None:
     operation = InvoiceOperation(pk=7, detail="The reason.")
     error = exceptions.OrbOutcomeUnknownError(operation)
-    monkeypatch.setattr("django_orb.services.void_invoice", raising(error))
 
-    (message,) = told(confirm_void(finance, make_invoice().pk))
+    outcome = attempt_write(
+        make_invoice(), raising(error), key="key", done="Done.", asked="Asked."
+    )
 
-    assert "operation 7" in message
-    assert message.endswith("(The reason.)")
-    assert Invoice.objects.get().status == "issued"
+    assert "operation 7" in outcome.text
+    assert outcome.text.endswith("(The reason.)")

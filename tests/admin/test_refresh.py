@@ -4,12 +4,14 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery.app.task import Task
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from django_orb import services, tasks
+from django_orb import services
 from django_orb.models import Invoice, SyncRun
 from django_orb.publishing import deadline
+from tests import times
 from tests.factories import make_invoices
 
 from .pages import LIST, choose, fields_of, page_of, told
@@ -18,11 +20,6 @@ if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_orb.tasks.publish", lambda *args, **kwargs: False)
 
 
 def test_one_invoice_is_read_anew_at_once(orb: OrbSandbox, finance: Client) -> None:
@@ -73,13 +70,14 @@ def test_without_a_broker_the_run_is_recorded_and_waits(finance: Client) -> None
     assert SyncRun.objects.get().is_active
 
 
-def test_too_many_are_refused(finance: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_orb.admin.actions.fetch_again.MAX_INVOICES", 5)
-    ids = [invoice.pk for invoice in make_invoices(6)]
+def test_too_many_are_refused(finance: Client) -> None:
+    first, *_ = make_invoices(1001)
+    chosen = choose("refresh_from_orb", first.pk, select_across="1")
 
-    (message,) = told(finance.post(LIST, choose("refresh_from_orb", *ids)))
+    (message,) = told(finance.post(LIST, chosen))
 
-    assert "Choose at most 5 invoices" in message
+    assert "Choose at most 1000 invoices" in message
+    assert not SyncRun.objects.exists()
 
 
 def test_an_invoice_that_orb_does_not_know_is_told(
@@ -181,12 +179,12 @@ def test_a_broker_that_does_not_answer_is_not_waited_for(
 ) -> None:
     given_up = threading.Event()
 
-    def publish(*args: Any, **kwargs: Any) -> bool:
+    def hang(*args: Any, **kwargs: Any) -> None:
         given_up.wait(timeout=20)
-        return True
 
-    monkeypatch.setattr(deadline, "PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(tasks, "publish", publish)
+    monkeypatch.setattr(Task, "apply_async", hang)
+    # The second is over at once.
+    times.hurry(monkeypatch, deadline)
     ids = [invoice.pk for invoice in make_invoices(6)]
 
     if way == "sync now":
@@ -217,19 +215,17 @@ def test_sync_now_with_wrong_settings_says_so(finance: Client, settings: Any) ->
 def test_sync_now_commits_before_it_publishes(
     log_in: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from django.db import connection
-
     client = log_in("view_invoice", "sync_invoice")
-    inside: list[bool] = []
+    seen: list[bool] = []
 
-    def wake(*args: Any, **kwargs: Any) -> bool:
-        inside.append(connection.in_atomic_block)
-        return True
+    def look(*args: Any, **kwargs: Any) -> None:
+        """In another thread, with another connection: what is committed."""
+        seen.append(SyncRun.objects.exists())
 
-    monkeypatch.setattr("django_orb.tasks.wake", wake)
+    monkeypatch.setattr(Task, "apply_async", look)
 
     client.post(f"{LIST}sync/")
 
-    assert inside
-    assert not any(inside)
+    assert seen
+    assert all(seen)
     assert not Invoice.objects.exists()

@@ -22,6 +22,8 @@ from django_orb.mirror.mapping import map_invoice
 from django_orb.models import Invoice
 from tests import payloads
 
+pytestmark = pytest.mark.django_db
+
 
 def sheet_of(payload: dict[str, Any]) -> Sheet:
     mapped = map_invoice(payload)
@@ -42,11 +44,6 @@ def amounts(rows: list[Row]) -> dict[str, str]:
 def line_with(**changes: Any) -> LineView:
     line = payloads.load("invoice_paid")["line_items"][1]
     return read_line({**line, **changes}, "USD")
-
-
-@pytest.fixture(autouse=True)
-def no_observation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Invoice, "last_seen_at", None)
 
 
 def test_the_sums_lead_from_the_subtotal_to_the_amount_due() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -11,7 +12,7 @@ import requests
 from django.db import connection
 from django.test import Client
 
-from django_orb import services, tasks
+from django_orb import services
 from django_orb.models import Invoice, InvoiceFailure, SyncRun
 from django_orb.sync import runs
 from django_orb.testing import OrbSandbox
@@ -28,19 +29,19 @@ pytestmark = [
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each request to Orb and each message: whether it left in a transaction."""
     seen: list[bool] = []
-    send = requests.Session.send
+    send, start = requests.Session.send, threading.Thread.start
 
     def watch(session: requests.Session, *args: Any, **kwargs: Any) -> Any:
         seen.append(connection.in_atomic_block)
         return send(session, *args, **kwargs)
 
-    def watch_message(*args: Any, **options: Any) -> bool:
+    def ask(thread: threading.Thread) -> None:
         seen.append(connection.in_atomic_block)
-        return True
+        start(thread)
 
     monkeypatch.setattr(requests.Session, "send", watch)
-    for name in ("wake", "publish"):
-        monkeypatch.setattr(tasks, name, watch_message)
+    # A message is sent by a thread of its own, and its request waits for it.
+    monkeypatch.setattr(threading.Thread, "start", ask)
     return seen
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.cache import cache
 from django.test import Client
+from werkzeug.wrappers import Response
 
 from django_orb import services
 from django_orb.models import Invoice
@@ -94,10 +96,8 @@ def test_orbs_trouble_is_told(finance: Client) -> None:
 
 
 def test_the_sparse_answer_of_older_accounts_is_shown(
-    finance: Client, monkeypatch: pytest.MonkeyPatch
+    orb: OrbSandbox, finance: Client, current: Invoice
 ) -> None:
-    from django_orb.mirror import read_upcoming
-
     answer: dict[str, Any] = {
         "currency": "USD",
         "amount_due": None,
@@ -105,13 +105,13 @@ def test_the_sparse_answer_of_older_accounts_is_shown(
         "target_date": "2026-05-01",
         "line_items": [{"name": "Seats", "quantity": 1, "amount": "8.00"}],
     }
-    monkeypatch.setattr(
-        "django_orb.services.fetch_upcoming_invoice",
-        lambda subscription_id: read_upcoming(answer),
+    orb.answer_through(
+        lambda route, request, go_on: Response(
+            json.dumps(answer), content_type="application/json"
+        )
     )
-    invoice = make_invoice()
 
-    text = finance.get(page_of(invoice.pk, "upcoming")).content.decode()
+    text = finance.get(page_of(current.pk, "upcoming")).content.decode()
 
     assert "8.00 USD" in text
     assert "Other" not in text

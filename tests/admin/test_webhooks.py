@@ -7,7 +7,6 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from django_orb import tasks
 from django_orb.db import primary
 from django_orb.db.clock import database_now
 from django_orb.models import InvoiceChange, WebhookEvent
@@ -15,7 +14,6 @@ from django_orb.webhooks import inbox
 from django_orb.webhooks.signature import parse_event
 from tests.deliveries import as_bytes, event, event_of
 from tests.factories import make_invoice
-from tests.test_tasks import catch_messages
 
 from .pages import choose, page_of, told
 
@@ -31,14 +29,6 @@ def store(payload: Any, error: str = "") -> WebhookEvent:
         taken = inbox.take(payload["id"])
         inbox.fail(taken, ValueError(error), f"Traceback\nValueError: {error}\n")
     return WebhookEvent.objects.get(pk=payload["id"])
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    catch_messages(monkeypatch)
-    woken: list[str] = []
-    monkeypatch.setattr(tasks, "wake", lambda task, *args: woken.extend(args))
-    return woken
 
 
 def test_list_shows_what_came_and_why_it_failed(
@@ -78,7 +68,7 @@ def test_events_are_found_by_id(finance: Client, term: str) -> None:
 
 
 def test_failed_events_are_processed_again_at_once(
-    finance: Client, sent: list[str]
+    finance: Client, sent: list[Any]
 ) -> None:
     failed = store(event_of("inv1", "invoice.edited"), error="no")
     waiting = store(event_of("inv2", "invoice.edited"))
@@ -88,14 +78,14 @@ def test_failed_events_are_processed_again_at_once(
     )
 
     assert "1 event is processed again." in response.content.decode()
-    assert sent == [failed.pk]
+    assert sent == [("process_webhook_event", (failed.pk,))]
     failed.refresh_from_db()
     assert failed.next_attempt_at is not None
     assert failed.next_attempt_at <= primary.now()
     assert LogEntry.objects.get().object_id == failed.pk
 
 
-def test_nothing_failed_is_said(finance: Client, sent: list[str]) -> None:
+def test_nothing_failed_is_said(finance: Client, sent: list[Any]) -> None:
     waiting = store(event_of("inv2", "invoice.edited"))
 
     response = finance.post(LIST, choose("process_again", waiting.pk), follow=True)
@@ -105,7 +95,7 @@ def test_nothing_failed_is_said(finance: Client, sent: list[str]) -> None:
 
 
 def test_who_may_only_look_cannot_retry(
-    log_in: Callable[..., Client], sent: list[str]
+    log_in: Callable[..., Client], sent: list[Any]
 ) -> None:
     failed = store(event_of("inv1", "invoice.edited"), error="no")
     client = log_in("view_webhookevent")
@@ -144,7 +134,7 @@ def test_changes_have_a_list_and_a_page(finance: Client) -> None:
 
 
 def test_change_that_could_not_be_told_is_told_again_when_asked_for(
-    finance: Client, log_in: Any, sent: list[str]
+    finance: Client, log_in: Any, sent: list[Any]
 ) -> None:
     invoice = make_invoice()
     failed = InvoiceChange.objects.create(

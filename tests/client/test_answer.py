@@ -62,8 +62,7 @@ def test_a_body_up_to_the_limit_is_read(
     assert client.fetch_invoice("inv1") == {}
 
 
-def test_a_bomb_is_not_unpacked(server, client, monkeypatch):
-    monkeypatch.setattr(answers, "MAX_BODY_BYTES", 5_000_000)
+def test_a_bomb_is_not_unpacked(server, client, small_limit):
     packer = zlib.compressobj(9, wbits=16 + zlib.MAX_WBITS)
     bomb = b"".join(packer.compress(bytes(1_000_000)) for _ in range(100))
     server.answers = [Answer(bomb + packer.flush(), headers=GZIP)]
@@ -88,12 +87,10 @@ def test_what_is_announced_too_large_is_not_waited_for(server, client, small_lim
 @pytest.mark.parametrize("status", [200, 503])
 @pytest.mark.parametrize("headers", [{}, GZIP], ids=["too large", "not gzip"])
 def test_answer_that_is_given_up_keeps_no_connection(
-    server, monkeypatch, status, headers
+    server, small_limit, status, headers
 ):
-    monkeypatch.setattr(answers, "MAX_BODY_BYTES", 1000)
-    monkeypatch.setattr(answers, "MAX_ERROR_BYTES", 1000)
-    monkeypatch.setattr(answers, "PIECE_BYTES", 100)
-    server.answers = [Answer(b"x" * 2000, status, headers)]
+    size = answers.PIECE_BYTES + 100_000  # not read in one piece
+    server.answers = [Answer(b"x" * size, status, headers)]
     responses = []
 
     class Session(requests.Session):
@@ -112,11 +109,8 @@ def test_answer_that_is_given_up_keeps_no_connection(
 
 
 @pytest.mark.parametrize("headers", [{}, GZIP])
-def test_an_error_that_is_too_large_stays_that_error(
-    server, client, monkeypatch, headers
-):
-    monkeypatch.setattr(answers, "MAX_ERROR_BYTES", 1000)
-    body = b"x" * 100_000
+def test_an_error_that_is_too_large_stays_that_error(server, client, headers):
+    body = b"x" * (answers.MAX_ERROR_BYTES + 100_000)
     server.answers = [
         Answer(gzip.compress(body, mtime=0) if headers else body, 503, headers)
     ]
@@ -124,7 +118,7 @@ def test_an_error_that_is_too_large_stays_that_error(
     with pytest.raises(OrbServerError, match="no readable explanation") as caught:
         client.fetch_invoice("inv1")
     assert caught.value.response is not None
-    assert caught.value.response.content == b"x" * 1000
+    assert caught.value.response.content == b"x" * answers.MAX_ERROR_BYTES
     assert client.fetch_invoice("inv1") == {}
 
 

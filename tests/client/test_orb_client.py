@@ -19,6 +19,7 @@ from django_orb.exceptions import (
     OrbResponseError,
     OrbServerError,
 )
+from tests import times
 from tests.loopback import Answer, loopback
 
 UTC = timezone.utc
@@ -668,7 +669,7 @@ def test_what_no_key_protects_is_sent_once(server, client, call):
 def test_an_error_says_if_an_earlier_try_may_have_been_done(
     server, client, monkeypatch, status, follows_doubt
 ):
-    monkeypatch.setattr("django_orb.client.transport.time.sleep", lambda seconds: None)
+    times.rule(monkeypatch, sleep=lambda seconds: None)
     server.answers = [Answer(b"", status=status), Answer(b"", status=401)]
 
     with pytest.raises(OrbAuthenticationError) as caught:

@@ -25,6 +25,7 @@ from django_orb.exceptions import (
     OrbTimeoutError,
     OrbURLNotFoundError,
 )
+from tests import times
 from tests.loopback import Answer, loopback
 
 KEY = "sk-very-secret-0123456789"
@@ -37,7 +38,7 @@ TYPES = "https://docs.withorb.com/reference/error-responses#"
 def pauses(monkeypatch):
     """The pauses between tries, which are not slept."""
     slept: list[float] = []
-    monkeypatch.setattr("django_orb.client.transport.time.sleep", slept.append)
+    times.rule(monkeypatch, sleep=slept.append)
     return slept
 
 

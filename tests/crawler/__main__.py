@@ -13,11 +13,14 @@ import time
 from typing import Any
 
 import django
+import pytest
 from django.apps import apps
 from django.conf import settings
 from django.core.management import call_command
 from django.test import Client
 from django.test.utils import setup_test_environment
+
+from tests import times
 
 
 class Errors(logging.Handler):
@@ -68,13 +71,11 @@ def prepare() -> None:
 
 
 def crawl(orb: Any, arguments: argparse.Namespace) -> dict[str, str]:
-    from django_orb.operations import confirmation
-
     from .account import fill, make_staff, starts
     from .crawling import Crawler
 
     # Nothing of the sandbox lags, so there is nothing to wait for.
-    confirmation.time.sleep = lambda seconds: None  # type: ignore[attr-defined]
+    times.rule(pytest.MonkeyPatch(), sleep=lambda seconds: None)
     fill(orb)
     users, pages = make_staff(), starts()
     faults: dict[str, str] = {}

@@ -35,9 +35,8 @@ def make_event(state: str, received_at: datetime) -> WebhookEvent:
 
 
 def test_only_settled_events_of_old_are_pruned(
-    any_database: str, monkeypatch: pytest.MonkeyPatch
+    any_database: str,
 ) -> None:
-    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 2)
     now = database_now(any_database)
     for state in State.values:
         for hours in range(3):
@@ -64,9 +63,8 @@ def test_prune_keeps_events_as_long_as_the_settings_say(
 
 
 def test_old_runs_are_pruned_but_the_newest_that_succeeded_of_each_kind(
-    any_database: str, monkeypatch: pytest.MonkeyPatch
+    any_database: str,
 ) -> None:
-    monkeypatch.setattr(retention, "RUNS_AT_ONCE", 2)
     now = database_now(any_database)
 
     def ended(kind: str, state: str, days: int) -> int:
@@ -93,8 +91,13 @@ def test_old_runs_are_pruned_but_the_newest_that_succeeded_of_each_kind(
         ended("partial", "failed", days=89),
     }
 
+    SyncRun.objects.bulk_create(  # more than a batch of them
+        SyncRun(kind="one", state="failed", started_at=old, finished_at=old)
+        for old in [now - timedelta(days=200)] * 100
+    )
+
     before = now - timedelta(days=90)
-    assert retention.prune_runs(before=before) == 5
+    assert retention.prune_runs(before=before) == 105
 
     assert set(SyncRun.objects.values_list("pk", flat=True)) == kept
     assert set(SyncWindow.objects.values_list("run", flat=True)) == kept
@@ -122,9 +125,8 @@ def test_prune_keeps_runs_as_long_as_the_settings_say(
 
 
 def test_failed_events_have_a_retention_of_their_own(
-    any_database: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+    any_database: str, settings: Any
 ) -> None:
-    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 2)
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "FAILED_WEBHOOK_RETENTION_DAYS": 50}
     now = database_now(any_database)
     kept = [make_event("failed", now - timedelta(49)).pk]
@@ -139,26 +141,31 @@ def test_failed_events_have_a_retention_of_their_own(
     assert set(WebhookEvent.objects.values_list("pk", flat=True)) == set(kept)
 
 
-def make_change(announced_at: datetime | None, created_at: datetime) -> int:
-    return InvoiceChange.objects.create(
+def change_of(announced_at: datetime | None, created_at: datetime) -> InvoiceChange:
+    return InvoiceChange(
         invoice_id="inv1",
         kind="updated",
         status="issued",
         origin="sync",
         created_at=created_at,
         announced_at=announced_at,
-    ).pk
+    )
+
+
+def make_change(announced_at: datetime | None, created_at: datetime) -> int:
+    change = change_of(announced_at, created_at)
+    change.save()
+    return change.pk
 
 
 def test_changes_are_pruned_in_batches_but_never_one_that_waits(
-    any_database: str, monkeypatch: pytest.MonkeyPatch
+    any_database: str,
 ) -> None:
-    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 2)
     now = database_now(any_database)
     long_ago = now - timedelta(500)
     kept = {make_change(None, long_ago), make_change(now, long_ago)}
-    for _ in range(5):
-        make_change(long_ago, long_ago)
+    many = [change_of(long_ago, long_ago) for _ in range(2001)]  # two batches and one
+    InvoiceChange.objects.bulk_create(many)
     kept.add(make_change(now - timedelta(399), now - timedelta(399)))
 
     with CaptureQueriesContext(connections[any_database]) as statements:
@@ -230,17 +237,16 @@ def test_without_a_number_of_days_everything_is_kept(
 
 
 def test_what_hangs_on_a_run_is_deleted_in_batches_too(
-    any_database: str, monkeypatch: pytest.MonkeyPatch
+    any_database: str,
 ) -> None:
-    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 2)
     old = database_now(any_database) - timedelta(400)
     run = SyncRun.objects.create(
         kind="full", state="failed", started_at=old, finished_at=old
     )
-    for number in range(5):
-        SyncAbsence.objects.create(
-            run=run, invoice_id=f"inv{number}", started_at=old, ended_at=old
-        )
+    SyncAbsence.objects.bulk_create(
+        SyncAbsence(run=run, invoice_id=f"inv{number}", started_at=old, ended_at=old)
+        for number in range(2001)  # two batches and one
+    )
 
     with CaptureQueriesContext(connections[any_database]) as statements:
         tasks.prune()

@@ -22,7 +22,7 @@ from django_orb.signals import (
     sync_finished,
 )
 from django_orb.testing import OrbSandbox
-from tests import databases
+from tests import crash_points, databases, times
 
 from .test_writing import at, fetch, make, page_of, see
 
@@ -310,7 +310,7 @@ def test_worker_that_dies_between_commit_and_call_loses_nothing(
 ) -> None:
     connect(invoice_status_changed, count_status)
     with monkeypatch.context() as patch:
-        patch.setattr(change_log, "announce_on_commit", lambda *args, **named: None)
+        crash_points.dies_after_commit(patch)
         see(make(), at(0, 1))
     assert counted() == 0
 
@@ -345,7 +345,7 @@ def test_trouble_of_the_database_is_left_to_recover(
     any_committed_database: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deadlocks undo the whole transaction, and with it what receivers wrote."""
-    monkeypatch.setattr("django_orb.db.transactions.time.sleep", lambda seconds: None)
+    times.rule(monkeypatch, sleep=lambda seconds: None)
     deadlocks = [True] * 12
 
     def count_in_deadlock(**named: Any) -> None:
@@ -366,7 +366,7 @@ def test_many_announcers_tell_once_and_in_order(
     any_committed_database: str, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(change_log, "announce_on_commit", lambda *args, **named: None)
+        crash_points.dies_after_commit(patch)
         for number, status in enumerate(("draft", "issued", "paid")):
             for invoice_id in ("inv1", "inv2"):
                 see(make(invoice_id, status=status), at(2 * number, 2 * number + 1))
@@ -464,7 +464,7 @@ def test_waiting_changes_are_told_in_batches(
 ) -> None:
     monkeypatch.setattr(change_log, "BATCH", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(change_log, "announce_on_commit", lambda *args, **named: None)
+        crash_points.dies_after_commit(patch)
         for number in range(5):
             see(make(f"inv{number}"), at(0, 1))
 

@@ -16,6 +16,7 @@ from django_orb.mirror.page_writer import PageWriter
 from django_orb.models import InvoiceObservation
 from tests.every_path import Rewritten, walk_by_chance
 from tests.histories import Stale
+from tests.put_back import put_back
 
 pytestmark = pytest.mark.proof
 
@@ -103,7 +104,7 @@ def test_fault_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = FAULTS[name]
     # Others follow, in case that the walk of this seed leads elsewhere by now.
     seeds = [f"fault {n}" for n in range(fault.seed, fault.seed + MANY)]
-    monkeypatch.setattr(fault.module, fault.name, fault.wrong)
+    put_back(monkeypatch, fault.module, fault.name, fault.wrong)
 
     with pytest.raises((Stale, Rewritten)):
         walk_all(seeds, "default", steps=15, only=fault.only)

@@ -18,6 +18,7 @@ from django_orb.db.clock import DatabaseClock, Interval
 from django_orb.mirror import ordering, page_writer
 from django_orb.mirror.ordering import Incoming, Known, Verdict
 from tests.histories import DAY, WRITTEN, History, Player, Stale, Unsettled, Worker
+from tests.put_back import put_back
 
 pytestmark = pytest.mark.proof
 
@@ -399,7 +400,7 @@ WRONG_RULES: dict[str, tuple[Callable[[Judge], Judge], History]] = {
 @pytest.mark.parametrize("name", WRONG_RULES)
 def test_wrong_rule_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant, history = WRONG_RULES[name]
-    monkeypatch.setattr(page_writer, "judge", mutant(ordering.judge))
+    put_back(monkeypatch, page_writer, "judge", mutant(ordering.judge))
 
     with pytest.raises((Stale, Unsettled)):
         Player(history, "default").play_all()
@@ -419,7 +420,7 @@ def test_forgetting_how_long_a_state_held_is_found_out(
             row["started_at"], row["ended_at"] = known.started_at, known.ended_at
         return row
 
-    monkeypatch.setattr(page_writer, "touch", forgetful)
+    put_back(monkeypatch, page_writer, "touch", forgetful)
 
     with pytest.raises(Stale):
         Player(ABA, "default").play_all()
@@ -433,7 +434,7 @@ def test_stamp_after_the_answer_is_found_out(monkeypatch: pytest.MonkeyPatch) ->
         moment = right(clock, ended, ended).ended_at
         return Interval(moment, moment)
 
-    monkeypatch.setattr(DatabaseClock, "interval", stamp)
+    put_back(monkeypatch, DatabaseClock, "interval", stamp)
 
     with pytest.raises(Stale):
         Player(LATER, "default").play_all()
@@ -449,7 +450,7 @@ def test_clock_believed_without_its_error_is_found_out(
         begun = right(clock, started, started).ended_at
         return Interval(begun, right(clock, ended, ended).ended_at)
 
-    monkeypatch.setattr(DatabaseClock, "interval", believe)
+    put_back(monkeypatch, DatabaseClock, "interval", believe)
 
     with pytest.raises(Stale):
         Player(HISTORIES["clocks minutes apart, undone"], "default").play_all()

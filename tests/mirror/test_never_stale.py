@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import date, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from django_orb.client.orb_client import OrbClient
 from django_orb.client.raw_invoice import RawInvoice
 from django_orb.db import primary
 from django_orb.db.clock import Interval
-from django_orb.exceptions import OrbConnectionError
 from django_orb.mirror import fetching, hashing, mapping
 from django_orb.mirror.writing import Observation
 from django_orb.models import (
@@ -28,6 +28,7 @@ from django_orb.models import (
 )
 from django_orb.testing import OrbSandbox
 from django_orb.webhooks import processing
+from tests import crash_points
 from tests.deliveries import event_of
 from tests.webhooks.test_inbox import store
 
@@ -360,10 +361,10 @@ def test_worker_that_dies_before_it_asks_again_loses_nothing(
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "TIMEOUT_SECONDS": timeout}
     longest = OrbClient("test-key", timeout_seconds=timeout).worst_case_seconds
-    undo_what_was_just_paid(orb)
+    invoice_id = undo_what_was_just_paid(orb)
     let_time_pass(seconds=70)
     with monkeypatch.context() as patch:
-        patch.setattr(OrbClient, "fetch_invoice", killed)
+        crash_points.dies_at_request(patch, f"/invoices/{invoice_id}")
         with pytest.raises(KeyboardInterrupt):
             tasks.recover()
 
@@ -376,10 +377,6 @@ def test_worker_that_dies_before_it_asks_again_loses_nothing(
     tasks.recover()
     assert Invoice.objects.get().status == "issued"
     assert not InvoiceRecheck.objects.exists()
-
-
-def killed(*_: object, **__: object) -> None:
-    raise KeyboardInterrupt
 
 
 def test_many_answers_that_do_not_show_our_own_write_are_asked_for_once(
@@ -403,20 +400,19 @@ def test_many_answers_that_do_not_show_our_own_write_are_asked_for_once(
 
 
 def test_what_changes_faster_than_it_is_fetched_is_fetched_later(
-    any_database: str, monkeypatch: pytest.MonkeyPatch
+    any_database: str,
 ) -> None:
     see(make(), at(0, 1))
     doubt = mirror.WriteResult(doubtful=["inv1"])
-    monkeypatch.setattr(fetching, "observe_invoices", lambda *_, **__: [])
-    without_asking: Any = None
+    client: Any = SimpleNamespace(fetch_invoice=lambda _: RawInvoice.of(make()))
 
-    fetching.fetch_until_ordered(without_asking, ["inv1"], write=lambda _: doubt)
+    fetching.fetch_until_ordered(client, ["inv1"], write=lambda _: doubt)
 
     assert fetching.due_rechecks().get().pk == "inv1"
 
 
 def test_older_state_does_not_win_while_orb_fails_after_a_new_pdf(
-    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, orb: OrbSandbox, waits: list[float]
 ) -> None:
     """A full run has read its page when the invoice is paid and gets another PDF."""
     invoice_id = orb.invoice_ids("issued")[0]
@@ -426,10 +422,9 @@ def test_older_state_does_not_win_while_orb_fails_after_a_new_pdf(
     interval = clock.interval(reading, reading)
     orb.mark_paid(invoice_id)
     services.fetch_invoice(invoice_id)
-    with monkeypatch.context() as patch:
-        patch.setattr(OrbClient, "fetch_invoice", unreachable)
-        patch.setattr("django_orb.operations.confirmation.time.sleep", lambda _: None)
-        services.regenerate_invoice_pdf(invoice_id)
+    orb.cut_next(99, route="fetch_invoice")
+    services.regenerate_invoice_pdf(invoice_id)
+    orb.clear_faults()
 
     mirror.write(mirror.read_page([page], interval))
 
@@ -440,7 +435,3 @@ def test_older_state_does_not_win_while_orb_fails_after_a_new_pdf(
     assert stored.payload["invoice_pdf"] == orb.invoice(invoice_id)["invoice_pdf"]
     kinds = InvoiceChange.objects.values_list("previous_status", "status")
     assert ("paid", "issued") not in kinds
-
-
-def unreachable(*_: object, **__: object) -> None:
-    raise OrbConnectionError("Orb is away.")

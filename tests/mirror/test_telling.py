@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from django_orb.mirror import change_log
 from django_orb.models import Invoice, InvoiceChange, SyncRun
 from django_orb.signals import invoice_status_changed, sync_finished
 from django_orb.sync import runs
-from tests import databases
+from tests import crash_points, databases, times
 
 from .test_change_log import Connect, connect
 from .test_writing import at, make, see
@@ -33,7 +34,7 @@ Trouble = Callable[[], None]
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_orb.db.transactions.time.sleep", lambda seconds: None)
+    times.rule(monkeypatch, sleep=lambda seconds: None)
 
 
 def users() -> Any:
@@ -48,7 +49,7 @@ def let_time_pass() -> None:
 def make_changes(*invoice_ids: str) -> None:
     """Change invoices step by step, as workers do that die before they tell it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(change_log, "announce_on_commit", lambda *args, **named: None)
+        crash_points.dies_after_commit(patch)
         for number, status in enumerate(STATUSES):
             for invoice_id in invoice_ids:
                 see(make(invoice_id, status=status), at(2 * number, 2 * number + 1))
@@ -295,21 +296,28 @@ def test_attempt_that_takes_its_worker_along_is_counted(
         pass
 
     called = []
+    is_killed = threading.Event()
 
     def receive(invoice: Any, **more: Any) -> None:
         called.append(invoice.pk)
         if invoice.pk == "inv1":
+            is_killed.set()
             raise KilledError
+
+    def is_dead(sql: str, params: Any) -> bool:
+        return is_killed.is_set()
 
     connect(invoice_status_changed, receive)
     make_changes("inv1", "inv2")
     for _ in range(change_log.MAX_ATTEMPTS + 2):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(change_log, "_note", lambda *args, **named: None)
-            try:
-                change_log.announce()
-            except KilledError:
-                pass
+        is_killed.clear()
+        with (
+            crash_points.dying_at_statement(
+                any_committed_database, is_dead, KilledError
+            ),
+            contextlib.suppress(KilledError),
+        ):
+            change_log.announce()
         let_time_pass()
 
     assert called.count("inv1") == change_log.MAX_ATTEMPTS
@@ -356,7 +364,7 @@ def test_change_that_another_process_tells_is_not_waited_for(connect: Connect) -
     other = threading.Thread(target=tell)
     connect(invoice_status_changed, receive)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(change_log, "announce_on_commit", lambda *args, **named: None)
+        crash_points.dies_after_commit(patch)
         for invoice_id in ("inv1", "inv2"):
             see(make(invoice_id, status="draft"), at(0, 1))
 

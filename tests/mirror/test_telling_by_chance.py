@@ -21,7 +21,7 @@ from django_orb import tasks
 from django_orb.mirror import change_log
 from django_orb.models import Invoice, InvoiceChange
 from django_orb.signals import invoice_status_changed, invoice_updated
-from tests import databases
+from tests import databases, times
 
 from .test_change_log import Connect, connect
 from .test_telling import TROUBLES, be_in_the_way, let_time_pass, users
@@ -134,7 +134,7 @@ def test_effects_here_happen_once_and_in_order(
     seeds: range,
     steps: int,
 ) -> None:
-    monkeypatch.setattr("django_orb.db.transactions.time.sleep", lambda seconds: None)
+    times.rule(monkeypatch, sleep=lambda seconds: None)
     current: list[Schedule] = []
     signals = {"status": invoice_status_changed, "updated": invoice_updated}
 

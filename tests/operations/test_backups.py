@@ -14,7 +14,7 @@ from django_orb.models import InvoiceOperation
 from django_orb.operations import ledger
 from django_orb.operations.arguments import line_item_body
 from django_orb.operations.ledger import Request
-from tests import databases
+from tests import databases, times
 
 from .test_api import LINE, add, on_postgresql
 from .test_recovery import age, do_in_vain, impatient, the_operation
@@ -134,7 +134,7 @@ def test_what_may_have_been_sent_is_not_called_cancelled(
 def test_service_sends_nothing_for_the_key_of_a_restored_row(
     any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "WAIT_SECONDS", 0)
+    times.hurry(monkeypatch, ledger)
     draft = add(orb, "draft")
     queue_line(draft)
     restore_backup()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_orb import services, tasks
-from django_orb.client.orb_client import OrbClient
 from django_orb.db.clock import database_now
 from django_orb.exceptions import (
     OrbInputError,
@@ -28,11 +27,8 @@ TODAY = datetime.now(timezone.utc).date()
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def impatient(one_try: None, waits: list[float]) -> None:
     """One try for each request, no waiting."""
-    monkeypatch.setattr("django_orb.operations.confirmation.LOOK_AFTER_SECONDS", (0.0,))
-    make = OrbClient.from_settings
-    monkeypatch.setattr(OrbClient, "from_settings", lambda **options: make(retries=0))
 
 
 def a_line(orb: OrbSandbox, **changes: Any) -> services.NewLineItem:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from datetime import date, timedelta
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +19,7 @@ from django_orb.models import InvoiceOperation
 from django_orb.operations import recovery
 from django_orb.operations.arguments import payment_body
 from django_orb.operations.ledger import Request
-from tests import databases
+from tests import databases, times
 
 from .test_api import OPERATIONS, add, on_postgresql
 from .test_backups import queue_line
@@ -174,7 +173,7 @@ def test_reads_may_lag_behind_the_last_try_although_the_first_is_old(
     do_in_vain(orb, "void_invoice", add(orb, "issued"), "before")
     age()
     monkeypatch.undo()
-    monkeypatch.setattr("django_orb.client.transport.time.sleep", lambda seconds: None)
+    times.rule(monkeypatch, sleep=lambda seconds: None)
     orb.cut_next(1, when="before", route="void_invoice")
     orb.fail_next(1, status=400, route="void_invoice")
 
@@ -198,7 +197,7 @@ def test_void_whose_answer_was_lost_within_one_call_is_done(
     any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr("django_orb.client.transport.time.sleep", lambda seconds: None)
+    times.rule(monkeypatch, sleep=lambda seconds: None)
     issued = add(orb, "issued")
     orb.cut_next(1, when="after", route="void_invoice")
     orb.fail_next(1, status=400, route="void_invoice")
@@ -318,7 +317,7 @@ def test_refusal_that_another_operation_explains_is_believed_at_once(
     orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr("django_orb.client.transport.time.sleep", lambda seconds: None)
+    times.rule(monkeypatch, sleep=lambda seconds: None)
     issued = add(orb, "issued")
     services.void_invoice(issued)
     orb.cut_next(1, when="before", route="void_invoice")
@@ -476,8 +475,7 @@ def test_turn_goes_on_until_its_time_is_over(
         queue = Request("void_invoice", add(orb, "issued"))
         operations.queue([queue], batch="a")
     moments = itertools.count(1000.0, 15)  # each one takes 15 seconds
-    clock = SimpleNamespace(monotonic=lambda: next(moments))
-    monkeypatch.setattr(recovery, "time", clock)
+    times.rule(monkeypatch, among=recovery.__name__, monotonic=lambda: next(moments))
 
     maintenance.finish_operations(seconds=20)
 
@@ -489,12 +487,12 @@ def test_queue_of_an_installation_that_only_reads_does_not_hand_itself_on(
     any_committed_database: str,
     orb: OrbSandbox,
     settings: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    sent: list[Any],
 ) -> None:
     queue_line(add(orb, "draft"))
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "READ_ONLY": True}
-    monkeypatch.setattr(tasks, "publish", pytest.fail)
 
     tasks.send_operations()
 
+    assert sent == []
     assert the_operation().state == "pending"

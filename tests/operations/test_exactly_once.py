@@ -25,6 +25,7 @@ from django_orb.models import InvoiceOperation
 from django_orb.operations import lookup, recovery, sending
 from django_orb.testing import OrbSandbox
 from tests.doers import POINTS, Doers
+from tests.put_back import put_back
 
 from .stories import SCHEDULES, Click, Round, Schedule, Story, blind, cut, fail
 
@@ -56,10 +57,8 @@ def doers(
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "django_orb.operations.confirmation.time.sleep", lambda seconds: None
-    )
+def _no_waiting(waits: list[float]) -> None:
+    """No test here is about how long is waited."""
 
 
 def play_all(orb: OrbSandbox, doers: Doers, examples: int) -> Counter[str]:
@@ -130,7 +129,7 @@ def forget_how_old_it_is(patch: pytest.MonkeyPatch) -> None:
         sent_at = operation.first_sent_at
         return sent_at is None or now - sent_at < timedelta(hours=47)
 
-    patch.setattr(lookup, "is_remembered", is_remembered)
+    put_back(patch, lookup, "is_remembered", is_remembered)
 
 
 def believe_refusals(patch: pytest.MonkeyPatch) -> None:
@@ -138,7 +137,7 @@ def believe_refusals(patch: pytest.MonkeyPatch) -> None:
         detail = sending.in_words(doubt.err)
         sending.finish(operation, "refused", detail)
 
-    patch.setattr(sending, "_doubt_refusal", finish)
+    put_back(patch, sending, "_doubt_refusal", finish)
 
 
 def look_as_if_pending(patch: pytest.MonkeyPatch) -> None:
@@ -148,7 +147,7 @@ def look_as_if_pending(patch: pytest.MonkeyPatch) -> None:
         recovery.look(operation, client=client)
         return "" if operation.state != "pending" else operation.detail
 
-    patch.setattr(recovery, "look_again", look_again)
+    put_back(patch, recovery, "look_again", look_again)
 
 
 def take_a_routes_404(patch: pytest.MonkeyPatch) -> None:
@@ -197,10 +196,10 @@ FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Schedule]] = {
 def test_faults_are_found_out(
     orb: OrbSandbox, doers: Doers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for put_back, schedule in FAULTS.values():
+    for bring_back, schedule in FAULTS.values():
         Story(schedule, orb, doers).play()
         with monkeypatch.context() as patch:
-            put_back(patch)
+            bring_back(patch)
             with pytest.raises(AssertionError):
                 Story(schedule, orb, doers).play()
         InvoiceOperation.objects.all().delete()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from datetime import date, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,8 @@ from django_orb.client.orb_client import OrbClient
 from django_orb.db.clock import database_now
 from django_orb.exceptions import OrbOutcomeUnknownError, OrbRefusedError
 from django_orb.models import InvoiceOperation
-from django_orb.operations import confirmation, ledger, recovery, sending
+from django_orb.operations import recovery, sending
+from tests import crash_points
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -27,11 +29,8 @@ LINE: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def impatient(one_try: None, waits: list[float]) -> None:
     """One try for each request, no waiting."""
-    monkeypatch.setattr(confirmation, "LOOK_AFTER_SECONDS", (0.0,))
-    make = OrbClient.from_settings
-    monkeypatch.setattr(OrbClient, "from_settings", lambda **options: make(retries=0))
 
 
 @pytest.fixture
@@ -105,12 +104,9 @@ def test_process_that_dies_after_recording_is_recovered(
     any_committed_database: str,
     orb: OrbSandbox,
     draft: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(ledger, "send", _die)
-        with pytest.raises(SystemExit):
-            services.create_invoice_line_item(draft, **LINE)
+    with dying(any_committed_database, _is_update), pytest.raises(SystemExit):
+        services.create_invoice_line_item(draft, **LINE)
     assert added_lines(orb, draft) == 0
 
     expire_leases()
@@ -123,12 +119,9 @@ def test_edit_that_cannot_be_seen_is_sent_if_it_was_not_yet(
     any_committed_database: str,
     orb: OrbSandbox,
     draft: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(ledger, "send", _die)
-        with pytest.raises(SystemExit):
-            services.update_invoice(draft, net_terms=10)
+    with dying(any_committed_database, _is_update), pytest.raises(SystemExit):
+        services.update_invoice(draft, net_terms=10)
 
     expire_leases()
     recover()
@@ -141,12 +134,9 @@ def test_process_that_dies_before_noting_the_answer_is_recovered(
     any_committed_database: str,
     orb: OrbSandbox,
     draft: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(sending, "finish", _die)
-        with pytest.raises(SystemExit):
-            services.create_invoice_line_item(draft, **LINE)
+    with dying(any_committed_database, _is_end), pytest.raises(SystemExit):
+        services.create_invoice_line_item(draft, **LINE)
     assert added_lines(orb, draft) == 1
 
     expire_leases()
@@ -156,8 +146,16 @@ def test_process_that_dies_before_noting_the_answer_is_recovered(
     assert InvoiceOperation.objects.get().state == "succeeded"
 
 
-def _die(*args: Any, **options: Any) -> None:
-    raise SystemExit
+dying = partial(crash_points.dying_at_statement, error=SystemExit)
+
+
+def _is_update(sql: str, params: Any) -> bool:
+    """The first of these notes that the request is about to be sent."""
+    return sql.startswith("UPDATE") and "orb_invoiceoperation" in sql
+
+
+def _is_end(sql: str, params: Any) -> bool:
+    return _is_update(sql, params) and "succeeded" in params
 
 
 def test_two_clicks_at_once_are_one_line(

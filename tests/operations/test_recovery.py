@@ -7,6 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 from django.core.management import call_command
 from django.db import connections
 
@@ -15,9 +16,6 @@ from django_orb.client.orb_client import OrbClient
 from django_orb.db import clock, primary
 from django_orb.db.clock import DatabaseClock, database_epoch, database_now
 from django_orb.exceptions import (
-    OrbAuthenticationError,
-    OrbBadRequestError,
-    OrbConnectionError,
     OrbError,
     OrbOutcomeUnknownError,
     OrbRefusedError,
@@ -25,7 +23,7 @@ from django_orb.exceptions import (
 from django_orb.models import Invoice, InvoiceOperation, RequestBudget
 from django_orb.operations import recovery
 from django_orb.operations.ledger import Request
-from tests import databases
+from tests import crash_points, databases, times
 
 from .test_api import LINE, OPERATIONS, add, on_postgresql
 
@@ -38,11 +36,8 @@ VISIBLE = sorted(OPERATIONS.keys() - {"regenerate_invoice_pdf"})
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def impatient(one_try: None, waits: list[float]) -> None:
     """One try for each request, no waiting."""
-    monkeypatch.setattr("django_orb.operations.confirmation.LOOK_AFTER_SECONDS", (0.0,))
-    make = OrbClient.from_settings
-    monkeypatch.setattr(OrbClient, "from_settings", lambda **options: make(retries=0))
 
 
 def age(hours: float = 24) -> None:
@@ -311,7 +306,7 @@ def test_try_without_answer_and_a_refusal_leave_it_open(
     status: int,
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr("django_orb.client.transport.time.sleep", lambda seconds: None)
+    times.rule(monkeypatch, sleep=lambda seconds: None)
     issued = add(orb, "issued")
     orb.cut_next(1, when="after", route="void_invoice")
     orb.fail_next(2, status=status, route="void_invoice")
@@ -342,11 +337,8 @@ def test_what_was_done_is_read_back_later_if_its_doer_died(
 ) -> None:
     invoice = services.fetch_invoice(add(orb, "issued"))
 
-    def die(*args: Any, **options: Any) -> None:
-        raise SystemExit
-
     with monkeypatch.context() as patch:
-        patch.setattr("django_orb.operations.api.read_back", die)
+        crash_points.dies_at_request(patch, f"/invoices/{invoice.pk}", SystemExit)
         with pytest.raises(SystemExit):
             services.void_invoice(invoice)
     tasks.recover()  # not yet: whoever did it is looking
@@ -377,57 +369,58 @@ def test_what_was_undone_is_not_looked_for_for_ever(
 
 
 def test_of_two_that_take_it_up_at_once_one_sends(
-    orb: OrbSandbox, any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+    orb: OrbSandbox, any_committed_database: str
 ) -> None:
     do_in_vain(orb, "void_invoice", add(orb, "issued"), "before")
     age()
-    take = recovery._take_lease
+    is_taken: list[bool] = []
 
-    def take_late(operation: InvoiceOperation, *args: Any, **options: Any) -> bool:
-        assert take(the_operation(), *args, **options)  # somebody else was quicker
-        return take(operation, *args, **options)
+    def take_before(sql: str, params: Any) -> None:
+        """Somebody else is quicker."""
+        if sql.startswith("UPDATE") and "orb_invoiceoperation" in sql and not is_taken:
+            is_taken.append(True)
+            soon = database_now(any_committed_database) + timedelta(minutes=5)
+            InvoiceOperation.objects.update(lease_expires_at=soon)
 
-    monkeypatch.setattr(recovery, "_take_lease", take_late)
     orb.clear_requests()
 
-    tasks.recover()
+    with crash_points.before_statements(any_committed_database, take_before):
+        tasks.recover()
+
+    assert is_taken
 
     assert "void_invoice" not in orb.request_counts()
     assert the_operation().state == "pending"
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        OrbConnectionError("Nobody answered."),
-        OrbAuthenticationError("No.", status_code=401, detail="Not with this key."),
-        OrbBadRequestError("No.", status_code=400, detail="It is already void."),
-    ],
-    ids=lambda answer: type(answer).__name__,
-)
+@pytest.mark.parametrize("answer", [None, 401, 400])
 def test_an_answer_that_comes_after_the_outcome_changes_nothing(
     orb: OrbSandbox,
     any_committed_database: str,
     monkeypatch: pytest.MonkeyPatch,
-    answer: OrbError,
+    answer: int | None,
 ) -> None:
     """A sender that slept so long that `recover` sent it meanwhile."""
     invoice_id = add(orb, "issued")
-    void = OrbClient.void_invoice
+    is_asleep: list[bool] = []
 
-    def sleep(client: OrbClient, *args: Any, **options: Any) -> None:
-        monkeypatch.setattr(OrbClient, "void_invoice", void)
+    def sleep(request: requests.PreparedRequest) -> None:
+        if is_asleep or not request.path_url.endswith("/void"):
+            return
+        is_asleep.append(True)
         age()
         tasks.recover()
-        raise answer
+        if answer is None:
+            raise requests.ConnectionError
+        orb.fail_next(1, status=answer, route="void_invoice")
 
-    monkeypatch.setattr(OrbClient, "void_invoice", sleep)
+    crash_points.before_requests(monkeypatch, sleep)
 
     assert services.void_invoice(invoice_id).status == "void"
 
     operation = the_operation()
     assert (operation.state, operation.detail) == ("succeeded", "")
-    assert orb.request_counts()["void_invoice"] == 1
+    assert orb.request_counts()["void_invoice"] == (2 if answer else 1)
 
 
 # What is queued
@@ -515,16 +508,14 @@ def test_queue_is_worked_off_by_the_command_where_there_are_no_workers(
 def test_turn_ends_and_is_handed_on(
     orb: OrbSandbox,
     batch: Callable[..., list[str]],
+    sent: list[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     batch()
-    sent: list[str] = []
-    monkeypatch.setattr(tasks, "publish", lambda task: sent.append(task.name))
-    monkeypatch.setattr(tasks, "TURN_SECONDS", -1)
-
-    tasks.send_operations()
-    assert sent == ["django_orb.tasks.send_operations"]
-    monkeypatch.setattr(tasks, "TURN_SECONDS", 20)
+    with monkeypatch.context() as patch:
+        times.hurry(patch, recovery)
+        tasks.send_operations()
+    assert sent == [("send_operations", ())]
     tasks.send_operations()
 
     assert len(sent) == 1
@@ -566,15 +557,15 @@ def test_queue_keeps_to_the_budget_of_writes(
 def test_turn_ends_when_orb_gives_no_answer(
     orb: OrbSandbox,
     batch: Callable[..., list[str]],
-    monkeypatch: pytest.MonkeyPatch,
+    sent: list[Any],
 ) -> None:
-    monkeypatch.setattr(tasks, "publish", pytest.fail)
     batch()
     orb.cut_next(1, when="before", route="void_invoice")
 
     tasks.send_operations()
 
     assert orb.request_counts()["void_invoice"] == 1
+    assert sent == []
 
 
 def test_cancelled_operations_are_not_sent(

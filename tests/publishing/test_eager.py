@@ -12,8 +12,9 @@ from celery.signals import task_postrun, task_prerun
 from django_orb import operations, tasks
 from django_orb.models import Invoice, InvoiceOperation, SyncRun, WebhookEvent
 from django_orb.operations.ledger import Request
+from django_orb.sync import windows
 from django_orb.testing import OrbSandbox
-from tests import celery_app
+from tests import celery_app, times
 from tests.deliveries import deliver, event_of
 
 
@@ -36,7 +37,7 @@ class Depth:
 def depth(monkeypatch: pytest.MonkeyPatch) -> Iterator[Depth]:
     conf = celery_app.app.conf
     conf.update(task_always_eager=True)
-    monkeypatch.setattr(tasks, "TURN_SECONDS", 0)  # each turn is one page
+    times.hurry(monkeypatch, windows)  # each turn is one page
     depth = Depth()
     task_prerun.connect(depth.enter)
     task_postrun.connect(depth.leave)

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from django_orb.db.clock import database_now
 from django_orb.models import SyncRun, WebhookEvent
 from django_orb.status import gauges
+from tests import crash_points
 
 
 def make_rows(using: str) -> None:
@@ -54,14 +55,10 @@ def test_prometheus_reads_the_database_when_it_is_asked(any_database: str) -> No
 
 
 def test_a_database_that_is_away_leaves_the_other_metrics(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, db: None
+    caplog: pytest.LogCaptureFixture, db: None
 ) -> None:
-    def fail(**named: Any) -> None:
-        raise DatabaseError
-
-    monkeypatch.setattr(gauges, "read_facts", fail)
-
-    families = list(gauges.PrometheusCollector().collect())
+    with crash_points.dying_at_statement("default", lambda *_: True, DatabaseError):
+        families = list(gauges.PrometheusCollector().collect())
 
     assert families
     assert not any(family.samples for family in families)

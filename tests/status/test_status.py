@@ -32,6 +32,7 @@ from django_orb.status import Finding, Verdict, read_status
 from django_orb.status import occurrences as noting
 from django_orb.webhooks.inbox import store
 from django_orb.webhooks.signature import parse_event
+from tests import crash_points
 from tests.deliveries import as_bytes, deliver, event, headers, post
 
 if TYPE_CHECKING:
@@ -439,9 +440,8 @@ def test_a_key_that_orb_refuses_is_told_apart(orb: OrbSandbox, settings: Any) ->
 
 
 def test_a_task_notes_its_run_in_one_statement(
-    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, orb: OrbSandbox, sent: list[Any]
 ) -> None:
-    monkeypatch.setattr(tasks, "publish", lambda *args, **named: True)
     tasks.sync_invoices()
     tasks.sync_invoices("full")
     tasks.recover()
@@ -456,24 +456,23 @@ def test_a_task_notes_its_run_in_one_statement(
     assert len(ours) == 1
 
 
-def test_a_task_that_fails_notes_why(
-    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*args: Any, **named: Any) -> None:
-        raise ValueError("no such thing")
+def test_a_task_that_fails_notes_why(any_committed_database: str) -> None:
+    def is_pruning(sql: str, params: Any) -> bool:
+        return "orb_invoicechange" in sql
 
-    monkeypatch.setattr("django_orb.maintenance.prune", fail)
-    with pytest.raises(ValueError, match="no such thing"):
+    dying = crash_points.dying_at_statement(
+        any_committed_database, is_pruning, ValueError
+    )
+    with dying, pytest.raises(ValueError):  # noqa: PT011  it says nothing
         tasks.prune()
 
-    assert LastOccurrence.objects.get().detail == "ValueError: no such thing"
+    assert LastOccurrence.objects.get().detail == "ValueError: "
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_run_since_a_date_or_of_one_invoice_is_no_sign_of_the_schedule(
-    orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    orb: OrbSandbox, sent: list[Any]
 ) -> None:
-    monkeypatch.setattr(tasks, "publish", lambda *args, **named: True)
     tasks.sync_invoices(since="2026-01-01T00:00:00+00:00")
     tasks.sync_invoice(orb.invoice_ids()[0])
     call_command("orb_sync_invoices", invoice=[orb.invoice_ids()[0]], stdout=StringIO())
@@ -525,12 +524,6 @@ def test_the_commands_json_is_for_machines(healthy: str) -> None:
 
 
 @pytest.mark.django_db
-def test_the_command_says_it_if_the_database_cannot_be_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fail(**named: Any) -> None:
-        raise DatabaseError("no such table")
-
-    monkeypatch.setattr("django_orb.status.report.read_facts", fail)
-
-    assert "migrate" in command()[1]
+def test_the_command_says_it_if_the_database_cannot_be_read() -> None:
+    with crash_points.dying_at_statement("default", lambda *_: True, DatabaseError):
+        assert "migrate" in command()[1]

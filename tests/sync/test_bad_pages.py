@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import pytest
+from django.db import connections
 from werkzeug.wrappers import Response
 
-from django_orb import exact_json, mirror, services, tasks
+from django_orb import mirror, services, tasks
 from django_orb.client.orb_client import OrbClient
 from django_orb.db.clock import database_now
 from django_orb.exceptions import (
@@ -23,16 +24,14 @@ from django_orb.exceptions import (
     OrbSyncRunningError,
 )
 from django_orb.models import Invoice, InvoiceFailure, SyncRun, SyncWindow
-from django_orb.sync import page_sizes, runs, windows
-from django_orb.testing.sandbox.app import OrbApp
-from tests.test_tasks import catch_messages
+from django_orb.sync import runs, windows
+from tests import crash_points
+from tests.brokers import catch_messages
 
-from .test_runs import assert_mirrors, no_waiting, start, step_once, take
+from .test_runs import assert_mirrors, start, step_once, take
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
-
-__all__ = ["no_waiting"]
 
 LIST, SUMMARIES, FETCH = "list_invoices", "list_invoice_summaries", "fetch_invoice"
 FORTY = pytest.mark.parametrize("orb", [{"invoices": 40}], indirect=True)
@@ -45,26 +44,16 @@ ODD = {
 
 
 @pytest.fixture(autouse=True)
-def quick(no_waiting: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    make = OrbClient.from_settings
-    monkeypatch.setattr(
-        OrbClient, "from_settings", lambda **options: make(**{**options, "retries": 0})
-    )
+def quick(one_try: None, waits: list[float]) -> None:
+    """Nothing here is tried again within a call, and no wait takes time."""
 
 
-def answer(
-    monkeypatch: pytest.MonkeyPatch, change: Callable[[str, Any, Response], Response]
-) -> None:
+def answer(orb: OrbSandbox, change: Callable[[str, Any, Response], Response]) -> None:
     """Let the sandbox's answers be changed, by route and request."""
-    run = OrbApp._run
-
-    def changed(self: OrbApp, request: Any, route: str, arguments: Any) -> Response:
-        return change(route, request, run(self, request, route, arguments))
-
-    monkeypatch.setattr(OrbApp, "_run", changed)
+    orb.answer_through(lambda route, request, go_on: change(route, request, go_on()))
 
 
-def spoil(monkeypatch: pytest.MonkeyPatch, invoice_id: str, odd: bytes | None) -> None:
+def spoil(orb: OrbSandbox, invoice_id: str, odd: bytes | None) -> None:
     """One invoice makes each answer with it unreadable, or, with None, a 504."""
     first = re.compile(rb'("id":\s*"%s",)' % invoice_id.encode())
 
@@ -76,7 +65,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, invoice_id: str, odd: bytes | None) -
         body = first.sub(lambda found: found[1] + b'"odd":' + odd + b",", response.data)
         return Response(body, content_type="application/json")
 
-    answer(monkeypatch, change)
+    answer(orb, change)
 
 
 def limits(orb: OrbSandbox) -> list[int]:
@@ -96,11 +85,10 @@ def since(using: str) -> Any:
 def test_page_that_can_never_be_read_loses_one_invoice(
     any_database: str,
     orb: OrbSandbox,
-    monkeypatch: pytest.MonkeyPatch,
     odd: bytes | None,
 ) -> None:
     bad = orb.invoice_ids()[11]
-    spoil(monkeypatch, bad, odd)
+    spoil(orb, bad, odd)
 
     run = services.sync_invoices(mode="full")
 
@@ -120,11 +108,9 @@ def test_page_that_can_never_be_read_loses_one_invoice(
 def test_more_is_asked_for_again_when_it_goes_well(
     any_database: str,
     orb: OrbSandbox,
-    monkeypatch: pytest.MonkeyPatch,
     settings: Any,
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 5}
-    monkeypatch.setattr(page_sizes, "CAREFUL_STEPS", 2)
     orb.fail_next(1, status=504, route=LIST)
 
     services.sync_invoices(since=since(any_database))
@@ -139,26 +125,24 @@ def test_more_is_asked_for_again_when_it_goes_well(
 @pytest.mark.django_db
 def test_invoice_is_left_behind_after_a_minute_and_more_is_asked_for_again(
     orb: OrbSandbox,
-    monkeypatch: pytest.MonkeyPatch,
     settings: Any,
-    no_waiting: list[float],
+    waits: list[float],
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 10}
-    spoil(monkeypatch, orb.invoice_ids()[11], None)
-    run_spoilt = OrbApp._run
+    spoil(orb, orb.invoice_ids()[11], None)
     waited: list[float] = []
 
-    def note(self: OrbApp, request: Any, route: str, arguments: Any) -> Response:
+    def note(route: str, request: Any, go_on: Callable[[], Response]) -> Response:
         if route == SUMMARIES:
-            waited.append(sum(no_waiting))
-        return run_spoilt(self, request, route, arguments)
+            waited.append(sum(waits))
+        return go_on()
 
-    monkeypatch.setattr(OrbApp, "_run", note)
+    orb.answer_through(note)
 
     services.sync_invoices(since=since("default"))
 
     assert waited[0] > 60
-    assert sum(no_waiting) - waited[0] > 60  # it is asked for by its id, too
+    assert sum(waits) - waited[0] > 60  # it is asked for by its id, too
     sizes = [size for size, _ in itertools.groupby(limits(orb))]
     assert sizes == [10, 5, 1, 5, 10]
     window = SyncWindow.objects.get()
@@ -178,7 +162,7 @@ def test_invoice_is_left_behind_after_a_minute_and_more_is_asked_for_again(
     ids=["no cursor", "the same cursor", "no invoice", "no id"],
 )
 def test_summary_that_does_not_tell_what_follows_is_not_followed(
-    orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch, summaries: dict[str, Any]
+    orb: OrbSandbox, summaries: dict[str, Any]
 ) -> None:
     bad = orb.add_invoice(days_ago=100)["id"]
     needle = re.compile(rb'"id":\s*"%s",' % bad.encode())
@@ -196,7 +180,7 @@ def test_summary_that_does_not_tell_what_follows_is_not_followed(
             return Response(status=504)
         return response
 
-    answer(monkeypatch, change)
+    answer(orb, change)
 
     with pytest.raises(OrbSyncFailedError, match="A part of Orb's list could not"):
         services.sync_invoices(mode="full")
@@ -209,7 +193,6 @@ def test_summary_that_does_not_tell_what_follows_is_not_followed(
 def test_timeout_asks_for_less_at_once_and_the_row_remembers(
     any_committed_database: str,
     orb: OrbSandbox,
-    monkeypatch: pytest.MonkeyPatch,
     settings: Any,
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "TIMEOUT_SECONDS": 0.3}
@@ -219,7 +202,7 @@ def test_timeout_asks_for_less_at_once_and_the_row_remembers(
             threading.Event().wait(0.6)
         return response
 
-    answer(monkeypatch, change)
+    answer(orb, change)
     start("partial", since=since(any_committed_database))
     window = SyncWindow.objects.get()
     lease = take(window)
@@ -239,16 +222,19 @@ def test_timeout_asks_for_less_at_once_and_the_row_remembers(
 
 @FORTY
 def test_page_that_is_too_large_is_asked_for_in_parts(
-    any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    any_database: str, orb: OrbSandbox
 ) -> None:
-    with OrbClient.from_settings() as client:
-        page = client.fetch_invoices_page(limit=100, status=Invoice.Status.values)
-    most = int(0.8 * len(exact_json.dumps(page)))
-    monkeypatch.setattr("django_orb.client.answer.MAX_BODY_BYTES", most)
+    def too_large(route: str, request: Any, go_on: Callable[[], Response]) -> Response:
+        answer = go_on()
+        if route == LIST and int(request.args["limit"]) > 20:
+            answer.content_length = 129 * 1024 * 1024
+        return answer
+
+    orb.answer_through(too_large)
 
     run = services.sync_invoices(since=since(any_database))
 
-    assert limits(orb)[1:4] == [100, 50, 20]
+    assert limits(orb)[:3] == [100, 50, 20]
     assert (run.state, run.failed) == (SyncRun.State.SUCCEEDED, 0)
     assert_mirrors(orb)
 
@@ -264,7 +250,7 @@ def test_run_that_had_to_pass_over_a_part_of_the_list_does_not_succeed(
     def change(route: str, request: Any, response: Response) -> Response:
         return Response(status=504) if needle in response.get_data() else response
 
-    answer(monkeypatch, change)
+    answer(orb, change)
 
     with pytest.raises(OrbSyncFailedError, match="A part of Orb's list could not"):
         services.sync_invoices(mode="full")
@@ -334,7 +320,7 @@ def test_orb_that_was_away_for_long_fails_no_invoice_that_is_fetched(
 
 
 def test_orb_that_is_away_during_the_search_hides_no_more_than_the_bad_page(
-    any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    any_database: str, orb: OrbSandbox
 ) -> None:
     """The dates that were asked for meanwhile may well be readable."""
     orb.add_invoice(days_ago=99)
@@ -352,7 +338,7 @@ def test_orb_that_is_away_during_the_search_hides_no_more_than_the_bad_page(
             return Response(status=503)
         return response
 
-    answer(monkeypatch, change)
+    answer(orb, change)
 
     with pytest.raises(OrbSyncFailedError, match="A part of Orb's list could not"):
         services.sync_invoices(since=since(any_database))
@@ -380,18 +366,16 @@ def _circle(route_in_circle: str) -> Callable[[str, Any, Response], Response]:
     return change
 
 
-def _ignore_cursors(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = OrbApp._run
-
-    def changed(self: OrbApp, request: Any, route: str, arguments: Any) -> Response:
+def _ignore_cursors(orb: OrbSandbox) -> None:
+    def changed(route: str, request: Any, go_on: Callable[[], Response]) -> Response:
         if route not in (LIST, "list_webhook_events"):
-            return run(self, request, route, arguments)
+            return go_on()
         cursor = request.args.get("cursor")
         if cursor in ("A", "B"):
             values = request.args.to_dict(flat=False)
             del values["cursor"]
             request.args = type(request.args)(values)
-        response = run(self, request, route, arguments)
+        response = go_on()
         request.args = type(request.args)(
             {
                 **request.args.to_dict(flat=False),
@@ -400,15 +384,13 @@ def _ignore_cursors(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         return response
 
-    monkeypatch.setattr(OrbApp, "_run", changed)
+    orb.answer_through(changed)
 
 
 @FORTY
-def test_cursors_in_a_circle_end_in_words(
-    any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _ignore_cursors(monkeypatch)
-    answer(monkeypatch, _circle(LIST))
+def test_cursors_in_a_circle_end_in_words(any_database: str, orb: OrbSandbox) -> None:
+    _ignore_cursors(orb)
+    answer(orb, _circle(LIST))
 
     with pytest.raises(OrbSyncFailedError, match="repeated a cursor"):
         services.sync_invoices(mode="full")
@@ -425,14 +407,13 @@ def test_cursors_in_a_circle_end_in_words(
 def test_events_in_a_circle_are_made_up_for(
     any_database: str,
     orb: OrbSandbox,
-    monkeypatch: pytest.MonkeyPatch,
     settings: Any,
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "SWEEP_MINUTES": 60}
     services.sync_invoices(mode="full")
     orb.mark_paid(orb.invoice_ids("issued")[0])
-    _ignore_cursors(monkeypatch)
-    answer(monkeypatch, _circle("list_webhook_events"))
+    _ignore_cursors(orb)
+    answer(orb, _circle("list_webhook_events"))
 
     run = services.sync_invoices()
 
@@ -442,14 +423,14 @@ def test_events_in_a_circle_are_made_up_for(
 
 
 def test_answers_that_never_have_a_usable_cursor_end_in_words(
-    any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    any_database: str, orb: OrbSandbox
 ) -> None:
     def change(route: str, request: Any, response: Response) -> Response:
         body = response.get_data().replace(b'"has_more"', b'"had_more"')
         body = re.sub(rb'"next_cursor":\s*[^}]*', b'"next_cursor":7', body)
         return Response(body, content_type="application/json")
 
-    answer(monkeypatch, change)
+    answer(orb, change)
 
     with pytest.raises(OrbSyncFailedError, match="next_cursor"):
         services.sync_invoices(mode="full")
@@ -504,12 +485,14 @@ def test_programming_error_ends_the_run_with_its_reason(
     any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     sent = catch_messages(monkeypatch)
-    with monkeypatch.context() as patch:
+    table = connections[any_database].ops.quote_name(Invoice._meta.db_table)
 
-        def fail(*args: Any, **options: Any) -> Any:
+    def fail(execute: Any, sql: str, *args: Any) -> Any:
+        if sql.startswith("INSERT") and f" INTO {table} " in sql:
             raise ZeroDivisionError("of ours")
+        return execute(sql, *args)
 
-        patch.setattr(mirror, "write", fail)
+    with connections[any_database].execute_wrapper(fail):
         if way == "service":
             with pytest.raises(OrbSyncFailedError, match="of ours"):
                 services.sync_invoices(mode="full")
@@ -543,12 +526,6 @@ def test_single_fetch_that_always_fails_costs_one_invoice(
     services.sync_invoices(mode="full")
     drafts = orb.invoice_ids("draft")
     bad = drafts[0]
-    fetch = OrbClient.fetch_invoice
-
-    def die(self: OrbClient, invoice_id: str, *args: Any, **options: Any) -> Any:
-        if invoice_id == bad:
-            raise MemoryError
-        return fetch(self, invoice_id, *args, **options)
 
     def change(route: str, request: Any, response: Response) -> Response:
         if route == LIST:
@@ -559,9 +536,9 @@ def test_single_fetch_that_always_fails_costs_one_invoice(
             return Response(status=int(failure))
         return response
 
-    answer(monkeypatch, change)
+    answer(orb, change)
     if failure == "kills":
-        monkeypatch.setattr(OrbClient, "fetch_invoice", die)
+        crash_points.dies_at_request(monkeypatch, f"/invoices/{bad}", MemoryError)
 
     run = services.sync_invoices(mode="full")
     assert (run.state, run.failed) == (SyncRun.State.SUCCEEDED, 1)
@@ -588,17 +565,21 @@ def test_only_what_was_marked_counts_as_missing(
 
 
 def test_failure_without_an_id_goes_when_a_full_run_read_everything(
-    any_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    any_database: str, orb: OrbSandbox
 ) -> None:
     bad = orb.invoice_ids("paid")[0].encode()
 
     def change(route: str, request: Any, response: Response) -> Response:
+        if not is_odd.is_set():
+            return response
         body = response.get_data().replace(b'"%s"' % bad, b"7", 1)
         return Response(body, content_type="application/json")
 
-    with monkeypatch.context() as patch:
-        answer(patch, change)
-        assert services.sync_invoices(mode="full").failed == 1
+    is_odd = threading.Event()
+    is_odd.set()
+    answer(orb, change)
+    assert services.sync_invoices(mode="full").failed == 1
+    is_odd.clear()
     assert InvoiceFailure.objects.get().pk.startswith(mirror.NO_ID)
 
     services.sync_invoices(mode="full")

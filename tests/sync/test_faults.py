@@ -14,6 +14,7 @@ from django_orb.sync import page_sizes, passing, runs, steps, windows
 from django_orb.sync.steps import Step
 from tests import misfortunes
 from tests.hard_times import EVERYTHING, Bias, Endless, Found, Story
+from tests.put_back import put_back
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -148,7 +149,7 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = FAULTS[name]
-    monkeypatch.setattr(fault.module, fault.name, fault.wrong)
+    put_back(monkeypatch, fault.module, fault.name, fault.wrong)
     # Others follow, in case that this schedule leads elsewhere by now.
     seeds = [f"fault {n}" for n in range(fault.seed, fault.seed + MANY)]
 

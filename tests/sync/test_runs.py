@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import OperationalError, connections
+from werkzeug.wrappers import Response
 
 from django_orb import exact_json, mirror, services
-from django_orb.client.list_page import RawPage
 from django_orb.client.orb_client import OrbClient
 from django_orb.client.raw_invoice import RawInvoice
 from django_orb.db import primary
@@ -25,7 +25,7 @@ from django_orb.models import (
     SyncWindow,
 )
 from django_orb.sync import runs, windows
-from django_orb.sync.passing import next_step
+from tests import times
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -57,19 +57,16 @@ def step_once(window: SyncWindow, lease: str) -> windows.Progress:
         )
 
 
+def is_commit_of_step(sql: str) -> bool:
+    """The last statement of a step's transaction: its counts and its cursor."""
+    return sql.startswith("UPDATE") and "is_exhausted" in sql
+
+
 def take(window: SyncWindow) -> str:
     lease = windows.lease_window(window)
     assert lease is not None
     window.refresh_from_db()
     return lease
-
-
-@pytest.fixture
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Patience takes no time; what would have been waited is in the list."""
-    waits: list[float] = []
-    monkeypatch.setattr("django_orb.sync.runs.time.sleep", waits.append)
-    return waits
 
 
 def test_full_run_mirrors_every_invoice_in_every_status(
@@ -140,21 +137,20 @@ def test_what_is_missing_comes_back(
 
 
 def test_many_missing_are_not_believed_unasked(
-    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, orb: OrbSandbox
 ) -> None:
-    monkeypatch.setattr("django_orb.sync.runs.MAX_MISSING", 2)
-    drafts = [orb.add_invoice(status="draft")["id"] for _ in range(3)]
+    drafts = [orb.add_invoice(status="draft")["id"] for _ in range(51)]
     services.sync_invoices(mode="full")
     for draft in drafts:
         orb.delete_draft(draft)
 
-    with pytest.raises(OrbSyncFailedError, match="no longer knows 3 of the mirrored"):
+    with pytest.raises(OrbSyncFailedError, match="no longer knows 51 of the mirrored"):
         services.sync_invoices(mode="full")
     assert not Invoice.objects.exclude(missing_since=None).exists()
 
     run = services.sync_invoices(mode="full", accept_missing=True)
-    assert run.missing == 3
-    assert Invoice.objects.exclude(missing_since=None).count() == 3
+    assert run.missing == 51
+    assert Invoice.objects.exclude(missing_since=None).count() == 51
 
 
 def test_since_bounds_the_invoice_date_and_marks_nothing(
@@ -223,21 +219,18 @@ def test_wrong_key_ends_the_run_in_words(
 def test_trouble_at_orb_delays_a_run_and_never_ends_it(
     any_committed_database: str,
     orb: OrbSandbox,
-    no_waiting: list[float],
-    monkeypatch: pytest.MonkeyPatch,
+    waits: list[float],
     fault: dict[str, Any],
 ) -> None:
-    client = OrbClient.from_settings(retries=0)
-    monkeypatch.setattr(OrbClient, "from_settings", lambda **options: client)
     orb.fail_next(7, route="list_invoices", skip=1, **fault)
 
     run = services.sync_invoices(mode="full")
 
     assert run.state == SyncRun.State.SUCCEEDED
     assert orb.waiting_faults == 0
-    assert len(no_waiting) >= 3
+    assert len(waits) >= 3
     if "headers" in fault:
-        assert sum(no_waiting) >= 7 * 7
+        assert sum(waits) >= 7 * 7
     assert_mirrors(orb)
 
 
@@ -245,12 +238,9 @@ def test_trouble_at_orb_delays_a_run_and_never_ends_it(
 def test_cut_connections_delay_a_run_and_never_end_it(
     any_committed_database: str,
     orb: OrbSandbox,
-    no_waiting: list[float],
-    monkeypatch: pytest.MonkeyPatch,
+    waits: list[float],
     when: str,
 ) -> None:
-    client = OrbClient.from_settings(retries=0)
-    monkeypatch.setattr(OrbClient, "from_settings", lambda **options: client)
     orb.cut_next(5, route="list_invoices", when=when)
 
     services.sync_invoices(mode="full")
@@ -280,21 +270,23 @@ def test_one_bad_invoice_is_recorded_and_the_run_goes_on(
 
 @pytest.mark.parametrize("orb", [{"invoices": 450}], indirect=True)
 def test_run_goes_on_where_its_worker_died(
-    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, orb: OrbSandbox
 ) -> None:
     """The second page's transaction never commits; the first page is not read again."""
-    commit = windows._commit_step
     commits = []
 
-    def die_once(*args: Any, **options: Any) -> None:
-        commits.append(args)
-        if len(commits) == 2:
-            raise KeyboardInterrupt
-        commit(*args, **options)
+    def die_once(execute: Any, sql: str, *args: Any) -> Any:
+        if is_commit_of_step(sql):
+            commits.append(sql)
+            if len(commits) == 2:
+                raise KeyboardInterrupt
+        return execute(sql, *args)
 
-    monkeypatch.setattr(windows, "_commit_step", die_once)
     start_of_time = database_now(any_committed_database) - timedelta(days=9999)
-    with pytest.raises(KeyboardInterrupt):
+    with (
+        connections[any_committed_database].execute_wrapper(die_once),
+        pytest.raises(KeyboardInterrupt),
+    ):
         services.sync_invoices(since=start_of_time)
     asked = len(orb.requests)
 
@@ -359,22 +351,29 @@ def test_worker_that_lost_its_lease_writes_nothing(
 
 
 def test_same_page_done_by_two_workers_counts_once(
-    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, orb: OrbSandbox
 ) -> None:
     """A broker that redelivers: both have the lease, one commits."""
     start("incremental")
     window = SyncWindow.objects.get(position=0)
     lease = take(window)
 
-    def overtaken(*args: Any) -> Any:
-        step = next_step(*args)
-        monkeypatch.setattr(windows, "next_step", next_step)
-        assert step_once(window, lease).is_done
-        return step
+    progress: list[windows.Progress] = []
 
-    monkeypatch.setattr(windows, "next_step", overtaken)
+    def overtaken(route: str, request: Any, go_on: Callable[[], Response]) -> Response:
+        page = go_on()
+        if not is_overtaken.is_set():
+            is_overtaken.set()
+            other = SyncWindow.objects.get(pk=window.pk)
+            progress.append(step_once(other, lease))
+            connections[any_committed_database].close()
+        return page
+
+    is_overtaken = threading.Event()
+    orb.answer_through(overtaken)
 
     assert step_once(window, lease).is_lost
+    assert progress[0].is_done
     window.refresh_from_db()
     assert window.pages == 1
     assert window.created == Invoice.objects.count() > 0
@@ -389,7 +388,7 @@ def test_page_that_was_undone_and_written_by_others_meanwhile_counts_once(
 
     def contend(execute: Any, sql: str, *args: Any) -> Any:
         result = execute(sql, *args)
-        if not undone and sql.startswith("UPDATE") and "is_exhausted" in sql:
+        if not undone and is_commit_of_step(sql):
             undone.append(sql)
             raise OperationalError("database is locked")
         return result
@@ -399,8 +398,7 @@ def test_page_that_was_undone_and_written_by_others_meanwhile_counts_once(
         assert not Invoice.objects.exists()
         list(services.list_invoices())
 
-    pause = SimpleNamespace(sleep=others_write)
-    monkeypatch.setattr("django_orb.db.transactions.time", pause)
+    times.rule(monkeypatch, among="django_orb.db.transactions", sleep=others_write)
     with connections[primary.alias()].execute_wrapper(contend):
         run = services.sync_invoices(mode="full")
 
@@ -538,27 +536,25 @@ def test_repeated_cursor_fails_loudly_when_starting_again_does_not_help(
 
 
 def test_doubt_is_settled_by_a_fetch_within_the_run(
-    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    any_committed_database: str, orb: OrbSandbox
 ) -> None:
     """The invoice is paid, and fetched by somebody else, while the page is read."""
     invoice_id = orb.invoice_ids("issued")[0]
-    read_page = OrbClient.read_invoices_page
+    is_read: list[bool] = []
 
-    def while_read(self: OrbClient, **options: Any) -> RawPage:
-        page = read_page(self, **options)
-        if any(invoice.value["id"] == invoice_id for invoice in page.invoices):
-            monkeypatch.setattr(OrbClient, "read_invoices_page", read_page)
+    def while_read(route: str, request: Any, go_on: Callable[[], Response]) -> Response:
+        page = go_on()
+        if not is_read and f'"{invoice_id}"' in page.get_data(as_text=True):
+            is_read.append(True)
             orb.mark_paid(invoice_id)
-            thread = threading.Thread(target=fetch_elsewhere)
-            thread.start()
-            thread.join()
+            fetch_elsewhere()
         return page
 
     def fetch_elsewhere() -> None:
         services.fetch_invoice(invoice_id)
         connections[any_committed_database].close()
 
-    monkeypatch.setattr(OrbClient, "read_invoices_page", while_read)
+    orb.answer_through(while_read)
 
     services.sync_invoices(mode="full")
 
@@ -567,22 +563,18 @@ def test_doubt_is_settled_by_a_fetch_within_the_run(
 
 
 @pytest.mark.django_db(databases=["postgresql"], transaction=True)
-def test_invoice_that_vanishes_while_it_is_in_doubt_is_missing(
-    orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invoice_that_vanishes_while_it_is_in_doubt_is_missing(orb: OrbSandbox) -> None:
     """The run meets its absence twice: at the doubt, and for what it did not see."""
     services.sync_invoices(mode="full")
     draft = orb.invoice_ids("draft")[0]
-    read_page = OrbClient.read_invoices_page
+    is_read: list[bool] = []
 
-    def while_read(self: OrbClient, **options: Any) -> RawPage:
-        page = read_page(self, **options)
-        if any(invoice.value["id"] == draft for invoice in page.invoices):
-            monkeypatch.setattr(OrbClient, "read_invoices_page", read_page)
+    def while_read(route: str, request: Any, go_on: Callable[[], Response]) -> Response:
+        page = go_on()
+        if not is_read and f'"{draft}"' in page.get_data(as_text=True):
+            is_read.append(True)
             orb.update_invoice(draft, metadata={"note": "new"})
-            thread = threading.Thread(target=fetch_elsewhere)
-            thread.start()
-            thread.join()
+            fetch_elsewhere()
             orb.delete_draft(draft)
         return page
 
@@ -590,7 +582,7 @@ def test_invoice_that_vanishes_while_it_is_in_doubt_is_missing(
         services.fetch_invoice(draft)
         connections["postgresql"].close()
 
-    monkeypatch.setattr(OrbClient, "read_invoices_page", while_read)
+    orb.answer_through(while_read)
 
     run = services.sync_invoices(mode="full")
 
@@ -628,26 +620,24 @@ def test_lines_of_every_invoice_add_up(
 def test_page_that_keeps_ending_its_worker_is_taken_apart(
     any_committed_database: str,
     orb: OrbSandbox,
-    monkeypatch: pytest.MonkeyPatch,
-    no_waiting: list[float],
+    waits: list[float],
 ) -> None:
     poison = orb.invoice_ids()[4]
-    write = mirror.write
+    table = connections[any_committed_database].ops.quote_name(Invoice._meta.db_table)
 
-    def die(observations: Any, **options: Any) -> mirror.WriteResult:
-        for one in observations:
-            if one.invoice_id == poison and not one.refusal:
-                raise MemoryError
-        return write(observations, **options)
+    def die(execute: Any, sql: str, params: Any, *args: Any) -> Any:
+        if sql.startswith("INSERT") and f" INTO {table} " in sql and poison in params:
+            raise MemoryError
+        return execute(sql, params, *args)
 
-    monkeypatch.setattr(mirror, "write", die)
     since = database_now(any_committed_database) - timedelta(days=9999)
-    for _ in range(windows.MAX_ATTEMPTS):
-        try:
-            services.sync_invoices(since=since)
-        except MemoryError:
-            continue
-        break
+    with connections[any_committed_database].execute_wrapper(die):
+        for _ in range(windows.MAX_ATTEMPTS):
+            try:
+                services.sync_invoices(since=since)
+            except MemoryError:
+                continue
+            break
 
     run = SyncRun.objects.get()
     assert run.state == SyncRun.State.SUCCEEDED

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -9,14 +10,17 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from io import StringIO
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
+import responses
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
+from werkzeug.wrappers import Response
 
 from django_orb import exact_json, mirror, services
-from django_orb.client.orb_client import OrbClient
 from django_orb.db import primary
 from django_orb.db.clock import Interval, database_now
 from django_orb.exceptions import (
@@ -24,6 +28,7 @@ from django_orb.exceptions import (
     OrbInputError,
     OrbResponseError,
 )
+from django_orb.management.commands import orb_verify_invoices
 from django_orb.models import (
     Invoice,
     InvoiceCreditNote,
@@ -36,6 +41,7 @@ from django_orb.models import (
 )
 from django_orb.sync import verification
 from django_orb.sync.comparison import NOTHING, Difference
+from tests import crash_points, times
 from tests.payloads import load
 
 if TYPE_CHECKING:
@@ -50,10 +56,8 @@ def _no_patience(request: pytest.FixtureRequest, monkeypatch: Any) -> None:
 
 
 @pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def patience(waits: list[float]) -> list[float]:
     """Waiting takes no time; what would have been waited is in the list."""
-    waits: list[float] = []
-    monkeypatch.setattr("django_orb.sync.verification.sleep", waits.append)
     return waits
 
 
@@ -345,17 +349,20 @@ def test_unmirrored_invoice_tells_why(
     assert difference.reason == InvoiceFailure.objects.get().reason
 
 
-def test_invoices_without_a_usable_id_are_told(
-    mirrored: OrbSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def add_to_pages(orb: OrbSandbox, *more: Any) -> None:
+    def add(route: str, request: Any, go_on: Callable[[], Response]) -> Response:
+        answer = go_on()
+        if route == "list_invoices":
+            page = answer.get_json()
+            answer.set_data(json.dumps({**page, "data": [*page["data"], *more]}))
+        return answer
+
+    orb.answer_through(add)
+
+
+def test_invoices_without_a_usable_id_are_told(mirrored: OrbSandbox) -> None:
     ids: list[Any] = [None, "", 7, "a\0b", "\ud800"]
-    fetch_page = OrbClient.fetch_invoices_page
-
-    def with_more(self: OrbClient, **options: Any) -> dict[str, Any]:
-        page = fetch_page(self, **options)
-        return {**page, "data": [*page["data"], *({"id": one} for one in ids), 7]}
-
-    monkeypatch.setattr(OrbClient, "fetch_invoices_page", with_more)
+    add_to_pages(mirrored, *({"id": one} for one in ids), 7)
 
     differences = verify(fix=True)
 
@@ -377,12 +384,8 @@ def test_missing_invoices_are_right_when_marked(mirrored: OrbSandbox) -> None:
     assert "fetch_invoice" not in mirrored.request_counts()
 
 
-def test_many_gone_are_not_believed_unasked(
-    mirrored: OrbSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("django_orb.sync.runs.MAX_MISSING", 2)
-    monkeypatch.setattr("django_orb.sync.verification.BATCH", 1)
-    drafts = [mirrored.add_invoice(status="draft")["id"] for _ in range(3)]
+def test_many_gone_are_not_believed_unasked(mirrored: OrbSandbox) -> None:
+    drafts = [mirrored.add_invoice(status="draft")["id"] for _ in range(51)]
     services.sync_invoices(mode="full")
     for draft in drafts:
         mirrored.delete_draft(draft)
@@ -391,7 +394,7 @@ def test_many_gone_are_not_believed_unasked(
 
     assert sorted(one.invoice_id for one in differences) == sorted(drafts)
     assert {one.is_repaired for one in differences} == {False}
-    assert "more than the 2 that are accepted without asking" in differences[0].reason
+    assert "more than the 50 that are accepted without asking" in differences[0].reason
     assert not Invoice.objects.exclude(missing_since=None).exists()
 
 
@@ -445,32 +448,33 @@ def test_arguments_that_make_no_sense_are_refused(
 # What changes while it runs
 
 
+is_acting = threading.Event()
+
+
 def meanwhile(
-    monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], None], times: int = 1
+    orb: OrbSandbox, route: str, act: Callable[[], None], times: int = 1
 ) -> None:
-    """Act after the next answers of a method of the client, in another thread."""
-    call = getattr(OrbClient, name)
+    """Act while the next answers of a route are on their way, as another process."""
     left = times
 
-    def act_and_close() -> None:
-        act()
-        connections[primary.alias()].close()
-
-    def wrapped(self: OrbClient, *args: Any, **options: Any) -> Any:
+    def answer(asked: str, request: Any, go_on: Callable[[], Response]) -> Response:
         nonlocal left
-        answer = call(self, *args, **options)
-        if left and threading.current_thread() is threading.main_thread():
+        response = go_on()
+        if asked == route and left and not is_acting.is_set():
             left -= 1
-            thread = threading.Thread(target=act_and_close)
-            thread.start()
-            thread.join()
-        return answer
+            is_acting.set()
+            try:
+                act()
+            finally:
+                is_acting.clear()
+                connections[primary.alias()].close()
+        return response
 
-    monkeypatch.setattr(OrbClient, name, wrapped)
+    orb.answer_through(answer)
 
 
 def test_invoices_that_change_behind_the_page_are_no_difference(
-    mirrored: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    mirrored: OrbSandbox,
 ) -> None:
     paid, voided = mirrored.invoice_ids("issued")[:2]
     dropped = mirrored.invoice_ids("draft")[0]
@@ -482,14 +486,14 @@ def test_invoices_that_change_behind_the_page_are_no_difference(
         added = mirrored.add_invoice()["id"]
         services.sync_invoices(invoice_ids=[paid, voided, dropped, added])
 
-    meanwhile(monkeypatch, "fetch_invoices_page", act)
+    meanwhile(mirrored, "list_invoices", act)
 
     assert verify() == []
     assert Invoice.objects.get(pk=paid).status == "paid"
 
 
 def test_invoice_that_changes_behind_the_second_look_is_no_difference(
-    mirrored: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    mirrored: OrbSandbox,
 ) -> None:
     pk = mirrored.invoice_ids("issued")[0]
     memos = iter(range(100))
@@ -498,15 +502,13 @@ def test_invoice_that_changes_behind_the_second_look_is_no_difference(
         mirrored.update_invoice(pk, memo=f"memo {next(memos)}")
         services.fetch_invoice(pk)
 
-    meanwhile(monkeypatch, "fetch_invoices_page", act)
-    meanwhile(monkeypatch, "fetch_invoice", act, times=3)
+    meanwhile(mirrored, "list_invoices", act)
+    meanwhile(mirrored, "fetch_invoice", act, times=3)
 
     assert verify() == []
 
 
-def test_invoice_that_never_rests_is_told_as_such(
-    mirrored: OrbSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invoice_that_never_rests_is_told_as_such(mirrored: OrbSandbox) -> None:
     pk = mirrored.invoice_ids("issued")[0]
     memos = iter(range(100))
 
@@ -514,8 +516,8 @@ def test_invoice_that_never_rests_is_told_as_such(
         mirrored.update_invoice(pk, memo=f"memo {next(memos)}")
         services.fetch_invoice(pk)
 
-    meanwhile(monkeypatch, "fetch_invoices_page", act)
-    meanwhile(monkeypatch, "fetch_invoice", act, times=99)
+    meanwhile(mirrored, "list_invoices", act)
+    meanwhile(mirrored, "fetch_invoice", act, times=99)
 
     assert found() == [(pk, "unsettled", "")]
 
@@ -530,7 +532,7 @@ def test_what_is_on_its_way_here_is_waited_for(
         patience.append(seconds)
         services.fetch_invoice(pk)
 
-    monkeypatch.setattr("django_orb.sync.verification.sleep", arrive)
+    times.rule(monkeypatch, among=verification.__name__, sleep=arrive)
 
     assert verify() == []
     assert patience == [0.2]
@@ -544,19 +546,13 @@ def test_waiting_is_bounded(mirrored: OrbSandbox, patience: list[float]) -> None
 
 
 def test_invoice_that_two_pages_show_is_compared_once(
-    mirrored: OrbSandbox, settings: Any, monkeypatch: pytest.MonkeyPatch
+    mirrored: OrbSandbox, settings: Any
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 10}
     pk = mirrored.invoice_ids("void")[0]
     Invoice.objects.filter(pk=pk).update(memo="damaged")
     payload = mirrored.invoice(pk)
-    fetch_page = OrbClient.fetch_invoices_page
-
-    def with_repeat(self: OrbClient, **options: Any) -> dict[str, Any]:
-        page = fetch_page(self, **options)
-        return {**page, "data": [*page["data"], payload, payload]}
-
-    monkeypatch.setattr(OrbClient, "fetch_invoices_page", with_repeat)
+    add_to_pages(mirrored, payload, payload)
 
     result = services.verify_invoices()
 
@@ -575,10 +571,7 @@ def test_repeated_cursor_ends_it_loudly(mirrored: OrbSandbox, settings: Any) -> 
         verify()
 
 
-def test_trouble_at_orb_is_outlived(
-    mirrored: OrbSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("django_orb.client.retry_policy.MAX_BACKOFF_SECONDS", 0.01)
+def test_trouble_at_orb_is_outlived(mirrored: OrbSandbox, waits: list[float]) -> None:
     mirrored.fail_next(5, status=502, html=True)
 
     assert verify() == []
@@ -613,7 +606,7 @@ def test_statements_for_a_page_are_six(
 
 @pytest.mark.proof
 @pytest.mark.django_db
-def test_memory_does_not_grow_with_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_grow_with_the_account() -> None:
     pages, size = 12, 25
     text = exact_json.dumps(load("invoice_draft"))
     now = database_now(primary.alias())
@@ -623,16 +616,17 @@ def test_memory_does_not_grow_with_the_account(monkeypatch: pytest.MonkeyPatch) 
         ids = [f"inv{number:02}-{position:02}" for position in range(size)]
         return [{**exact_json.loads(text), "id": pk} for pk in ids]
 
-    def fetch_page(
-        self: OrbClient, cursor: str | None = None, **options: Any
-    ) -> dict[str, Any]:
-        number = int(cursor or 0)
-        following = str(number + 1) if number + 1 < pages else None
-        metadata = {"has_more": bool(following), "next_cursor": following}
-        return {"data": page(number), "pagination_metadata": metadata}
-
-    def fetch(self: OrbClient, invoice_id: str) -> dict[str, Any]:
-        return {**exact_json.loads(text), "id": invoice_id}
+    def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
+        url = urlsplit(str(request.url))
+        name = url.path.rpartition("/")[2]
+        if name != "invoices":
+            answered: Any = {**exact_json.loads(text), "id": name}
+        else:
+            number = int(parse_qs(url.query).get("cursor", ["0"])[0])
+            following = str(number + 1) if number + 1 < pages else None
+            metadata = {"has_more": bool(following), "next_cursor": following}
+            answered = {"data": page(number), "pagination_metadata": metadata}
+        return 200, {}, exact_json.dumps(answered)
 
     def measure(result: verification.Verification) -> None:
         gc.collect()
@@ -642,14 +636,14 @@ def test_memory_does_not_grow_with_the_account(monkeypatch: pytest.MonkeyPatch) 
         mirror.write(mirror.read_page(page(number), interval))
     damaged = [f"inv{number:02}-00" for number in range(pages)]
     Invoice.objects.filter(pk__in=damaged).update(payload={})
-    monkeypatch.setattr(OrbClient, "fetch_invoices_page", fetch_page)
-    monkeypatch.setattr(OrbClient, "fetch_invoice", fetch)
     live: list[int] = []
 
-    tracemalloc.start()
-    result = services.verify_invoices(on_page=measure)
-    count = sum(1 for _ in result)
-    tracemalloc.stop()
+    with responses.RequestsMock() as orb:
+        orb.add_callback("GET", re.compile(".*/invoices.*"), answer)
+        tracemalloc.start()
+        result = services.verify_invoices(on_page=measure)
+        count = sum(1 for _ in result)
+        tracemalloc.stop()
 
     assert result.invoices == pages * size
     assert count > pages * 40
@@ -808,8 +802,7 @@ def test_command_without_a_key_fails_in_one_line(
 def test_command_shows_progress_on_a_terminal_only(
     mirrored: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = "django_orb.management.commands.orb_verify_invoices.REFRESH_SECONDS"
-    monkeypatch.setattr(name, 0)
+    times.hurry(monkeypatch, orb_verify_invoices)
     change_column(mirrored)
     out, err, log = StringIO(), Terminal(), StringIO()
 
@@ -826,10 +819,7 @@ def test_command_shows_progress_on_a_terminal_only(
 def test_command_stops_when_interrupted(
     mirrored: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*args: Any, **options: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(OrbClient, "fetch_invoices_page", interrupt)
+    crash_points.dies_at_request(monkeypatch, "/invoices")
     err = StringIO()
 
     with pytest.raises(SystemExit) as caught:

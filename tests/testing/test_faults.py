@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 import requests
+from werkzeug.wrappers import Response
 
 from .conftest import Api
 from .test_operations import LINE, add_line
@@ -267,3 +269,24 @@ def test_shifting_pages_and_payments_of_other_processes(orb, api, control):
     assert control.post(path, json={"succeeds": False}).json()["status"] == "issued"
     control.put("/options", json={"rate_limits": "trial", "has_webhook_events": False})
     assert (orb.rate_limits, orb.has_webhook_events) == ("trial", False)
+
+
+def test_answers_that_a_test_makes(orb, api):
+    def renamed(route, request, go_on):
+        answer = go_on()
+        if route == "fetch_invoice":
+            changed = {**answer.get_json(), "memo": request.method}
+            answer.set_data(json.dumps(changed))
+        return answer
+
+    def teapot(route, request, go_on):
+        return go_on() if "tea" not in request.args else Response(status=418)
+
+    orb.answer_through(renamed)
+    orb.answer_through(teapot)
+
+    invoice_id = orb.invoice_ids()[0]
+    assert api.get(f"/invoices/{invoice_id}").json()["memo"] == "GET"
+    assert orb.invoice(invoice_id)["memo"] != "GET"
+    assert api.get("/invoices", params={"tea": 1}).status_code == 418
+    assert [one.status for one in orb.requests] == [200, 418]

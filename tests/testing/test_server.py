@@ -82,16 +82,15 @@ def test_chunks_that_are_none(orb, talk, chunks):
     assert b" in the body." in answer
 
 
-def test_a_body_that_is_too_large(orb, talk, api, monkeypatch):
+def test_a_body_that_is_too_large(orb, talk, api):
     assert talk(head(orb, LINES, f"Content-Length: {10**12}")).startswith(
         b"HTTP/1.1 413"
     )
-    monkeypatch.setattr(server, "MAX_BODY_BYTES", 1000)
-    body = b"x" * 100_000
+    body = b"x" * (server.MAX_BODY_BYTES + 100_000)
     chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
     answer = talk(head(orb, LINES, CHUNKED), chunks)
     assert answer.startswith(b"HTTP/1.1 413")
-    assert answer.endswith(b'"detail":"The body has more than 1000 bytes."}')
+    assert answer.endswith(b'"detail":"The body has more than 16777216 bytes."}')
     answer = api.post("/invoice_line_items", data=body)
     assert answer.status_code == 413
 

@@ -17,8 +17,8 @@ from django_orb.models import WebhookEvent
 from django_orb.signals import webhook_failed
 from django_orb.webhooks import inbox, processing
 from django_orb.webhooks.signature import parse_event
+from tests.brokers import catch_messages
 from tests.deliveries import as_bytes, event, event_of
-from tests.test_tasks import catch_messages
 
 State = WebhookEvent.State
 

@@ -1,21 +1,24 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from django.db.models import F
+from werkzeug.wrappers import Response
 
 from django_orb import services, tasks
-from django_orb.client.orb_client import OrbClient
 from django_orb.models import Invoice, SyncRun, SyncWindow, WebhookEvent, WebhookFeed
 from django_orb.testing import OrbSandbox
 from django_orb.webhooks import polling
 from django_orb.webhooks.signature import parse_event
+from tests import times
+from tests.brokers import catch_messages
 from tests.deliveries import as_bytes, deliver
 from tests.sync.test_runs import assert_mirrors
-from tests.test_tasks import catch_messages
 
 State = WebhookEvent.State
 EVENTS, LISTS = "list_webhook_events", "list_invoices"
@@ -90,10 +93,18 @@ def test_an_event_that_was_delivered_is_not_processed_again(
     assert (stored.source, stored.attempts) == ("webhook", 1)
 
 
-def test_pages_of_events_are_read_to_the_end(
-    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(polling, "PAGE_SIZE", 2)
+def give_two_at_once(
+    route: str, request: Any, go_on: Callable[[], Response]
+) -> Response:
+    """Orb may give fewer than it is asked for."""
+    if route == EVENTS:
+        given = {**request.args.to_dict(flat=False), "limit": ["2"]}
+        request.args = type(request.args)(given)
+    return go_on()
+
+
+def test_pages_of_events_are_read_to_the_end(filled: OrbSandbox) -> None:
+    filled.answer_through(give_two_at_once)
     ids = filled.invoice_ids("issued")[:5]
     for invoice_id in ids:
         filled.mark_paid(invoice_id)
@@ -195,7 +206,7 @@ def test_list_that_fails_is_made_up_for_and_asked_for_again(
 ) -> None:
     """Only Orb itself can say that there is no list, and not a proxy or a key."""
     waits: list[float] = []
-    monkeypatch.setattr("django_orb.sync.runs.time.sleep", waits.append)
+    times.rule(monkeypatch, sleep=waits.append)
     filled.fail_next(100, route=EVENTS, **fault)
 
     run = services.sync_invoices()
@@ -228,7 +239,7 @@ def test_run_that_reads_only_events_does_not_succeed_while_orb_is_away(
         if waited > 30:
             filled.clear_faults()
 
-    monkeypatch.setattr("django_orb.sync.runs.time.sleep", wait)
+    times.rule(monkeypatch, sleep=wait)
 
     run = services.sync_invoices()
 
@@ -247,8 +258,8 @@ def test_events_behind_a_page_that_failed_are_found_by_the_next_run(
     services.sync_invoices(mode="full")
     for invoice_id in old:
         filled.mark_paid(invoice_id)
-    monkeypatch.setattr("django_orb.sync.runs.time.sleep", lambda seconds: None)
-    monkeypatch.setattr(polling, "PAGE_SIZE", 2)
+    times.rule(monkeypatch, sleep=lambda seconds: None)
+    filled.answer_through(give_two_at_once)
     monkeypatch.setattr(polling, "OVERLAP", timedelta(0))
     filled.fail_next(100, status=500, route=EVENTS, skip=1)
     services.sync_invoices()
@@ -291,16 +302,18 @@ def test_invoice_that_no_database_takes_fails_its_event_alone(
 
 
 def test_event_that_is_none_is_passed_over(
-    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+    filled: OrbSandbox,
 ) -> None:
-    fetch = OrbClient.fetch_webhook_events_page
+    nonsense = [None, 7, {}, {"payload": None}, {"payload": {"id": "whk1"}}]
 
-    def with_nonsense(self: OrbClient, **query: Any) -> dict[str, Any]:
-        page = fetch(self, **query)
-        nonsense = [None, 7, {}, {"payload": None}, {"payload": {"id": "whk1"}}]
-        return {**page, "data": [*nonsense, *page["data"]]}
+    def add(route: str, request: Any, go_on: Callable[[], Response]) -> Response:
+        answer = go_on()
+        if route == EVENTS:
+            page = answer.get_json()
+            answer.set_data(json.dumps({**page, "data": [*nonsense, *page["data"]]}))
+        return answer
 
-    monkeypatch.setattr(OrbClient, "fetch_webhook_events_page", with_nonsense)
+    filled.answer_through(add)
     invoice_id = filled.invoice_ids("issued")[0]
     filled.mark_paid(invoice_id)
 

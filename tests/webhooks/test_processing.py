@@ -28,7 +28,7 @@ from django_orb.signals import webhook_failed, webhook_received
 from django_orb.testing import OrbSandbox
 from django_orb.testing.sandbox.app import OrbApp
 from django_orb.webhooks import inbox, processing
-from tests import databases, payloads
+from tests import databases, payloads, times
 from tests.deliveries import SECRET, event, event_of, now
 from tests.sync.test_runs import assert_mirrors
 
@@ -454,7 +454,7 @@ def locked(*times: bool) -> tuple[list[str], Any]:
 def test_event_whose_receiver_meets_a_lock_is_told_at_once(
     any_committed_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("django_orb.db.transactions.time.sleep", lambda seconds: None)
+    times.rule(monkeypatch, sleep=lambda seconds: None)
     seen, listen = locked(True, True)
 
     with listening(webhook_received, WebhookEvent, listen):
@@ -469,7 +469,7 @@ def test_event_whose_receiver_meets_a_lock_is_told_at_once(
 def test_event_whose_receiver_cannot_be_called_is_tried_again_soon(
     any_committed_database: str, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("django_orb.db.transactions.time.sleep", lambda seconds: None)
+    times.rule(monkeypatch, sleep=lambda seconds: None)
     mirror_earlier(INVOICE, minutes=30)
     _, listen = locked(*[True] * 10)
     payload = event_of(PAID) if kind == "invoice.issued" else event(kind)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from django.http import HttpResponse
 
@@ -23,29 +22,9 @@ from .forms import NoteForm, PaymentForm
 Status = Invoice.Status
 
 
-def _void(*args: Any, **kwargs: Any) -> Invoice:
-    return services.void_invoice(*args, **kwargs)
-
-
-def _issue(*args: Any, **kwargs: Any) -> Invoice:
-    return services.issue_invoice(*args, **kwargs)
-
-
-def _mark_paid(*args: Any, **kwargs: Any) -> Invoice:
-    return services.mark_invoice_paid(*args, **kwargs)
-
-
-def _pay(*args: Any, **kwargs: Any) -> Invoice:
-    return services.pay_invoice(*args, **kwargs)
-
-
-def _regenerate_pdf(*args: Any, **kwargs: Any) -> Invoice:
-    return services.regenerate_invoice_pdf(*args, **kwargs)
-
-
 VOID = ConfirmedAction(
     operation_type=operation_types.VOID,
-    serve=_void,
+    serve=services.void_invoice,
     title=_("Void {}?"),
     yes_one=_("Yes, void this invoice"),
     yes_many=_("Yes, void {} invoices"),
@@ -59,7 +38,7 @@ VOID = ConfirmedAction(
 
 ISSUE = ConfirmedAction(
     operation_type=operation_types.ISSUE,
-    serve=_issue,
+    serve=services.issue_invoice,
     title=_("Issue {}?"),
     yes_one=_("Yes, issue this invoice"),
     yes_many=_("Yes, issue {} invoices"),
@@ -83,7 +62,7 @@ ISSUE = ConfirmedAction(
 
 MARK_PAID = ConfirmedAction(
     operation_type=operation_types.MARK_PAID,
-    serve=_mark_paid,
+    serve=services.mark_invoice_paid,
     title=_("Mark {} as paid?"),
     yes_one=_("Yes, mark as paid"),
     yes_many=_("Yes, mark {} invoices as paid"),
@@ -103,7 +82,7 @@ MARK_PAID = ConfirmedAction(
 
 PAY = ConfirmedAction(
     operation_type=operation_types.PAY,
-    serve=_pay,
+    serve=services.pay_invoice,
     title=_("Collect the payment of {} now?"),
     yes_one=_("Yes, charge the customer now"),
     yes_many=_("Yes, charge for {} invoices now"),
@@ -123,7 +102,7 @@ PAY = ConfirmedAction(
 
 REGENERATE_PDF = ConfirmedAction(
     operation_type=operation_types.REGENERATE_PDF,
-    serve=_regenerate_pdf,
+    serve=services.regenerate_invoice_pdf,
     title=_("Regenerate the PDF of {}?"),
     yes_one=_("Yes, regenerate the PDF"),
     yes_many=_("Yes, regenerate {} PDFs"),

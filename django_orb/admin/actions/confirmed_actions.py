@@ -32,7 +32,7 @@ class ConfirmedAction:
     """
     An action that needs only a confirmation, or a small form.
 
-    `serve` is the service, called late; `title`, `yes` and the like are its words.
+    `serve` is the service; `title`, `yes` and the like are its words.
     """
 
     operation_type: OperationType

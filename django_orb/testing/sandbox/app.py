@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request, Response
@@ -139,6 +140,14 @@ class OrbApp:
         return response
 
     def _run(self, request: Request, route: str, arguments: Arguments) -> Response:
+        go_on = partial(self._run_route, request, route, arguments)
+        for handler in self._faults.handlers:
+            go_on = partial(handler, route, request, go_on)
+        return go_on()
+
+    def _run_route(
+        self, request: Request, route: str, arguments: Arguments
+    ) -> Response:
         # During this wait the idempotency key is in flight, as with a slow Orb.
         delay = self._faults.take(route, "delay")
         if delay:

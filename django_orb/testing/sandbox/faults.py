@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from werkzeug.wrappers import Request, Response
+
 WHEN = {"fail": ("before", "after"), "cut": ("before", "after", "during")}
 
 
@@ -37,12 +39,18 @@ class Fault:
         return self.count > 0 and self.route in {None, route}
 
 
+# What answers requests instead of the sandbox: it gets the route's name, the request,
+# and a function that has the sandbox answer.
+Handler = Callable[[str, Request, Callable[[], Response]], Response]
+
+
 class Faults:
     """The faults that have not happened yet; `take` uses one up."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: list[Fault] = []
+        self.handlers: list[Handler] = []
 
     def add(self, fault: Fault) -> None:
         with self._lock:

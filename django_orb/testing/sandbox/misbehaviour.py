@@ -8,7 +8,7 @@ from typing import Any
 from django_orb.testing.account import Account
 
 from .app import Options
-from .faults import Fault, Faults
+from .faults import Fault, Faults, Handler
 from .limits import RateLimits
 from .routes import ROUTES
 
@@ -89,6 +89,16 @@ class Misbehaviour:
     def shift_pages(self, count: int = 1, *, skip: int = 0) -> None:
         """After each of the next lists, add a newer invoice that shifts all others."""
         self.then(lambda: self.add_invoice(days_ago=-400), count=count, skip=skip)
+
+    def answer_through(self, handler: Handler) -> None:
+        """
+        Have every answer given by `handler(route, request, go_on)` from now on.
+
+        `go_on()` returns the sandbox's own answer, a `werkzeug.Response`. The handler
+        may change it, answer otherwise, or do something before or after it. Of several,
+        the one that was added last gets the request first.
+        """
+        self._faults.handlers.append(handler)
 
     def _add_fault(self, fault: Fault) -> None:
         if fault.route is not None and fault.route not in ROUTES:
