@@ -243,6 +243,14 @@ def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def without_xlsxwriter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra [xlsx] is not installed."""
+    from django_orb.exports import formats
+
+    monkeypatch.setattr(formats, "xlsxwriter", None)
+
+
+@pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[brokers.Message]:
     """What is handed to the broker, which does nothing with it."""
     return brokers.catch_messages(monkeypatch)

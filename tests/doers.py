@@ -14,10 +14,11 @@ import subprocess
 import sys
 import traceback
 from datetime import date
-from types import FrameType, SimpleNamespace
+from types import FrameType
 from typing import Any
 
 import django
+import pytest
 
 # Where a process may be killed, as functions of these modules that it calls.
 POINTS = {
@@ -74,13 +75,14 @@ def main() -> None:
 
 def be_quick() -> None:
     """Nobody waits for an Orb that recovers at once."""
-    import time
-
     from django_orb.client import transport
     from django_orb.operations import confirmation, ledger
 
-    clock = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
-    vars(transport).update(time=clock)
+    from . import times
+
+    times.rule(
+        pytest.MonkeyPatch(), among=transport.__name__, sleep=lambda seconds: None
+    )
     confirmation.LOOK_AFTER_SECONDS = (0.0, 0.0)  # type: ignore[assignment]
     ledger.WAIT_SECONDS = 1
 

@@ -8,6 +8,7 @@ from django.core import checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import DatabaseError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_orb.checks import _RULES, check_databases
 from django_orb.conf import OrbSettings
@@ -213,11 +214,10 @@ def test_w006_asks_no_database_unless_told_to():
 @pytest.fixture
 def connection(monkeypatch):
     """The default connection, which says that it is of another kind."""
-    connection = connections["default"]
     kind = {"vendor": "oracle", "display_name": "Oracle", "mysql_is_mariadb": False}
     for name, value in kind.items():
-        monkeypatch.setattr(connection, name, value, raising=False)
-    return connection
+        monkeypatch.setattr(connections["default"], name, value, raising=False)
+    return connections["default"]
 
 
 @pytest.mark.parametrize(
@@ -250,10 +250,9 @@ def test_w006_leaves_a_failing_connection_to_django(monkeypatch):
     def is_mariadb(self):
         raise DatabaseError("gone")
 
-    connection = connections["default"]
-    monkeypatch.setattr(connection, "vendor", "mysql", raising=False)
+    monkeypatch.setattr(connections["default"], "vendor", "mysql", raising=False)
     monkeypatch.setattr(
-        type(connection), "mysql_is_mariadb", property(is_mariadb), raising=False
+        BaseDatabaseWrapper, "mysql_is_mariadb", property(is_mariadb), raising=False
     )
     assert check_databases(databases=["default"]) == []
 

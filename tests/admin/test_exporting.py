@@ -14,7 +14,6 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import AsyncClient, Client
 
-from django_orb.exports import formats
 from django_orb.models import Invoice, InvoiceLineItem
 from tests.exports.test_exports import read
 from tests.factories import make_invoice, make_invoices, make_staff
@@ -150,10 +149,9 @@ def test_no_file_but_a_sentence(
     form: dict[str, Any],
     words: str,
     settings: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    without_xlsxwriter: None,
 ) -> None:
     make_invoice()
-    monkeypatch.setattr(formats, "xlsxwriter", None)
     settings.DJANGO_ORB = {
         **settings.DJANGO_ORB,
         "CUSTOMER_LABELS": f"{__name__}.labels_fail",

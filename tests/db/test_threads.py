@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import requests
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import translation
 
 from django_orb import services
@@ -35,9 +36,8 @@ def tenant(monkeypatch: pytest.MonkeyPatch) -> str:
     def set_tenant(self: Any, tenant: str) -> None:
         self.tenant = tenant
 
-    backend = type(connection)
-    monkeypatch.setattr(backend, "tenant", None, raising=False)
-    monkeypatch.setattr(backend, "set_tenant", set_tenant, raising=False)
+    monkeypatch.setattr(BaseDatabaseWrapper, "tenant", None, raising=False)
+    monkeypatch.setattr(BaseDatabaseWrapper, "set_tenant", set_tenant, raising=False)
     monkeypatch.setitem(vars(connection), "tenant", "acme")
     return "acme"
 

@@ -278,10 +278,9 @@ def test_a_workbook_refuses_more_rows_than_it_has(
 
 @pytest.mark.django_db
 def test_without_the_extra_a_sentence_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
+    without_xlsxwriter: None,
 ) -> None:
     make_invoice()
-    monkeypatch.setattr(formats, "xlsxwriter", None)
 
     with pytest.raises(OrbExportError, match=r'pip install "django-orb\[xlsx\]"'):
         workbook(Invoice.objects.all())

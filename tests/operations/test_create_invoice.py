@@ -18,7 +18,7 @@ from django_orb.exceptions import (
 )
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.operations import ledger, recovery
-from tests import databases
+from tests import databases, times
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -273,7 +273,7 @@ def test_another_that_asked_for_nearly_the_same_may_be_its_maker(
 def test_key_is_recognised_whatever_a_discount_was_written_with(
     any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "WAIT_SECONDS", 0)
+    times.hurry(monkeypatch, ledger)
     discount = {"discount_type": "percentage", "percentage_discount": 0.15}
     given = wanted(orb, discount=discount, idempotency_key="mine")
     create_in_vain(orb, "before", given)

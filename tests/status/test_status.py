@@ -55,11 +55,12 @@ SCHEDULE = {
 
 
 @pytest.fixture(autouse=True)
-def _schedule(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _schedule() -> Iterator[None]:
     before = current_app.conf.beat_schedule
     current_app.conf.beat_schedule = SCHEDULE
-    monkeypatch.setattr(noting, "_noted_at", {})
+    noting._noted_at.clear()
     yield
+    noting._noted_at.clear()
     current_app.conf.beat_schedule = before
 
 

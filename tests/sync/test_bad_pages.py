@@ -297,7 +297,7 @@ def test_orb_that_goes_away_again_hides_nothing(
         return response if is_there else Response(status=503)
 
     services.sync_invoices(invoice_ids=orb.invoice_ids()[:1])  # the key is known
-    answer(monkeypatch, change)
+    answer(orb, change)
 
     run = services.sync_invoices(since=since(any_database))
 
