@@ -196,6 +196,7 @@ def current(app: Celery) -> Iterator[None]:
     try:
         app.set_current()
         app.set_default()
+        app.finalize()
         yield
     finally:
         celery_app.app.set_current()

@@ -316,10 +316,11 @@ def test_invoice_that_reads_lag_behind_is_here_later(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:
     given = wanted(orb)
-    orb.fail_next(1, status=404, route="fetch_invoice")
+    orb.fail_next(99, status=404, route="fetch_invoice")
 
     with pytest.raises(OrbResponseError, match="It is done"):
         services.create_invoice(**given)
+    orb.clear_faults()
     InvoiceOperation.objects.update(
         finished_at=database_now(databases.current_alias) - timedelta(minutes=6)
     )

@@ -11,6 +11,7 @@ from celery.signals import task_postrun, task_prerun
 
 from django_orb import operations, tasks
 from django_orb.models import Invoice, InvoiceOperation, SyncRun, WebhookEvent
+from django_orb.operations import recovery
 from django_orb.operations.ledger import Request
 from django_orb.sync import windows
 from django_orb.testing import OrbSandbox
@@ -37,7 +38,7 @@ class Depth:
 def depth(monkeypatch: pytest.MonkeyPatch) -> Iterator[Depth]:
     conf = celery_app.app.conf
     conf.update(task_always_eager=True)
-    times.hurry(monkeypatch, windows)  # each turn is one page
+    times.hurry(monkeypatch, windows, recovery)  # each turn is one page
     depth = Depth()
     task_prerun.connect(depth.enter)
     task_postrun.connect(depth.leave)

@@ -59,7 +59,7 @@ def step_once(window: SyncWindow, lease: str) -> windows.Progress:
 
 def is_commit_of_step(sql: str) -> bool:
     """The last statement of a step's transaction: its counts and its cursor."""
-    return sql.startswith("UPDATE") and "is_exhausted" in sql
+    return sql.startswith("UPDATE") and "orb_syncwindow" in sql and "pages" in sql
 
 
 def take(window: SyncWindow) -> str:
@@ -626,7 +626,11 @@ def test_page_that_keeps_ending_its_worker_is_taken_apart(
     table = connections[any_committed_database].ops.quote_name(Invoice._meta.db_table)
 
     def die(execute: Any, sql: str, params: Any, *args: Any) -> Any:
-        if sql.startswith("INSERT") and f" INTO {table} " in sql and poison in params:
+        if (
+            sql.startswith("INSERT")
+            and f" INTO {table} " in sql
+            and poison in str(params)
+        ):
             raise MemoryError
         return execute(sql, params, *args)
 
