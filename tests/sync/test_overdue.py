@@ -23,6 +23,7 @@ from django_orb.models import (
 from django_orb.signals import invoice_overdue
 from django_orb.sync import overdue
 from django_orb.testing import OrbSandbox
+from tests import crash_points
 from tests.factories import make_invoice
 
 Told = list[tuple[str, int]]
@@ -140,7 +141,7 @@ def test_what_is_settled_before_it_is_told_is_not(
     late("a", 2)
     with pytest.MonkeyPatch.context() as patch:
         # The worker dies after the commit.
-        patch.setattr(change_log, "announce_on_commit", lambda ids: None)
+        crash_points.dies_after_commit(patch)
         overdue.notice(SyncRun.objects.create(kind="full", started_at=primary.now()))
     Invoice.objects.update(**change)
     change_log.announce()
@@ -205,7 +206,7 @@ def test_statements_do_not_grow_with_what_is_overdue(
             late(f"late{number}", 2)
         run = SyncRun.objects.create(kind="full", started_at=primary.now())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(change_log, "announce_on_commit", lambda ids: None)
+            crash_points.dies_after_commit(patch)
             with CaptureQueriesContext(connections[any_database]) as captured:
                 assert overdue.notice(run) == many
         return len(captured)
