@@ -121,7 +121,7 @@ def _escaped(text: str | None) -> str | None:
 def _keep(invoice_id: str, told: Sequence[Told]) -> None:
     if primary.connection().vendor == "sqlite":
         begin_writing(primary.connection())
-    seen = InvoiceObservation.objects.using(primary.alias()).filter(pk=invoice_id)
+    seen = primary.rows(InvoiceObservation).filter(pk=invoice_id)
     seen.select_for_update().values_list("pk").first()
     invoice = Invoice.objects.using(primary.alias()).filter(pk=invoice_id)
     columns = [failing.column for failing in FAILING.values()]
@@ -181,9 +181,7 @@ def _moment(value: Any) -> datetime | None:
 
 
 def _rows(invoice_ids: Sequence[str]) -> dict[Key, _Row]:
-    stored = InvoiceFailureReason.objects.using(primary.alias()).filter(
-        invoice__in=invoice_ids
-    )
+    stored = primary.rows(InvoiceFailureReason).filter(invoice__in=invoice_ids)
     return {
         (row.invoice_id, row.kind, row.connection_type): _Row(
             row.reason, row.provider, row.event_id, row.failed_at, row.over_until

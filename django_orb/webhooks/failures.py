@@ -54,7 +54,7 @@ def keep_reasons(events: Sequence[WebhookEvent], *, skew: timedelta) -> None:
     told = []
     for event_id in telling:
         # One body at a time: each may hold a whole invoice.
-        event = WebhookEvent.objects.using(primary.alias()).filter(pk=event_id).first()
+        event = primary.rows(WebhookEvent).filter(pk=event_id).first()
         if event is not None:
             told.append(_read(event, skew))
     mirror.failure_reasons.keep(events[0].invoice_id, told)
