@@ -232,10 +232,11 @@ def _apart(call: Callable[[], T]) -> T:
     """
 
     def run() -> T:
+        connection = primary.connection()
         try:
             return call()
         finally:
-            primary.connection().close()
+            connection.close()
 
     executor = ThreadPoolExecutor(max_workers=1)
     try:

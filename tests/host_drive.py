@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -61,7 +62,12 @@ def publishing_for(schema: str) -> Iterator[None]:
     from celery.signals import before_task_publish
     from django.db import connection
 
+    from django_orb.tasks import broker  # type: ignore[attr-defined]
+
     seen = []
+    # It is not asked for a while after it was out of reach, as for the tenant before.
+    while not broker.ask(lambda: True):
+        time.sleep(0.2)
 
     def note(**_: Any) -> None:
         seen.append(getattr(connection, "schema_name"))  # noqa: B009

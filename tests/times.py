@@ -39,7 +39,10 @@ def _divided(
     real: Callable[..., Any], ours: Callable[..., Any], among: str
 ) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
-        caller = sys._getframe(1).f_globals.get("__name__", "")
+        frame = sys._getframe(1)
+        while frame.f_globals is globals() and frame.f_back:  # another rule's
+            frame = frame.f_back
+        caller = frame.f_globals.get("__name__", "")
         return (ours if _is_part(caller, among) else real)(*args)
 
     return call

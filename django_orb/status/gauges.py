@@ -164,9 +164,10 @@ def _read() -> Facts | None:
 @contextmanager
 def _connection() -> Iterator[None]:
     """Close what was opened for this: the thread may be a server's own."""
-    was_open = primary.connection().connection is not None
+    connection = primary.connection()
+    was_open = connection.connection is not None
     try:
         yield
     finally:
         if not was_open:
-            primary.connection().close()
+            connection.close()

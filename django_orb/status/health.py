@@ -39,14 +39,15 @@ class OrbMirror(HealthCheck):  # type: ignore[misc]
     timeout: timedelta = dataclasses.field(default=timedelta(seconds=45), repr=False)
 
     def run(self) -> None:
-        was_open = primary.connection().connection is not None
+        connection = primary.connection()
+        was_open = connection.connection is not None
         try:
             report = read_status(ask_orb=self.ask_orb)
         except Error as err:
             raise ServiceUnavailable("The mirror cannot be read.") from err
         finally:
             if not was_open:  # the thread is the check's own
-                primary.connection().close()
+                connection.close()
         bad = report.of_verdict(Verdict.FAILING)
         if self.strict:
             bad += report.of_verdict(Verdict.WARNING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,6 @@ def test_what_is_filtered_is_added_up_and_exported(
     assert {row["Invoice ID"]: row["Total"] for row in rows} == {
         pk: f"{total:.2f}" for pk, total in paid.items()
     }
-    sheet = openpyxl.load_workbook(made["xlsx"], read_only=True).active
-    assert sheet is not None
-    assert len(list(sheet.iter_rows(min_row=2))) == len(paid) > 0
+    with closing(openpyxl.load_workbook(made["xlsx"], read_only=True)) as workbook:
+        assert workbook.active is not None
+        assert len(list(workbook.active.iter_rows(min_row=2))) == len(paid) > 0

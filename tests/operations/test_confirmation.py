@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from django_orb import services, tasks
 from django_orb.db.clock import database_now
 from django_orb.models import Invoice, InvoiceOperation
+from django_orb.operations.confirmation import LOOK_AFTER_SECONDS
 from tests import databases
 
 from .test_api import add, on_postgresql
@@ -47,7 +48,7 @@ def test_what_is_undone_in_orb_is_mirrored_so_and_given_up(orb: OrbSandbox) -> N
 def test_edit_is_waited_for_although_an_earlier_one_was_seen(orb: OrbSandbox) -> None:
     issued = add(orb, "issued")
     services.update_invoice(issued, metadata={"note": "first"})
-    orb.lag_reads(1)
+    orb.lag_reads(len(LOOK_AFTER_SECONDS))
 
     services.update_invoice(issued, metadata={"note": "second"})
 
