@@ -56,9 +56,11 @@ def _no_patience(request: pytest.FixtureRequest, monkeypatch: Any) -> None:
 
 
 @pytest.fixture
-def patience(waits: list[float]) -> list[float]:
-    """Waiting takes no time; what would have been waited is in the list."""
-    return waits
+def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Verifying waits for nothing; what it would have waited is in the list."""
+    seconds: list[float] = []
+    times.rule(monkeypatch, among=verification.__name__, sleep=seconds.append)
+    return seconds
 
 
 @pytest.fixture
