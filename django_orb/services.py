@@ -12,8 +12,8 @@ from datetime import date, datetime
 from typing import Any, Literal, NamedTuple
 
 from . import mirror
+from .account import open_account
 from .client import OrbClient
-from .connection import open_account
 from .db import StatementLog, primary, timed
 from .exceptions import (
     OrbInputError,

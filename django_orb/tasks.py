@@ -16,8 +16,8 @@ from typing import Any, ParamSpec, TypeVar
 from celery import Task, shared_task
 
 from . import maintenance, metrics, services
+from .account import open_account
 from .conf import get_settings
-from .connection import open_account
 from .db import StatementLog, primary
 from .mirror import change_log
 from .models import SyncRun

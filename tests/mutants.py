@@ -60,10 +60,10 @@ TESTS = {
     "sync/runs": f"{RUNS} test_tasks.py test_services.py",
     "sync/planning": f"{RUNS} webhooks/test_polling.py",
     "webhooks/inbox": EVENTS,
-    "webhooks/processing": f"{EVENTS} test_connection.py",
+    "webhooks/processing": f"{EVENTS} account/test_identity.py",
     "webhooks/polling": f"{EVENTS} {RUNS}",
-    "connection": f"{EVENTS} test_connection.py test_services.py",
-    "rate_limit": "test_rate_limit.py client/test_transport.py",
+    "account.identity": f"{EVENTS} account/test_identity.py test_services.py",
+    "account.rate_limit": "account/test_rate_limit.py client/test_transport.py",
 }
 # Operators that change only annotations, make the same, or fail at once.
 IDLE = re.compile(

@@ -36,45 +36,42 @@ ALLOWED = {
     "models": "client exact_json exceptions fields parsing",
     # the mirror
     "mirror": "client db exact_json exceptions fields metrics models parsing signals",
-    "rate_limit": "client conf db metrics models",
-    "connection": "client db exceptions mirror models rate_limit",
+    "account": "client conf db exceptions metrics mirror models",
     "formatting": "parsing",
     "customer_labels": "conf models",
-    "status": (
-        "client conf connection db exceptions formatting mirror models rate_limit"
-    ),
+    "status": ("client conf account db exceptions formatting mirror models"),
     "exports": "conf customer_labels db exceptions formatting models parsing",
     # what runs over it
     "operations": (
-        "client conf connection db exact_json exceptions metrics mirror models parsing"
+        "account client conf db exact_json exceptions metrics mirror models parsing"
     ),
     "webhooks": (
-        "client conf connection db exact_json exceptions metrics mirror models "
-        "rate_limit signals"
+        "account client conf db exact_json exceptions metrics mirror models signals"
     ),
     "sync": (
-        "client conf connection db exceptions metrics mirror models operations parsing "
-        "rate_limit signals webhooks"
+        "account client conf db exceptions metrics mirror models operations parsing "
+        "signals webhooks"
     ),
     "services": (
-        "client connection db exceptions exports formatting mirror models operations sync "
-        "webhooks"
+        "account client db exceptions exports formatting mirror models operations "
+        "sync webhooks"
     ),
-    "maintenance": "conf connection db exceptions mirror models operations services",
+    "maintenance": "account conf db exceptions mirror models operations services",
     "tasks": (
-        "conf connection db maintenance metrics mirror models publishing services "
-        "status sync webhooks"
+        "account conf db maintenance metrics mirror models publishing services status "
+        "sync webhooks"
     ),
     # how people and Orb reach it
     "views": "conf db exceptions metrics mirror status tasks webhooks",
     "urls": "views",
     "templatetags": "conf formatting models",
     "admin": (
-        "conf connection customer_labels db exact_json exceptions exports fields "
-        "formatting mirror models operations parsing services status sync tasks webhooks"
+        "account conf customer_labels db exact_json exceptions exports fields "
+        "formatting mirror models operations parsing services status sync tasks "
+        "webhooks"
     ),
     "management": (
-        "conf connection db exact_json exceptions exports maintenance mirror models "
+        "account conf db exact_json exceptions exports maintenance mirror models "
         "parsing services status sync tasks webhooks"
     ),
     "checks": "conf customer_labels exceptions metrics",
@@ -85,6 +82,7 @@ CONVENTIONAL = ["management", "migrations", "static", "templates", "templatetags
 # Other modules import from these packages only what their `__init__` offers.
 PACKAGES = [
     "client",
+    "account",
     "db",
     "publishing",
     "mirror",
@@ -102,8 +100,7 @@ PACKAGES = [
 # They decide and write; other modules also show things.
 DECIDING = [
     "mirror",
-    "rate_limit",
-    "connection",
+    "account",
     "status",
     "operations",
     "webhooks",

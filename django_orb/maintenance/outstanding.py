@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 from django_orb import services
-from django_orb.connection import open_account
+from django_orb.account import open_account
 from django_orb.db import ends_work, renew_connection
 from django_orb.exceptions import OrbError
 from django_orb.mirror import fetching

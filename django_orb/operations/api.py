@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.contrib.auth.base_user import AbstractBaseUser
 
+from django_orb.account import open_account
 from django_orb.client import OrbClient
-from django_orb.connection import open_account
 from django_orb.db import primary
 from django_orb.exceptions import OrbError, OrbRefusedError, OrbResponseError
 from django_orb.mirror import map_columns, observe_invoice, store

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from django.utils.translation import gettext
 
-from django_orb.connection import require_same_account
+from django_orb.account import PacedClient, require_same_account
 from django_orb.exceptions import (
     OrbAccountError,
     OrbAuthenticationError,
@@ -15,7 +15,6 @@ from django_orb.exceptions import (
     OrbError,
     OrbPermissionError,
 )
-from django_orb.rate_limit import PacedClient
 
 from .facts import Facts, read_facts
 from .findings import Finding, Verdict, judge, worst

@@ -17,9 +17,9 @@ from itertools import islice
 from typing import Any, TypeGuard
 
 from django_orb import mirror
+from django_orb.account import open_account
 from django_orb.client import next_cursor
 from django_orb.conf import get_settings
-from django_orb.connection import open_account
 from django_orb.db import StatementLog, primary
 from django_orb.exceptions import OrbInputError, OrbNotFoundError, OrbResponseError
 from django_orb.models import (

@@ -19,12 +19,12 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from django_orb import metrics, mirror
+from django_orb.account import READS, hold_back, top_up
 from django_orb.client import OrbClient, longest_request_seconds
 from django_orb.db import StatementLog, is_free, primary
 from django_orb.exceptions import OrbConfigurationError, OrbError, OrbRateLimitError
 from django_orb.mirror import Observation, Origin, WriteResult
 from django_orb.models import SyncAbsence, SyncRun, SyncWindow
-from django_orb.rate_limit import READS, hold_back, top_up
 
 from . import page_sizes
 from .passing import may_pass, next_step

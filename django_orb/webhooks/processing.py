@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from django_orb import mirror
+from django_orb.account import READS, hold_back, is_of_account, open_account
 from django_orb.client import OrbClient
-from django_orb.connection import is_of_account, open_account
 from django_orb.db import Interval, ends_work, primary, renew_connection
 from django_orb.exceptions import OrbPayloadError, OrbRateLimitError
 from django_orb.mirror import (
@@ -27,7 +27,6 @@ from django_orb.mirror import (
     observe_invoices,
 )
 from django_orb.models import InvoiceChange, InvoiceObservation, WebhookEvent
-from django_orb.rate_limit import READS, hold_back
 
 from . import inbox
 from .failures import keep_reasons

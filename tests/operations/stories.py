@@ -19,7 +19,7 @@ from django.db.models import F
 from hypothesis import strategies as st
 
 from django_orb import operations, services, tasks
-from django_orb.connection import open_account
+from django_orb.account import open_account
 from django_orb.db.clock import database_now
 from django_orb.maintenance import retention
 from django_orb.models import Invoice, InvoiceLineItem, InvoiceOperation

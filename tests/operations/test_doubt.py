@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_orb import maintenance, operations, services, tasks
-from django_orb.connection import open_account
+from django_orb.account import open_account
 from django_orb.db.clock import database_now
 from django_orb.exceptions import (
     OrbInputError,

@@ -10,7 +10,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_orb import operations
-from django_orb.connection import open_account
+from django_orb.account import open_account
 from django_orb.db import primary
 from django_orb.exceptions import OrbConfigurationError, OrbError
 from django_orb.formatting import recorded, short

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.dateparse import parse_date, parse_datetime
 
 from django_orb import maintenance, services, tasks
-from django_orb.connection import accept_key
+from django_orb.account import accept_key
 from django_orb.exceptions import (
     OrbConfigurationError,
     OrbError,

@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from django.db import DatabaseError
 
-from . import metrics
-from .client import OrbClient
-from .conf import get_settings
-from .db import primary
-from .models import RequestBudget
+from django_orb import metrics
+from django_orb.client import OrbClient
+from django_orb.conf import get_settings
+from django_orb.db import primary
+from django_orb.models import RequestBudget
 
 if TYPE_CHECKING:
     from typing_extensions import Self

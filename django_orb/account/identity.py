@@ -9,9 +9,9 @@ from typing import Any
 
 from django.utils import timezone
 
-from .client import OrbClient
-from .db import claim, primary, upsert
-from .exceptions import (
+from django_orb.client import OrbClient
+from django_orb.db import claim, primary, upsert
+from django_orb.exceptions import (
     OrbAccountError,
     OrbError,
     OrbNotFoundError,
@@ -19,8 +19,9 @@ from .exceptions import (
     OrbServerError,
     OrbTimeoutError,
 )
-from .mirror import NO_ID
-from .models import Invoice, InvoiceFailure, InvoiceOperation, MirroredAccount
+from django_orb.mirror import NO_ID
+from django_orb.models import Invoice, InvoiceFailure, InvoiceOperation, MirroredAccount
+
 from .rate_limit import PacedClient
 
 PROBES = 3

@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from django_orb import services
-from django_orb.connection import open_account
+from django_orb.account import open_account
 from django_orb.exceptions import (
     OrbAccountError,
     OrbServerError,
@@ -25,8 +25,7 @@ from django_orb.models import (
 from django_orb.testing import OrbSandbox
 from django_orb.webhooks import inbox, processing
 from django_orb.webhooks.signature import parse_event
-
-from .deliveries import as_bytes, event_of
+from tests.deliveries import as_bytes, event_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

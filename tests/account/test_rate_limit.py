@@ -13,11 +13,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
-from django_orb import rate_limit, services
-from django_orb.client import OrbClient
-from django_orb.db.clock import database_now
-from django_orb.models import RequestBudget
-from django_orb.rate_limit import (
+from django_orb import services
+from django_orb.account import rate_limit
+from django_orb.account.rate_limit import (
     READS,
     WRITES,
     PacedClient,
@@ -26,6 +24,9 @@ from django_orb.rate_limit import (
     reserve,
     top_up,
 )
+from django_orb.client import OrbClient
+from django_orb.db.clock import database_now
+from django_orb.models import RequestBudget
 from django_orb.sync import runs
 from tests import times
 
@@ -374,7 +375,7 @@ def test_budget_that_somebody_locked_holds_a_transaction_up_for_a_moment_only(
     using = any_committed_database
     if connections[using].vendor == "sqlite":
         pytest.skip("SQLite has no locks of rows")
-    monkeypatch.setattr("django_orb.rate_limit.CONNECTION_SECONDS", 0.1)
+    monkeypatch.setattr("django_orb.account.rate_limit.CONNECTION_SECONDS", 0.1)
     reserve(READS, 1, 10)
     is_locked, may_end = threading.Event(), threading.Event()
     ends = []
