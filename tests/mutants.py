@@ -62,8 +62,8 @@ TESTS = {
     "webhooks/inbox": EVENTS,
     "webhooks/processing": f"{EVENTS} account/test_identity.py",
     "webhooks/polling": f"{EVENTS} {RUNS}",
-    "account.identity": f"{EVENTS} account/test_identity.py test_services.py",
-    "account.rate_limit": "account/test_rate_limit.py client/test_transport.py",
+    "account/identity": f"{EVENTS} account/test_identity.py test_services.py",
+    "account/rate_limit": "account/test_rate_limit.py client/test_transport.py",
 }
 # Operators that change only annotations, make the same, or fail at once.
 IDLE = re.compile(

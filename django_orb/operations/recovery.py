@@ -29,7 +29,7 @@ from django_orb.models.operation_type import Sight
 from django_orb.models.operation_types import OPERATION_TYPES
 
 from . import lookup
-from .sending import finish, in_words, lease_of, note, send
+from .sending import finish, in_words, lease_of, leave_pending, send
 
 LONGEST_LEASE = timedelta(hours=1)
 
@@ -90,7 +90,7 @@ def _recover_whatever_happens(
             raise
         logger.exception("%s could not be resumed.", operation)
         reason = f"It could not be resumed. {type(err).__name__}: {err}"
-        note(operation, reason)
+        leave_pending(operation, reason)
 
 
 def recover_one(operation: InvoiceOperation, *, client: OrbClient) -> None:
@@ -149,7 +149,7 @@ def look(operation: InvoiceOperation, *, client: OrbClient) -> None:
     try:
         state, detail, result, may_send = _see(operation, client)
     except OrbError as err:
-        note(operation, in_words(err))
+        leave_pending(operation, in_words(err))
         return
     if may_send:
         send(operation, client=client, is_recovered=True)

@@ -93,7 +93,7 @@ def send(
         if is_busy:
             _wait(operation)
         elif is_in_doubt:
-            note(operation, in_words(err))
+            leave_pending(operation, in_words(err))
         elif is_recovered:
             doubt = _Doubt(err, False, begun_at)
             _doubt_refusal(operation, doubt, client=client)
@@ -110,7 +110,7 @@ def send(
     except OrbConflictError as err:
         _note_conflict(operation, err, client=client)
     except (OrbAPIError, OrbConnectionError, OrbResponseError) as err:
-        note(operation, in_words(err))
+        leave_pending(operation, in_words(err))
     else:
         finish(operation, _STATE.SUCCEEDED, "", result=answer)
 
@@ -157,7 +157,7 @@ def finish(
     )
 
 
-def note(operation: InvoiceOperation, detail: str) -> None:
+def leave_pending(operation: InvoiceOperation, detail: str) -> None:
     """Leave an operation pending, and record why; `recovery` resumes it."""
     _change(operation, detail=detail)
 
@@ -202,7 +202,7 @@ def _doubt_refusal(
             finish(operation, _STATE.REFUSED, refusal)
         return
     except OrbError as trouble:
-        note(operation, in_words(trouble))
+        leave_pending(operation, in_words(trouble))
         return
     is_shown = finding.sight == Sight.SHOWN
     is_anothers = is_shown and doubt.is_doubtful and lookup.was_seen_before(operation)
@@ -210,19 +210,19 @@ def _doubt_refusal(
         finish(operation, _STATE.REFUSED, refusal)
     elif finding.sight != Sight.NOT_SHOWN and _may_tell(operation, doubt):
         # Orb's answer to this operation's key, or to the other's, tells which did it.
-        note(operation, f"{refusal} Orb will be asked again.")
+        leave_pending(operation, f"{refusal} Orb will be asked again.")
     elif finding.sight == Sight.SHOWN:
         gone_already = operation.type.gone_already
         detail = lookup.SHOWN if doubt.is_doubtful else gone_already
         result = finding.result
         finish(operation, _STATE.SUCCEEDED, detail, result=result)
     elif _may_lag(operation, doubt):
-        note(operation, f"{refusal} Orb will be asked again.")
+        leave_pending(operation, f"{refusal} Orb will be asked again.")
     elif finding.sight == Sight.UNCLEAR:
         detail = lookup.question(operation)
         finish(operation, _STATE.NEEDS_ATTENTION, detail)
     elif _may_be_gone(operation, doubt.err):
-        note(operation, f"{refusal} But Orb still shows it.")
+        leave_pending(operation, f"{refusal} But Orb still shows it.")
     else:
         finish(operation, _STATE.REFUSED, refusal)
 
@@ -267,14 +267,14 @@ def _note_conflict(
 ) -> None:
     """Wait while the key is in use; after an hour it belongs to another request."""
     if _age(operation) < timedelta(hours=CONFLICT_HOURS):
-        note(operation, in_words(err))
+        leave_pending(operation, in_words(err))
         return
     try:
         finding = operation.type.look(client, operation)
     except OrbNotFoundError:
         finding = UNCLEAR
     except OrbError as trouble:
-        note(operation, in_words(trouble))
+        leave_pending(operation, in_words(trouble))
         return
     if finding.sight == Sight.SHOWN:
         result = finding.result
