@@ -28,7 +28,7 @@ OrbError
 ├── OrbTransactionError              called inside a transaction
 ├── OrbRefusedError                  Orb refused a write; nothing happened
 ├── OrbOutcomeUnknownError           it is not known yet whether a write happened
-├── OrbExportError                   there is no file, and the message says why
+├── OrbExportError                   no file was made, and the message says why
 ├── OrbSyncRunningError              another run of this kind is active
 └── OrbSyncFailedError               a run ended without finishing its work
 OrbConfigurationError                the settings are wrong (ImproperlyConfigured)

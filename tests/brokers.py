@@ -26,6 +26,6 @@ def refuse_messages(patch: pytest.MonkeyPatch) -> None:
     """Have no message sent from now on, as if the broker were away."""
 
     def refuse(task: Any, *args: Any, **options: Any) -> None:
-        raise OperationalError("nobody there")
+        raise OperationalError("The broker does not answer.")
 
     patch.setattr(Task, "apply_async", refuse)

@@ -24,7 +24,9 @@ PAGES = [
 ]
 #: Words of another century, and words that do not say who or why.
 ODD = re.compile(
-    r"\b(anew|nobody|somebody|hence|thereby|whilst|comes? along|whose hands)\b", re.I
+    r"\b(anew|nobody|somebody|hence|thereby|whilst|comes? along|whose hands)\b"
+    r"|(?<!here)\b (is|are) no (?!longer\b|such\b|more\b)",
+    re.I,
 )
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

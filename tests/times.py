@@ -86,7 +86,7 @@ def database_time(
 
 
 class Clock:
-    """A monotonic clock that moves only while somebody sleeps."""
+    """A monotonic clock that moves only while the package sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0

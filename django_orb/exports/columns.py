@@ -186,14 +186,14 @@ def choose_columns(names: Sequence[str] | None, *, lines: bool) -> list[Column]:
     Return the columns of these names, in their order.
 
     Raises:
-        OrbInputError: there is no such column, or one is named twice.
+        OrbInputError: a column does not exist, or is named twice.
     """
     known = {one.name: one for one in columns_of(lines=lines)}
     chosen = default_columns(lines=lines) if names is None else list(names)
     unknown = [name for name in chosen if name not in known]
     if unknown:
         raise OrbInputError(
-            f"There is no column {unknown[0]!r}. There are: {', '.join(known)}.",
+            f"The column {unknown[0]!r} does not exist. Choose from: {', '.join(known)}.",
             field="columns",
         )
     if not chosen or len(set(chosen)) < len(chosen):

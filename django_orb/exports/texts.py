@@ -1,4 +1,4 @@
-"""Why there is no file; marked here, and translated where users read it."""
+"""Reasons why no file was made. They are translated where users read them."""
 
 from __future__ import annotations
 

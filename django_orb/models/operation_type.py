@@ -103,7 +103,7 @@ class OperationType:
     # What is recorded if Orb answers that there is no such object, and the invoice shows
     # that it is done; without such words that answer is a refusal.
     gone_already: ClassVar[str] = ""
-    # Whether it brings new links, which by themselves are no change to the mirror.
+    # Whether it brings new links, which alone do not count as a change.
     renews_links: ClassVar[bool] = False
     # What a person is asked if neither an answer nor a look at Orb tells.
     question: ClassVar[str] = gettext_noop(

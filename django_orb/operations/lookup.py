@@ -51,7 +51,7 @@ def was_seen_before(operation: InvoiceOperation) -> bool:
     Tell whether its effect was seen, as another's doing, before it was first sent.
 
     In a restored backup an operation may look as if it had not been sent yet, so this
-    is no proof as long as its key may bring Orb's answer.
+    proves nothing as long as its key may bring Orb's answer.
     """
     first = operation.first_sent_at
     if first is None or not operation.type.happens_once:

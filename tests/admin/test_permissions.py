@@ -47,7 +47,7 @@ LogIn = Callable[..., Client]
 @pytest.fixture(autouse=True)
 def nothing_reaches_orb(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
-        pytest.fail("Somebody without permission reached Orb.")
+        pytest.fail("A user without permission reached Orb.")
 
     monkeypatch.setattr(requests.Session, "send", refuse)
 

@@ -79,7 +79,10 @@ def test_options_choose_what_is_exported_and_how(tmp_path: Path) -> None:
             "--since is after --until",
         ),
         (["--currency", "XYZ"], "Nothing matches"),
-        (["--columns", "plan"], "There is no column 'plan'. There are: invoice_id, "),
+        (
+            ["--columns", "plan"],
+            "The column 'plan' does not exist. Choose from: invoice_id, ",
+        ),
         (["--decimal-comma"], "A decimal comma needs a semicolon"),
         (["--output", "/nowhere/made.csv"], "The file cannot be written."),
         (["--status", "owed"], "invalid choice"),

@@ -376,7 +376,7 @@ def test_of_two_that_take_it_up_at_once_one_sends(
     is_taken: list[bool] = []
 
     def take_before(sql: str, params: Any) -> None:
-        """Somebody else is quicker."""
+        """Another user is quicker."""
         if sql.startswith("UPDATE") and "orb_invoiceoperation" in sql and not is_taken:
             is_taken.append(True)
             soon = database_now(any_committed_database) + timedelta(minutes=5)

@@ -397,7 +397,7 @@ def test_many_deliveries_at_once_are_one_processing(
 def test_what_waits_is_taken_up(any_database: str) -> None:
     mirror_earlier(INVOICE, minutes=30)
     event_id = store(event_of(INVOICE))
-    inbox.take(event_id)  # by somebody who died
+    inbox.take(event_id)  # by a worker that died
     long_ago = database_now(any_database) - timedelta(hours=1)
     WebhookEvent.objects.update(lease_expires_at=long_ago, next_attempt_at=long_ago)
 

@@ -115,7 +115,7 @@ class MadeUpOrb:
         connection_type: str = "quickbooks",
         failure_reason: str = "The customer does not exist in QuickBooks.",
     ) -> dict[str, Any]:
-        """Sync an invoice that is no draft to accounting; only events tell of it."""
+        """Sync an invoice that is not a draft to accounting. Only events tell of it."""
         reason = "" if succeeds else failure_reason
         return self._operations.sync_accounting(invoice_id, connection_type, reason)
 
