@@ -105,6 +105,36 @@ def test_page_that_can_never_be_read_loses_one_invoice(
 
 
 @FORTY
+def test_what_is_read_ahead_is_stored_and_fails_as_what_is_not(
+    any_database: str,
+    orb: OrbSandbox,
+    settings: Any,
+) -> None:
+    """New pages are mapped before it is their turn."""
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 5}
+    unmapped, precise = (orb.invoice_ids()[place] for place in (22, 24))
+    totals = {unmapped: {}, precise: "12345678901234.123456"}
+
+    def change(route: str, request: Any, response: Response) -> Response:
+        if route != LIST:
+            return response
+        page = json.loads(response.get_data())
+        for invoice in page["data"]:
+            invoice["total"] = totals.get(invoice["id"], invoice["total"])
+        return Response(json.dumps(page), content_type="application/json")
+
+    answer(orb, change)
+
+    run = services.sync_invoices(since=since(any_database))
+
+    assert (run.state, run.failed) == (SyncRun.State.SUCCEEDED, 1)
+    assert InvoiceFailure.objects.get().pk == unmapped
+    is_rounded = "total" in Invoice.objects.get(pk=precise).rounded_fields
+    assert is_rounded == (connections[any_database].vendor == "sqlite")
+    assert {*limits(orb)} == {5}  # no page had to be asked for in parts
+
+
+@FORTY
 def test_more_is_asked_for_again_when_it_goes_well(
     any_database: str,
     orb: OrbSandbox,
