@@ -28,7 +28,7 @@ from django_orb.client import OrbClient
 from django_orb.db.clock import database_now
 from django_orb.models import RequestBudget
 from django_orb.sync import runs
-from tests import times
+from tests import databases, times
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -522,3 +522,25 @@ def test_sync_keeps_to_the_budget(
 
     assert run.requests >= 15
     assert time.monotonic() - begin >= (run.requests - 1) / 20 * 0.95
+
+
+def test_connection_apart_is_closed_whatever_the_router_says_by_then(
+    any_committed_database: str,
+) -> None:
+    """As when the caller has given up waiting, and does something else."""
+
+    def call() -> Any:
+        connection = connections[any_committed_database]
+        connection.ensure_connection()
+        databases.use_alias(
+            "default" if any_committed_database != "default" else "other"
+        )
+        return connection
+
+    try:
+        connection = rate_limit._apart(call)
+    finally:
+        databases.use_alias(any_committed_database)
+
+    is_in_memory = connection.vendor == "sqlite"  # which only its test may close
+    assert is_in_memory or connection.connection is None
