@@ -425,7 +425,13 @@ def _judge_attention(facts: Facts) -> Finding:
     )
     if not words:
         return Finding(
-            "attention", title, Verdict.OK, gettext("Nothing needs attention.")
+            "attention",
+            title,
+            Verdict.OK,
+            gettext(
+                "Nothing of the mirror's own. The overview lists payments and invoices "
+                "that fail in Orb."
+            ),
         )
     step = gettext("The admin's overview lists them, and says what to do about each.")
     return Finding("attention", title, Verdict.WARNING, words, step)
