@@ -17,10 +17,10 @@ from werkzeug.wrappers import Request, Response
 
 from django_orb.testing.account import Problem, dumps
 
+from .misbehaving_orb import MisbehavingOrb
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-    from .orb_sandbox import OrbSandbox
 
 PREFIX = "/_sandbox"
 
@@ -65,8 +65,8 @@ class Switch:
 
 
 class ControlApp:
-    def __init__(self, sandbox: OrbSandbox) -> None:
-        self._sandbox = sandbox
+    def __init__(self, orb: MisbehavingOrb) -> None:
+        self._orb = orb
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse
@@ -89,70 +89,70 @@ class ControlApp:
         return _json(result)
 
     def _state(self, _: Any) -> Any:
-        sandbox = self._sandbox
+        orb = self._orb
         return {
-            "now": sandbox.clock.now().isoformat(),
-            "status_counts": sandbox.status_counts(),
-            "request_counts": sandbox.request_counts(),
-            "waiting_faults": sandbox.waiting_faults,
+            "now": orb.clock.now().isoformat(),
+            "status_counts": orb.status_counts(),
+            "request_counts": orb.request_counts(),
+            "waiting_faults": orb.waiting_faults,
         }
 
     def _add_fault(self, body: dict[str, Any], kind: str) -> Any:
         if kind not in _FAULTS:
             raise ValueError(f"{kind!r} is not one of {sorted(_FAULTS)}")
         name = kind if kind == "shift_pages" else f"{kind}_next"
-        getattr(self._sandbox, name)(**body)
-        return {"waiting_faults": self._sandbox.waiting_faults}
+        getattr(self._orb, name)(**body)
+        return {"waiting_faults": self._orb.waiting_faults}
 
     def _clear_faults(self, _: Any) -> Any:
-        self._sandbox.clear_faults()
+        self._orb.clear_faults()
         return {"waiting_faults": 0}
 
     def _set_options(self, body: dict[str, Any]) -> Any:
         for name, value in body.items():
             if name == "lag_reads":
-                self._sandbox.lag_reads(value)
+                self._orb.lag_reads(value)
             elif name in _OPTIONS:
-                setattr(self._sandbox, name, value)
+                setattr(self._orb, name, value)
             else:
                 raise ValueError(f"{name!r} is not an option")
         return body
 
     def _move_clock(self, body: dict[str, Any]) -> Any:
         if "set" in body:
-            self._sandbox.clock.set(datetime.fromisoformat(body["set"]))
+            self._orb.clock.set(datetime.fromisoformat(body["set"]))
         if "advance_seconds" in body:
-            self._sandbox.advance(timedelta(seconds=body["advance_seconds"]))
-        return {"now": self._sandbox.clock.now().isoformat()}
+            self._orb.advance(timedelta(seconds=body["advance_seconds"]))
+        return {"now": self._orb.clock.now().isoformat()}
 
     def _add_endpoint(self, body: dict[str, Any]) -> Any:
-        self._sandbox.webhooks.deliver_to(**body)
+        self._orb.webhooks.deliver_to(**body)
         return {"delivers_to": body["url"]}
 
     def _requests(self, _: Any) -> Any:
-        return [request._asdict() for request in self._sandbox.requests]
+        return [request._asdict() for request in self._orb.requests]
 
     def _clear_requests(self, _: Any) -> Any:
-        self._sandbox.clear_requests()
+        self._orb.clear_requests()
         return []
 
     def _add_customer(self, body: dict[str, Any]) -> Any:
-        return self._sandbox.add_customer(**body)
+        return self._orb.add_customer(**body)
 
     def _add_invoice(self, body: dict[str, Any]) -> Any:
-        return self._sandbox.add_invoice(**body)
+        return self._orb.add_invoice(**body)
 
     def _update_invoice(self, body: dict[str, Any], invoice_id: str) -> Any:
-        return self._sandbox.update_invoice(invoice_id, **body)
+        return self._orb.update_invoice(invoice_id, **body)
 
     def _delete_draft(self, _: Any, invoice_id: str) -> Any:
-        self._sandbox.delete_draft(invoice_id)
+        self._orb.delete_draft(invoice_id)
         return {"deleted": invoice_id}
 
     def _act(self, body: dict[str, Any], invoice_id: str, action: str) -> Any:
         if action not in _ACTIONS:
             raise ValueError(f"{action!r} is not one of {sorted(_ACTIONS)}")
-        return getattr(self._sandbox, action)(invoice_id, **body)
+        return getattr(self._orb, action)(invoice_id, **body)
 
 
 def _body(request: Request) -> dict[str, Any]:

@@ -1,28 +1,21 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from django_orb.testing.account import Account, Clock, MadeUpOrb, dumps
+from django_orb.testing.account import Account, Clock, dumps
 
 from .app import Options, OrbApp
 from .control import ControlApp, Switch
-from .deliveries import Deliveries
-from .faults import Faults
-from .idempotency import IdempotencyKeys
-from .journal import Journal, LoggedRequest
-from .limits import RateLimits
-from .misbehaviour import Misbehaviour
-from .routes import Routes
+from .misbehaving_orb import MisbehavingOrb
 from .server import Server
 from .snapshots import dump, load
 
 
-class OrbSandbox(MadeUpOrb, Misbehaviour):
+class OrbSandbox(MisbehavingOrb):
     """
     An Orb with a made-up account, on loopback.
 
@@ -54,16 +47,6 @@ class OrbSandbox(MadeUpOrb, Misbehaviour):
         self._limits.mode = rate_limits
         self.host = host
         self._requested_port = port
-
-    def _set_up(self, account: Account) -> None:
-        super()._set_up(account)
-        self._routes = Routes(account, self._operations, self._customers)
-        self._keys = IdempotencyKeys(account.clock)
-        self._faults = Faults()
-        self._limits = RateLimits()
-        self._journal = Journal()
-        #: Sends events to endpoints: `sandbox.webhooks.deliver_to(url, ...)`.
-        self.webhooks = Deliveries(account.events, account.seed)
         self._server: Server | None = None
 
     # Start and stop
@@ -145,26 +128,3 @@ class OrbSandbox(MadeUpOrb, Misbehaviour):
         sandbox._options, sandbox._limits.mode = server_options
         sandbox._keys.load(state["idempotency_keys"])
         return sandbox
-
-    @property
-    def has_webhook_events(self) -> bool:
-        """False if the account lacks the feature GET /webhook_events."""
-        return self._routes.has_webhook_events
-
-    @has_webhook_events.setter
-    def has_webhook_events(self, wanted: bool) -> None:
-        self._routes.has_webhook_events = wanted
-
-    # Requests
-
-    @property
-    def requests(self) -> list[LoggedRequest]:
-        """The latest requests (10,000 at most), oldest first."""
-        return self._journal.latest()
-
-    def request_counts(self) -> Counter[str]:
-        """Return the number of requests by route (`list_invoices`, ...)."""
-        return self._journal.counts()
-
-    def clear_requests(self) -> None:
-        self._journal.clear()

@@ -1,26 +1,35 @@
-"""Let tests make Orb misbehave."""
+"""An Orb that tests can make misbehave, without a server."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from django_orb.testing.account import Account
+from django_orb.testing.account import Account, MadeUpOrb
 
 from .app import Options
+from .deliveries import Deliveries
 from .faults import Fault, Faults, Handler
+from .idempotency import IdempotencyKeys
+from .journal import Journal, LoggedRequest
 from .limits import RateLimits
-from .routes import ROUTES
+from .routes import ROUTES, Routes
 
 
-class Misbehaviour:
-    """The methods with which tests make the sandbox fail, wait and lag."""
+class MisbehavingOrb(MadeUpOrb):
+    """A made-up account that fails, waits and lags, and a log of its requests."""
 
-    _account: Account
-    _faults: Faults
-    _limits: RateLimits
     _options: Options
-    add_invoice: Callable[..., Any]
+
+    def _set_up(self, account: Account) -> None:
+        super()._set_up(account)
+        self._routes = Routes(account, self._operations, self._customers)
+        self._keys = IdempotencyKeys(account.clock)
+        self._faults = Faults()
+        self._limits = RateLimits()
+        self._journal = Journal()
+        #: Sends events to endpoints: `sandbox.webhooks.deliver_to(url, ...)`.
+        self.webhooks = Deliveries(account.events, account.seed)
 
     def fail_next(
         self,
@@ -143,3 +152,26 @@ class Misbehaviour:
     @rate_limits.setter
     def rate_limits(self, mode: str | None) -> None:
         self._limits.mode = mode
+
+    @property
+    def has_webhook_events(self) -> bool:
+        """False if the account lacks the feature GET /webhook_events."""
+        return self._routes.has_webhook_events
+
+    @has_webhook_events.setter
+    def has_webhook_events(self, wanted: bool) -> None:
+        self._routes.has_webhook_events = wanted
+
+    # Requests
+
+    @property
+    def requests(self) -> list[LoggedRequest]:
+        """The latest requests (10,000 at most), oldest first."""
+        return self._journal.latest()
+
+    def request_counts(self) -> Counter[str]:
+        """Return the number of requests by route (`list_invoices`, ...)."""
+        return self._journal.counts()
+
+    def clear_requests(self) -> None:
+        self._journal.clear()
