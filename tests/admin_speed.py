@@ -122,8 +122,8 @@ def fill(invoices: int) -> None:
 def addresses() -> Iterator[tuple[str, str]]:
     """What is asked for, by what it is called."""
     from django_orb.admin.attention import INVOICES
-    from django_orb.admin.overview_figures import AGES
     from django_orb.models import Invoice
+    from django_orb.reports import AGES
 
     some = Invoice.objects.filter(status="issued").order_by("id")[500]
     year = some.invoice_date.year

@@ -41,6 +41,9 @@ ALLOWED = {
     "customer_labels": "conf models",
     "status": ("client conf account db exceptions formatting mirror models"),
     "exports": "conf customer_labels db exceptions formatting models parsing",
+    "reports": (
+        "conf customer_labels db exceptions exports fields formatting models parsing"
+    ),
     # what runs over it
     "operations": (
         "account client conf db exact_json exceptions metrics mirror models parsing"
@@ -54,7 +57,7 @@ ALLOWED = {
     ),
     "services": (
         "account client db exceptions exports formatting mirror models operations "
-        "sync webhooks"
+        "reports sync webhooks"
     ),
     "maintenance": "account conf db exceptions mirror models operations services",
     "tasks": (
@@ -67,12 +70,12 @@ ALLOWED = {
     "templatetags": "conf formatting models",
     "admin": (
         "account conf customer_labels db exact_json exceptions exports fields "
-        "formatting mirror models operations parsing services status sync tasks "
-        "webhooks"
+        "formatting mirror models operations parsing reports services status sync "
+        "tasks webhooks"
     ),
     "management": (
         "account conf db exact_json exceptions exports maintenance mirror models "
-        "parsing services status sync tasks webhooks"
+        "parsing reports services status sync tasks webhooks"
     ),
     "checks": "conf customer_labels exceptions metrics",
     "apps": "checks metrics status",
@@ -92,6 +95,7 @@ PACKAGES = [
     "maintenance",
     "status",
     "exports",
+    "reports",
     "admin.actions",
     "admin.invoice_page",
     "testing.account",

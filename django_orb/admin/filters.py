@@ -18,9 +18,9 @@ from django.utils.translation import gettext_lazy as _
 from django_orb.db import primary
 from django_orb.formatting import in_zone
 from django_orb.models import Invoice, InvoiceLineItem
+from django_orb.reports import AGES, OWED
 
 from .attention import AGE_TITLES, INVOICES
-from .overview_figures import AGES, OWED
 
 Invoices = QuerySet[Invoice, Invoice]
 Lines = QuerySet[InvoiceLineItem, InvoiceLineItem]

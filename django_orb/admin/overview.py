@@ -18,7 +18,21 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from django_orb.formatting import ago, local_moment, money
-from django_orb.models import InvoiceOperation, Overview, SyncRun, WebhookEvent
+from django_orb.models import (
+    Invoice,
+    InvoiceOperation,
+    Overview,
+    SyncRun,
+    WebhookEvent,
+)
+from django_orb.reports import (
+    AGES,
+    Ageing,
+    Amount,
+    as_of,
+    read_receivables,
+    report_zone,
+)
 
 from . import overview_figures
 from .attention import AGE_TITLES, read_concerns
@@ -26,7 +40,7 @@ from .badges import run_badge
 from .caching import keep
 from .charts import Chart, bar_chart
 from .freshness import read_freshness
-from .overview_figures import AGES, Amount, Receivables, Turnover
+from .overview_figures import Turnover
 from .readonly import ReadOnlyAdmin
 
 CACHE_SECONDS = 300
@@ -121,7 +135,7 @@ class OverviewAdmin(ReadOnlyAdmin):
 
 @dataclass(frozen=True)
 class Figures:
-    receivables: list[Receivables]
+    receivables: list[Ageing]
     turnover: list[Turnover]
     months: list[datetime]
     time_zone: str
@@ -131,13 +145,13 @@ def read_figures() -> tuple[Figures, datetime]:
     """
     Return the sums over all invoices, and when they were read: minutes ago at most.
     """
-    zone = overview_figures.report_zone()
+    zone = report_zone()
 
     def read() -> Figures:
         now = timezone.now()
         bounds = overview_figures.months(now, zone)
         return Figures(
-            overview_figures.receivables(now),
+            read_receivables(Invoice.objects.all(), as_of(now=now)),
             overview_figures.turnover(bounds),
             bounds,
             zone.key,
@@ -146,7 +160,7 @@ def read_figures() -> tuple[Figures, datetime]:
     return keep(f"overview {zone.key}", CACHE_SECONDS, read)
 
 
-def receivables_table(one: Receivables, list_url: str, has_chart: bool) -> Table:
+def receivables_table(one: Ageing, list_url: str, has_chart: bool) -> Table:
     cells = [
         _cell(
             amount,

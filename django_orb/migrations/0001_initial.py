@@ -124,6 +124,7 @@ class Migration(migrations.Migration):
                 ('reason', models.TextField(blank=True, verbose_name='reason')),
                 ('memo', models.TextField(blank=True, verbose_name='memo')),
                 ('voided_at', models.DateTimeField(blank=True, null=True, verbose_name='voided at')),
+                ('dated_at', models.DateTimeField(blank=True, help_text="When it changed the customer's balance, else when it was first seen here. Empty if it was there when the invoice was first seen: invoices list their credit notes without a date.", null=True, verbose_name='dated at')),
             ],
             options={
                 'verbose_name': 'credit note',
@@ -527,6 +528,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='invoice',
+            index=models.Index(fields=['status', 'paid_at'], name='orb_invoice_status_paid'),
+        ),
+        migrations.AddIndex(
+            model_name='invoice',
             index=models.Index(fields=['status', 'payment_failed_at'], name='orb_invoice_payment_failed'),
         ),
         migrations.AddIndex(
@@ -544,6 +549,34 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'overview',
                 'verbose_name_plural': 'overview',
+                'proxy': True,
+                'default_permissions': (),
+                'indexes': [],
+                'constraints': [],
+            },
+            bases=('django_orb.invoice',),
+        ),
+        migrations.CreateModel(
+            name='Receivables',
+            fields=[
+            ],
+            options={
+                'verbose_name': 'receivables',
+                'verbose_name_plural': 'receivables',
+                'proxy': True,
+                'default_permissions': (),
+                'indexes': [],
+                'constraints': [],
+            },
+            bases=('django_orb.invoice',),
+        ),
+        migrations.CreateModel(
+            name='MonthEnd',
+            fields=[
+            ],
+            options={
+                'verbose_name': 'month end',
+                'verbose_name_plural': 'month end',
                 'proxy': True,
                 'default_permissions': (),
                 'indexes': [],
@@ -646,6 +679,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='invoicechange',
             index=models.Index(fields=['announced_at', 'id'], name='orb_change_waiting'),
+        ),
+        migrations.AddIndex(
+            model_name='invoicechange',
+            index=models.Index(fields=['created_at', 'id'], name='orb_change_created'),
+        ),
+        migrations.AddIndex(
+            model_name='invoicecreditnote',
+            index=models.Index(fields=['dated_at'], name='orb_credit_note_dated'),
         ),
         migrations.AddConstraint(
             model_name='invoicecreditnote',

@@ -12,12 +12,14 @@ the invoice was asked to be written again.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import models
+from django.utils import timezone
 
 from django_orb.db import insert, primary, upsert
-from django_orb.models import InvoiceLineItem, InvoiceLineTax
+from django_orb.models import InvoiceCreditNote, InvoiceLineItem, InvoiceLineTax
 
 from .mapping import CHILDREN, MappedInvoice
 
@@ -25,6 +27,8 @@ Row = dict[str, Any]
 Payloads = Mapping[str, Mapping[str, Any]]
 
 TAXES = "tax_amounts"
+CREDIT_NOTES = "credit_notes"
+BALANCE = "customer_balance_transactions"
 
 
 class _Set(NamedTuple):
@@ -48,7 +52,10 @@ _SETS = [
 def insert_children(taken: Sequence[MappedInvoice]) -> None:
     """Write the rows of invoices that were not there; their lines are written."""
     for one in _SETS:
-        insert(one.model, _rows(one, taken))
+        rows = _rows(one, taken)
+        if one.name == CREDIT_NOTES:
+            _date(rows, taken, {})
+        insert(one.model, rows)
 
 
 def write_children(
@@ -78,6 +85,8 @@ def write_children(
         rows = _rows(one, changed)
         if cleared:
             _remove_others(one, cleared, rows)
+        if one.name == CREDIT_NOTES:
+            _date(rows, changed, before)
         upsert(one.model, rows, key=one.key)
 
 
@@ -127,3 +136,50 @@ def _remove_others(one: _Set, invoice_ids: Sequence[str], rows: Sequence[Row]) -
     ]
     if removed:
         manager.filter(pk__in=removed).delete()
+
+
+def _date(
+    rows: Sequence[Row], taken: Sequence[MappedInvoice], before: Payloads
+) -> None:
+    """
+    Date credit notes, which an invoice lists without a date.
+
+    The change of the customer's balance that names one has it. Else it is when the mirror
+    first saw the credit note, on an invoice that it had seen without it.
+    """
+    if not rows:
+        return
+    booked: dict[tuple[str, str], datetime | None] = {
+        (mapped.id, entry["credit_note_id"]): entry["created_at"]
+        for mapped in taken
+        for entry in reversed(mapped.children[BALANCE])
+        if entry["credit_note_id"]
+    }
+    listed = {
+        (pk, note.get("id"))
+        for pk in {row["invoice"] for row in rows} & before.keys()
+        for note in _objects(before[pk].get(CREDIT_NOTES))
+        if isinstance(note.get("id"), str)
+    }
+    stored = _read_dates({pk for pk, _ in listed})
+    now = timezone.now()
+    for row in rows:
+        key = row["invoice"], row["orb_id"]
+        is_new = row["invoice"] in before and key not in listed
+        known = stored.get(key, now if is_new else None)
+        row["dated_at"] = booked.get(key) or known
+
+
+def _read_dates(invoice_ids: Collection[str]) -> dict[tuple[str, str], datetime | None]:
+    if not invoice_ids:
+        return {}
+    notes = primary.rows(InvoiceCreditNote).filter(invoice_id__in=invoice_ids)
+    return {
+        (pk, orb_id): dated_at
+        for pk, orb_id, dated_at in notes.values_list("invoice", "orb_id", "dated_at")
+    }
+
+
+def _objects(sent: Any) -> list[Mapping[str, Any]]:
+    items = sent if isinstance(sent, list) else []
+    return [item for item in items if isinstance(item, dict)]

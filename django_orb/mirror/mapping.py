@@ -69,6 +69,7 @@ _OURS: dict[type[models.Model], set[str]] = {
     InvoiceLineItem: _CHILDS_OURS,
     InvoiceLineTax: _CHILDS_OURS | {"line_item"},
     **dict.fromkeys(CHILDREN.values(), _CHILDS_OURS),
+    InvoiceCreditNote: _CHILDS_OURS | {"dated_at"},
 }
 
 _MONEY = Context(prec=38, rounding=ROUND_HALF_EVEN)

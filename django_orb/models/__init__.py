@@ -9,7 +9,14 @@ from .children import (
     InvoicePaymentAttempt,
 )
 from .failure_reasons import InvoiceFailureReason
-from .invoices import Invoice, InvoiceLineItem, InvoiceQuerySet, Overview
+from .invoices import (
+    Invoice,
+    InvoiceLineItem,
+    InvoiceQuerySet,
+    MonthEnd,
+    Overview,
+    Receivables,
+)
 from .observations import InvoiceFailure, InvoiceObservation, InvoiceRecheck
 from .occurrences import LastOccurrence
 from .operations import InvoiceOperation
@@ -33,9 +40,11 @@ __all__ = [
     "InvoiceRecheck",
     "LastOccurrence",
     "MirroredAccount",
+    "MonthEnd",
     "OverdueNotice",
     "OverdueThreshold",
     "Overview",
+    "Receivables",
     "RequestBudget",
     "Status",
     "SyncAbsence",

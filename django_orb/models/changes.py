@@ -93,6 +93,7 @@ class InvoiceChange(models.Model):
         indexes = [
             models.Index(fields=["invoice", "id"], name="orb_change_invoice"),
             models.Index(fields=["announced_at", "id"], name="orb_change_waiting"),
+            models.Index(fields=["created_at", "id"], name="orb_change_created"),
         ]
 
     def __str__(self) -> str:

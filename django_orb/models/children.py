@@ -57,6 +57,16 @@ class InvoiceCreditNote(InvoiceChild):
     reason = models.TextField(_("reason"), blank=True)
     memo = models.TextField(_("memo"), blank=True)
     voided_at = models.DateTimeField(_("voided at"), null=True, blank=True)
+    dated_at = models.DateTimeField(
+        _("dated at"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "When it changed the customer's balance, else when it was first seen here. "
+            "Empty if it was there when the invoice was first seen: invoices list their "
+            "credit notes without a date."
+        ),
+    )
 
     class Meta(InvoiceChild.Meta):
         verbose_name = _("credit note")
@@ -66,6 +76,7 @@ class InvoiceCreditNote(InvoiceChild):
                 fields=["invoice", "orb_id"], name="orb_credit_note_once_per_invoice"
             )
         ]
+        indexes = [models.Index(fields=["dated_at"], name="orb_credit_note_dated")]
 
     def __str__(self) -> str:
         return self.credit_note_number or super().__str__()

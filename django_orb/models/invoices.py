@@ -48,7 +48,7 @@ class CurrencyTotal(TypedDict):
     amount_due: Decimal
 
 
-class _Difference(Func):
+class Difference(Func):
     """
     One amount less another, as exact as the database's columns.
 
@@ -124,7 +124,7 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
             output_field=MoneyField(),
         )
         noted = self.annotate(credited=credited)
-        return noted.annotate(net_total=_Difference(F("total"), F("credited")))
+        return noted.annotate(net_total=Difference(F("total"), F("credited")))
 
     def with_failure_reasons(self) -> InvoiceQuerySet:
         """
@@ -280,6 +280,8 @@ class Invoice(models.Model):
             models.Index(fields=["currency", "total", "id"], name="orb_invoice_total"),
             models.Index(fields=["due_date", "id"], name="orb_invoice_due"),
             models.Index(fields=["missing_since"], name="orb_invoice_missing"),
+            # What was paid in a month, and was owed before it.
+            models.Index(fields=["status", "paid_at"], name="orb_invoice_status_paid"),
             # What needs attention.
             models.Index(
                 fields=["status", "payment_failed_at"],
@@ -347,6 +349,26 @@ class Overview(Invoice):
         default_permissions = ()
         verbose_name = _("overview")
         verbose_name_plural = _("overview")
+
+
+class Receivables(Invoice):
+    """The admin's page of what was owed on a day."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("receivables")
+        verbose_name_plural = _("receivables")
+
+
+class MonthEnd(Invoice):
+    """The admin's page about a month that is being closed."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("month end")
+        verbose_name_plural = _("month end")
 
 
 class InvoiceLineItem(models.Model):

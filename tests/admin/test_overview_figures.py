@@ -1,53 +1,17 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from django_orb.admin import overview_figures
-from django_orb.admin.overview_figures import AGES, Amount
-from django_orb.models import Invoice
+from django_orb.reports import Amount
 from tests.factories import make_invoice
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
 BERLIN = ZoneInfo("Europe/Berlin")
-
-
-def owe(name: str, days_late: float | None, amount: str, **changes: str) -> None:
-    due = None if days_late is None else (NOW - timedelta(days=days_late)).isoformat()
-    make_invoice(id=name, due_date=due, amount_due=amount, **changes)
-
-
-def test_receivables_are_those_that_are_open_by_age_and_currency(any_database):
-    owe("future", -10, "1.00")
-    owe("today", 0.5, "2.00")
-    owe("30", 29.9, "4.00")
-    owe("31", 30.1, "8.00")
-    owe("61", 61, "16.00")
-    owe("91", 90.5, "32.00")
-    owe("undated", None, "64.00")
-    owe("yen", 45, "900", currency="JPY")
-    owe("nothing", 45, "0.00")
-    make_invoice("paid", id="paid", amount_due="7.00")
-    make_invoice("void", id="void")
-    owe("missing", 45, "128.00")
-    Invoice.objects.filter(pk="missing").update(missing_since=NOW)
-
-    dollars, yen = overview_figures.receivables(NOW)
-
-    assert (dollars.currency, yen.currency) == ("USD", "JPY")
-    assert dict(zip((age.name for age in AGES), dollars.by_age, strict=True)) == {
-        "not_due": Amount(1, Decimal(1)),
-        "30": Amount(2, Decimal(6)),
-        "60": Amount(1, Decimal(8)),
-        "90": Amount(1, Decimal(16)),
-        "older": Amount(1, Decimal(32)),
-        "undated": Amount(1, Decimal(64)),
-    }
-    assert dollars.all == Amount(7, Decimal(127))
-    assert yen.by_age[2] == Amount(1, Decimal(900))
 
 
 def test_months_are_those_of_the_zone():
@@ -96,6 +60,5 @@ def test_turnover_is_by_the_zones_months_and_never_across_currencies(any_databas
 
 
 @pytest.mark.django_db
-def test_without_invoices_there_is_nothing_to_report():
-    assert overview_figures.receivables(NOW) == []
+def test_without_invoices_nothing_was_invoiced():
     assert overview_figures.turnover(overview_figures.months(NOW, BERLIN)) == []

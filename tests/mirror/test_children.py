@@ -60,6 +60,7 @@ def stored(invoice_id: str) -> dict[str, list[dict[str, Any]]]:
     for row in chain.from_iterable(found.values()):
         row.pop("id")
         row.pop("invoice_id", None)
+        row.pop("dated_at", None)  # not in the payload
     return found
 
 

@@ -1,0 +1,84 @@
+"""The day that a report is of, as users name it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+from django.utils import timezone as django_timezone
+from django.utils.dateparse import parse_date
+
+from django_orb.conf import get_settings
+from django_orb.exceptions import OrbInputError
+from django_orb.formatting import in_zone
+
+INSTANT = timedelta(microseconds=1)
+#: Long before Orb, and long after the calendar's first days, which not every time zone has.
+FIRST_DAY = date(2000, 1, 1)
+
+
+@dataclass(frozen=True)
+class AsOf:
+    """
+    The moment that a report looks back at.
+
+    It is the last one of `day` in `REPORT_TIME_ZONE`, or the present if that day is not
+    over (`is_now`).
+    """
+
+    day: date
+    moment: datetime
+    is_now: bool
+
+
+def report_zone() -> ZoneInfo:
+    return ZoneInfo(get_settings().REPORT_TIME_ZONE)
+
+
+def as_of(day: date | str | None = None, *, now: datetime | None = None) -> AsOf:
+    """
+    Return the end of a day, given as a date or as "2026-01-31"; today by default.
+
+    Raises:
+        OrbInputError: it is not a day, has not come yet, or is before Orb's time.
+    """
+    now = now or django_timezone.now()
+    today = in_zone(now, report_zone()).date()
+    chosen = today if day is None or day == "" else to_day(day)
+    if chosen > today:
+        raise OrbInputError(
+            f"{chosen} has not come yet: choose today or a day before it.", field="day"
+        )
+    if chosen < FIRST_DAY:
+        raise OrbInputError(
+            f"{chosen} is too long ago: choose a day since {FIRST_DAY}.", field="day"
+        )
+    if chosen == today:
+        return AsOf(chosen, now, is_now=True)
+    return AsOf(chosen, begin_of(chosen + timedelta(days=1)) - INSTANT, is_now=False)
+
+
+def to_day(day: date | str) -> date:
+    """
+    Read a day that is given as a date or as a text.
+
+    Raises:
+        OrbInputError: it is not a day.
+    """
+    if isinstance(day, date) and not isinstance(day, datetime):
+        return day
+    try:
+        found = parse_date(day.strip()) if isinstance(day, str) else None
+    except ValueError:
+        found = None
+    if found is None:
+        raise OrbInputError(
+            f"{str(day)[:40]!r} is not a day such as 2026-01-31.", field="day"
+        )
+    return found
+
+
+def begin_of(day: date) -> datetime:
+    """Return the first moment of a day in `REPORT_TIME_ZONE`, in UTC."""
+    return in_zone(datetime.combine(day, time(), report_zone()), timezone.utc)

@@ -1,0 +1,131 @@
+"""
+Find out what was owed on each invoice at a moment of the past.
+
+# Note [What was owed]
+Orb's invoice says when it was issued, paid and voided, and stays with these dates
+whatever comes later. So an invoice was owed at a moment if it had been issued by then,
+and was neither paid nor voided nor gone from Orb before it. Since an invoice's amounts
+are frozen when it is issued, and only a credit note of the type `adjustment` lowers what
+is due on it (one on a paid invoice is a refund, and does not), what was due then is what
+is due now, with the adjustments that came later added back.
+
+That is all that can be known from invoices alone. What cannot:
+
+- A credit note's date. The invoice lists its credit notes without one; so it is the date
+  of the change of the balance that names the credit note, if there is one, else when the
+  mirror first saw it (`InvoiceCreditNote.dated_at`). One that was there when the invoice
+  was mirrored first counts from the invoice's issue on.
+- When an invoice was handed over to an external provider (`synced`), for which Orb has no
+  date. It is when the mirror saw it, as long as `CHANGE_RETENTION_DAYS` keeps the change;
+  an invoice that was never seen issued before counts as handed over at once. Handed over
+  is not owed here, as on the overview.
+- A payment that was undone (`invoice.undo_mark_as_paid`): its date is then empty, and
+  the invoice counts as never paid.
+- A due date that was recalculated since: the invoice is as late as by its present one.
+- Whether Orb changes `amount_due` when an invoice is voided, or for another reason than
+  these: what it says now is what counts.
+- A payment counts from when Orb has the invoice as paid (`paid_at`), also if the money
+  was received on another day (`payment_received_at`).
+
+Sources: https://docs.withorb.com/invoicing/credit-notes and
+https://docs.withorb.com/invoicing/structure; the fields of Orb's SDK,
+types/shared/invoice.py.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import (
+    Case,
+    Exists,
+    ExpressionWrapper,
+    F,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    When,
+)
+from django.db.models.functions import Coalesce
+
+from django_orb.fields import MoneyField
+from django_orb.models import Invoice, InvoiceChange, InvoiceCreditNote
+from django_orb.models.invoices import Difference
+
+from .days import AsOf
+
+Invoices = QuerySet[Invoice, Any]
+Status = Invoice.Status
+
+#: Open, with something to pay.
+OWED = Q(status=Status.ISSUED, missing_since=None, amount_due__gt=0)
+
+
+def owed(invoices: Invoices, at: AsOf) -> Invoices:
+    """
+    Return those of the invoices that were owed then, each with the amount as `owed`.
+
+    See Note [What was owed]. For the present it is what is open, with what is due on it.
+    """
+    if at.is_now:
+        return invoices.filter(OWED).annotate(owed=F("amount_due"))
+    there = Q(missing_since=None) | Q(missing_since__gt=at.moment)
+    issued = Q(issued_at__lte=at.moment) | Q(issued_at=None)
+    return (
+        invoices.filter(_still_open(invoices, at.moment), there, issued)
+        .annotate(owed=_amount(invoices, at.moment))
+        .filter(owed__gt=0)
+    )
+
+
+def _still_open(invoices: Invoices, moment: datetime) -> Q:
+    """Match what was not settled by then, whatever became of it since."""
+    changes: Any = InvoiceChange.objects.using(invoices.db).order_by()
+    went_later = changes.filter(
+        previous_status=Status.ISSUED, status=Status.SYNCED, created_at__gt=moment
+    )
+    was_synced = Exists(
+        changes.filter(
+            Q(status=Status.SYNCED) | Q(previous_status=Status.SYNCED),
+            invoice=OuterRef("pk"),
+        )
+    )
+    not_yet_gone = ~was_synced | Exists(went_later.filter(invoice=OuterRef("pk")))
+    return (
+        Q(status=Status.ISSUED)
+        | Q(status=Status.PAID, paid_at__gt=moment) & not_yet_gone
+        | Q(status=Status.VOID, voided_at__gt=moment) & not_yet_gone
+        | Q(status=Status.SYNCED, pk__in=went_later.values("invoice"))
+    )
+
+
+def _amount(invoices: Invoices, moment: datetime) -> Any:
+    """Undo what adjustments did to the amount since."""
+    adjustments = InvoiceCreditNote.objects.using(invoices.db).filter(
+        type=InvoiceCreditNote.Type.ADJUSTMENT
+    )
+    made_by_then = Q(dated_at=None) | Q(dated_at__lte=moment)
+    later = adjustments.filter(
+        Q(dated_at__gt=moment, voided_at=None) | made_by_then & Q(voided_at__gt=moment)
+    ).order_by()
+    # One that was made since lowers the amount now, one that was voided since did then.
+    more = ExpressionWrapper(-F("total"), output_field=MoneyField())
+    less = Case(
+        When(voided_at=None, then=more), default=F("total"), output_field=MoneyField()
+    )
+    sums = (
+        later.filter(invoice=OuterRef("pk")).values("invoice").annotate(sum=Sum(less))
+    )
+    then = Difference(
+        F("amount_due"),
+        Coalesce(Subquery(sums.values("sum")), Decimal(0)),
+    )
+    return Case(
+        When(pk__in=later.values("invoice"), then=then),
+        default=F("amount_due"),
+        output_field=MoneyField(),
+    )

@@ -1,0 +1,134 @@
+"""Add up what was owed on a day. Different currencies are never added up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+
+from django.db.models import Case, CharField, Count, Max, Sum, Value, When
+
+from django_orb.customer_labels import Customer
+
+from .ages import AGES
+from .days import AsOf
+from .owed import Invoices, owed
+
+ZERO = Decimal(0)
+ROWS_AT_ONCE = 2000
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A number of invoices, and their sum."""
+
+    count: int = 0
+    total: Decimal = ZERO
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.count + other.count, self.total + other.total)
+
+
+@dataclass(frozen=True)
+class Ageing:
+    """
+    The amounts owed in one currency, by everybody or by one customer.
+
+    `by_age` is in the order of `AGES`: not yet due, 1 to 30, 31 to 60, 61 to 90 and over
+    90 days late, and without a due date.
+    """
+
+    currency: str
+    by_age: list[Amount]
+    customer: Customer | None = None
+
+    @property
+    def all(self) -> Amount:
+        return sum(self.by_age, Amount())
+
+
+def read_receivables(invoices: Invoices, at: AsOf) -> list[Ageing]:
+    """Return what was owed on these invoices by age, the busiest currency first."""
+    rows: Any = _aged(owed(invoices, at), at).order_by()
+    sums = rows.values("currency", "age").annotate(count=Count("pk"), sum=Sum("owed"))
+    found = [
+        Ageing(currency, _in_order(of_currency))
+        for currency, of_currency in groupby(
+            sorted(sums, key=_currency_of), key=_currency_of
+        )
+    ]
+    return sorted(found, key=lambda one: (-one.all.count, one.currency))
+
+
+def customers_owing(invoices: Invoices, at: AsOf, currency: str) -> Any:
+    """
+    Return a query of customers who owed something in a currency, the most first.
+
+    Its rows are dicts of `customer_id`, `external_customer_id`, `count` and `sum`.
+    """
+    of_currency: Any = owed(invoices, at).filter(currency=currency)
+    return (
+        of_currency.order_by()
+        .values("customer_id")
+        .annotate(
+            external=Max("external_customer_id"), count=Count("pk"), sum=Sum("owed")
+        )
+        .order_by("-sum", "customer_id")
+    )
+
+
+def read_customers(
+    invoices: Invoices, at: AsOf, currency: str, rows: Iterable[dict[str, Any]]
+) -> list[Ageing]:
+    """Return what each customer of these rows of `customers_owing` owed, by age."""
+    rows = list(rows)
+    chosen = invoices.filter(
+        currency=currency, customer_id__in=[row["customer_id"] for row in rows]
+    )
+    by_customer = {
+        one.customer.customer_id: one
+        for one in read_by_customer(chosen, at)
+        if one.customer
+    }
+    return [
+        by_customer[row["customer_id"]]
+        for row in rows
+        if row["customer_id"] in by_customer  # it was paid between the two queries
+    ]
+
+
+def read_by_customer(invoices: Invoices, at: AsOf) -> Iterator[Ageing]:
+    """Yield what each customer owed in each currency, by currency and customer."""
+    rows: Any = _aged(owed(invoices, at), at).order_by()
+    sums = (
+        rows.values("currency", "customer_id", "age")
+        .annotate(
+            external=Max("external_customer_id"), count=Count("pk"), sum=Sum("owed")
+        )
+        .order_by("currency", "customer_id")
+    )
+    for (currency, customer_id), found in groupby(
+        sums.iterator(chunk_size=ROWS_AT_ONCE),
+        key=lambda row: (row["currency"], row["customer_id"]),
+    ):
+        of_customer = list(found)
+        external = max(row["external"] for row in of_customer)
+        customer = Customer(customer_id, external)
+        yield Ageing(currency, _in_order(of_customer), customer)
+
+
+def _aged(invoices: Invoices, at: AsOf) -> Invoices:
+    """Annotate the name of each invoice's age."""
+    cases = [When(one.condition(at.moment), then=Value(one.name)) for one in AGES]
+    return invoices.annotate(age=Case(*cases, output_field=CharField()))
+
+
+def _currency_of(row: dict[str, Any]) -> str:
+    return str(row["currency"])
+
+
+def _in_order(rows: Iterable[dict[str, Any]]) -> list[Amount]:
+    by_name = {row["age"]: Amount(row["count"], row["sum"] or ZERO) for row in rows}
+    return [by_name.get(one.name, Amount()) for one in AGES]
