@@ -205,6 +205,22 @@ def test_a_queue_that_was_stopped_is_not_called_queued_if_it_is_confirmed_again(
     )
 
 
+def test_a_queue_confirmed_again_with_another_payment_date_is_told(
+    orb: OrbSandbox, finance: Client, sent: list[Any]
+) -> None:
+    ids = [mirrored(orb, "issued").pk for _ in range(6)]
+    confirmation = finance.post(LIST, choose("mark_selected_paid", *ids))
+    fields = {**fields_of(confirmation), **PAYMENT}
+    finance.post(LIST, fields)
+
+    other = {**fields, "payment_received_date": "2026-02-01"}
+    message = told(finance.post(LIST, other))[-1]
+
+    assert message.startswith("error: This form was sent before, with other values")
+    days = {one.body["payment_received_date"] for one in InvoiceOperation.objects.all()}
+    assert days == {"2026-01-31"}
+
+
 def test_a_queue_waits_for_the_broker(
     orb: OrbSandbox, finance: Client, no_broker: None
 ) -> None:

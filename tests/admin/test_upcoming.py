@@ -95,6 +95,17 @@ def test_orbs_trouble_is_told(finance: Client) -> None:
     assert "could not be reached" in message
 
 
+def test_an_address_that_orb_does_not_have_does_not_say_that_nothing_is_upcoming(
+    orb: OrbSandbox, finance: Client, current: Invoice
+) -> None:
+    orb.fail_next(1, status=404, html=True, route="fetch_upcoming_invoice")
+
+    (message,) = told(finance.get(page_of(current.pk, "upcoming")))
+
+    assert "check BASE_URL" in message
+    assert "Nothing is upcoming" not in message
+
+
 def test_the_sparse_answer_of_older_accounts_is_shown(
     orb: OrbSandbox, finance: Client, current: Invoice
 ) -> None:
