@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import DatabaseError
 
 from django_orb import maintenance, operations, tasks
@@ -15,6 +16,7 @@ from django_orb.db.clock import database_now
 from django_orb.models import InvoiceOperation, WebhookEvent
 from django_orb.operations.ledger import Request
 from django_orb.testing import OrbSandbox
+from tests import crash_points
 
 
 @contextmanager
@@ -62,6 +64,23 @@ def test_operation_of_another_release_says_so_and_holds_up_no_other(
     odd = InvoiceOperation.objects.get(invoice_id=draft)
     assert odd.state == InvoiceOperation.State.PENDING
     assert "could not be resumed" in odd.detail
+
+
+def test_time_limit_in_the_middle_of_an_operation_ends_the_task(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is not taken for trouble with this one operation."""
+    invoice_id = queue_void(orb)
+    with monkeypatch.context() as patch:
+        crash_points.dies_at_request(patch, "/void", SoftTimeLimitExceeded)
+        with pytest.raises(SoftTimeLimitExceeded):
+            tasks.recover()
+    assert InvoiceOperation.objects.get().detail == ""
+    InvoiceOperation.objects.update(lease_expires_at=None)
+
+    tasks.recover()
+
+    assert orb.invoice(invoice_id)["status"] == "void"
 
 
 def test_kind_of_a_newer_release_is_left_to_that_release(

@@ -417,10 +417,11 @@ def test_key_that_belongs_to_another_request_does_not_hide_that_it_was_done(
     do_in_vain(orb, "void_invoice", issued, "after")
     age(hours=2)
     orb.fail_next(1, status=409, route="void_invoice")
-    orb.fail_next(3, status=503, route="fetch_invoice")
+    orb.fail_next(3, status=502, html=True, route="fetch_invoice")
 
     tasks.recover()
     assert the_operation().state == "pending"  # Orb could not be looked at
+    assert "502" in the_operation().detail
 
     orb.clear_faults()
     age(hours=2)

@@ -81,6 +81,7 @@ def test_answers_that_leave_the_outcome_open_keep_it_pending(
 
     with pytest.raises(OrbOutcomeUnknownError):
         services.void_invoice(issued)
+    assert InvoiceOperation.objects.get().detail == "Asked for by a test."
 
     expire_leases()
     recover()
