@@ -10,12 +10,10 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,59 +21,13 @@ from django_orb.testing import OrbSandbox
 
 from . import databases
 from .conftest import skip_or_fail
-from .host_drive import SECRET
+from .host_project import Settings, drive_project, write_project
 
 ROOT = Path(__file__).parent.parent
 INVOICES = 60
 # Real projects in processes of their own: one pair of Python and Django is enough.
 pytestmark = pytest.mark.proof
 
-SETTINGS = """
-SECRET_KEY = "host"
-ALLOWED_HOSTS = ["*"]
-USE_TZ = True
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-STATIC_URL = "static/"
-ROOT_URLCONF = "host_urls"
-INSTALLED_APPS = [
-    "django.contrib.admin",
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django.contrib.messages",
-    "django.contrib.sessions",
-    "django_orb",
-]
-MIDDLEWARE = [
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-]
-TEMPLATES = [
-    {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "APP_DIRS": True,
-        "OPTIONS": {
-            "context_processors": [
-                "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
-                "django.contrib.messages.context_processors.messages",
-            ],
-        },
-    }
-]
-"""
-URLS = """
-from django.contrib import admin
-from django.urls import include, path
-
-urlpatterns = [
-    path("admin/", admin.site.urls),
-    path("orb/", include("django_orb.urls")),
-]
-"""
 ROUTER = """
 class Router:
     def db_for_read(self, model, **hints):
@@ -136,7 +88,6 @@ DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
 MIDDLEWARE = ["django_tenants.middleware.main.TenantMainMiddleware", *MIDDLEWARE]
 """
 
-Settings = dict[str, Any]
 Drive = Callable[..., None]
 
 
@@ -152,35 +103,9 @@ def drive(tmp_path: Path) -> Iterator[Drive]:
         environment: dict[str, str] | None = None,
         router: str = APART,
     ) -> None:
-        orb = {
-            "API_KEY": sandbox.api_key,
-            "BASE_URL": sandbox.base_url,
-            "WEBHOOK_SECRETS": [SECRET],
-            "READS_PER_SECOND": 2000,
-            "WRITES_PER_SECOND": 2000,
-        }
-        text = f"{SETTINGS}\nDATABASES = {database_settings!r}\nDJANGO_ORB = {orb!r}\n"
-        if any(one["ENGINE"].endswith("mysql") for one in database_settings.values()):
-            text = f"from tests import databases\ndatabases.mysql_driver()\n{text}"
-        (tmp_path / "host_settings.py").write_text(text + more)
-        (tmp_path / "host_urls.py").write_text(URLS)
+        write_project(tmp_path, sandbox, database_settings, more)
         (tmp_path / "host_routers.py").write_text(ROUTER.format(allow_migrate=router))
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.host_drive"],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
-                "DJANGO_SETTINGS_MODULE": "host_settings",
-                "CELERY_BROKER_URL": "amqp://127.0.0.1:9//",  # nothing listens
-                "HOST_INVOICES": str(len(sandbox.invoice_ids())),
-                **(environment or {}),
-            },
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert "It all works." in done.stdout, done.stdout + done.stderr
+        drive_project(tmp_path, sandbox, path=str(ROOT), environment=environment)
 
     yield run
     sandbox.stop()

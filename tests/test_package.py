@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from django.apps import apps
 from django.core.management import get_commands, load_command_class
 
-from django_orb import checks, exceptions, tasks
+from django_orb import __version__, checks, exceptions, tasks
 from django_orb.conf import DEFAULT_BASE_URL, OrbSettings
 from django_orb.models import Invoice, InvoiceQuerySet
 
@@ -57,7 +58,7 @@ def python_block(containing: str, text: str = README) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
@@ -65,7 +66,12 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         check=True,
         capture_output=True,
     )
-    (wheel,) = folder.glob("django_orb-*.whl")
+    (path,) = folder.glob("django_orb-*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel_names(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
         return set(archive.namelist())
 
@@ -93,6 +99,71 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel_names):
 )
 def test_the_wheel_holds(wheel_names, name):
     assert name in wheel_names
+
+
+def test_links_on_pypi_lead_to_the_files_of_this_release(wheel):
+    name = f"django_orb-{__version__}.dist-info/METADATA"
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = message_from_bytes(archive.read(name))
+    description = str(metadata.get_payload())
+    (source,) = (
+        value.removeprefix("Source, ")
+        for value in metadata.get_all("Project-URL", [])
+        if value.startswith("Source, ")
+    )
+    ours = re.compile(rf"{source}/(blob|raw)/v{__version__}/([^#]+)#?(.*)")
+    links = re.findall(r"(!?)\[[^]]*\]\(([^)]+)\)", description)
+
+    assert len(links) == len(re.findall(r"\]\([^)]+\)", README)) > 40
+    for is_image, target in links:
+        found = ours.fullmatch(target)
+        if target.startswith("#"):
+            assert target[1:] in anchors_of(ROOT / "README.md"), target
+        elif target.startswith(source):
+            assert found, target
+            assert found[1] == ("raw" if is_image else "blob")
+            assert (ROOT / found[2]).exists(), target
+            assert not found[3] or found[3] in anchors_of(ROOT / found[2]), target
+        else:
+            assert target.startswith("https://"), target
+
+
+def test_the_wheel_is_tried_with_each_version_that_is_claimed():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    tried = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    pythons = re.findall(r"Python :: (3\.\d+)", text)
+    djangos = re.findall(r"Django :: (\d\.\d)", text)
+    factors = [f"py{one}" for one in pythons] + [f"django{one}" for one in djangos]
+    environments = section_of_toml("tool.tox", text)
+    # The whole suite and the wheel in a project run on the newest pair.
+    assert f"newest_python=$(python_of {pythons[-1]})" in tried
+    newest = {factors[len(pythons) - 1], factors[-1]}
+
+    for factor in (one.replace(".", "") for one in factors):
+        assert f'"{factor}"' in environments, factor
+        assert factor in tried or factor in {one.replace(".", "") for one in newest}
+    assert "-lowest" in tried
+    assert "-newest" in tried
+
+
+def section_of_toml(name: str, text: str) -> str:
+    found = re.search(rf"^\[{name}\]\n(.*?)(?=^\[)", text, re.DOTALL | re.MULTILINE)
+    assert found, f"no section {name}"
+    return found[1]
+
+
+def test_the_changelog_has_a_section_for_each_release():
+    headings = re.findall(r"^## (.*)$", CHANGELOG, re.MULTILINE)
+    releases = [
+        re.fullmatch(r"\[(\d+)\.(\d+)\.(\d+)\] - \d{4}-\d\d-\d\d", heading)
+        for heading in headings[1:]
+    ]
+    versions = [[int(part) for part in one.groups()] for one in releases if one]
+
+    assert headings[0] == "[Unreleased]"
+    assert len(versions) == len(releases), headings
+    assert ".".join(map(str, versions[0])) == __version__
+    assert versions == sorted(versions, reverse=True)
 
 
 def test_the_readme_opens_with_two_commands():
