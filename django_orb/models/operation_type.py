@@ -113,7 +113,14 @@ class OperationType:
 
     def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
         """Send the operation's request under its key, and return Orb's answer."""
-        raise NotImplementedError(operation.kind)
+        # A kind is stored under the name of the client's method.
+        send = getattr(client, self.kind)
+        answer: dict[str, Any] | None = send(
+            invoice_id=operation.invoice_id,
+            **operation.body,
+            idempotency_key=operation.idempotency_key,
+        )
+        return answer or {}
 
     def look(self, client: OrbClient, operation: InvoiceOperation) -> Finding:
         """

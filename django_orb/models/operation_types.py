@@ -52,11 +52,6 @@ class Void(OperationType):
     statuses = (_ISSUED,)
     happens_once = is_lasting = True
 
-    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
-        return client.void_invoice(
-            operation.invoice_id, idempotency_key=operation.idempotency_key
-        )
-
     def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
         return bool(payload.get("status") == InvoiceStatus.VOID)
 
@@ -85,13 +80,6 @@ class Issue(OperationType):
     statuses = (_DRAFT,)
     happens_once = is_lasting = True
 
-    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
-        return client.issue_invoice(
-            operation.invoice_id,
-            **operation.body,
-            idempotency_key=operation.idempotency_key,
-        )
-
     def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
         # Orb may have answered before it issued.
         is_to_come = operation.result.get("status") == _DRAFT
@@ -119,13 +107,6 @@ class MarkPaid(OperationType):
     button = _("Mark as paid")
     statuses = (_ISSUED, InvoiceStatus.SYNCED)
 
-    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
-        return client.mark_invoice_paid(
-            operation.invoice_id,
-            **operation.body,
-            idempotency_key=operation.idempotency_key,
-        )
-
     def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
         if payload.get("status") == InvoiceStatus.VOID:
             return NOT_SHOWN
@@ -149,13 +130,6 @@ class Pay(OperationType):
     asked = _("%(who)s asked to collect its payment")
     button = _("Collect payment")
     statuses = (_ISSUED,)
-
-    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
-        return client.pay_invoice(
-            operation.invoice_id,
-            **operation.body,
-            idempotency_key=operation.idempotency_key,
-        )
 
     def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
         """A payment is shown if it succeeded; one that was tried may be this one's."""
@@ -238,11 +212,6 @@ class RegeneratePDF(OperationType):
     button = _("Regenerate PDF")
     renews_links = True
 
-    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
-        return client.regenerate_invoice_pdf(
-            operation.invoice_id, idempotency_key=operation.idempotency_key
-        )
-
     def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
         return UNCLEAR
 
@@ -284,13 +253,6 @@ class CreateLineItem(_LineItem):
         "No answer came, and the invoice does not show exactly one such line that "
         "nothing else added. Check in Orb whether it happened."
     )
-
-    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
-        return client.create_invoice_line_item(
-            invoice_id=operation.invoice_id,
-            **operation.body,
-            idempotency_key=operation.idempotency_key,
-        )
 
     def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
         """The line that is as asked for, if it can only be this operation's."""
@@ -338,14 +300,6 @@ class DeleteLineItem(_LineItem):
     gone_already = gettext_noop("The line was already gone.")
     has_key = False
     is_lasting = True
-
-    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
-        client.delete_invoice_line_item(
-            operation.invoice_id,
-            self.line_item_id(operation),
-            idempotency_key=operation.idempotency_key,
-        )
-        return {}
 
     def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
         return not self.is_there(operation, payload)
