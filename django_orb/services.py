@@ -8,6 +8,7 @@ Read and change Orb's invoices from a project's own code.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -23,7 +24,7 @@ from .exceptions import (
     in_english,
 )
 from .exports import CsvStyle, export_rows
-from .formatting import safe_link
+from .formatting import safe_link, to_moment
 from .mirror import (
     Observation,
     UpcomingInvoice,
@@ -41,9 +42,11 @@ from .operations import (
     delete_invoice_line_item,
     issue_invoice,
     mark_invoice_paid,
+    new_idempotency_key,
     pay_invoice,
     regenerate_invoice_pdf,
     require_text,
+    require_writable,
     update_invoice,
     void_invoice,
 )
@@ -54,10 +57,12 @@ __all__ = [
     "CsvStyle",
     "InvoiceLinks",
     "NewLineItem",
+    "PortalSession",
     "UpcomingInvoice",
     "UpcomingLineItem",
     "create_invoice",
     "create_invoice_line_item",
+    "create_portal_session",
     "current_links",
     "delete_invoice_line_item",
     "export_rows",
@@ -165,6 +170,69 @@ def current_links(invoice: Invoice) -> InvoiceLinks:
         safe_link(seen.payload.get("hosted_invoice_url")),
         safe_link(seen.payload.get("invoice_pdf")),
     )
+
+
+#: The longest that a portal session lasts.
+MAX_PORTAL_MINUTES = 180
+
+
+@dataclass(frozen=True)
+class PortalSession:
+    """
+    A session in Orb's portal, in which a customer sees and pays all invoices.
+
+    Whoever has `url` can do there what the customer can, until `expires_at` (UTC). It is
+    not stored here, not logged, and not in the session's `repr`.
+    """
+
+    url: str = field(repr=False)
+    expires_at: datetime | None
+
+
+def create_portal_session(
+    *,
+    customer_id: str | None = None,
+    external_customer_id: str | None = None,
+    expires_in_minutes: int = 60,
+    invalidate_existing: bool = False,
+) -> PortalSession:
+    """
+    Ask Orb for a link to a customer's portal, by Orb's id or by yours.
+
+    It is for accounts whose invoices have no public links. Each call opens another
+    session; unlike Orb, it leaves the customer's other sessions alone unless
+    `invalidate_existing` is true. No operation is recorded: if an answer is lost, a link
+    that no one has seen expires.
+
+    Raises:
+        OrbInputError: neither or both ids were given, or the minutes are not 1 to 180.
+        OrbReadOnlyError: `READ_ONLY` is on.
+        OrbNotFoundError: there is no such customer.
+        OrbResponseError: Orb's answer has no link that a browser may open.
+        OrbError: Orb did not answer.
+
+    Source: https://docs.withorb.com/guides/invoicing/invoice-portal
+    """
+    minutes = expires_in_minutes
+    if type(minutes) is not int or not 1 <= minutes <= MAX_PORTAL_MINUTES:
+        raise OrbInputError(
+            f"A portal session lasts for 1 to {MAX_PORTAL_MINUTES} minutes, "
+            f"not {minutes!r}.",
+            field="expires_in_minutes",
+        )
+    require_writable()
+    with open_account() as client:
+        session = client.create_portal_session(
+            customer_id=customer_id,
+            external_customer_id=external_customer_id,
+            expires_in_minutes=minutes,
+            invalidate_existing=invalidate_existing,
+            idempotency_key=new_idempotency_key(),
+        )
+    url = safe_link(session.get("url"))
+    if not url:
+        raise OrbResponseError("Orb's answer has no link to the customer's portal.")
+    return PortalSession(url, to_moment(session.get("expires_at")))
 
 
 def fetch_upcoming_invoice(subscription_id: str) -> UpcomingInvoice:

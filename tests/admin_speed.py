@@ -26,7 +26,7 @@ from .scale import own_database
 
 SAMPLE = 2000
 LINES = 3
-MAX_QUERIES = {"overview": 24}
+MAX_QUERIES = {"overview": 24, "customer": 14}
 MAX_QUERIES_OF_LIST = 12
 # What the user asks for in so many words, and what the page says takes a moment.
 MAX_MS = {"all added up": 2000.0, "a status added up": 2000.0}
@@ -200,6 +200,9 @@ def addresses() -> Iterator[tuple[str, str]]:
                 yield f"{way}, JPY", listed(o=f"{sign}{column}", currency="JPY")
     yield "invoice page", f"{LISTS}invoice/{some.pk}/change/"
     yield "overview", f"{LISTS}overview/"
+    yield "customer", f"{LISTS}invoice/customer/{some.customer_id}/"
+    yield "invoices of a customer", listed(customer=some.customer_id)
+    yield "paid by a customer", listed(customer=some.customer_id, status__exact="paid")
     yield "all added up", listed(sums="all")
     yield "a status added up", listed(sums="all", status__exact="paid")
     yield "export", f"{LISTS}invoice/export/"

@@ -58,7 +58,9 @@ def operate(invoice: Invoice, *, actor: Any = None, **values: Any) -> InvoiceOpe
 
 def make_overdue(days: int, **changes: Any) -> Invoice:
     due = datetime.now(timezone.utc) - timedelta(days=days, hours=1)
-    return make_invoice(due_date=due.isoformat(), amount_due="10.00", **changes)
+    return make_invoice(
+        **{"due_date": due.isoformat(), "amount_due": "10.00"} | changes
+    )
 
 
 def make_staff(*permissions: str, name: str = "staff") -> Any:

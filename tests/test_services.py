@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from datetime import date, datetime, timezone
 from decimal import Decimal
@@ -18,6 +19,7 @@ from django_orb.exceptions import (
     OrbPayloadError,
     OrbReadOnlyError,
     OrbRefusedError,
+    OrbResponseError,
     OrbTransactionError,
 )
 from django_orb.models import Invoice, InvoiceFailure, InvoiceLineItem, InvoiceOperation
@@ -401,3 +403,106 @@ def test_empty_id_is_refused(any_database: str, invoice_id: str) -> None:
     for call in (services.fetch_invoice, services.void_invoice):
         with pytest.raises(OrbInputError, match="empty"):
             call(invoice_id)
+
+
+def test_a_portal_session_is_a_link_that_expires_and_is_not_kept(
+    any_committed_database: str, orb: OrbSandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    customer = orb.add_customer("crm-17")
+    bodies = []
+
+    def note(route: str, request: Any, go_on: Any) -> Any:
+        bodies.append(json.loads(request.get_data()))
+        return go_on()
+
+    orb.answer_through(note)
+
+    by_id = services.create_portal_session(customer_id=customer["id"])
+    by_yours = services.create_portal_session(
+        external_customer_id="crm-17", expires_in_minutes=180
+    )
+
+    assert by_id.url.startswith("https://portal.withorb.com/")
+    assert by_yours.url != by_id.url
+    assert by_id.expires_at is not None
+    assert by_yours.expires_at is not None
+    assert (by_yours.expires_at - by_id.expires_at).total_seconds() >= 7200
+    assert by_id.url not in f"{by_id!r}{caplog.text}"
+    assert not InvoiceOperation.objects.exists()
+    assert bodies == [
+        {"expires_in_minutes": 60, "invalidate_existing": False},
+        {"expires_in_minutes": 180, "invalidate_existing": False},
+    ]
+
+
+def test_a_lost_answer_about_a_portal_session_opens_no_second_one(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    customer_id = orb.customer_ids()[0]
+    orb.cut_next(when="after")
+
+    session = services.create_portal_session(customer_id=customer_id)
+
+    assert session.url
+    first, second = (one for one in orb.requests if one.method == "POST")
+    assert first.idempotency_key == second.idempotency_key
+    assert first.idempotency_key
+
+
+@pytest.mark.parametrize("minutes", [0, 181, 1.5, True, "60", None])
+def test_a_portal_session_has_1_to_180_minutes(
+    db: Any, orb: OrbSandbox, minutes: Any
+) -> None:
+    with pytest.raises(OrbInputError, match="1 to 180 minutes") as caught:
+        services.create_portal_session(customer_id="c", expires_in_minutes=minutes)
+
+    assert caught.value.field == "expires_in_minutes"
+    assert not orb.requests
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"customer_id": "a", "external_customer_id": "b"}, {"customer_id": ""}],
+)
+def test_a_portal_session_is_of_one_customer(
+    db: Any, orb: OrbSandbox, given: dict[str, Any]
+) -> None:
+    with pytest.raises(OrbInputError):
+        services.create_portal_session(**given)
+
+    assert not orb.requests
+
+
+def test_a_portal_session_of_an_unknown_customer_is_not_found(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    with pytest.raises(OrbNotFoundError, match="nope"):
+        services.create_portal_session(customer_id="nope")
+
+
+def test_a_copy_of_production_opens_no_portal_session(
+    any_committed_database: str, orb: OrbSandbox, settings: Any
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "READ_ONLY": True}
+
+    with pytest.raises(OrbReadOnlyError):
+        services.create_portal_session(customer_id=orb.customer_ids()[0])
+
+    assert not orb.requests
+
+
+@pytest.mark.parametrize("url", [None, "", "javascript:alert(1)", 7])
+def test_a_portal_session_without_a_link_is_an_error(
+    any_committed_database: str, orb: OrbSandbox, url: Any
+) -> None:
+
+    def spoil(route: str, request: Any, go_on: Any) -> Any:
+        answer = go_on()
+        answer.set_data(json.dumps({**json.loads(answer.get_data()), "url": url}))
+        return answer
+
+    orb.answer_through(spoil)
+
+    with pytest.raises(OrbResponseError, match="no link"):
+        services.create_portal_session(customer_id=orb.customer_ids()[0])

@@ -97,6 +97,7 @@ PACKAGES = [
     "exports",
     "reports",
     "admin.actions",
+    "admin.customer_page",
     "admin.invoice_page",
     "testing.account",
     "testing.sandbox",

@@ -5,34 +5,30 @@ from __future__ import annotations
 from decimal import Decimal
 
 from django.contrib import admin
+from django.contrib.admin import AdminSite
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.customer_labels import label_of
 from django_orb.formatting import money, short, utc_day, utc_moment
 from django_orb.models import Invoice
 
 from .badges import invoice_badge, missing_badge, overdue_badge
+from .customer_links import customer_link
 
 NOTHING_DUE = (Invoice.Status.PAID.value, Invoice.Status.VOID.value)
-TOOLTIP_CHARACTERS = 500
 
 
 class InvoiceColumns:
+    admin_site: AdminSite
+
     @admin.display(description=_("number"), ordering="invoice_number_key")
     def number(self, invoice: Invoice) -> str:
         return short(str(invoice))
 
     @admin.display(description=_("customer"), ordering="external_customer_key")
     def customer(self, invoice: Invoice) -> SafeString:
-        name, url = label_of(invoice)
-        shown = format_html(
-            '<span class="orb-clip" title="{}">{}</span>',
-            (invoice.external_customer_id or invoice.customer_id)[:TOOLTIP_CHARACTERS],
-            short(name),
-        )
-        return format_html('<a href="{}">{}</a>', url, shown) if url else shown
+        return customer_link(self.admin_site.name, invoice)
 
     @admin.display(description=_("status"))
     def state(self, invoice: Invoice) -> SafeString:

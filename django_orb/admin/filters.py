@@ -15,12 +15,14 @@ from django.utils import dateformat
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from django_orb.customer_labels import label_of
 from django_orb.db import primary
-from django_orb.formatting import in_zone
+from django_orb.formatting import in_zone, short
 from django_orb.models import Invoice, InvoiceLineItem
 from django_orb.reports import AGES, OWED
 
 from .attention import AGE_TITLES, INVOICES
+from .customer_links import CUSTOMER_VAR
 
 Invoices = QuerySet[Invoice, Invoice]
 Lines = QuerySet[InvoiceLineItem, InvoiceLineItem]
@@ -59,6 +61,25 @@ _CURRENCIES = """
     )
     SELECT currency FROM known WHERE currency IS NOT NULL
 """
+
+
+class CustomerFilter(admin.SimpleListFilter):
+    """One customer's invoices. There is nothing to choose: the customer's page leads here."""
+
+    title = _("customer")
+    parameter_name = CUSTOMER_VAR
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        chosen = self.value()
+        if not chosen:
+            return []
+        found = Invoice.objects.for_customer(customer_id=chosen)
+        invoice = found.defer("payload").order_by("-invoice_date").first()
+        return [(chosen, short(label_of(invoice).name if invoice else chosen))]
+
+    def queryset(self, request: HttpRequest, queryset: Invoices) -> Invoices:
+        chosen = self.value()
+        return queryset.filter(customer_id=chosen) if chosen else queryset
 
 
 class YesNoFilter(admin.SimpleListFilter):

@@ -43,11 +43,14 @@ from .actions import (
 from .badges import invoice_badge, overdue_badge
 from .changes import read_chapters
 from .columns import InvoiceColumns
+from .customer_links import customer_url
+from .customers import CustomerPages
 from .exporting import ExportingAdmin
 from .filters import (
     AgeFilter,
     AttentionFilter,
     CurrencyFilter,
+    CustomerFilter,
     InvoiceDateFilter,
     MissingFilter,
     OverdueFilter,
@@ -96,7 +99,7 @@ class Button:
 
 
 @admin.register(Invoice)
-class InvoiceAdmin(InvoiceColumns, ExportingAdmin):
+class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
     """
     Shows the mirror's invoices, with the actions that ask Orb to change something.
     """
@@ -111,6 +114,7 @@ class InvoiceAdmin(InvoiceColumns, ExportingAdmin):
         "due",
     )
     list_filter = (
+        CustomerFilter,
         "status",
         OverdueFilter,
         AgeFilter,
@@ -194,7 +198,9 @@ class InvoiceAdmin(InvoiceColumns, ExportingAdmin):
             ),
             "subtitle": None,
             "invoice": invoice,
-            "sheet": read_sheet(invoice),
+            "sheet": read_sheet(
+                invoice, customer_url(self.admin_site.name, invoice.customer_id)
+            ),
             "failures": read_failures(invoice),
             "state": invoice_badge(invoice),
             "overdue": overdue_badge(invoice.days_overdue),
@@ -260,7 +266,7 @@ class InvoiceAdmin(InvoiceColumns, ExportingAdmin):
             route = f"<path:object_id>/{page.replace('_', '-')}/"
             function = wrap(self.action_view)
             own.append(path(route, function, {"page": page}, name=f"{name}_{page}"))
-        return own + super().get_urls()
+        return [*self.customer_urls(), *own, *super().get_urls()]
 
     @outside_transactions
     def action_view(

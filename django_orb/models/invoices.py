@@ -249,6 +249,7 @@ class Invoice(models.Model):
             *permissions_on("invoice"),
             ("sync_invoice", "Can refresh invoices from Orb"),
             ("export_invoice", "Can export invoices and their line items"),
+            ("open_portal_invoice", "Can open the portal of a customer"),
         ]
         indexes = [
             models.Index(fields=["-invoice_date", "-id"], name="orb_invoice_date"),

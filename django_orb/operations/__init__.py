@@ -34,6 +34,7 @@ from .ledger import (
     cancel,
     new_idempotency_key,
     queue,
+    require_writable,
 )
 from .sending import (
     in_words,
@@ -63,6 +64,7 @@ __all__ = [
     "recovery",
     "regenerate_invoice_pdf",
     "require_text",
+    "require_writable",
     "update_body",
     "update_invoice",
     "void_invoice",

@@ -13,6 +13,7 @@ EVERYTHING = (
     "void_invoice",
     "sync_invoice",
     "export_invoice",
+    "open_portal_invoice",
     "issue_invoice",
     "mark_paid_invoice",
     "pay_invoice",

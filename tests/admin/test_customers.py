@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 
 from django_orb import checks, customer_labels
+from django_orb.admin.customer_links import customer_url
 from django_orb.customer_labels import (
     Customer,
     CustomerLabel,
@@ -94,7 +95,7 @@ def test_a_list_asks_once_and_shows_names(named: Any, finance: Client) -> None:
 
     assert len(CALLS) == 1
     assert len(CALLS[0]) == 2
-    assert '<a href="/accounts/7/">' in text
+    assert '<a href="/accounts/7/">' not in text
     assert "Acme &amp; Sons &lt;b&gt;Ltd&lt;/b&gt;" in text
     assert "nobody" in text
 
@@ -103,10 +104,13 @@ def test_pages_show_the_name_beside_the_ids(named: Any, finance: Client) -> None
     invoice = make_invoice()
 
     page = finance.get(page_of(invoice.pk)).content.decode()
+    url = customer_url("admin", invoice.customer_id)
+    customers_own = finance.get(url).content.decode()
     confirmation = finance.get(page_of(invoice.pk, "void")).content.decode()
 
-    assert '<a href="/accounts/7/">Acme &amp; Sons' in page
+    assert f'<a href="{url}">Acme &amp; Sons' in page
     assert "acme-001" in page
+    assert '<a href="/accounts/7/">Acme &amp; Sons' in customers_own
     assert "Acme &amp; Sons" in confirmation
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_orb import services
+from django_orb.models import Invoice
 
 from .browsing import MARKS, Drive, page_of, photograph, richest
 
@@ -70,6 +71,61 @@ def test_the_overview_can_be_read(orb: OrbSandbox, drive: Drive) -> None:
         page.click("text=Ask Orb now")
         page.wait_for_selector("text=accepts the key")
         photograph(page, "status")
+
+    drive(steps)
+
+
+def test_a_customers_pages_can_be_read(orb: OrbSandbox, drive: Drive) -> None:
+    customer = orb.add_customer("crm-7", name="Müller & Söhne")
+    of_it: dict[str, Any] = {"customer_id": customer["id"]}
+    for place, days in enumerate((5, 20, 45, 75, 200)):
+        orb.add_invoice(amount=f"{1000 * (place + 1)}.00", days_ago=days, **of_it)
+    orb.add_invoice(status="paid", amount="1240.00", days_ago=60, **of_it)
+    orb.add_invoice(status="void", amount="80.00", days_ago=30, **of_it)
+    orb.add_invoice(status="draft", amount="310.00", **of_it)
+    failed = orb.add_invoice(amount="640.00", days_ago=40, **of_it)
+    orb.attempt_payment(failed["id"], succeeds=False)
+    note = {
+        "id": "note",
+        "credit_note_number": "CN-00017",
+        "type": "adjustment",
+        "total": "40.00",
+        "reason": "order_change",
+        "memo": "Agreed with the customer",
+        "voided_at": None,
+    }
+    orb.update_invoice(failed["id"], credit_notes=[note], amount_due="600.00")
+    subscribed = orb.subscription_ids(with_upcoming=True)[0]
+    services.sync_invoices(mode="full")
+    subscriber = (
+        Invoice.objects.filter(subscription_id=subscribed)
+        .values_list("customer_id", flat=True)
+        .first()
+    )
+
+    def steps(page: Page) -> None:
+        page.goto("/admin/django_orb/invoice/?q=crm-7")
+        page.click("#result_list .field-customer a >> nth=0")
+        page.wait_for_selector("text=Open by age")
+        photograph(page, "customer")
+        page.click("text=Portal link")
+        page.select_option("#id_minutes", "180")
+        photograph(page, "customer-portal-form")
+        page.click("text=Make the link")
+        page.wait_for_selector("text=Whoever has this link")
+        link = page.input_value("#portal-link")
+        assert link.startswith("https://portal.withorb.com/")
+        photograph(page, "customer-portal")
+        page.goto(f"/admin/django_orb/invoice/customer/{subscriber}/")
+        page.click("text=Upcoming invoices")
+        page.wait_for_selector("text=Not final")
+        page.click("text=Lines so far")
+        photograph(page, "customer-upcoming")
+        page.set_extra_http_headers({"Accept-Language": "de"})
+        page.goto(f"/admin/django_orb/invoice/customer/{customer['id']}/")
+        photograph(page, "german-customer")
+        page.goto(f"/admin/django_orb/invoice/customer/{customer['id']}/portal/")
+        photograph(page, "german-customer-portal")
 
     drive(steps)
 

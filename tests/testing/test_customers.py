@@ -34,9 +34,35 @@ def test_every_invoice_belongs_to_one(account):
 
 
 def test_nobody(sdk):
-    for call in (sdk.customers.fetch, sdk.customers.fetch_by_external_id):
+    for call in (
+        sdk.customers.fetch,
+        sdk.customers.fetch_by_external_id,
+        sdk.customers.create_portal_session,
+        sdk.customers.create_portal_session_by_external_id,
+    ):
         with pytest.raises(orb_sdk.NotFoundError):
             call("nobody")
+
+
+def test_a_portal_session_ends_when_it_was_asked_to(orb, sdk):
+    customer_id = orb.customer_ids()[0]
+
+    hour = sdk.customers.create_portal_session(customer_id)
+    short = sdk.customers.create_portal_session(customer_id, expires_in_minutes=1)
+
+    assert hour.expires_at - hour.created_at == timedelta(hours=1)
+    assert short.expires_at - short.created_at == timedelta(minutes=1)
+    assert hour.customer_id == customer_id
+    assert hour.id != short.id
+    assert hour.url != short.url
+
+
+@pytest.mark.parametrize("minutes", [0, 181, -1, 1.5, "60"])
+def test_a_portal_session_of_another_length_is_refused(orb, sdk, minutes):
+    with pytest.raises(orb_sdk.BadRequestError, match="expires_in_minutes"):
+        sdk.customers.create_portal_session(
+            orb.customer_ids()[0], expires_in_minutes=minutes
+        )
 
 
 def test_the_balance_and_what_changed_it(orb, sdk):

@@ -101,6 +101,14 @@ CALLS: dict[str, Call] = {
             orb.customer_ids()[0], amount="5.00", type="increment"
         )
     ),
+    "create_portal_session": lambda sdk, orb: sdk.customers.create_portal_session(
+        orb.customer_ids()[0], expires_in_minutes=180, invalidate_existing=False
+    ),
+    "create_portal_session_by_external_id": lambda sdk, orb: (
+        sdk.customers.create_portal_session_by_external_id(
+            orb.add_customer("crm-2")["external_customer_id"]
+        )
+    ),
     # Not in the SDK but by its plain requests.
     "list_webhook_events": lambda sdk, orb: sdk.get("/webhook_events", cast_to=object),
     "fetch_webhook_event": lambda sdk, orb: sdk.get(

@@ -12,6 +12,7 @@ from .action_context import (
     Call,
     change_url,
     invoice_url,
+    obstacle,
 )
 from .action_definitions import (
     ACTIONS,
@@ -32,6 +33,7 @@ __all__ = [
     "explain",
     "fetch_again",
     "invoice_url",
+    "obstacle",
     "open_document",
     "resolve_operation",
 ]

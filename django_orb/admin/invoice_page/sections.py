@@ -84,7 +84,8 @@ class Sheet:
     missing_since: str
 
 
-def read_sheet(invoice: Invoice) -> Sheet:
+def read_sheet(invoice: Invoice, customer_url: str = "") -> Sheet:
+    """Read the sections; `customer_url` leads to the page of its customer."""
     payload = as_map(invoice.payload)
     currency = invoice.currency
     raw_json = pretty(payload)
@@ -94,7 +95,7 @@ def read_sheet(invoice: Invoice) -> Sheet:
         shipping=read_address(payload.get("shipping_address")),
         tax_id=read_tax_id(payload.get("customer_tax_id")),
         dates=read_dates(invoice, payload),
-        references=read_references(invoice),
+        references=read_references(invoice, customer_url),
         lines=read_lines(payload, currency),
         hidden_lines=as_text(payload.get("hidden_line_item_count") or None),
         sums=read_sums(invoice, payload),
@@ -179,20 +180,21 @@ def read_failures(invoice: Invoice) -> list[Fact]:
     return facts
 
 
-def read_references(invoice: Invoice) -> list[Fact]:
-    name, url = label_of(invoice)
-    is_named = name not in (invoice.external_customer_id, invoice.customer_id)
-    named = [Fact(gettext("Customer"), name, url=url)] if is_named or url else []
+def read_references(invoice: Invoice, customer_url: str) -> list[Fact]:
+    name, _ = label_of(invoice)
     rows = [
         (
-            gettext("Customer's id") if named else gettext("Customer"),
-            invoice.external_customer_id,
+            gettext("Customer's id"),
+            ""
+            if name == invoice.external_customer_id
+            else invoice.external_customer_id,
         ),
         (gettext("Customer in Orb"), invoice.customer_id),
         (gettext("Subscription"), invoice.subscription_id),
         (gettext("Source"), invoice.get_invoice_source_display()),
     ]
-    return [*named, *(Fact(label, value) for label, value in rows if value)]
+    customer = Fact(gettext("Customer"), name, url=customer_url)
+    return [customer, *(Fact(label, value) for label, value in rows if value)]
 
 
 def read_provenance(invoice: Invoice) -> str:

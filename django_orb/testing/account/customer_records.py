@@ -10,11 +10,15 @@ from .account import Account, Payload
 from .bodies import reading
 from .calendars import month_start, parsed, shown
 from .customers import Customer
+from .links import portal_session
 from .money import money
 from .payments import balance_entry
 from .problems import unknown
 from .query import Args, Reader, encode_cursor, within
 from .templates import dumps
+
+# The SDK's `customers.create_portal_session`: 60 minutes by default, 180 at most.
+DEFAULT_MINUTES, MAX_MINUTES = 60, 180
 
 
 class CustomerRecords:
@@ -26,11 +30,37 @@ class CustomerRecords:
             return self._payload(self._customer(customer_id))
 
     def fetch_by_external_id(self, external_id: str) -> Payload:
+        return self.fetch(self.id_of(external_id))
+
+    def id_of(self, external_id: str) -> str:
+        """Return Orb's id of a customer."""
         with self._account.opened():
             found = self._account.customers_with("external_id", external_id)
             if not found:
                 raise unknown("Customer", external_id)
-            return self._payload(self._customer(found.pop()))
+            return str(found.pop())
+
+    def open_portal(self, customer_id: str, fields: Payload) -> Payload:
+        """
+        Open a session in the customer's portal, whose pages the sandbox does not have.
+        """
+        with reading(fields) as body:
+            minutes = body.optional_count("expires_in_minutes")
+            if minutes is not None and not 1 <= minutes <= MAX_MINUTES:
+                body.wrong("expires_in_minutes", f"1 to {MAX_MINUTES} are allowed")
+            body.flag("invalidate_existing", default=True)
+        account = self._account
+        with account.opened():
+            customer = self._customer(customer_id)
+            session_id, now = account.new_id("portal session"), account.moment()
+            ends = now + 60 * (DEFAULT_MINUTES if minutes is None else minutes)
+            return {
+                "id": session_id,
+                "customer_id": customer.id,
+                "created_at": shown(now),
+                "expires_at": shown(ends),
+                "url": portal_session(session_id),
+            }
 
     def page(self, args: Args) -> tuple[list[bytes], str | None]:
         """Return a page of customers, newest first, as in all of Orb's lists."""

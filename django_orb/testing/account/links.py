@@ -18,6 +18,11 @@ def signed_links(invoice_id: str) -> tuple[str, str]:
     return _portal(f"{key}.{fresh}"), _pdf(f"{key}?signature={fresh}")
 
 
+def portal_session(session_id: str) -> str:
+    """Return the address of a session, which only its answer ever has."""
+    return _portal(f"{session_id}.{secrets.token_hex(16)}")
+
+
 def _portal(token: str) -> str:
     return f"https://portal.withorb.com/view?token={token}"
 

@@ -56,6 +56,9 @@ _ROUTES = """
     GET    /customers/<customer_id>                        fetch_customer
     GET    /customers/<customer_id>/balance_transactions   list_balance_transactions
     POST   /customers/<customer_id>/balance_transactions   create_balance_transaction
+    POST   /customers/<customer_id>/portal_sessions        create_portal_session
+    POST   /customers/external_customer_id/<external_id>/portal_sessions \
+                                              create_portal_session_by_external_id
     GET    /webhook_events                                 list_webhook_events
     GET    /webhook_events/<event_id>                      fetch_webhook_event
 """
@@ -197,6 +200,16 @@ class Routes:
     ) -> Response:
         entry = self._customers.adjust(customer_id, json_body(request))
         return json_response(entry, 201)
+
+    def _create_portal_session(self, request: Request, customer_id: str) -> Response:
+        session = self._customers.open_portal(customer_id, json_body(request))
+        return json_response(session, 201)
+
+    def _create_portal_session_by_external_id(
+        self, request: Request, external_id: str
+    ) -> Response:
+        customer_id = self._customers.id_of(external_id)
+        return self._create_portal_session(request, customer_id)
 
     # Events
 

@@ -1,0 +1,28 @@
+"""Amounts in tables of figures, as texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.utils.formats import number_format
+from django.utils.translation import ngettext
+
+from django_orb.formatting import money
+from django_orb.reports import Amount
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An amount, how many invoices it is of, and where they are listed."""
+
+    amount: str
+    count: str = ""
+    url: str = ""
+
+
+def amount_of(amount: Amount, currency: str, url: str = "") -> Cell:
+    if not amount.count:
+        return Cell("-")
+    count = number_format(amount.count, force_grouping=True)
+    words = ngettext("%(count)s invoice", "%(count)s invoices", amount.count)
+    return Cell(money(amount.total, currency), words % {"count": count}, url)

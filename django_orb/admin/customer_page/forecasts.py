@@ -1,0 +1,68 @@
+"""Ask Orb what a customer's subscriptions would be billed next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.db.models import Max
+from django.utils import timezone
+
+from django_orb.admin import upcoming
+from django_orb.admin.actions import explain
+from django_orb.exceptions import OrbConfigurationError, OrbError, OrbNotFoundError
+
+from .sections import Customer
+
+#: The most subscriptions that one view asks Orb for.
+MOST = 10
+#: A subscription without an invoice for so long has ended.
+LATELY = timedelta(days=400)
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """Its forecast, or why there is none."""
+
+    subscription_id: str
+    sheet: upcoming.Forecast | None = None
+    note: str = ""
+
+
+@dataclass
+class Forecasts:
+    """`problem` says why Orb was not asked for all of them."""
+
+    subscriptions: list[Subscription] = field(default_factory=list)
+    problem: str = ""
+    has_more: bool = False
+
+
+def read_forecasts(customer: Customer) -> Forecasts:
+    """
+    Ask Orb for the upcoming invoice of each subscription, those billed latest first.
+
+    After an answer that is not about one subscription, Orb is not asked again.
+    """
+    billed = customer.invoices.filter(invoice_date__gte=timezone.now() - LATELY)
+    latest = billed.exclude(subscription_id="").order_by().values("subscription_id")
+    ids = [
+        row["subscription_id"]
+        for row in latest.annotate(last=Max("invoice_date")).order_by("-last")[
+            : MOST + 1
+        ]
+    ]
+    found = Forecasts(has_more=len(ids) > MOST)
+    for subscription_id in ids[:MOST]:
+        try:
+            forecast, read_at = upcoming.fetch(subscription_id)
+            sheet = upcoming.read_forecast(forecast, read_at)
+        except OrbNotFoundError as err:
+            one = Subscription(subscription_id, note=err.detail)
+        except (OrbError, OrbConfigurationError) as err:
+            found.problem = explain(err)
+            break
+        else:
+            one = Subscription(subscription_id, sheet)
+        found.subscriptions.append(one)
+    return found

@@ -1,0 +1,131 @@
+"""The pages about one customer, below the list of invoices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.cache import add_never_cache_headers
+from django.utils.translation import gettext
+
+from django_orb.formatting import local_moment
+
+from .actions import obstacle
+from .customer_links import customer_url, list_url
+from .customer_page import (
+    PortalForm,
+    find_customer,
+    open_portal,
+    read_forecasts,
+    read_page,
+)
+from .readonly import ReadOnlyAdmin, outside_transactions
+from .sums import SUMS_VAR
+
+
+class CustomerPages(ReadOnlyAdmin):
+    """Adds the pages of the customers to the invoices' own."""
+
+    def customer_urls(self) -> list[URLPattern]:
+        """Return the addresses, which come before those of invoices."""
+        wrap, name = self.admin_site.admin_view, "django_orb_invoice_customer"
+        views = {
+            "": self.customer_view,
+            "upcoming": self.forecasts_view,
+            "portal": self.portal_view,
+        }
+        return [
+            path(
+                "/".join(["customer", "<str:customer_id>", *filter(None, [view]), ""]),
+                wrap(function),
+                name=f"{name}_{view}" if view else name,
+            )
+            for view, function in views.items()
+        ]
+
+    def has_portal_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.open_portal_invoice")
+
+    def has_forecast_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.sync_invoice")
+
+    def customer_view(self, request: HttpRequest, customer_id: str) -> HttpResponse:
+        customer = self.find(request, customer_id)
+        page = read_page(
+            customer, self.admin_site.name, adds_up_all=SUMS_VAR in request.GET
+        )
+        context = {
+            "page": page,
+            "may_forecast": self.has_forecast_permission(request),
+            "may_open_portal": self.has_portal_permission(request),
+        }
+        return self.show(request, customer, "customer.html", context)
+
+    @outside_transactions
+    def forecasts_view(self, request: HttpRequest, customer_id: str) -> HttpResponse:
+        self.require(request, self.has_forecast_permission(request))
+        customer = self.find(request, customer_id)
+        context = {
+            "forecasts": read_forecasts(customer),
+            "title": gettext("Upcoming invoices of %(name)s") % {"name": customer.name},
+        }
+        return self.show(request, customer, "customer_upcoming.html", context)
+
+    @outside_transactions
+    def portal_view(self, request: HttpRequest, customer_id: str) -> HttpResponse:
+        """Ask how long a link is to be valid. A POST makes one and shows it."""
+        self.require(request, self.has_portal_permission(request))
+        customer = self.find(request, customer_id)
+        form = PortalForm(request.POST if request.method == "POST" else None)
+        session = open_portal(request, customer, form) if form.is_valid() else None
+        context = {
+            "form": form,
+            "session": session,
+            "expires_at": local_moment(session.expires_at) if session else "",
+            "obstacle": obstacle(),
+            "title": gettext("Portal link for %(name)s") % {"name": customer.name},
+        }
+        response = self.show(request, customer, "customer_portal.html", context)
+        add_never_cache_headers(response)
+        return response
+
+    def require(self, request: HttpRequest, is_allowed: bool) -> None:
+        if not (is_allowed and self.has_view_permission(request)):
+            raise PermissionDenied
+
+    def find(self, request: HttpRequest, customer_id: str) -> Any:
+        self.require(request, is_allowed=True)
+        invoices = self.get_queryset(request)
+        customer = find_customer(invoices, unquote(customer_id))
+        if customer is None:
+            raise Http404(gettext("There is no invoice of such a customer."))
+        return customer
+
+    def show(
+        self, request: HttpRequest, customer: Any, template: str, context: Any
+    ) -> HttpResponse:
+        site = self.admin_site
+        request.current_app = site.name
+        common = {
+            **site.each_context(request),
+            "opts": self.opts,
+            "media": self.media,
+            "title": gettext("Customer %(name)s") % {"name": customer.name},
+            "subtitle": None,
+            "customer": customer,
+            "links": {
+                view: customer_url(site.name, customer.customer_id, f"customer{end}")
+                for view, end in (
+                    ("page", ""),
+                    ("upcoming", "_upcoming"),
+                    ("portal", "_portal"),
+                )
+            },
+            "invoices_url": list_url(site.name, customer.customer_id),
+        }
+        template = f"admin/django_orb/invoice/{template}"
+        return TemplateResponse(request, template, {**common, **context})
