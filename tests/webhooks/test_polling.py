@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,14 +9,16 @@ import pytest
 from django.db.models import F
 from werkzeug.wrappers import Response
 
-from django_orb import services, tasks
+from django_orb import mirror, services, tasks
+from django_orb.db import Interval, primary
+from django_orb.exceptions import OrbSyncFailedError
 from django_orb.models import Invoice, SyncRun, SyncWindow, WebhookEvent, WebhookFeed
 from django_orb.testing import OrbSandbox
-from django_orb.webhooks import polling
+from django_orb.webhooks import polling, processing
 from django_orb.webhooks.signature import parse_event
-from tests import times
+from tests import crash_points, times
 from tests.brokers import catch_messages
-from tests.deliveries import as_bytes, deliver
+from tests.deliveries import as_bytes, deliver, event, event_of, now
 from tests.sync.test_runs import assert_mirrors
 
 State = WebhookEvent.State
@@ -66,14 +67,42 @@ def test_what_changed_is_found_by_its_events(filled: OrbSandbox) -> None:
     filled.mark_paid(paid)
     filled.void(voided)
 
-    services.sync_invoices()
+    run = services.sync_invoices()
 
     assert_mirrors(filled)
     counts = filled.request_counts()
     assert set(counts) <= {EVENTS, "fetch_invoice"}
     assert counts["fetch_invoice"] <= 2
+    assert run.requests == len(filled.requests)
     sources = set(WebhookEvent.objects.values_list("state", "source"))
     assert sources == {("processed", "feed")}
+
+
+def test_run_counts_each_time_that_orb_is_asked(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one of two invoices another worker learns something while Orb is asked."""
+    first, second = filled.invoice_ids("issued")[:2]
+    filled.mark_paid(first)
+    filled.mark_paid(second)
+    others: list[str] = []
+
+    def learn(request: Any) -> None:
+        if request.path_url.endswith(f"/invoices/{first}") and not others:
+            others.append(first)
+            this_moment = Interval(primary.now(), primary.now() + timedelta(seconds=9))
+            seen = mirror.read_page(
+                [{**filled.invoice(first), "memo": "new"}], this_moment
+            )
+            mirror.write(seen)
+
+    crash_points.before_requests(monkeypatch, learn)
+
+    run = services.sync_invoices()
+
+    assert others
+    assert_mirrors(filled)
+    assert run.requests == len(filled.requests)
 
 
 def test_an_event_that_was_delivered_is_not_processed_again(
@@ -140,6 +169,43 @@ def test_what_is_open_is_swept_once_an_hour(filled: OrbSandbox) -> None:
     assert Invoice.objects.filter(pk=added).exists()
 
 
+def test_reading_events_alone_is_no_sweep(filled: OrbSandbox) -> None:
+    pass_time(minutes=40)
+    assert kinds(services.sync_invoices()) == {SyncWindow.Kind.FEED}
+
+    pass_time(minutes=25)
+
+    assert SyncWindow.Kind.LIST in kinds(services.sync_invoices())
+
+
+def test_sweep_that_failed_is_made_up_for(filled: OrbSandbox) -> None:
+    pass_time(minutes=61)
+    filled.fail_next(1, status=401, route=LISTS)
+    with pytest.raises(OrbSyncFailedError):
+        services.sync_invoices()
+
+    assert SyncWindow.Kind.LIST in kinds(services.sync_invoices())
+
+
+def test_run_since_a_date_is_no_sweep(filled: OrbSandbox) -> None:
+    pass_time(minutes=61)
+    services.sync_invoices(since=now() - timedelta(days=1))
+
+    assert SyncWindow.Kind.LIST in kinds(services.sync_invoices())
+
+
+def test_clock_that_was_set_back_leaves_nothing_unread(filled: OrbSandbox) -> None:
+    """What was noted before lies in the future now."""
+    pass_time(days=-2)
+    paid = filled.invoice_ids("issued")[0]
+    filled.mark_paid(paid)
+
+    run = services.sync_invoices()
+
+    assert SyncWindow.Kind.LIST in kinds(run)
+    assert WebhookEvent.objects.get(invoice_id=paid).state == State.PROCESSED
+
+
 def test_sweep_can_be_asked_for(
     filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +217,7 @@ def test_sweep_can_be_asked_for(
 
 
 def test_feed_that_went_quiet_is_not_trusted_to_tell_all(filled: OrbSandbox) -> None:
-    WebhookFeed.objects.update(newest_at=F("newest_at") - timedelta(days=2))
+    WebhookFeed.objects.update(newest_at=F("newest_at") - timedelta(hours=25))
     filled.advance(timedelta(days=2))
 
     assert SyncWindow.Kind.LIST in kinds(services.sync_invoices())
@@ -190,10 +256,25 @@ def test_account_without_a_list_is_swept_each_time(
     assert caplog.text.count("list of webhook events cannot be used") == 1
 
     orb.has_webhook_events = True
-    pass_time(days=2)
+    pass_time(hours=23)
+    services.sync_invoices()
+    assert orb.request_counts()[EVENTS] == 1
+    pass_time(hours=2)
     services.sync_invoices()
     assert orb.request_counts()[EVENTS] == 2
     assert WebhookFeed.objects.get().is_offered
+
+
+def test_account_without_a_list_is_asked_for_it_after_its_clock_was_set_back(
+    any_database: str, orb: OrbSandbox
+) -> None:
+    orb.has_webhook_events = False
+    services.sync_invoices()
+    pass_time(days=-2)
+
+    services.sync_invoices()
+
+    assert orb.request_counts()[EVENTS] == 2
 
 
 @pytest.mark.parametrize(
@@ -304,21 +385,57 @@ def test_invoice_that_no_database_takes_fails_its_event_alone(
 def test_event_that_is_none_is_passed_over(
     filled: OrbSandbox,
 ) -> None:
+    # An event that has lost its invoice would stand in for itself if it is delivered.
     nonsense = [None, 7, {}, {"payload": None}, {"payload": {"id": "whk1"}}]
-
-    def add(route: str, request: Any, go_on: Callable[[], Response]) -> Response:
-        answer = go_on()
-        if route == EVENTS:
-            page = answer.get_json()
-            answer.set_data(json.dumps({**page, "data": [*nonsense, *page["data"]]}))
-        return answer
-
-    filled.answer_through(add)
+    list_too(filled, [*nonsense, {"payload": event_of(None)}])
     invoice_id = filled.invoice_ids("issued")[0]
     filled.mark_paid(invoice_id)
 
     assert services.sync_invoices().state == SyncRun.State.SUCCEEDED
     assert Invoice.objects.get(pk=invoice_id).status == "paid"
+    assert not WebhookEvent.objects.filter(invoice_id="").exists()
+
+
+def list_too(orb: OrbSandbox, items: list[Any]) -> None:
+    """Have Orb's list of events show these, too."""
+
+    def add(route: str, request: Any, go_on: Callable[[], Response]) -> Response:
+        answer = go_on()
+        if route == EVENTS:
+            page = answer.get_json()
+            answer.set_data(as_bytes({**page, "data": [*items, *page["data"]]}))
+        return answer
+
+    orb.answer_through(add)
+
+
+def test_event_about_no_invoice_is_told_of_as_if_it_had_been_delivered(
+    filled: OrbSandbox,
+) -> None:
+    of_customer = event("customer.created")
+    list_too(filled, [{"payload": of_customer}])
+
+    services.sync_invoices()
+
+    assert WebhookEvent.objects.get(pk=of_customer["id"]).state == State.IGNORED
+
+
+def test_events_that_take_too_long_are_left_to_recover(
+    filled: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = filled.invoice_ids("issued")[:3]
+    for invoice_id in ids:
+        filled.mark_paid(invoice_id)
+    with monkeypatch.context() as patch:
+        times.hurry(patch, polling)
+        services.sync_invoices()
+    waiting = WebhookEvent.objects.filter(invoice_id__in=ids)
+    assert {one.state for one in waiting} == {State.RECEIVED}
+    WebhookEvent.objects.update(next_attempt_at=F("received_at"))
+
+    processing.process_due()
+
+    assert_mirrors(filled)
 
 
 def test_an_event_of_the_future_does_not_make_the_list_lively(
