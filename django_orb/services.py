@@ -25,6 +25,7 @@ from .exceptions import (
 )
 from .exports import CsvStyle, export_rows
 from .formatting import safe_link, to_moment
+from .maintenance import erase_customer, undo_erasure
 from .mirror import (
     Observation,
     UpcomingInvoice,
@@ -65,6 +66,7 @@ __all__ = [
     "create_portal_session",
     "current_links",
     "delete_invoice_line_item",
+    "erase_customer",
     "export_rows",
     "fetch_invoice",
     "fetch_upcoming_invoice",
@@ -74,6 +76,7 @@ __all__ = [
     "pay_invoice",
     "regenerate_invoice_pdf",
     "sync_invoices",
+    "undo_erasure",
     "update_invoice",
     "verify_invoices",
     "void_invoice",

@@ -55,11 +55,11 @@ ALLOWED = {
         "account client conf db exceptions metrics mirror models operations parsing "
         "signals webhooks"
     ),
+    "maintenance": "account conf db exact_json exceptions mirror models operations",
     "services": (
-        "account client db exceptions exports formatting mirror models operations "
-        "reports sync webhooks"
+        "account client db exceptions exports formatting maintenance mirror models "
+        "operations reports sync webhooks"
     ),
-    "maintenance": "account conf db exceptions mirror models operations services",
     "tasks": (
         "account conf db maintenance metrics mirror models publishing services status "
         "sync webhooks"

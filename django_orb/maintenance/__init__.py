@@ -1,8 +1,16 @@
-"""Do what is outstanding, and delete what is finished and old."""
+"""Do what is outstanding, delete what is old, and erase what is personal."""
 
 from __future__ import annotations
 
+from .erasing import erase_customer, undo_erasure
 from .outstanding import are_operations_stuck, do_all, finish_operations
 from .retention import prune
 
-__all__ = ["are_operations_stuck", "do_all", "finish_operations", "prune"]
+__all__ = [
+    "are_operations_stuck",
+    "do_all",
+    "erase_customer",
+    "finish_operations",
+    "prune",
+    "undo_erasure",
+]

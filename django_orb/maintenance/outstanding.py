@@ -12,13 +12,15 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from django_orb import services
+from django_orb import mirror
 from django_orb.account import open_account
 from django_orb.db import ends_work, renew_connection
 from django_orb.exceptions import OrbError
 from django_orb.mirror import fetching
 from django_orb.models import InvoiceOperation
 from django_orb.operations import confirmation, recovery
+
+from .erasing import resume_all
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,8 @@ def do_all(*parts: Callable[[], object]) -> None:
 
 def finish_operations(*, seconds: float = float("inf")) -> bool:
     """
-    Send queued operations, decide stuck ones, and fetch what the mirror lacks of them.
+    Send queued operations, decide stuck ones, and fetch what the mirror lacks of them;
+    then go on with erasures of customers that were interrupted.
 
     End after `seconds`, or if Orb does not answer. Return whether it always answered.
     """
@@ -57,6 +60,7 @@ def finish_operations(*, seconds: float = float("inf")) -> bool:
         lambda: answers.append(_recover_operations(seconds=seconds)),
         partial(_read_back),
         partial(_recheck),
+        partial(resume_all, seconds=seconds),
     )
     return all(answers)
 
@@ -81,7 +85,8 @@ def _recover_operations(*, seconds: float) -> bool:
             ):
                 # It was probably asked for because the mirror was out of date.
                 with contextlib.suppress(OrbError):
-                    services.fetch_invoice(operation.invoice_id)
+                    ids = [operation.invoice_id]
+                    mirror.store(client, mirror.observe_invoices(client, ids))
     return has_answered
 
 

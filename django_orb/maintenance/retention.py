@@ -27,7 +27,9 @@ Every table that grows has a decision here:
 - `InvoiceFailure` and `InvoiceRecheck` have a row for each invoice at most. A run
   deletes the first once the invoice can be stored or is gone, `recover` deletes the
   second once the invoice was fetched, and until then both are needed.
-- `MirroredAccount`, `WebhookFeed`, `RequestBudget` and `LastOccurrence` have a fixed
+- `CustomerErasure` stays: it keeps a customer's personal data out, and is the record that
+  it was erased.
+- `MirroredAccount`, `ErasureGate`, `WebhookFeed`, `RequestBudget` and `LastOccurrence` have a fixed
   number of rows.
 
 Rows are deleted in batches by primary key, each in a transaction of its own that checks

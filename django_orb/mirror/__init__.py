@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from . import (
+    blanking,
     change_log,
+    erased,
     failure_reasons,
     fetching,
+    personal,
 )
 from .change_log import (
     Origin,
@@ -59,10 +62,12 @@ __all__ = [
     "UpcomingInvoice",
     "UpcomingLineItem",
     "WriteResult",
+    "blanking",
     "call_receivers",
     "change_log",
     "claim_observations",
     "digits_kept",
+    "erased",
     "failure_reasons",
     "fetch_later",
     "fetch_until_ordered",
@@ -71,6 +76,7 @@ __all__ = [
     "map_columns",
     "observe_invoice",
     "observe_invoices",
+    "personal",
     "read_page",
     "read_upcoming",
     "send_robust",

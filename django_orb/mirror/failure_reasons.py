@@ -26,7 +26,7 @@ All of it happens under the lock that writers of the invoice take.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -38,6 +38,7 @@ from django_orb.models import Invoice, InvoiceFailureReason, InvoiceObservation
 from django_orb.models.failure_reasons import EVENT_PRECEDES, FAILING, FailureKind
 from django_orb.parsing import parse_datetime
 
+from . import erased
 from .change_log import After, Before
 from .observation_sql import begin_writing
 
@@ -125,9 +126,11 @@ def _keep(invoice_id: str, told: Sequence[Told]) -> None:
     seen.select_for_update().values_list("pk").first()
     invoice = Invoice.objects.using(primary.alias()).filter(pk=invoice_id)
     columns = [failing.column for failing in FAILING.values()]
-    shown = invoice.values("status", *columns).first()
+    shown = invoice.values("status", "customer_id", *columns).first()
     if shown is None:
         return
+    if shown["customer_id"] in erased.customers():
+        told = [replace(one, reason=one.reason and "") for one in told]
     rows = _rows([invoice_id])
     changed: dict[Key, _Row] = {}
     # A success is kept only where there is, or was, a failure that it ends.

@@ -33,7 +33,7 @@ of the text alone; what is stored is hashed when another text comes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,13 +41,13 @@ from functools import cached_property
 from typing import Any, Literal
 
 from django_orb import exact_json
-from django_orb.client import RawInvoice
+from django_orb.client import RawInvoice, Shape
 from django_orb.db import Interval
 from django_orb.exact_json import JSONText
 from django_orb.exceptions import OrbPayloadError
 from django_orb.models import InvoiceOperation
 
-from . import hashing, mapping
+from . import hashing, mapping, personal
 from .change_log import Before
 from .hashing import content_hash
 from .mapping import MappedInvoice, invoice_id_of, invoice_keys, map_invoice, usable_id
@@ -59,6 +59,8 @@ NEVER_THERE = "never there"
 
 # The first id of failures that have none of Orb's.
 NO_ID = "(no id"
+
+_CUSTOMER = Shape(objects={"customer": Shape(plain=("id",))})
 
 # To write the content again; to record that it cannot be written.
 Verdict = Literal["take", "same", "rewrite", "fail", "drop", "doubt"]
@@ -138,7 +140,8 @@ class Incoming:
     An observation on its way in; read and mapped no earlier than needed.
 
     `failure` is why it cannot be stored. `believed_from` is when Orb no longer lags
-    behind our own write, if it does not show that.
+    behind our own write, if it does not show that. If `is_blank`, its value is without
+    personal data, but its digest is that of Orb's text.
     """
 
     def __init__(self, seen: Observation, exact_digits: int | None) -> None:
@@ -146,6 +149,7 @@ class Incoming:
         self.interval = seen.interval
         self.failure = seen.refusal
         self.believed_from: datetime | None = None
+        self.is_blank = False
         self._exact_digits = exact_digits
 
     @cached_property
@@ -157,8 +161,32 @@ class Incoming:
     def raw_digest(self) -> str:
         return f"{_hash_prefix()}{self._raw.digest}" if self._raw else ""
 
+    def keep_blank(self, erased: Collection[str]) -> bool:
+        """Be blank if the customer is erased, else not. Return whether that is new."""
+        is_blank = bool(erased) and self.customer_id in erased
+        if is_blank == self.is_blank:
+            return False
+        self.is_blank = is_blank
+        self.failure = self.seen.refusal
+        for name in ("value", "content_hash", "mapped"):
+            self.__dict__.pop(name, None)
+        return True
+
+    @cached_property
+    def customer_id(self) -> str | None:
+        """Orb's id of the customer; None if it does not say."""
+        try:
+            sent = self._raw.read_only(_CUSTOMER) if self._raw else self.seen.payload
+        except ValueError:
+            return None
+        return personal.customer_of(sent)
+
     @cached_property
     def value(self) -> Any:
+        return personal.blank_invoice(self._sent) if self.is_blank else self._sent
+
+    @cached_property
+    def _sent(self) -> Any:
         if self._raw is None:
             return self.seen.payload
         try:
@@ -198,7 +226,7 @@ class Incoming:
         """
         if self.mapped.id != self.seen.invoice_id:
             raise OrbPayloadError("It has more than one id.")
-        raw = self._raw
+        raw = None if self.is_blank else self._raw
         if raw and not raw.is_delicate and not exact_json.may_be_unstorable(raw.data):
             return
         try:
@@ -209,7 +237,7 @@ class Incoming:
 
     @cached_property
     def mapped(self) -> MappedInvoice:
-        if self._raw is None:
+        if self._raw is None or self.is_blank:
             return map_invoice(self.value, exact_digits=self._exact_digits)
         ahead: MappedInvoice | None = self._raw.kept.get(self._exact_digits)
         return ahead or _map_raw(self._raw, self._exact_digits)
@@ -219,7 +247,7 @@ class Incoming:
         if self.seen.is_absent:
             return False
         try:
-            return operation.is_shown_in(self.value)
+            return operation.is_shown_in(self._sent)
         except (OrbPayloadError, AttributeError, TypeError):
             return True
 

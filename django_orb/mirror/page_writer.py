@@ -32,7 +32,7 @@ from django_orb.models import (
     InvoiceRecheck,
 )
 
-from . import change_log, failure_reasons
+from . import change_log, erased, failure_reasons
 from .change_log import After, Before, Origin
 from .children import insert_children, write_children
 from .hashing import content_hash
@@ -48,6 +48,11 @@ from .ordering import Incoming, Known, Observation, Verdict, judge, touch
 
 # How long Orb's answers may lag behind our own writes.
 LAG = timedelta(minutes=1)
+
+WITHHELD = (
+    "It cannot be stored, and does not say which customer it is for. Since customers "
+    "were erased, neither the reason nor what Orb sent is kept."
+)
 
 
 @dataclass
@@ -76,6 +81,7 @@ class PageWriter:
         self._origin = origin
         self._known: dict[str, Known] = {}
         self._trusts_claims = True
+        self._erased: frozenset[str] = frozenset()
         digits = digits_kept()
         self._incoming = {
             seen.invoice_id: Incoming(seen, digits) for seen in observations
@@ -100,6 +106,8 @@ class PageWriter:
 
     def prepare(self) -> None:
         """Read and map what seems to be new, while nothing is locked."""
+        for one in self._incoming.values():
+            one.keep_blank(erased.probably())
         self._hash_stored(self._known)
         self._find_late()
         for invoice_id, one in self._incoming.items():
@@ -271,8 +279,17 @@ class PageWriter:
         before = time.monotonic()
         stored, epoch = lock_known(ids)
         self._check_clock(before, epoch)
+        self._keep_blank(stored)
         self._hash_stored(stored)
         return stored
+
+    def _keep_blank(self, stored: dict[str, Known]) -> None:
+        """Leave personal data of erased customers out; see `erased`."""
+        self._erased = erased.customers()
+        for invoice_id, known in stored.items():
+            one = self._incoming[invoice_id]
+            if one.keep_blank(self._erased):
+                self._check(one, known)
 
     def _check_clock(self, before: float, epoch: float | None) -> None:
         """Bound the observations by all that is known of the clock by now."""
@@ -390,10 +407,18 @@ class PageWriter:
                 "failed_at": failed_at,
                 "run_id": self._run_id,
             }
-            for invoice_id, reason in failed.items()
-            for text in [self._incoming[invoice_id].as_ascii()]
+            for invoice_id, found in failed.items()
+            for reason, text in [self._explain(invoice_id, found)]
         ]
         upsert(InvoiceFailure, rows, key=["invoice_id"])
+
+    def _explain(self, invoice_id: str, reason: str) -> tuple[str, str]:
+        """Return why an invoice failed, and what Orb sent, as far as both may be kept."""
+        one = self._incoming[invoice_id]
+        is_anyones = one.seen.payload is not None and one.customer_id is None
+        if is_anyones and self._erased:
+            return WITHHELD, ""
+        return reason, one.as_ascii()
 
     def _has_failed(self, invoice_id: str, stored: dict[str, Known]) -> bool:
         looked_at = self._known.get(invoice_id)

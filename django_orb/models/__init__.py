@@ -8,6 +8,7 @@ from .children import (
     InvoiceLineTax,
     InvoicePaymentAttempt,
 )
+from .erasures import CustomerErasure, ErasureGate
 from .failure_reasons import InvoiceFailureReason
 from .invoices import (
     Invoice,
@@ -25,6 +26,8 @@ from .runs import Status, SyncAbsence, SyncRun, SyncWindow
 from .webhooks import WebhookEvent, WebhookFeed
 
 __all__ = [
+    "CustomerErasure",
+    "ErasureGate",
     "Invoice",
     "InvoiceBalanceTransaction",
     "InvoiceChange",

@@ -110,6 +110,12 @@ class InvoiceOperation(models.Model):
     )
     detail = models.TextField(_("detail"), blank=True)
     result = PayloadField(_("result"), default=dict, blank=True)
+    erased_at = models.DateTimeField(
+        _("erased at"),
+        null=True,
+        blank=True,
+        help_text=_("When personal data was removed from it."),
+    )
 
     class Meta:
         default_permissions = ("view",)

@@ -26,7 +26,7 @@ from django.utils.translation import gettext_noop
 
 from django_orb import exact_json, metrics, mirror
 from django_orb.client import OrbClient
-from django_orb.db import primary
+from django_orb.db import primary, run_in_transaction
 from django_orb.exceptions import (
     OrbAPIError,
     OrbAuthenticationError,
@@ -42,7 +42,7 @@ from django_orb.exceptions import (
     OrbTooLargeError,
     OrbURLNotFoundError,
 )
-from django_orb.mirror import claim_observations
+from django_orb.mirror import claim_observations, erased, personal
 from django_orb.models import InvoiceOperation
 from django_orb.models.operation_type import UNCLEAR, Sight
 
@@ -145,16 +145,28 @@ def finish(
     if invoice_id != operation.invoice_id:
         # This tells the mirror of an invoice that it does not have yet.
         claim_observations([invoice_id])
-    _change(
-        operation,
-        expected=expected,
-        state=state,
-        detail=detail,
-        invoice_id=invoice_id,
-        # The outcome is recorded, whatever Orb's answer holds.
-        result=exact_json.storable(result or {}),
-        finished_at=primary.now(),
-    )
+    # The outcome is recorded, whatever Orb's answer holds.
+    answer = exact_json.storable(result or {})
+
+    def record() -> None:
+        _change(
+            operation,
+            expected=expected,
+            state=state,
+            detail=detail,
+            invoice_id=invoice_id,
+            result=_kept(answer, invoice_id),
+            finished_at=primary.now(),
+        )
+
+    run_in_transaction(record)
+
+
+def _kept(answer: dict[str, Any], invoice_id: str) -> dict[str, Any]:
+    """Return what of Orb's answer may be kept; see `mirror.erased`."""
+    gone = erased.customers(is_first=True)
+    is_theirs = personal.customer_of(answer) in gone or erased.is_of(invoice_id, gone)
+    return personal.blank_result(answer) if is_theirs else answer
 
 
 def leave_pending(operation: InvoiceOperation, detail: str) -> None:

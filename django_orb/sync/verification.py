@@ -22,6 +22,7 @@ from django_orb.client import next_cursor
 from django_orb.conf import get_settings
 from django_orb.db import StatementLog, primary
 from django_orb.exceptions import OrbInputError, OrbNotFoundError, OrbResponseError
+from django_orb.mirror import erased, personal
 from django_orb.models import (
     Invoice,
     InvoiceFailure,
@@ -104,6 +105,7 @@ class Verification(Iterator[Difference]):
         self._fix = fix
         self._since = since
         self._on_page = on_page
+        self._erased: frozenset[str] = frozenset()
         self._log = StatementLog()
         self._patience = PATIENCE_SECONDS
         is_sqlite = primary.connection().vendor == "sqlite"
@@ -168,6 +170,7 @@ class Verification(Iterator[Difference]):
                 yield _without_id(invoice_id, position)
             elif self._notes.add("invoice", invoice_id):
                 new[invoice_id] = payload
+        self._erased = erased.customers()
         stored = self._read(list(new))
         suspects = [
             invoice_id
@@ -236,6 +239,7 @@ class Verification(Iterator[Difference]):
         for _ in range(MAX_ROUNDS):
             before = here
             payload = self._fetch(invoice_id)
+            self._erased = erased.customers()
             here = self._read([invoice_id]).get(invoice_id)
             if here == before:
                 return self._explain(self._compare(invoice_id, payload, here))
@@ -250,6 +254,7 @@ class Verification(Iterator[Difference]):
         if payload is None:
             is_known_gone = here is None or here.row["missing_since"] is not None
             return [] if is_known_gone else [_gone(invoice_id, here)]
+        payload = personal.as_stored(payload, self._erased)
         number = str(payload.get("invoice_number") or "")
         found: Iterable[tuple[Kind, str, Any, Any]]
         if here is None:

@@ -1,0 +1,59 @@
+"""Remove personal data from the history that Django's admin keeps, if it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.apps import apps
+from django.db import models, router
+from django.db.models import Q
+
+from django_orb.models import Invoice, InvoiceLineItem
+
+ERASED = "The text was erased with the customer's personal data."
+_TERMS_AT_ONCE = 100
+
+
+def blank_entries(model: type[models.Model], rows: models.QuerySet[Any]) -> None:
+    """Remove the texts of what users did to these rows; that they did it stays."""
+    entries = _entries_of(model)
+    if entries is None:
+        return
+    ids = [str(pk) for pk in rows.order_by().values_list("pk", flat=True)]
+    if ids:
+        entries.filter(object_id__in=ids).update(change_message=ERASED)
+
+
+def blank_exports(terms: Sequence[str]) -> None:
+    """Remove the filters of exports that name any of these; that there was one stays."""
+    for model in (Invoice, InvoiceLineItem):
+        entries = _entries_of(model)
+        if entries is None:
+            return
+        exports = entries.filter(object_id=None)
+        for some in _parts(terms):
+            named = Q()
+            for term in some:
+                named |= Q(change_message__contains=term)
+            for entry in exports.filter(named):
+                what = entry.change_message.partition("filter: ")[0]
+                entry.change_message = f"{what}filter: erased"
+                entry.save(update_fields=["change_message"])
+
+
+def _entries_of(model: type[models.Model]) -> models.QuerySet[Any] | None:
+    if not apps.is_installed("django.contrib.admin"):
+        return None
+    log: Any = apps.get_model("admin", "LogEntry")
+    types: Any = apps.get_model("contenttypes", "ContentType")
+    # They may be in another database than the mirror.
+    alias = router.db_for_write(log)
+    manager: Any = types.objects
+    kind = manager.db_manager(alias).get_for_model(model)
+    return log.objects.using(alias).filter(content_type=kind)  # type: ignore[no-any-return]
+
+
+def _parts(terms: Sequence[str]) -> Iterable[Sequence[str]]:
+    for start in range(0, len(terms), _TERMS_AT_ONCE):
+        yield terms[start : start + _TERMS_AT_ONCE]

@@ -1,0 +1,313 @@
+"""
+Erase a customer's personal data, and undo that.
+
+# Note [Erased in stages]
+First the erasure is committed: from then on nothing personal of the customer is written,
+see Note [No way past an erasure] in `mirror/erased.py`. Then a walk goes over what is
+stored, in batches, each a short transaction that locks what writers lock and moves the
+cursor in the erasure's row. If it is killed, it goes on there: when it is called again,
+or by `recover`. What it does twice does no harm.
+
+Each stage has what the later ones remove: the project's own ids of the customer, by
+which exports and operations are found, are in the invoices until these are blanked.
+
+Undoing it brings nothing back. It lets the next answers of Orb write the customer's
+invoices whole, and marks these to be written although unchanged.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db.models import Q, QuerySet
+
+from django_orb import mirror
+from django_orb.db import is_free, primary, run_in_transaction
+from django_orb.exceptions import OrbInputError, OrbTransactionError
+from django_orb.mirror import blanking, erased
+from django_orb.models import (
+    CustomerErasure,
+    Invoice,
+    InvoiceFailure,
+    InvoiceOperation,
+    WebhookEvent,
+)
+from django_orb.models.operations import describe_actor
+
+from . import admin_history
+from .erased_records import blank_event, blank_operations
+
+logger = logging.getLogger(__name__)
+
+LEASE = timedelta(minutes=5)
+# How much is locked at a time, and how many ids are read for that.
+BATCH = 50
+IDS_AT_ONCE = 2000
+EVENTS_AT_ONCE = 500
+
+TEXTS, INVOICES, EVENTS, FAILURES, REFILL = (
+    "texts",
+    "invoices",
+    "events",
+    "failures",
+    "refill",
+)
+_NEXT = {TEXTS: INVOICES, INVOICES: EVENTS, EVENTS: FAILURES, FAILURES: "", REFILL: ""}
+
+OnStep = Callable[[CustomerErasure], None]
+
+
+def erase_customer(
+    customer_id: str,
+    *,
+    actor: AbstractBaseUser | None = None,
+    origin: str = CustomerErasure.Origin.CODE.value,
+    on_step: OnStep = lambda erasure: None,
+) -> CustomerErasure:
+    """
+    Erase a customer's personal data, and return the record of it.
+
+    If the customer is erased already, everything is walked over once more. `error` in
+    the record says what could not be erased.
+
+    Raises:
+        OrbInputError: nothing here is of such a customer.
+        OrbTransactionError: called inside a transaction.
+    """
+    _require_no_transaction()
+    _require_known(customer_id)
+    begin = partial(_begin, customer_id, _username(actor), origin)
+    erasure = run_in_transaction(begin)
+    _walk(erasure, on_step=on_step)
+    return erasure
+
+
+def undo_erasure(
+    customer_id: str,
+    *,
+    actor: AbstractBaseUser | None = None,
+    on_step: OnStep = lambda erasure: None,
+) -> CustomerErasure:
+    """
+    Let the next sync fill a customer's invoices again, and return the record.
+
+    Raises:
+        OrbInputError: the customer is not erased.
+        OrbTransactionError: called inside a transaction.
+    """
+    _require_no_transaction()
+    erasure = run_in_transaction(partial(_end, customer_id, _username(actor)))
+    _walk(erasure, on_step=on_step)
+    return erasure
+
+
+def resume_all(*, seconds: float = float("inf")) -> None:
+    """Go on with what was interrupted, and blank operations that ended since."""
+    deadline = time.monotonic() + seconds
+    free = is_free(primary.now(), longest=2 * LEASE)
+    waiting = primary.rows(CustomerErasure).exclude(stage="").filter(free)
+    for erasure in waiting.order_by("pk"):
+        _walk(erasure, deadline=deadline)
+    active = primary.rows(CustomerErasure).exclude(active_customer_id=None)
+    theirs = primary.rows(Invoice).filter(
+        customer_id__in=active.values("active_customer_id")
+    )
+    if active.exists():
+        operations = primary.rows(InvoiceOperation)
+        blank_operations(operations.filter(invoice_id__in=theirs.values("pk")))
+
+
+def _username(actor: AbstractBaseUser | None) -> str:
+    return describe_actor(actor).get("actor_username", "")
+
+
+def _require_no_transaction() -> None:
+    try:
+        with primary.atomic(durable=True):
+            pass
+    except RuntimeError as err:
+        raise OrbTransactionError(
+            "A customer cannot be erased inside a database transaction: that would "
+            "hold up whoever writes until it ends. Call it after the block."
+        ) from err
+
+
+def _require_known(customer_id: str) -> None:
+    """Refuse a mistyped id: nothing would be erased, and it would look done."""
+    if not customer_id or "\0" in customer_id:
+        raise OrbInputError("A customer's id is a text.", field="customer_id")
+    sources: list[QuerySet[Any]] = [
+        primary.rows(Invoice).filter(customer_id=customer_id),
+        primary.rows(CustomerErasure).filter(active_customer_id=customer_id),
+        primary.rows(InvoiceFailure).filter(payload_text__contains=customer_id),
+        primary.rows(WebhookEvent).filter(body__contains=f'"{customer_id}"'),
+    ]
+    if not any(source.exists() for source in sources):
+        raise OrbInputError(
+            f"Nothing here is of a customer {customer_id!r} in Orb. Nothing was erased.",
+            field="customer_id",
+        )
+
+
+def _begin(customer_id: str, username: str, origin: str) -> CustomerErasure:
+    erased.close_gate()
+    now = primary.now()
+    rows = primary.rows(CustomerErasure)
+    erasure = rows.filter(active_customer_id=customer_id).first()
+    if erasure is None:
+        erasure = CustomerErasure(
+            customer_id=customer_id,
+            active_customer_id=customer_id,
+            erased_at=now,
+            erased_by=username,
+            origin=origin,
+        )
+    if not erasure.stage:
+        erasure.stage, erasure.cursor, erasure.invoices = TEXTS, "", 0
+    erasure.error = ""
+    erasure.lease_expires_at = now + LEASE
+    erasure.save(using=primary.alias())
+    return erasure
+
+
+def _end(customer_id: str, username: str) -> CustomerErasure:
+    erased.close_gate()
+    rows = primary.rows(CustomerErasure)
+    erasure = rows.filter(active_customer_id=customer_id).first()
+    if erasure is None:
+        raise OrbInputError(
+            f"Customer {customer_id!r} is not erased. Nothing was changed.",
+            field="customer_id",
+        )
+    now = primary.now()
+    erasure.active_customer_id = None
+    erasure.undone_at, erasure.undone_by = now, username
+    erasure.stage, erasure.cursor, erasure.error = REFILL, "", ""
+    erasure.lease_expires_at = now + LEASE
+    erasure.save(using=primary.alias())
+    return erasure
+
+
+def _walk(
+    erasure: CustomerErasure,
+    *,
+    deadline: float = float("inf"),
+    on_step: OnStep = lambda erasure: None,
+) -> None:
+    steps = {
+        TEXTS: _texts,
+        INVOICES: _invoices,
+        EVENTS: _events,
+        FAILURES: _failures,
+        REFILL: _refill,
+    }
+    while erasure.stage:
+        for cursor in steps[erasure.stage](erasure):
+            _note(erasure, cursor=cursor)
+            on_step(erasure)
+            if time.monotonic() > deadline:
+                _note(erasure, lease_expires_at=None)
+                return
+        following = _NEXT[erasure.stage]
+        changes: dict[str, Any] = {"stage": following, "cursor": ""}
+        if not following:
+            changes["lease_expires_at"] = None
+            if erasure.active_customer_id and not erasure.error:
+                changes["finished_at"] = primary.now()
+        _note(erasure, **changes)
+
+
+def _note(erasure: CustomerErasure, **changes: Any) -> None:
+    """Write how far it has come, unless it was undone or begun again meanwhile."""
+    changes = {"lease_expires_at": primary.now() + LEASE, **changes}
+    names = ("invoices", "error")
+    changes |= {name: getattr(erasure, name) for name in names}
+    mine = primary.rows(CustomerErasure).filter(
+        pk=erasure.pk, stage=erasure.stage, undone_at=erasure.undone_at
+    )
+    if mine.update(**changes):
+        for name, value in changes.items():
+            setattr(erasure, name, value)
+    else:
+        erasure.refresh_from_db(using=primary.alias())
+        erasure.stage = ""  # whoever changed it goes on
+
+
+# Each stage yields its cursor after each batch.
+
+
+def _texts(erasure: CustomerErasure) -> Iterator[str]:
+    """Erase what names the customer only by the project's own ids."""
+    customer_id = erasure.customer_id
+    invoices = primary.rows(Invoice).filter(customer_id=customer_id)
+    named = invoices.exclude(external_customer_id="").order_by()
+    own_ids = list(named.values_list("external_customer_id", flat=True).distinct())
+    admin_history.blank_exports([customer_id, *own_ids])
+    asked = Q(body__customer_id=customer_id) | Q(body__external_customer_id__in=own_ids)
+    operations = primary.rows(InvoiceOperation).filter(asked, invoice_id="")
+    admin_history.blank_entries(InvoiceOperation, operations)
+    blank_operations(operations)
+    yield ""
+
+
+def _invoices(erasure: CustomerErasure) -> Iterator[str]:
+    invoices = primary.rows(Invoice).filter(customer_id=erasure.customer_id)
+    for ids in _batches(invoices, erasure.cursor, BATCH):
+        operations = primary.rows(InvoiceOperation).filter(invoice_id__in=ids)
+        # First, since they may be in another database.
+        admin_history.blank_entries(Invoice, invoices.filter(pk__in=ids))
+        admin_history.blank_entries(InvoiceOperation, operations)
+        unmapped = run_in_transaction(partial(blanking.blank_invoices, ids))
+        events = primary.rows(WebhookEvent).filter(invoice_id__in=ids)
+        for event_id in list(events.order_by("pk").values_list("pk", flat=True)):
+            blank_event(event_id)
+        blank_operations(operations)
+        erasure.invoices += len(ids) - len(unmapped)
+        if unmapped:
+            erasure.error += (
+                f"These invoices could not be mapped: {', '.join(unmapped)}. "
+            )
+        yield ids[-1]
+
+
+def _events(erasure: CustomerErasure) -> Iterator[str]:
+    """Erase events of any kind; only their bodies say which customer they name."""
+    events = primary.rows(WebhookEvent)
+    for ids in _batches(events, erasure.cursor, EVENTS_AT_ONCE):
+        named = events.filter(pk__in=ids, body__contains=erasure.customer_id)
+        for event_id in list(named.values_list("pk", flat=True)):
+            blank_event(event_id, customer_id=erasure.customer_id)
+        yield ids[-1]
+
+
+def _failures(erasure: CustomerErasure) -> Iterator[str]:
+    failures = primary.rows(InvoiceFailure)
+    named = failures.filter(payload_text__contains=erasure.customer_id)
+    for ids in _batches(named, erasure.cursor, BATCH):
+        for failure in failures.filter(pk__in=ids):
+            blanking.blank_failure(failure)
+        yield ids[-1]
+
+
+def _refill(erasure: CustomerErasure) -> Iterator[str]:
+    invoices = primary.rows(Invoice).filter(customer_id=erasure.customer_id)
+    for ids in _batches(invoices, erasure.cursor, EVENTS_AT_ONCE):
+        mirror.write_again(ids)
+        yield ids[-1]
+
+
+def _batches(rows: QuerySet[Any], last: str, size: int) -> Iterator[list[str]]:
+    """Yield keys in their order, after the last one."""
+    keys = rows.order_by("pk").values_list("pk", flat=True)
+    while found := list(keys.filter(pk__gt=last)[:IDS_AT_ONCE]):
+        last = found[-1]
+        some = iter(found)
+        while batch := list(islice(some, size)):
+            yield batch

@@ -1,0 +1,125 @@
+"""
+Know whose personal data was erased, so that it is never written again.
+
+# Note [No way past an erasure]
+An erasure is a row, committed before anything is blanked. Whoever writes what Orb sent
+(the page writer, the inbox of events, the ledger of operations) first locks the one row
+of `ErasureGate` for reading, until its transaction ends, and blanks what is of erased
+customers. An erasure changes that row. So it waits for all who began before, and what
+they wrote is committed when the walk over the stored rows begins; whoever begins later
+knows of it. Nothing is written from a set that is out of date, however long ago it was
+read, requested or mapped.
+
+The token in that row is another one after each change, and tells a process that the set
+it has read is still right: usually the gate costs one statement, for a page that writes
+something. A page of unchanged texts writes nothing that Orb sent, and needs no gate.
+
+Texts are compared by digests of what Orb sent, and content by hashes of what is stored.
+So an invoice that was blanked is unchanged as long as Orb's text is, and quiet.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django_orb.db import claim, primary
+from django_orb.models import CustomerErasure, ErasureGate, Invoice
+
+from .observation_sql import begin_writing
+
+_GATE = 1
+# Small, since it changes with each erasure only.
+_MAX_SETS = 16
+# By token.
+_sets: dict[str, frozenset[str]] = {}
+# By alias: only a guess.
+_latest: dict[str, frozenset[str]] = {}
+#: Seconds for which others may have to wait behind an erasure that waits.
+WAIT_SECONDS = 2
+
+
+def customers(*, is_first: bool = False) -> frozenset[str]:
+    """
+    Return the erased customers, which stay as they are until the transaction ends.
+
+    `is_first` says that this begins the transaction; otherwise a statement before must
+    have written, on SQLite.
+    """
+    if is_first and primary.connection().vendor == "sqlite":
+        begin_writing(primary.connection())
+    token = _shared_token()
+    found = _sets.get(token)
+    if found is None:
+        if len(_sets) >= _MAX_SETS:
+            _sets.clear()
+        found = _sets[token] = _read()
+    _latest[primary.alias()] = found
+    return found
+
+
+def probably() -> frozenset[str]:
+    """Return those that this process has seen last, without asking the database."""
+    return _latest.get(primary.alias(), frozenset())
+
+
+def is_of(invoice_id: str, erased: frozenset[str]) -> bool:
+    """Tell whether a stored invoice is of one of these customers."""
+    if not erased or not invoice_id:
+        return False
+    invoices = primary.rows(Invoice).filter(pk=invoice_id)
+    return invoices.values_list("customer_id", flat=True).first() in erased
+
+
+def close_gate() -> None:
+    """
+    Wait for all who write what Orb sent, and hold others up until the commit.
+
+    Only short transactions may do so. After some seconds it fails, to be tried again:
+    those that wait behind it may have little time.
+    """
+    connection = primary.connection()
+    _make_gate()
+    table = ErasureGate._meta.db_table
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'")
+        if connection.vendor == "mysql":
+            sql = f"SELECT id FROM {table} WHERE id = %s FOR UPDATE WAIT {WAIT_SECONDS}"  # noqa: S608
+            cursor.execute(sql, [_GATE])
+            cursor.fetchall()
+    primary.rows(ErasureGate).filter(pk=_GATE).update(token=uuid.uuid4().hex)
+
+
+_SHARED = {"postgresql": "FOR SHARE", "mysql": "LOCK IN SHARE MODE"}
+
+
+def _shared_token() -> str:
+    connection = primary.connection()
+    lock = _SHARED.get(connection.vendor, "")
+    table = ErasureGate._meta.db_table
+    sql = f"SELECT token FROM {table} WHERE id = %s {lock}"  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [_GATE])
+        row = cursor.fetchone()
+        if row is None:  # the first time in this database
+            _make_gate()
+            cursor.execute(sql, [_GATE])
+            row = cursor.fetchone()
+    return str(row[0])
+
+
+def _make_gate() -> None:
+    """Make the row, with a token that was never there, unless there is one."""
+    claim(ErasureGate, [{"id": _GATE, "token": uuid.uuid4().hex}])
+
+
+def _read() -> frozenset[str]:
+    connection = primary.connection()
+    # With a lock, too: MariaDB may otherwise show an earlier state than that of the gate.
+    lock = _SHARED.get(connection.vendor, "")
+    table = CustomerErasure._meta.db_table
+    name = "active_customer_id"
+    sql = f"SELECT {name} FROM {table} WHERE {name} IS NOT NULL {lock}"  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return frozenset(str(value) for (value,) in cursor.fetchall())

@@ -1,0 +1,490 @@
+"""After an erasure, no table holds anything personal of the customer, whatever comes."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from django.db import connections, transaction
+from django.test.utils import CaptureQueriesContext
+
+from django_orb import exact_json, maintenance, mirror, services
+from django_orb.client.raw_invoice import RawInvoice
+from django_orb.db import primary
+from django_orb.db.clock import Interval
+from django_orb.exceptions import OrbInputError, OrbTransactionError
+from django_orb.maintenance import erasing
+from django_orb.mirror import ordering
+from django_orb.mirror.page_writer import PageWriter
+from django_orb.models import (
+    CustomerErasure,
+    Invoice,
+    InvoiceChange,
+    InvoiceFailure,
+    InvoiceFailureReason,
+    InvoiceLineItem,
+    InvoiceOperation,
+    WebhookEvent,
+)
+from django_orb.webhooks import inbox, processing
+from django_orb.webhooks.signature import parse_event
+from tests import crash_points
+from tests.factories import make_staff
+
+from .poison import (
+    CUSTOMER,
+    OTHER,
+    WORD,
+    event,
+    logged,
+    observed,
+    of_other,
+    operated,
+    personal,
+    places,
+)
+
+NOON = datetime(2026, 3, 5, 12, tzinfo=timezone.utc)
+
+
+def at(start: float) -> Interval:
+    return Interval(
+        NOON + timedelta(seconds=start), NOON + timedelta(seconds=start + 1)
+    )
+
+
+def see(payload: Any, start: float, **options: Any) -> mirror.WriteResult:
+    return mirror.write([observed(payload, at(start), **options)])
+
+
+def receive(body: dict[str, Any], source: str = "webhook") -> WebhookEvent:
+    text = exact_json.dumps(body)
+    inbox.store(parse_event(text.encode()), text, source=source)
+    return WebhookEvent.objects.get(pk=body["id"])
+
+
+def fill() -> None:
+    """Have the word in every table that may hold it."""
+    see(personal(), 0)
+    see(personal("inv3"), 0, as_text=False)
+    see(of_other(), 0)
+    see({**personal("bad"), "total": "?"}, 0)
+    receive(event(personal()))
+    receive(
+        event(
+            {"id": "new", "name": WORD},
+            "customer.created",
+            customer={"id": CUSTOMER, "name": WORD},
+        )
+    )
+    WebhookEvent.objects.update(error=WORD)
+    InvoiceChange.objects.filter(invoice="inv1").update(error=WORD)
+    InvoiceFailureReason.objects.create(
+        invoice_id="inv1", kind="payment", reason=WORD, failed_at=NOON
+    )
+    operated("inv1")
+    operated("", body={"customer_id": CUSTOMER, "memo": WORD}, state="refused")
+    operated(
+        "",
+        body={"external_customer_id": f"{WORD}@example.com"},
+        state="refused",
+    )
+    user = make_staff()
+    logged(user, Invoice.objects.get(pk="inv1"))
+    logged(user, InvoiceOperation.objects.filter(invoice_id="inv1").get())
+    logged(user, Invoice, f"Exported 1 invoices as CSV; filter: q={WORD}@example.com")
+
+
+def test_nothing_personal_is_left_in_any_table(any_database: str) -> None:
+    fill()
+    assert len(places()) > 15
+    before = {one.pk: one for one in Invoice.objects.all()}
+
+    erasure = services.erase_customer(CUSTOMER)
+
+    assert erasure.error == ""
+    assert erasure.finished_at
+    # The other customer's invoice stays whole, apart from its memo.
+    Invoice.objects.filter(pk="inv2").delete()
+    assert places() == []
+    assert (erasure.customer_id, erasure.invoices) == (CUSTOMER, 2)
+    for invoice in Invoice.objects.all():
+        whole = before[invoice.pk]
+        for name in ("total", "amount_due", "invoice_number", "status", "due_date"):
+            assert getattr(invoice, name) == getattr(whole, name)
+        assert invoice.payload["total"] == whole.payload["total"]
+        assert invoice.line_items.count() == len(whole.payload["line_items"])
+        numbers = [note.credit_note_number for note in invoice.credit_notes.all()]
+        assert numbers == ["CN-00007", "CN-00008"]
+
+
+def test_other_customers_keep_all(any_database: str) -> None:
+    fill()
+    before = list(Invoice.objects.filter(pk="inv2").values())
+    lines = list(InvoiceLineItem.objects.filter(invoice="inv2").values())
+
+    services.erase_customer(CUSTOMER)
+
+    assert list(Invoice.objects.filter(pk="inv2").values()) == before
+    assert list(InvoiceLineItem.objects.filter(invoice="inv2").values()) == lines
+    assert before[0]["customer_id"] == OTHER
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_unchanged_invoice_stays_blank_and_quiet(
+    any_database: str, as_text: bool
+) -> None:
+    see(personal(), 0, as_text=as_text)
+    services.erase_customer(CUSTOMER)
+    before = Invoice.objects.values().get()
+    changes = InvoiceChange.objects.count()
+
+    for moment in (10, 20):
+        assert see(personal(), moment, as_text=as_text).unchanged == ["inv1"]
+
+    assert Invoice.objects.values().get() == before
+    assert InvoiceChange.objects.count() == changes
+    assert places() == []
+
+
+def test_unchanged_page_of_erased_takes_as_few_statements(any_database: str) -> None:
+    page = [personal(f"inv{number}") for number in range(20)]
+
+    def write(start: float) -> int:
+        interval = at(start)
+        seen = [observed(payload, interval) for payload in page]
+        with CaptureQueriesContext(connections[any_database]) as captured:
+            mirror.write(seen)
+        texts = [query["sql"] for query in captured.captured_queries]
+        return sum("SAVEPOINT" not in text for text in texts)
+
+    write(0)
+    services.erase_customer(CUSTOMER)
+
+    assert write(10) == 2 + (connections[any_database].vendor == "sqlite")
+
+
+def test_same_content_in_another_text_is_no_change(any_database: str) -> None:
+    see(personal(), 0)
+    services.erase_customer(CUSTOMER)
+    before = Invoice.objects.values().get()
+
+    reordered = dict(reversed(personal().items()))
+    assert see(reordered, 10).unchanged == ["inv1"]
+    elsewhere = personal(memo=f"{WORD} moved")
+    assert see(elsewhere, 20).unchanged == ["inv1"]
+
+    assert Invoice.objects.values().get() == before
+    assert places() == []
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_what_comes_later_is_blank(any_database: str, as_text: bool) -> None:
+    see(personal(), 0)
+    services.erase_customer(CUSTOMER)
+
+    changed = personal(total="1.00", status="void")
+    assert see(changed, 10, as_text=as_text).updated == ["inv1"]
+    assert see(personal("new"), 10, as_text=as_text).created == ["new"]
+    assert see({**personal("bad"), "total": "?"}, 10, as_text=as_text).failed
+
+    assert places() == []
+    assert Invoice.objects.get(pk="inv1").total == 1
+    assert InvoiceChange.objects.latest("pk").invoice_id == "new"
+    # What stays of a failure is blank, too, and says of what.
+    assert InvoiceFailure.objects.get().payload_text.startswith("{")
+
+
+@pytest.mark.parametrize("customer", [None, {}, {"id": 7}, WORD, [WORD]])
+def test_failure_that_names_no_customer_keeps_no_text(
+    any_database: str, customer: Any
+) -> None:
+    see(personal(), 0)
+    services.erase_customer(CUSTOMER)
+
+    for start, as_text in ((10, True), (20, False)):
+        payload = {**personal("bad"), "customer": customer, "memo": [WORD]}
+        assert see(payload, start, as_text=as_text).failed
+
+    assert places() == []
+    assert "which customer" in InvoiceFailure.objects.get().reason
+
+
+def test_events_are_stored_blank_and_lead_to_a_fetch(any_database: str) -> None:
+    see(personal(), 0)
+    services.erase_customer(CUSTOMER)
+
+    whole = receive(event(personal()))
+    listed = receive(event(personal("new")), source="feed")
+    other = receive(event("inv1", "invoice.manually_marked_as_paid"))
+    receive(event(None, "customer.edited", customer={"id": CUSTOMER, "email": WORD}))
+
+    assert places() == []
+    assert [one.invoice_id for one in (whole, listed, other)] == ["inv1", "new", "inv1"]
+    for one in (whole, listed):
+        assert parse_event(one.body.encode()).invoice is None
+
+
+class Orb:
+    """A client that answers with what it is given."""
+
+    def __init__(self, **invoices: dict[str, Any]) -> None:
+        self.invoices = invoices
+
+    def fetch_invoice(self, invoice_id: str) -> dict[str, Any]:
+        return self.invoices[invoice_id]
+
+
+def test_event_that_waited_is_processed_blank(any_database: str) -> None:
+    see(personal(), 0)
+    failed = event(personal(status="void"), "invoice.payment_failed")
+    receive(failed)
+    services.erase_customer(CUSTOMER)
+    orb: Any = Orb(inv1=personal(status="void", payment_failed_at=NOON.isoformat()))
+
+    assert processing.process_event(failed["id"], client=orb) == 1
+
+    assert Invoice.objects.get().status == "void"
+    assert places() == []
+
+
+def test_reasons_of_failures_are_blank(any_database: str) -> None:
+    see(personal(), 0)
+    services.erase_customer(CUSTOMER)
+    told = mirror.Told(
+        InvoiceFailureReason.Kind.ACCOUNTING_SYNC, NOON, "evt", reason=WORD
+    )
+
+    mirror.failure_reasons.keep("inv1", [told])
+
+    assert InvoiceFailureReason.objects.get().reason == ""
+
+
+def test_what_was_read_and_mapped_ahead_is_written_blank(any_database: str) -> None:
+    """The process knows of no erasure when it prepares the page."""
+    see(of_other(), 0)
+    see(personal("known"), 0)
+    seen = [observed(personal(name), at(10)) for name in ("inv1", "known")]
+    raw = seen[0].payload
+    ordering.map_ahead(raw, mirror.digits_kept())
+    seen.append(observed({**personal("bad"), "memo": [WORD]}, at(10)))
+    writer = PageWriter(seen)
+    with transaction.atomic(using=any_database):
+        writer.see_again()
+    writer.prepare()
+    services.erase_customer(CUSTOMER)
+
+    with transaction.atomic(using=any_database):
+        result = writer.write()
+
+    Invoice.objects.filter(pk="inv2").delete()
+    assert places() == []
+    assert "inv1" in result.created
+    # What was wrong with it is no longer quoted.
+    assert result.failed == {"bad": "memo is [], which is not understood."}
+
+
+def test_undone_during_a_page_it_is_written_whole(any_database: str) -> None:
+    see(personal(), 0)
+    services.erase_customer(CUSTOMER)
+    see(personal("other"), 5)  # the process knows of the erasure
+    writer = PageWriter([observed(personal("new"), at(10))])
+    writer.prepare()
+    services.undo_erasure(CUSTOMER)
+
+    with transaction.atomic(using=any_database):
+        writer.write()
+
+    assert Invoice.objects.get(pk="new").memo == WORD
+
+
+def test_undoing_lets_the_next_answer_fill_it_again(any_database: str) -> None:
+    see(personal(), 0)
+    see(personal("inv3"), 0, as_text=False)
+    services.erase_customer(CUSTOMER)
+    see(personal("late"), 10)
+
+    erasure = services.undo_erasure(CUSTOMER)
+
+    assert places() == []
+    now = (primary.now() - NOON).total_seconds()
+    for name in ("inv1", "inv3", "late"):
+        mirror.write([observed(personal(name), at(now + 10), as_text=name != "inv3")])
+        invoice = Invoice.objects.get(pk=name)
+        assert invoice.payload == personal(name)
+        assert invoice.external_customer_id == f"{WORD}@example.com"
+        assert {note.memo for note in invoice.credit_notes.all()} == {WORD}
+        assert invoice.line_items.get(position=0).grouping == WORD
+    assert erasure.undone_at
+    with pytest.raises(OrbInputError, match="not erased"):
+        services.undo_erasure(CUSTOMER)
+
+
+def test_erased_again_after_undoing_there_are_two_records(any_database: str) -> None:
+    see(personal(), 0)
+    user = make_staff(name="dpo")
+
+    services.erase_customer(CUSTOMER, actor=user)
+    services.undo_erasure(CUSTOMER, actor=user)
+    services.erase_customer(CUSTOMER)
+
+    again, first = CustomerErasure.objects.all()
+    assert (first.erased_by, first.undone_by, again.erased_by) == ("dpo", "dpo", "")
+    assert first.active_customer_id is None
+    assert again.active_customer_id == CUSTOMER
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_killed_walk_goes_on_where_it_stopped(
+    any_committed_database: str, number: int
+) -> None:
+    fill()
+    seen = [0]
+
+    def is_the_last(sql: str, params: Any) -> bool:
+        seen[0] += "customererasure" in sql and sql.startswith("UPDATE")
+        return seen[0] == number
+
+    with (
+        suppress(KeyboardInterrupt),  # it may be over before
+        crash_points.dying_at_statement(any_committed_database, is_the_last),
+    ):
+        services.erase_customer(CUSTOMER)
+    CustomerErasure.objects.update(lease_expires_at=None)
+
+    maintenance.finish_operations()
+
+    Invoice.objects.filter(pk="inv2").delete()
+    assert places() == []
+    assert CustomerErasure.objects.get().finished_at
+
+
+def test_operation_keeps_what_it_needs_until_it_is_over(any_database: str) -> None:
+    see(personal(), 0)
+    pending = operated("inv1", state="pending", finished_at=None, mirrored_at=None)
+    services.erase_customer(CUSTOMER)
+    pending.refresh_from_db()
+    assert pending.body == {"metadata": {"contact": WORD}}
+
+    InvoiceOperation.objects.update(state="succeeded", mirrored_at=primary.now())
+    maintenance.finish_operations()
+
+    assert places() == []
+    pending.refresh_from_db()
+    assert pending.result["total"] == personal()["total"]
+
+
+def test_orbs_answer_to_an_operation_is_recorded_blank(any_database: str) -> None:
+    from django_orb.operations import sending
+
+    see(personal(), 0)
+    services.erase_customer(CUSTOMER)
+    quiet: dict[str, Any] = {"body": {}, "before": {}, "note": "", "detail": ""}
+    asked = {"state": "pending", "finished_at": None, "result": {}, **quiet}
+    for result in (personal(), {**personal()["line_items"][0], "id": "line"}):
+        operation = operated("inv1", **asked)
+        sending.finish(operation, "succeeded", "", result=result)
+        assert operation.result["id"] == result["id"]
+
+    assert places() == []
+
+
+def test_verification_finds_no_difference(any_database: str) -> None:
+    from django_orb.sync.verification import Verification
+
+    see(personal(), 0)
+    services.erase_customer(CUSTOMER)
+    check = Verification(False, None, [], lambda _: None)
+    orb: Any = Orb(inv1=personal())
+    check._client = orb
+
+    assert check._look("inv1") == []
+    (difference,) = check._compare(
+        "inv1", personal(total="9.00"), check._read(["inv1"])["inv1"]
+    )[:1]
+    assert WORD not in str(difference)
+
+
+def test_it_is_refused_inside_a_transaction(any_committed_database: str) -> None:
+    see(personal(), 0)
+
+    with (
+        transaction.atomic(using=any_committed_database),
+        pytest.raises(OrbTransactionError, match="inside a database transaction"),
+    ):
+        services.erase_customer(CUSTOMER)
+
+    assert not CustomerErasure.objects.exists()
+
+
+@pytest.mark.parametrize("unknown", ["", "nobody", CUSTOMER.lower(), "a\0b"])
+def test_mistyped_customer_is_refused(any_database: str, unknown: str) -> None:
+    see(personal(), 0)
+
+    with pytest.raises(OrbInputError):
+        services.erase_customer(unknown)
+
+    assert not CustomerErasure.objects.exists()
+
+
+def test_erasure_waits_for_a_page_that_is_being_written(
+    any_committed_database: str,
+) -> None:
+    """The page was begun before, is of a new invoice, and is committed after."""
+    see(personal(), 0)
+    writing, may_end = threading.Event(), threading.Event()
+
+    def pause(result: mirror.WriteResult) -> None:
+        if result.created:
+            writing.set()
+            may_end.wait(5)
+
+    def write() -> None:
+        try:
+            mirror.write([observed(personal("slow"), at(10))], also=pause)
+        finally:
+            connections.close_all()
+
+    def erase() -> None:
+        try:
+            services.erase_customer(CUSTOMER)
+        finally:
+            connections.close_all()
+
+    page = threading.Thread(target=write)
+    page.start()
+    assert writing.wait(10)
+    erasure = threading.Thread(target=erase)
+    erasure.start()
+    erasure.join(0.3)
+    assert erasure.is_alive()
+    may_end.set()
+    page.join()
+    erasure.join()
+
+    assert Invoice.objects.filter(pk="slow").exists()
+    assert places() == []
+
+
+def test_large_customer_takes_batches(any_database: str) -> None:
+    count = 2 * erasing.BATCH + 1
+    mirror.write([observed(personal(f"i{n:04}"), at(0)) for n in range(count)])
+
+    erasure = services.erase_customer(CUSTOMER)
+
+    assert erasure.invoices == count
+    assert places() == []
+
+
+def test_text_of_an_invoice_is_not_parsed_unless_customers_are_erased(
+    any_database: str,
+) -> None:
+    see(of_other(), 0)
+    raw = RawInvoice.of(of_other())
+    one = ordering.Incoming(mirror.Observation("inv2", raw, at(0)), None)
+
+    assert not one.keep_blank(frozenset())
+    assert "customer_id" not in one.__dict__
