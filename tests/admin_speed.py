@@ -201,6 +201,7 @@ def addresses() -> Iterator[tuple[str, str]]:
     yield "invoice page", f"{LISTS}invoice/{some.pk}/change/"
     yield "overview", f"{LISTS}overview/"
     yield "customer", f"{LISTS}invoice/customer/{some.customer_id}/"
+    yield "statement", f"{LISTS}invoice/customer/{some.customer_id}/statement/"
     yield "invoices of a customer", listed(customer=some.customer_id)
     yield "paid by a customer", listed(customer=some.customer_id, status__exact="paid")
     yield "all added up", listed(sums="all")

@@ -9,19 +9,24 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext
 
-from django_orb.formatting import local_moment
+from django_orb.conf import get_settings
+from django_orb.formatting import day, local_moment
 
 from .actions import obstacle
 from .customer_links import customer_url, list_url
 from .customer_page import (
+    PeriodForm,
     PortalForm,
     find_customer,
     open_portal,
+    read_bill_to,
     read_forecasts,
     read_page,
+    read_sheets,
 )
 from .readonly import ReadOnlyAdmin, outside_transactions
 from .sums import SUMS_VAR
@@ -37,6 +42,7 @@ class CustomerPages(ReadOnlyAdmin):
             "": self.customer_view,
             "upcoming": self.forecasts_view,
             "portal": self.portal_view,
+            "statement": self.statement_view,
         }
         return [
             path(
@@ -64,6 +70,24 @@ class CustomerPages(ReadOnlyAdmin):
             "may_open_portal": self.has_portal_permission(request),
         }
         return self.show(request, customer, "customer.html", context)
+
+    def statement_view(self, request: HttpRequest, customer_id: str) -> HttpResponse:
+        """Show what was owed before and after a period, and what changed it."""
+        customer = self.find(request, customer_id)
+        form = PeriodForm(request.GET)
+        statement = form.read(customer)
+        context = {
+            "title": gettext("Statement of %(name)s") % {"name": customer.name},
+            "form": form,
+            "statement": statement,
+            "since": day(statement.since) if statement else "",
+            "until": day(statement.until.day) if statement else "",
+            "sheets": read_sheets(statement) if statement else [],
+            "bill_to": read_bill_to(customer) if statement else [],
+            "zone": get_settings().REPORT_TIME_ZONE,
+            "printed_at": local_moment(timezone.now()),
+        }
+        return self.show(request, customer, "customer_statement.html", context)
 
     @outside_transactions
     def forecasts_view(self, request: HttpRequest, customer_id: str) -> HttpResponse:
@@ -123,6 +147,7 @@ class CustomerPages(ReadOnlyAdmin):
                     ("page", ""),
                     ("upcoming", "_upcoming"),
                     ("portal", "_portal"),
+                    ("statement", "_statement"),
                 )
             },
             "invoices_url": list_url(site.name, customer.customer_id),

@@ -6,13 +6,18 @@ from .ages import AGES
 from .days import as_of, report_zone
 from .owed import OWED
 from .receivables import Ageing, Amount, read_receivables
+from .statement import Account, Entry, Statement, read_statement
 
 __all__ = [
     "AGES",
     "OWED",
+    "Account",
     "Ageing",
     "Amount",
+    "Entry",
+    "Statement",
     "as_of",
     "read_receivables",
+    "read_statement",
     "report_zone",
 ]

@@ -77,7 +77,7 @@ def owed(invoices: Invoices, at: AsOf) -> Invoices:
     issued = Q(issued_at__lte=at.moment) | Q(issued_at=None)
     return (
         invoices.filter(_still_open(invoices, at.moment), there, issued)
-        .annotate(owed=_amount(invoices, at.moment))
+        .annotate(owed=amount_at(invoices, at.moment))
         .filter(owed__gt=0)
     )
 
@@ -103,8 +103,11 @@ def _still_open(invoices: Invoices, moment: datetime) -> Q:
     )
 
 
-def _amount(invoices: Invoices, moment: datetime) -> Any:
-    """Undo what adjustments did to the amount since."""
+def amount_at(invoices: Invoices, moment: datetime | OuterRef) -> Any:
+    """
+    Return what was due on each invoice then, if it was open: undo what adjustments did
+    since. The moment may be another of its columns, as an `OuterRef`.
+    """
     adjustments = InvoiceCreditNote.objects.using(invoices.db).filter(
         type=InvoiceCreditNote.Type.ADJUSTMENT
     )

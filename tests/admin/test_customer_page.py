@@ -258,7 +258,7 @@ def test_only_those_who_may_see_invoices_see_it(
     viewer = log_in("view_invoice", name="viewer")
     stranger = log_in("view_syncrun", name="stranger")
 
-    for view in ("", "_upcoming", "_portal"):
+    for view in ("", "_upcoming", "_portal", "_statement"):
         assert stranger.get(address(view=view)).status_code == 403
         assert Client().get(address(view=view)).status_code == 302
     text = see(viewer).content.decode()
@@ -411,3 +411,73 @@ def test_a_copy_of_production_makes_no_link(
     assert "Make the link" not in shown
     assert "only reads from Orb" in sent
     assert not orb.requests
+
+
+# The statement
+
+
+def test_a_statement_leads_from_one_balance_to_the_other(finance: Client) -> None:
+    make_invoice(
+        id="old", customer=ACME, amount_due="5.00", issued_at="2026-02-20T09:00:00Z"
+    )
+    make_invoice(
+        "paid",
+        id="b",
+        customer=ACME,
+        amount_due="70.00",
+        issued_at="2026-03-02T09:00:00Z",
+        paid_at="2026-03-09T09:00:00Z",
+        payment_received_at="2026-03-07T00:00:00Z",
+    )
+    make_invoice(
+        id="theirs", customer=OTHER, amount_due="9.00", issued_at="2026-03-03T09:00:00Z"
+    )
+    days = {"since": "2026-03-01", "until": "2026-03-31"}
+
+    response = finance.get(address(view="_statement"), days)
+
+    (sheet,) = response.context["sheets"]
+    assert (sheet.opening, sheet.closing) == ("5.00 USD", "5.00 USD")
+    assert [
+        (one.day, one.text, one.pk, one.amount, one.balance) for one in sheet.lines
+    ] == [
+        ("2 Mar 2026", "Invoice", "b", "70.00 USD", "75.00 USD"),
+        ("9 Mar 2026", "Payment", "b", "-70.00 USD", "5.00 USD"),
+    ]
+    assert sheet.lines[1].note == "received 7 Mar 2026"
+    assert "Opening balance" in response.content.decode()
+
+
+def test_without_days_it_is_of_this_month_and_the_last(finance: Client) -> None:
+    make_invoice(id="a", customer=ACME)
+
+    response = finance.get(address(view="_statement"))
+
+    since, until = (
+        response.context["form"][name].value() for name in ("since", "until")
+    )
+    assert since.day == 1
+    assert timedelta(28) <= until - since <= timedelta(62)
+    assert "To print this" in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "words"),
+    [
+        ("2026-03-02", "2026-03-01", "The period begins after its end."),
+        ("2026-03-02", "2999-01-01", "This day has not come yet."),
+        ("1999-03-02", "2026-03-01", "This day is too long ago."),
+        ("", "2026-03-01", "This field is required."),
+        ("2026-02-30", "2026-03-01", "Enter a valid date."),
+    ],
+)
+def test_a_period_that_cannot_be_shows_no_statement(
+    finance: Client, since: str, until: str, words: str
+) -> None:
+    make_invoice(id="a", customer=ACME)
+
+    response = finance.get(address(view="_statement"), {"since": since, "until": until})
+
+    assert words in response.content.decode()
+    assert response.context["statement"] is None
+    assert "Closing balance" not in response.content.decode()

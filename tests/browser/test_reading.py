@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from django_orb import services
 from django_orb.models import Invoice
 
-from .browsing import MARKS, Drive, page_of, photograph, richest
+from .browsing import MARKS, SCREENSHOTS, Drive, page_of, photograph, richest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -103,11 +104,26 @@ def test_a_customers_pages_can_be_read(orb: OrbSandbox, drive: Drive) -> None:
         .first()
     )
 
+    since = (datetime.now(timezone.utc) - timedelta(days=100)).date().isoformat()
+
     def steps(page: Page) -> None:
         page.goto("/admin/django_orb/invoice/?q=crm-7")
         page.click("#result_list .field-customer a >> nth=0")
         page.wait_for_selector("text=Open by age")
         photograph(page, "customer")
+        page.click("text=Statement")
+        page.fill("#id_since", since)
+        page.click("text=Show")
+        page.wait_for_selector("text=Closing balance")
+        photograph(page, "statement")
+        page.emulate_media(media="print", color_scheme="dark")
+        assert not page.is_visible("#id_since")
+        assert not page.is_visible("#header")
+        assert page.is_visible("text=Opening balance")
+        page.screenshot(path=SCREENSHOTS / "statement-print.png", full_page=True)
+        page.emulate_media(media="screen", color_scheme="light")
+        page.go_back()
+        page.go_back()
         page.click("text=Portal link")
         page.select_option("#id_minutes", "180")
         photograph(page, "customer-portal-form")
@@ -126,6 +142,8 @@ def test_a_customers_pages_can_be_read(orb: OrbSandbox, drive: Drive) -> None:
         photograph(page, "german-customer")
         page.goto(f"/admin/django_orb/invoice/customer/{customer['id']}/portal/")
         photograph(page, "german-customer-portal")
+        page.goto(f"/admin/django_orb/invoice/customer/{customer['id']}/statement/")
+        photograph(page, "german-statement")
 
     drive(steps)
 

@@ -13,11 +13,19 @@ from .sections import (
     find_customer,
     read_page,
 )
+from .statements import (
+    PeriodForm,
+    read_bill_to,
+    read_sheets,
+)
 
 __all__ = [
+    "PeriodForm",
     "PortalForm",
     "find_customer",
     "open_portal",
+    "read_bill_to",
     "read_forecasts",
     "read_page",
+    "read_sheets",
 ]

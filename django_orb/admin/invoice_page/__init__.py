@@ -24,6 +24,7 @@ from .lines import (
 from .sections import (
     Fact,
     pretty,
+    read_address,
     read_failures,
     read_sheet,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "newest",
     "operations_of",
     "pretty",
+    "read_address",
     "read_failures",
     "read_lines",
     "read_operation_view",

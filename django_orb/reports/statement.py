@@ -1,0 +1,309 @@
+"""
+A customer's account over a period: what was owed before, what changed it, and after.
+
+Opening and closing balance are those of Note [What was owed], and so is the amount of an
+invoice when it was issued. What changed in between is told by the dates that the rule
+goes by. What these do not explain is an entry of its own (`OTHER`), so that a statement
+adds up whatever Orb did: an invoice that was marked as paid and open again, for instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from django.db.models import OuterRef, Q, Sum
+from django.utils.translation import gettext_noop
+
+from django_orb.exceptions import OrbInputError
+from django_orb.models import Invoice, InvoiceChange, InvoiceCreditNote
+from django_orb.parsing import exact_sum
+
+from .days import AsOf, as_of, to_day
+from .owed import Invoices, amount_at, owed
+
+ZERO = Decimal(0)
+#: The most invoices that one statement is about.
+MOST = 1000
+STATUS = Invoice.Status
+
+ISSUED, CREDITED, CREDIT_VOIDED = "issued", "credited", "credit_voided"
+PAID, VOIDED, SYNCED, GONE, OTHER = "paid", "voided", "synced", "gone", "other"
+# What happened at the same instant is told in this order.
+ORDER = (ISSUED, CREDITED, CREDIT_VOIDED, PAID, VOIDED, SYNCED, GONE, OTHER)
+
+NEVER_OWED = (datetime.min.replace(tzinfo=timezone.utc), "")
+
+TOO_MANY = gettext_noop(
+    "More than 1,000 invoices changed in this period: choose a shorter one."
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    What changed the balance, and the balance after it; both in the account's currency.
+
+    `moment` (UTC) is None for what has no date. `number` is that of the credit note, for
+    entries about one; `invoice` is None for what no single invoice explains.
+    """
+
+    kind: str
+    moment: datetime | None
+    amount: Decimal
+    balance: Decimal
+    invoice: Invoice | None = None
+    number: str = ""
+
+
+@dataclass(frozen=True)
+class Account:
+    """One currency's balances, at the beginning and at the end, and all between."""
+
+    currency: str
+    opening: Decimal
+    entries: list[Entry]
+    closing: Decimal
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Accounts by currency, of the days `since` and `until` and those between."""
+
+    since: date
+    until: AsOf
+    accounts: list[Account]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """An entry before the balance after it is known."""
+
+    kind: str
+    moment: datetime | None
+    amount: Decimal
+    invoice: Invoice
+    number: str = ""
+
+
+@dataclass(frozen=True)
+class _Life:
+    """An invoice with what its history goes by; `invoice` has `first_owed`."""
+
+    invoice: Any
+    notes: list[InvoiceCreditNote]
+    #: When it was handed over, None if that is not known; and whether it ever was.
+    synced_at: datetime | None
+    was_synced: bool
+
+
+class _Event(NamedTuple):
+    """What happened to an invoice; what ended it took away all that was left (None)."""
+
+    moment: datetime
+    kind: str
+    added: Decimal | None
+    number: str
+
+
+def read_statement(
+    invoices: Invoices,
+    since: date | str,
+    until: date | str | None = None,
+    *,
+    now: datetime | None = None,
+) -> Statement:
+    """
+    Return what these invoices owed before and after a period, and what changed it.
+
+    Days are those of `REPORT_TIME_ZONE`; both are part of the period. `until` is today by
+    default. Seven queries.
+
+    Raises:
+        OrbInputError: a day is not one, has not come or is long ago, `since` is after
+            `until`, or the period is about more than 1,000 invoices.
+    """
+    end = as_of(until, now=now)
+    first = as_of(to_day(since), now=now).day
+    if first > end.day:
+        raise OrbInputError(
+            f"The period begins on {first}, after its end on {end.day}.", field="since"
+        )
+    begin = as_of(first - timedelta(days=1), now=now)
+    opening, closing = _sums(invoices, begin), _sums(invoices, end)
+    steps: dict[str, list[_Step]] = {}
+    for step in _steps(invoices, begin, end):
+        steps.setdefault(step.invoice.currency, []).append(step)
+    return Statement(
+        first,
+        end,
+        [
+            _account(
+                currency,
+                opening.get(currency, ZERO),
+                steps.get(currency, []),
+                closing.get(currency, ZERO),
+            )
+            for currency in sorted({*opening, *closing, *steps})
+        ],
+    )
+
+
+def _sums(invoices: Invoices, at: AsOf) -> dict[str, Decimal]:
+    rows: Any = owed(invoices, at).order_by().values("currency")
+    return {row["currency"]: row["sum"] for row in rows.annotate(sum=Sum("owed"))}
+
+
+def _amounts(invoices: Invoices, at: AsOf) -> dict[str, Decimal]:
+    rows: Any = owed(invoices, at).order_by()
+    return dict(rows.values_list("pk", "owed"))
+
+
+def _account(
+    currency: str, opening: Decimal, steps: list[_Step], closing: Decimal
+) -> Account:
+    def position(step: _Step) -> tuple[bool, Any, int, str]:
+        undated = step.moment is None
+        return undated, step.moment or 0, ORDER.index(step.kind), str(step.invoice)
+
+    entries = []
+    balance = opening
+    for step in sorted(steps, key=position):
+        balance = exact_sum([balance, step.amount])
+        entries.append(
+            Entry(
+                step.kind, step.moment, step.amount, balance, step.invoice, step.number
+            )
+        )
+    if balance != closing:
+        rest = exact_sum([closing, -balance])
+        entries.append(Entry(OTHER, None, rest, closing))
+    return Account(currency, opening, entries, closing)
+
+
+def _steps(invoices: Invoices, begin: AsOf, end: AsOf) -> Iterator[_Step]:
+    lives = _lives(invoices, begin, end)
+    ours = invoices.filter(pk__in=[one.invoice.pk for one in lives])
+    before, after = _amounts(ours, begin), _amounts(ours, end)
+    for life in lives:
+        pk = life.invoice.pk
+        yield from _told(life, begin, end, before.get(pk, ZERO), after.get(pk, ZERO))
+
+
+def _lives(invoices: Invoices, begin: AsOf, end: AsOf) -> list[_Life]:
+    """Return the invoices that something happened to in the period; three queries."""
+    changes: Any = InvoiceChange.objects.using(invoices.db).order_by("created_at")
+    synced = changes.filter(Q(status=STATUS.SYNCED) | Q(previous_status=STATUS.SYNCED))
+    notes = InvoiceCreditNote.objects.using(invoices.db).filter(
+        type=InvoiceCreditNote.Type.ADJUSTMENT
+    )
+
+    def during(*columns: str) -> Q:
+        found = Q()
+        for column in columns:
+            found |= Q(**{f"{column}__gt": begin.moment, f"{column}__lte": end.moment})
+        return found
+
+    touched = invoices.exclude(status=STATUS.DRAFT).filter(
+        during("issued_at", "paid_at", "voided_at", "missing_since")
+        | Q(pk__in=synced.filter(during("created_at")).order_by().values("invoice"))
+        | Q(
+            pk__in=notes.filter(during("dated_at", "voided_at"))
+            .order_by()
+            .values("invoice")
+        )
+    )
+    first_owed = amount_at(invoices, OuterRef("issued_at"))
+    found: list[Any] = list(
+        touched.defer("payload").annotate(first_owed=first_owed).order_by()[: MOST + 1]
+    )
+    if len(found) > MOST:
+        raise OrbInputError(TOO_MANY, field="since")
+    pks = [one.pk for one in found]
+    of_invoices: dict[str, list[InvoiceCreditNote]] = {}
+    for note in notes.filter(invoice__in=pks).order_by("position"):
+        of_invoices.setdefault(note.invoice_id, []).append(note)
+    handed_over: dict[str, datetime | None] = {}
+    for change in synced.filter(invoice__in=pks):
+        is_first = change.previous_status == STATUS.ISSUED
+        known = handed_over.get(change.invoice_id)
+        handed_over[change.invoice_id] = change.created_at if is_first else known
+    return [
+        _Life(
+            one,
+            of_invoices.get(one.pk, []),
+            handed_over.get(one.pk),
+            one.pk in handed_over,
+        )
+        for one in found
+    ]
+
+
+def _told(
+    life: _Life, begin: AsOf, end: AsOf, before: Decimal, after: Decimal
+) -> Iterator[_Step]:
+    """Yield what leads from the amount before the period to the one after it."""
+    running = before
+    for event in _events(life):
+        if not begin.moment < event.moment <= end.moment:
+            continue
+        added = event.added
+        then = ZERO if added is None else exact_sum([running, added])
+        then = max(then, ZERO)  # less than nothing is never owed
+        change = exact_sum([then, -running])
+        running = then
+        if change or event.kind == ISSUED:
+            yield _Step(event.kind, event.moment, change, life.invoice, event.number)
+    if running != after:
+        yield _Step(OTHER, None, exact_sum([after, -running]), life.invoice)
+
+
+def _events(life: _Life) -> list[_Event]:
+    """
+    Return all that is dated. An invoice that was never seen issued, because it was
+    handed over before, was never owed.
+    """
+    ended = _end(life)
+    if ended == NEVER_OWED:
+        return []
+    invoice: Any = life.invoice
+    found = [(invoice.issued_at, ISSUED, invoice.first_owed, "")]
+    for note in life.notes:
+        total, name = note.total or ZERO, str(note)
+        if not _is_before(note.dated_at, invoice.issued_at):
+            found.append((note.dated_at, CREDITED, -total, name))
+        found.append((note.voided_at, CREDIT_VOIDED, total, name))
+    if ended is not None:
+        found.append((*ended, None, ""))
+    events = [_Event(*one) for one in found if one[0] is not None]
+    if ended is not None:
+        events = [one for one in events if one.moment <= ended[0]]
+    return sorted(events, key=lambda one: (one.moment, ORDER.index(one.kind)))
+
+
+def _is_before(moment: datetime | None, other: datetime | None) -> bool:
+    return moment is not None and other is not None and moment <= other
+
+
+def _end(life: _Life) -> tuple[datetime, str] | None:
+    """Return when and how it was no longer owed; None if it still is."""
+    invoice: Any = life.invoice
+    dated = {
+        STATUS.PAID.value: (invoice.paid_at, PAID),
+        STATUS.VOID.value: (invoice.voided_at, VOIDED),
+        STATUS.SYNCED.value: (None, SYNCED),
+    }
+    ends = []
+    if invoice.status in dated:
+        moment, kind = dated[invoice.status]
+        if life.was_synced or kind == SYNCED:
+            moment, kind = life.synced_at, SYNCED
+        if moment is None:
+            return NEVER_OWED
+        ends.append((moment, kind))
+    if invoice.missing_since:
+        ends.append((invoice.missing_since, GONE))
+    return min(ends, default=None)
