@@ -45,7 +45,7 @@ TOO_MANY = gettext_noop(
 @dataclass(frozen=True)
 class Entry:
     """
-    What changed the balance, and the balance after it; both in the account's currency.
+    A change of the balance, and the balance after it, in the account's currency.
 
     `moment` (UTC) is None for what has no date. `number` is that of the credit note, for
     entries about one; `invoice` is None for what no single invoice explains.
