@@ -101,7 +101,7 @@ class _Life:
 
 
 class _Event(NamedTuple):
-    """What happened to an invoice; what ended it took away all that was left (None)."""
+    """A dated change of what an invoice owed; the last one takes all that is left (None)."""
 
     moment: datetime
     kind: str
