@@ -88,6 +88,22 @@ DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
 MIDDLEWARE = ["django_tenants.middleware.main.TenantMainMiddleware", *MIDDLEWARE]
 """
 
+# What projects ask of their connections, as much at once as an engine allows.
+OPTIONS = {
+    "sqlite": {"transaction_mode": "EXCLUSIVE"},
+    "postgresql": {
+        "isolation_level": 4,  # serializable
+        "server_side_binding": True,
+        "options": "-c TimeZone=America/St_Johns -c IntervalStyle=sql_standard "
+        "-c statement_timeout=20000 -c idle_in_transaction_session_timeout=20000",
+    },
+    "mariadb": {
+        "isolation_level": "serializable",
+        "init_command": "SET time_zone = '+05:45', "
+        "sql_mode = 'ANSI,TRADITIONAL,ONLY_FULL_GROUP_BY,NO_BACKSLASH_ESCAPES'",
+    },
+}
+
 Drive = Callable[..., None]
 
 
@@ -137,6 +153,11 @@ def test_a_mirror_in_a_database_of_its_own(drive, make_database, engine, router)
         'DATABASES["mirror"]["ATOMIC_REQUESTS"] = True\n',
         router=router,
     )
+
+
+@pytest.mark.parametrize("engine", OPTIONS)
+def test_connections_with_options(drive, make_database, engine):
+    drive({"default": {**make_database(engine), "OPTIONS": OPTIONS[engine]}})
 
 
 def test_a_replica_for_reads(drive, make_database):

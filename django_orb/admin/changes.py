@@ -159,7 +159,7 @@ class InvoiceChangeAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("invoice"), ordering="invoice_id")
     def invoice_id_link(self, change: InvoiceChange) -> SafeString:
-        return invoice_link(change.invoice_id)
+        return invoice_link(change.invoice_id, self.admin_site.name)
 
     @admin.display(description=_("what"))
     def what(self, change: InvoiceChange) -> str:

@@ -31,10 +31,12 @@ from .progress import read_progress
 from .readonly import ReadOnlyAdmin, outside_transactions
 
 
-def invoice_link(invoice_id: str) -> SafeString:
+def invoice_link(invoice_id: str, site: str) -> SafeString:
     if not invoice_id:
         return SafeString()
-    url = reverse("admin:django_orb_invoice_change", args=[quote(invoice_id)])
+    url = reverse(
+        "admin:django_orb_invoice_change", args=[quote(invoice_id)], current_app=site
+    )
     return format_html('<a href="{}">{}</a>', url, invoice_id)
 
 
@@ -70,7 +72,7 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("invoice"), ordering="invoice_id")
     def invoice(self, operation: InvoiceOperation) -> SafeString:
-        return invoice_link(operation.invoice_id)
+        return invoice_link(operation.invoice_id, self.admin_site.name)
 
     def has_resolve_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_orb.resolve_invoiceoperation")

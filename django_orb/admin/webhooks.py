@@ -97,7 +97,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("invoice"), ordering="invoice_id", empty_value="")
     def invoice(self, event: WebhookEvent) -> SafeString:
-        return invoice_link(event.invoice_id) if event.invoice_id else SafeString()
+        return invoice_link(event.invoice_id, self.admin_site.name)
 
     @admin.display(description=_("error"), empty_value="")
     def why(self, event: WebhookEvent) -> str:
