@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from django_orb.testing import OrbSandbox
 from django_orb.webhooks import inbox, processing
 from django_orb.webhooks.signature import parse_event
 from tests.deliveries import as_bytes, event_of
+from tests.factories import make_invoices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -220,6 +222,23 @@ def test_new_key_is_believed_though_the_newest_drafts_were_deleted(
     MirroredAccount.objects.update(fingerprint="of an older key")
 
     services.sync_invoices(mode="full")
+
+    assert MirroredAccount.objects.get().fingerprint != "of an older key"
+
+
+@pytest.mark.parametrize("sample", ["draft", "issued"])
+def test_new_key_is_believed_though_orb_no_longer_has_the_newest_invoices(
+    any_committed_database: str, orb: OrbSandbox, sample: str
+) -> None:
+    services.fetch_invoice(orb.invoice_ids(sample)[0])
+    next_year = (timezone.now() + timedelta(days=365)).isoformat()
+    gone = make_invoices(4, sample, invoice_date=next_year)
+    Invoice.objects.filter(pk__in=[one.pk for one in gone]).update(
+        missing_since=timezone.now()
+    )
+    MirroredAccount.objects.update(fingerprint="of an older key")
+
+    services.fetch_invoice(orb.invoice_ids(sample)[0])
 
     assert MirroredAccount.objects.get().fingerprint != "of an older key"
 
