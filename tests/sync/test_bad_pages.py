@@ -472,6 +472,50 @@ def test_answers_that_never_have_a_usable_cursor_end_in_words(
     assert not SyncRun.objects.get().is_active
 
 
+@FORTY
+def test_list_that_leads_no_further_ends_in_words(
+    any_database: str, orb: OrbSandbox
+) -> None:
+    """Each of its pages has a new cursor, and shows what the first one did."""
+    serials = itertools.count()
+
+    def show_the_first(
+        route: str, request: Any, go_on: Callable[[], Response]
+    ) -> Response:
+        if route == LIST:
+            values = request.args.to_dict(flat=False)
+            values.pop("cursor", None)
+            request.args = type(request.args)(values)
+        page = go_on()
+        if route == LIST:
+            following = {"has_more": True, "next_cursor": f"new {next(serials)}"}
+            body = {**page.get_json(), "pagination_metadata": following}
+            page.set_data(json.dumps(body))
+        return page
+
+    orb.answer_through(show_the_first)
+    run = start("partial", since=since(any_database))
+    # As if thousands of pages had been read.
+    SyncWindow.objects.update(stalled_pages=9_990, last_invoice_date=run.since)
+
+    with pytest.raises(OrbSyncFailedError, match="does not end: 10000 pages"):
+        services.sync_invoices(since=run.since)
+
+    assert len(limits(orb)) <= 12
+
+
+@FORTY
+def test_list_that_orb_refuses_from_the_first_page_ends_in_orbs_words(
+    any_database: str, orb: OrbSandbox
+) -> None:
+    orb.fail_next(99, status=400, route=LIST)
+
+    with pytest.raises(OrbSyncFailedError, match="Asked for by a test") as caught:
+        services.sync_invoices(since=since(any_database))
+
+    assert "cursor" not in str(caught.value)
+
+
 REFUSALS = [{"status": 401}, {"status": 403}, {"status": 404, "html": True}]
 
 

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import copy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 from django.db import OperationalError, connections
 from werkzeug.wrappers import Response
 
-from django_orb import exact_json, mirror, services
+from django_orb import exact_json, mirror, services, tasks
 from django_orb.client.orb_client import OrbClient
 from django_orb.client.raw_invoice import RawInvoice
 from django_orb.db import primary
@@ -21,11 +22,13 @@ from django_orb.models import (
     Invoice,
     InvoiceFailure,
     InvoiceLineItem,
+    SyncAbsence,
     SyncRun,
     SyncWindow,
 )
 from django_orb.sync import runs, windows
 from tests import times
+from tests.factories import make_invoices
 
 if TYPE_CHECKING:
     from django_orb.testing import OrbSandbox
@@ -151,6 +154,70 @@ def test_many_missing_are_not_believed_unasked(
     run = services.sync_invoices(mode="full", accept_missing=True)
     assert run.missing == 51
     assert Invoice.objects.exclude(missing_since=None).count() == 51
+
+
+def paid_copy(invoice: Invoice, pk: str) -> Invoice:
+    copied = copy(invoice)
+    copied.pk, copied.status, copied.payload = pk, "paid", {}
+    return copied
+
+
+def test_one_percent_of_a_large_mirror_may_be_missing_unasked(
+    any_database: str, orb: OrbSandbox
+) -> None:
+    services.fetch_invoice(orb.invoice_ids()[0])  # the key is known
+    make_invoices(55)  # Orb knows none of them
+    others = [Invoice.objects.all()[0]] * 5500
+    Invoice.objects.bulk_create(
+        paid_copy(one, f"paid{number:05}") for number, one in enumerate(others)
+    )
+
+    run = services.sync_invoices()
+
+    assert run.missing == 55
+
+
+def test_absence_that_is_in_doubt_is_decided_by_recover(
+    any_database: str, orb: OrbSandbox
+) -> None:
+    """Another worker saw the invoice at about the time of the 404."""
+    gone = orb.add_invoice(status="draft")["id"]
+    shown = {**orb.invoice(gone), "memo": "new"}
+    services.sync_invoices(mode="full")
+    orb.delete_draft(gone)
+    others: list[SyncRun] = []
+
+    def see(run: SyncRun) -> None:
+        if SyncAbsence.objects.exists() and not others:
+            others.append(run)
+            at_the_time = Interval(run.started_at, primary.now())
+            mirror.write(mirror.read_page([shown], at_the_time))
+
+    run = services.sync_invoices(mode="full", on_step=see)
+    assert others
+    assert run.missing == 0
+    assert Invoice.objects.get(pk=gone).missing_since is None
+
+    tasks.recover()
+
+    assert Invoice.objects.get(pk=gone).missing_since is not None
+
+
+def test_run_can_be_stopped_while_it_waits_for_orb(
+    any_database: str, orb: OrbSandbox, waits: list[float]
+) -> None:
+    orb.fail_next(
+        1, status=429, headers={"Retry-After": "60"}, route="list_invoices", skip=1
+    )
+
+    def stop(run: SyncRun) -> None:
+        if sum(waits) > 5:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        services.sync_invoices(mode="full", on_step=stop)
+
+    assert sum(waits) < 10
 
 
 def test_since_bounds_the_invoice_date_and_marks_nothing(
