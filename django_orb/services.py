@@ -51,10 +51,18 @@ from .operations import (
     update_invoice,
     void_invoice,
 )
+from .reports import (
+    Ageing,
+    as_of,
+    export_receivables,
+    read_by_customer,
+    read_receivables,
+)
 from .sync import STATUSES, runs, verify_invoices
 from .webhooks import processing
 
 __all__ = [
+    "Ageing",
     "CsvStyle",
     "InvoiceLinks",
     "NewLineItem",
@@ -67,6 +75,7 @@ __all__ = [
     "current_links",
     "delete_invoice_line_item",
     "erase_customer",
+    "export_receivables",
     "export_rows",
     "fetch_invoice",
     "fetch_upcoming_invoice",
@@ -74,6 +83,8 @@ __all__ = [
     "list_invoices",
     "mark_invoice_paid",
     "pay_invoice",
+    "receivables",
+    "receivables_by_customer",
     "regenerate_invoice_pdf",
     "sync_invoices",
     "undo_erasure",
@@ -292,6 +303,29 @@ def sync_invoices(
         reason = f"{in_english(run)} did not finish. {run.error}"
         raise OrbSyncFailedError(reason, run=run)
     return run
+
+
+def receivables(day: date | str | None = None) -> list[Ageing]:
+    """
+    Return what was owed by age at the end of a day, for each currency.
+
+    `day` is today unless given, and ends in `REPORT_TIME_ZONE`; today is as of now. This
+    asks the mirror only. `django_orb.reports.owed` says what it cannot know.
+
+    Raises:
+        OrbInputError: it is not a day, or has not come yet.
+    """
+    return read_receivables(primary.rows(Invoice), as_of(day))
+
+
+def receivables_by_customer(day: date | str | None = None) -> Iterator[Ageing]:
+    """
+    Yield what each customer owed by age in each currency, as `receivables` does.
+
+    Raises:
+        OrbInputError: it is not a day, or has not come yet.
+    """
+    return read_by_customer(primary.rows(Invoice), as_of(day))
 
 
 def run_kind(

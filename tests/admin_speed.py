@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
 
@@ -204,6 +205,7 @@ def addresses() -> Iterator[tuple[str, str]]:
     yield "statement", f"{LISTS}invoice/customer/{some.customer_id}/statement/"
     yield "invoices of a customer", listed(customer=some.customer_id)
     yield "paid by a customer", listed(customer=some.customer_id, status__exact="paid")
+    yield from receivables(some)
     yield "all added up", listed(sums="all")
     yield "a status added up", listed(sums="all", status__exact="paid")
     yield "export", f"{LISTS}invoice/export/"
@@ -217,6 +219,30 @@ def addresses() -> Iterator[tuple[str, str]]:
     item = some.line_items.all()[0].item_id
     yield "line items of an item", f"{LISTS}invoicelineitem/?q={item}"
     yield "usage lines", f"{LISTS}invoicelineitem/?price_type=usage_price"
+
+
+def receivables(some: Any) -> Iterator[tuple[str, str]]:
+    year_ago = (datetime.now(timezone.utc) - timedelta(days=365)).date()
+    questions: dict[str, dict[str, str]] = {
+        "now": {},
+        "in JPY": {"currency": "JPY"},
+        "a year ago": {"day": f"{year_ago}"},
+        "page 50": {"p": "50"},
+        "over 90 days": {"age": "older", "currency": "USD", "show": "invoices"},
+        "a year ago, over 90 days": {
+            "day": f"{year_ago}",
+            "age": "older",
+            "currency": "USD",
+            "show": "invoices",
+        },
+        "a customer, a year ago": {
+            "day": f"{year_ago}",
+            "customer": some.customer_id,
+            "show": "invoices",
+        },
+    }
+    for name, asked in questions.items():
+        yield f"receivables {name}", f"{LISTS}receivables/?{urlencode(asked)}"
 
 
 def measure(rounds: int, limit_ms: float, only: str) -> bool:

@@ -10,6 +10,7 @@ from .line_items import InvoiceLineItemAdmin
 from .operations import InvoiceOperationAdmin
 from .overview import OverviewAdmin
 from .payment_attempts import InvoicePaymentAttemptAdmin
+from .receivables import ReceivablesAdmin
 from .runs import SyncRunAdmin
 from .status import StatusAdmin
 from .webhooks import WebhookEventAdmin
@@ -23,6 +24,7 @@ __all__ = [
     "InvoiceOperationAdmin",
     "InvoicePaymentAttemptAdmin",
     "OverviewAdmin",
+    "ReceivablesAdmin",
     "StatusAdmin",
     "SyncRunAdmin",
     "WebhookEventAdmin",

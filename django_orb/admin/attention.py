@@ -56,16 +56,6 @@ INVOICES: dict[str, tuple[Any, Q]] = {
 }
 
 
-AGE_TITLES = {
-    "not_due": _("Not yet due"),
-    "30": _("1 to 30 days late"),
-    "60": _("31 to 60 days late"),
-    "90": _("61 to 90 days late"),
-    "older": _("Over 90 days late"),
-    "undated": _("Without a due date"),
-}
-
-
 @dataclass(frozen=True)
 class Case:
     url: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from tempfile import TemporaryFile
 from typing import Any
@@ -57,7 +57,9 @@ TYPES = {
 }
 
 
-class ExportForm(forms.Form):
+class FileForm(forms.Form):
+    """Asks for the kind of file."""
+
     file_format = forms.ChoiceField(
         label=_("File"),
         choices=[
@@ -76,6 +78,23 @@ class ExportForm(forms.Form):
         initial=True,
         help_text=_("Excel needs this to read names such as “Müller”."),
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if get_format("DECIMAL_SEPARATOR") == ",":
+            self.fields["file_format"].initial = "csv_semicolon"
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what the service that writes the file is told."""
+        chosen = self.cleaned_data["file_format"]
+        style = {**CSV_STYLES.get(chosen, {}), "bom": self.cleaned_data["bom"]}
+        return {
+            "file_format": "xlsx" if chosen == "xlsx" else "csv",
+            "style": services.CsvStyle(**style),
+        }
+
+
+class ExportForm(FileForm):
     columns = forms.MultipleChoiceField(
         label=_("Columns"),
         widget=forms.CheckboxSelectMultiple,
@@ -87,18 +106,9 @@ class ExportForm(forms.Form):
         columns: Any = self.fields["columns"]
         columns.choices = [(one.name, one.label) for one in columns_of(lines=lines)]
         columns.initial = default_columns(lines=lines)
-        if get_format("DECIMAL_SEPARATOR") == ",":
-            self.fields["file_format"].initial = "csv_semicolon"
 
     def arguments(self) -> dict[str, Any]:
-        """Return what `services.export_rows` is told."""
-        chosen = self.cleaned_data["file_format"]
-        style = {**CSV_STYLES.get(chosen, {}), "bom": self.cleaned_data["bom"]}
-        return {
-            "file_format": "xlsx" if chosen == "xlsx" else "csv",
-            "columns": self.cleaned_data["columns"],
-            "style": services.CsvStyle(**style),
-        }
+        return {**super().arguments(), "columns": self.cleaned_data["columns"]}
 
 
 class DownloadResponse(FileResponse):
@@ -113,6 +123,52 @@ class DownloadResponse(FileResponse):
         read = sync_to_async(lambda: next(parts, None), thread_sensitive=False)
         while (part := await read()) is not None:
             yield part
+
+
+def make_download(
+    form: FileForm, write: Callable[..., int], name: str
+) -> tuple[DownloadResponse, int] | None:
+    """
+    Return a whole file and its number of rows; None if the form says why there is none.
+    """
+    arguments = form.arguments()
+    with ExitStack() as stack:
+        try:
+            folder = settings.FILE_UPLOAD_TEMP_DIR
+            whole = stack.enter_context(TemporaryFile(dir=folder))
+            count = write(output=whole, **arguments)
+        except OrbExportError as err:
+            form.add_error(None, _explain(err))
+            return None
+        except OSError as err:
+            failed = OrbExportError(CANNOT_WRITE, detail=str(err))
+            form.add_error(None, _explain(failed))
+            return None
+        stack.pop_all()
+    whole.seek(0)
+    file_format = arguments["file_format"]
+    day = timezone.localdate().isoformat()
+    response = DownloadResponse(
+        whole,
+        as_attachment=True,
+        filename=f"{name.replace(' ', '-')}-{day}.{file_format}",
+        content_type=TYPES[file_format],
+    )
+    return response, count
+
+
+def log_export(
+    request: HttpRequest, model: Any, what: str, form: FileForm, details: str
+) -> None:
+    """Note in the history of the admin who exported what."""
+    file_format = form.arguments()["file_format"].upper()
+    LogEntry.objects.create(
+        user=request.user,  # type: ignore[misc]
+        content_type=ContentType.objects.get_for_model(model),
+        object_repr=in_english(_("Export")),
+        action_flag=CHANGE,
+        change_message=f"Exported {what} as {file_format}; {details}",
+    )
 
 
 class ExportingAdmin(ReadOnlyAdmin):
@@ -172,48 +228,29 @@ class ExportingAdmin(ReadOnlyAdmin):
         lines: bool,
     ) -> DownloadResponse | None:
         """Make the whole file, and only then send it; None if there is none."""
-        arguments = form.arguments()
-        with ExitStack() as stack:
-            try:
-                folder = settings.FILE_UPLOAD_TEMP_DIR
-                whole = stack.enter_context(TemporaryFile(dir=folder))
-                count = services.export_rows(
-                    changelist.queryset, output=whole, lines=lines, **arguments
-                )
-            except OrbExportError as err:
-                form.add_error(None, _explain(err))
-                return None
-            except OSError as err:
-                failed = OrbExportError(CANNOT_WRITE, detail=str(err))
-                form.add_error(None, _explain(failed))
-                return None
-            stack.pop_all()
-        file_format = arguments["file_format"]
         what = "line items" if lines or self.model is InvoiceLineItem else "invoices"
-        self._log(request, f"{count} {what} as {file_format.upper()}")
-        whole.seek(0)
-        name = what.replace(" ", "-")
-        return DownloadResponse(
-            whole,
-            as_attachment=True,
-            filename=f"{name}-{timezone.localdate().isoformat()}.{file_format}",
-            content_type=TYPES[file_format],
-        )
 
-    def _log(self, request: HttpRequest, what: str) -> None:
+        def write(**file: Any) -> int:
+            return services.export_rows(changelist.queryset, lines=lines, **file)
+
+        made = make_download(form, write, what)
+        if made is None:
+            return None
+        response, count = made
         given = [
             f"{name}={text}"
             for name, texts in sorted(request.GET.lists())
             for text in texts
             if text and name not in (PAGE_VAR, ORDER_VAR, ERROR_FLAG)
         ]
-        LogEntry.objects.create(
-            user=request.user,  # type: ignore[misc]
-            content_type=ContentType.objects.get_for_model(self.model),
-            object_repr=in_english(_("Export")),
-            action_flag=CHANGE,
-            change_message=f"Exported {what}; filter: {', '.join(given) or 'none'}",
+        log_export(
+            request,
+            self.model,
+            f"{count} {what}",
+            form,
+            f"filter: {', '.join(given) or 'none'}",
         )
+        return response
 
     def _show(
         self,

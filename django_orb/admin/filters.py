@@ -21,7 +21,7 @@ from django_orb.formatting import in_zone, short
 from django_orb.models import Invoice, InvoiceLineItem
 from django_orb.reports import AGES, OWED
 
-from .attention import AGE_TITLES, INVOICES
+from .attention import INVOICES
 from .customer_links import CUSTOMER_VAR
 
 Invoices = QuerySet[Invoice, Invoice]
@@ -113,7 +113,7 @@ class AgeFilter(admin.SimpleListFilter):
     parameter_name = "age"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(age.name, AGE_TITLES[age.name]) for age in AGES]
+        return [(age.name, age.title) for age in AGES]
 
     def queryset(self, request: HttpRequest, queryset: Invoices) -> Invoices:
         age = next((one for one in AGES if one.name == self.value()), None)

@@ -28,16 +28,16 @@ from django_orb.models import (
 from django_orb.reports import (
     AGES,
     Ageing,
-    Amount,
     as_of,
     read_receivables,
     report_zone,
 )
 
 from . import overview_figures
-from .attention import AGE_TITLES, read_concerns
+from .attention import read_concerns
 from .badges import run_badge
 from .caching import keep
+from .cells import Cell, amount_of
 from .charts import Chart, bar_chart
 from .freshness import read_freshness
 from .overview_figures import Turnover
@@ -57,13 +57,6 @@ AGE_NAMES = {
     "older": _("over 90"),
     "undated": _("undated"),
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    amount: str
-    count: str
-    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,16 +155,16 @@ def read_figures() -> tuple[Figures, datetime]:
 
 def receivables_table(one: Ageing, list_url: str, has_chart: bool) -> Table:
     cells = [
-        _cell(
+        amount_of(
             amount,
             one.currency,
             f"{list_url}?{urlencode({'age': age.name, 'currency': one.currency})}",
         )
         for age, amount in zip(AGES, one.by_age, strict=True)
     ]
-    titles = [str(AGE_TITLES[age.name]) for age in AGES]
+    titles = [str(age.title) for age in AGES]
     rows = [(title, [cell]) for title, cell in zip(titles, cells, strict=True)]
-    rows.append((gettext("All"), [_cell(one.all, one.currency)]))
+    rows.append((gettext("All"), [amount_of(one.all, one.currency)]))
     chart = bar_chart(
         [str(AGE_NAMES[age.name]) for age in AGES],
         {gettext("amount due"): [amount.total for amount in one.by_age]},
@@ -186,7 +179,10 @@ def turnover_table(one: Turnover, bounds: list[datetime], has_chart: bool) -> Ta
     names = [dateformat.format(bound, "M Y") for bound in bounds[:-1]]
     series = {gettext("Invoiced"): one.invoiced, gettext("Paid"): one.paid}
     rows = [
-        (name, [_cell(amounts[place], one.currency) for amounts in series.values()])
+        (
+            name,
+            [amount_of(amounts[place], one.currency) for amounts in series.values()],
+        )
         for place, name in enumerate(names)
     ]
     chart = bar_chart(
@@ -201,14 +197,6 @@ def turnover_table(one: Turnover, bounds: list[datetime], has_chart: bool) -> Ta
         ],
     )
     return Table(one.currency, list(series), rows[::-1], chart if has_chart else None)
-
-
-def _cell(amount: Amount, currency: str, url: str = "") -> Cell:
-    if not amount.count:
-        return Cell("-", "")
-    count = number_format(amount.count, force_grouping=True)
-    words = ngettext("%(count)s invoice", "%(count)s invoices", amount.count)
-    return Cell(money(amount.total, currency), words % {"count": count}, url)
 
 
 def read_health(kind: SyncRun.Kind) -> Health:

@@ -51,7 +51,7 @@ def read_cells(
     reader = (LineReader if lines else InvoiceReader)(columns)
     is_of_invoices = rows.model is Invoice
     if not lines:
-        pages = _pages_of_invoices(rows, reader.paths, INVOICES_AT_ONCE)
+        pages = pages_of_invoices(rows, reader.paths, INVOICES_AT_ONCE)
     elif is_of_invoices:
         pages = _lines_of_invoices(rows, reader.paths)
     else:
@@ -77,6 +77,8 @@ class InvoiceReader:
     prefix = ""
     #: Whose taxes are added up, and where a row has the id of its invoice.
     taxed, invoice_place = "line_item__invoice_id", 0
+    #: What `computed` needs of a row beside its columns.
+    more_paths: Sequence[str] = ()
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
@@ -86,11 +88,16 @@ class InvoiceReader:
             needed += [self._path("customer_id"), self._path("external_customer_id")]
         if NET in names:
             needed.append("total")
+        needed += self.more_paths
         # What a line item has itself comes before what its invoice has.
         needed.sort(key=lambda path: path.startswith(INVOICE))
         self.paths = list(dict.fromkeys(needed))
         self._place = {path: place for place, path in enumerate(self.paths)}
         self._names: dict[Customer, str] = {}
+
+    def place(self, path: str) -> int:
+        """Return where a row has the value of a path."""
+        return self._place[path]
 
     def _path(self, name: str) -> str:
         return f"{self.prefix}{name}"
@@ -99,7 +106,7 @@ class InvoiceReader:
         # What is not read with the row stays the row's own key for a moment.
         places = [self._place[one.path] if one.path else 0 for one in self._columns]
         cells = [[row[place] for place in places] for row in page]
-        computed = self._computed(page)
+        computed = self.computed(page)
         for column, one in enumerate(self._columns):
             if not one.path:
                 find = computed[one.name]
@@ -107,7 +114,7 @@ class InvoiceReader:
                     filled[column] = find(row)
         return cells
 
-    def _computed(self, page: list[Row]) -> dict[str, Callable[[Row], Any]]:
+    def computed(self, page: list[Row]) -> dict[str, Callable[[Row], Any]]:
         """Return functions that give a row's values of the columns without a path."""
         wanted = {one.name for one in self._columns if not one.path}
         keys = list({row[self.invoice_place] for row in page})
@@ -139,13 +146,7 @@ class InvoiceReader:
         if len(names) > MAX_KEPT_NAMES:
             names.clear()
         unknown = {Customer(row[ours], row[theirs]) for row in page} - names.keys()
-        try:
-            labels = ask_for_labels(unknown) if unknown else {}
-        except Exception as err:
-            raise OrbExportError(NAMES_FAILED, detail=repr(err)) from err
-        for customer in unknown:
-            label = labels.get(customer)
-            names[customer] = label.name if label else ""
+        names |= read_names(unknown)
         return lambda row: names[Customer(row[ours], row[theirs])]
 
 
@@ -153,6 +154,22 @@ class LineReader(InvoiceReader):
     heads = ("id", "invoice_id", "position")
     prefix = INVOICE
     taxed, invoice_place = "line_item_id", 1
+
+
+def read_names(customers: Iterable[Customer]) -> dict[Customer, str]:
+    """
+    Return the project's names for these customers; "" if it has none.
+
+    Raises:
+        OrbExportError: its function failed.
+    """
+    wanted = set(customers)
+    try:
+        labels = ask_for_labels(wanted) if wanted else {}
+    except Exception as err:
+        raise OrbExportError(NAMES_FAILED, detail=repr(err)) from err
+    found = {customer: labels.get(customer) for customer in wanted}
+    return {customer: label.name if label else "" for customer, label in found.items()}
 
 
 def read_taxes(owner: str, invoice_ids: Sequence[str]) -> Amounts:
@@ -217,7 +234,7 @@ def _summed(amounts: Iterable[tuple[Any, Decimal]]) -> dict[Any, Decimal]:
     }
 
 
-def _pages_of_invoices(
+def pages_of_invoices(
     invoices: Rows, paths: Sequence[str], size: int
 ) -> Iterator[list[Row]]:
     """
@@ -258,7 +275,7 @@ def _lines_of_invoices(invoices: Rows, paths: Sequence[str]) -> Iterator[list[Ro
     every = primary.rows(InvoiceLineItem).order_by()
     read = list(dict.fromkeys([*heads, *of_invoice]))
     places = [read.index(path) for path in of_invoice]
-    for page in _pages_of_invoices(invoices, read, INVOICES_WITH_LINES_AT_ONCE):
+    for page in pages_of_invoices(invoices, read, INVOICES_WITH_LINES_AT_ONCE):
         tails = [tuple(row[place] for place in places) for row in page]
         rank = {row[0]: place for place, row in enumerate(page)}
         found = every.filter(invoice_id__in=list(rank)).values_list(*own)

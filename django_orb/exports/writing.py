@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Literal
@@ -21,7 +21,7 @@ from django_orb.models import Invoice, InvoiceLineItem
 from .columns import Column, choose_columns
 from .files import whole_file
 from .formats import MAX_XLSX_ROWS, CsvStyle, CsvWriter, Writer, XlsxWriter
-from .reading import count_up_to, read_cells
+from .reading import Cells, count_up_to, read_cells
 from .texts import CANNOT_WRITE, NOTHING, TOO_MANY_ROWS
 
 logger = logging.getLogger(__name__)
@@ -56,11 +56,41 @@ def export_rows(
     """
     lines = _is_of_lines(rows, lines)
     rows = rows.using(primary.alias())
+    chosen = choose_columns(columns, lines=lines)
+
+    def read() -> Iterator[list[Cells]]:
+        if file_format == "xlsx":
+            _require_room(rows, lines)
+        yield from read_cells(rows, chosen, lines=lines)
+
+    return write_file(
+        read(),
+        chosen,
+        what="Line items" if lines else "Invoices",
+        output=output,
+        file_format=file_format,
+        style=style,
+    )
+
+
+def write_file(
+    pages: Iterator[list[Cells]],
+    columns: Sequence[Column],
+    *,
+    what: str,
+    output: str | os.PathLike[str] | BinaryIO,
+    file_format: FileFormat = "csv",
+    style: CsvStyle | None = None,
+) -> int:
+    """
+    Write pages of rows, which are read meanwhile, to a file. Return how many rows.
+
+    `what` names them. The rest is as `export_rows` says.
+    """
     if file_format not in FORMATS:
         raise OrbInputError(
             f'file_format is "csv" or "xlsx", not {file_format!r}.', field="file_format"
         )
-    chosen = choose_columns(columns, lines=lines)
     target: AbstractContextManager[BinaryIO] = (
         whole_file(output)
         if isinstance(output, (str, os.PathLike))
@@ -68,13 +98,13 @@ def export_rows(
     )
     try:
         with target as stream:
-            count = _write(rows, stream, chosen, lines, file_format, style)
+            count = _write(pages, stream, columns, what, file_format, style)
     except OSError as err:
         raise OrbExportError(CANNOT_WRITE, detail=str(err)) from err
     logger.info(
         "Exported %s %s as %s.",
         count,
-        "line items" if lines else "invoices",
+        what.lower(),
         file_format,
     )
     return count
@@ -92,10 +122,10 @@ def _is_of_lines(rows: QuerySet[Any, Any], lines: bool) -> bool:
 
 
 def _write(
-    rows: QuerySet[Any, Any],
+    pages: Iterator[list[Cells]],
     stream: BinaryIO,
     columns: Sequence[Column],
-    lines: bool,
+    what: str,
     file_format: FileFormat,
     style: CsvStyle | None,
 ) -> int:
@@ -109,12 +139,9 @@ def _write(
         if file_format == "csv":
             writer = CsvWriter(stream, columns, zone, style or CsvStyle())
         else:
-            sheet = "Line items" if lines else "Invoices"
-            writer = XlsxWriter(stream, columns, zone, sheet, folder)
+            writer = XlsxWriter(stream, columns, zone, what, folder)
         try:
-            if file_format == "xlsx":
-                _require_room(rows, lines)
-            for page in read_cells(rows, columns, lines=lines):
+            for page in pages:
                 writer.write(page)
                 count += len(page)
             if not count:

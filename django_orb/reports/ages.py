@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,7 @@ class Age:
     """A span of days after the due date: from `first` on, and before `end`."""
 
     name: str
+    title: object
     first: int | None = None
     end: int | None = None
 
@@ -29,10 +31,29 @@ class Age:
 
 
 AGES = (
-    Age("not_due", end=0),
-    Age("30", first=0, end=30),
-    Age("60", first=30, end=60),
-    Age("90", first=60, end=90),
-    Age("older", first=90),
-    Age("undated"),
+    Age("not_due", _("Not yet due"), end=0),
+    Age("30", _("1 to 30 days late"), first=0, end=30),
+    Age("60", _("31 to 60 days late"), first=30, end=60),
+    Age("90", _("61 to 90 days late"), first=60, end=90),
+    Age("older", _("Over 90 days late"), first=90),
+    Age("undated", _("Without a due date")),
 )
+
+
+def age_of(due_date: datetime | None, moment: datetime) -> Age:
+    """Return how late a payment is; as `Age.condition`, for one invoice."""
+    if due_date is None:
+        return AGES[-1]
+    late = moment - due_date
+    for age in AGES[:-1]:
+        if age.end is None or late <= timedelta(days=age.end):
+            return age
+    raise AssertionError("the last span has no end")
+
+
+def days_late(due_date: datetime | None, moment: datetime) -> int | None:
+    """Return the days since the due date, begun ones included; None without one."""
+    if due_date is None:
+        return None
+    late = moment - due_date
+    return -(-late // timedelta(days=1)) if late > timedelta() else 0

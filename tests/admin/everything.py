@@ -116,6 +116,10 @@ def make_one_of_everything(text: str) -> None:
     )
 
 
+#: Pages in the place of lists.
+WITHOUT_ROWS = ("overview", "status", "receivables", "monthend")
+
+
 def pages(client: Client) -> dict[str, str]:
     """Every list, every row's page, and each invoice's confirmations."""
     found = {
@@ -127,7 +131,7 @@ def pages(client: Client) -> dict[str, str]:
         name = f"admin:django_orb_{model._meta.model_name}"
         kind = "page" if model._meta.model_name == "status" else "list"
         found[f"{name} {kind}"] = reverse(f"{name}_changelist")
-        if model._meta.model_name not in ("overview", "status"):
+        if model._meta.model_name not in WITHOUT_ROWS:
             for row in model._default_manager.all():
                 found[f"{name} {row.pk}"] = reverse(f"{name}_change", args=[row.pk])
     for invoice in Invoice.objects.all():

@@ -13,7 +13,6 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
 from django_orb.admin import paginator
-from django_orb.admin.attention import AGE_TITLES
 from django_orb.admin.badges import invoice_badge, missing_badge, overdue_badge
 from django_orb.admin.badges import payment_badge as attempt_badge
 from django_orb.admin.cells import Cell, amount_of
@@ -169,7 +168,7 @@ def sum_titles() -> list[str]:
 
 
 def age_titles() -> list[str]:
-    return [*(str(AGE_TITLES[age.name]) for age in AGES), gettext("All")]
+    return [*(str(age.title) for age in AGES), gettext("All")]
 
 
 def read_figures(customer: Customer, site: str) -> list[Figures]:

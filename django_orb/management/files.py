@@ -1,0 +1,98 @@
+"""Options of commands that write a file, and what becomes of them."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error
+from django.utils.dateparse import parse_date
+
+from django_orb.exceptions import OrbConfigurationError, OrbError
+from django_orb.exports import FORMATS
+from django_orb.services import CsvStyle
+
+
+def add_file_options(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="by default what the name of the file ends with, else csv",
+    )
+    parser.add_argument(
+        "--delimiter", choices=[",", ";"], default=",", help="between CSV columns"
+    )
+    parser.add_argument(
+        "--decimal-comma", action="store_true", help="write 1234,50 (with ; only)"
+    )
+    parser.add_argument(
+        "--bom",
+        action="store_true",
+        help="begin the CSV file with a byte order mark, which Excel needs",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="the file, which replaces an older one; otherwise standard output",
+    )
+
+
+def write_as_told(
+    command: BaseCommand, write: Callable[..., int], options: Any, what: str
+) -> None:
+    """
+    Have `write` make the file that the options ask for, and say what is in it.
+
+    Raises:
+        CommandError: no file was made, and why.
+    """
+    try:
+        _write(command, write, options, what)
+    except (OrbError, OrbConfigurationError) as err:
+        raise CommandError(str(err)) from err
+    except Error as err:
+        raise CommandError(f"The mirror cannot be read: {err}") from err
+
+
+def _write(
+    command: BaseCommand, write: Callable[..., int], options: Any, what: str
+) -> None:
+    path = options["output"]
+    ending = Path(path).suffix.lower().lstrip(".") if path else ""
+    file = {
+        "file_format": options["format"] or (ending if ending in FORMATS else "csv"),
+        "style": CsvStyle(
+            delimiter=options["delimiter"],
+            decimal_comma=options["decimal_comma"],
+            bom=options["bom"],
+        ),
+    }
+    if path:
+        count = write(output=path, **file)
+        command.stdout.write(f"Wrote {count} {what} to {path}.")
+        return
+    # Nothing is printed of an export that fails on its way.
+    with TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as whole:
+        write(output=whole, **file)
+        whole.seek(0)
+        shutil.copyfileobj(whole, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+
+def read_day(text: str) -> date:
+    """Read an option that is a day."""
+    try:
+        day = parse_date(text)
+    except ValueError:
+        day = None
+    if day is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-01-31.")
+    return day
