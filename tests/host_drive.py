@@ -79,10 +79,20 @@ def publishing_for(schema: str) -> Iterator[None]:
 
 
 def live_through_a_day() -> None:
-    call_command("check", fail_level="WARNING", databases=list(connections))
-    call_command("makemigrations", "django_orb", check=True, dry_run=True, verbosity=0)
+    check()
     start_celery()
     sync()
+    live_on()
+
+
+def check() -> None:
+    call_command("check", fail_level="WARNING", databases=list(connections))
+    if not settings.MIGRATION_MODULES:  # else they are a later release's
+        options = {"check": True, "dry_run": True, "verbosity": 0}
+        call_command("makemigrations", "django_orb", **options)
+
+
+def live_on() -> None:
     if getattr(settings, "ROOT_URLCONF", None):
         receive_webhook()
     void()
@@ -127,21 +137,28 @@ def sync() -> None:
     assert not SyncRun.objects.filter(state=SyncRun.State.FAILED).exists()
 
 
-def receive_webhook() -> None:
+def first_issued() -> Any:
+    from django_orb.models import Invoice
+
+    invoice = Invoice.objects.filter(status="issued").order_by("pk").first()
+    assert invoice
+    return invoice
+
+
+def receive_webhook(event_id: str = "event1", *, processes: bool = True) -> None:
     from django.test import Client
     from django.urls import reverse
 
     from django_orb import tasks
     from django_orb.client.orb_client import OrbClient
-    from django_orb.models import Invoice, WebhookEvent
+    from django_orb.models import WebhookEvent
     from django_orb.testing.sandbox.deliveries import signed_headers
 
-    invoice = Invoice.objects.filter(status="issued").order_by("pk").first()
-    assert invoice
+    invoice = first_issued()
     with OrbClient.from_settings() as client:
         payload = client.fetch_invoice(invoice.pk)
     event = {
-        "id": "event1",
+        "id": event_id,
         "type": "invoice.edited",
         "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "properties": {},
@@ -156,9 +173,11 @@ def receive_webhook() -> None:
         response = Client().post(url, body, content_type=kind, headers=headers)
         status = response.status_code
     assert status == 200, status
+    if not processes:
+        return
     if not is_eager():
-        tasks.process_webhook_event("event1")  # as a worker
-    stored = WebhookEvent.objects.get(pk="event1")
+        tasks.process_webhook_event(event_id)  # as a worker
+    stored = WebhookEvent.objects.get(pk=event_id)
     assert stored.state == WebhookEvent.State.PROCESSED, stored.error
 
 
@@ -238,7 +257,8 @@ def views_of(invoice: Any) -> list[str]:
 
     found = []
     for pattern in site._registry[type(invoice)].get_urls():
-        if pattern.name:
+        # Others are about a customer.
+        if pattern.name and "object_id" in str(pattern.pattern):
             with suppress(NoReverseMatch):
                 found.append(reverse(f"admin:{pattern.name}", args=[invoice.pk]))
     assert len(found) > 5, found

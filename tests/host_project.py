@@ -83,11 +83,12 @@ def drive_project(
     sandbox: Any,
     *options: str,
     path: str,
+    module: str = "tests.host_drive",
     environment: dict[str, str] | None = None,
 ) -> None:
     """Drive a written project in a process with these options of Python's."""
     done = subprocess.run(
-        [sys.executable, *options, "-m", "tests.host_drive"],
+        [sys.executable, *options, "-m", module],
         cwd=folder,
         env={
             **os.environ,

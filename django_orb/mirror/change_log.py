@@ -244,7 +244,8 @@ def _is_due(*, waits: bool) -> Q:
     )
     if waits:
         is_due |= Q(error="")
-    return is_due & Q(failed_at=None)
+    # Only the release that knows a kind knows its signal.
+    return is_due & Q(failed_at=None, kind__in=InvoiceChange.Kind.values)
 
 
 def _tell(change: InvoiceChange, *, waits: bool) -> bool:

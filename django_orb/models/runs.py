@@ -196,6 +196,11 @@ class SyncWindow(models.Model):
     def __str__(self) -> str:
         return f"Window {self.position} of run {self.run_id}"
 
+    @property
+    def is_known(self) -> bool:
+        """Whether this release knows what to do; a newer one may have planned it."""
+        return self.kind in self.Kind.values and self.run.kind in SyncRun.Kind.values
+
 
 class SyncAbsence(models.Model):
     """

@@ -71,7 +71,8 @@ def _mirror_ages(facts: Facts) -> dict[str, float]:
 def _run_ages(facts: Facts) -> dict[str, float]:
     ages = dict.fromkeys(SyncRun.Kind.values, 0.0)
     for run in facts.active_runs:
-        ages[run.kind] = max(ages[run.kind], _seconds(run.started_at, facts))
+        age = _seconds(run.started_at, facts)
+        ages[run.kind] = max(ages.get(run.kind, 0.0), age)
     return ages
 
 

@@ -141,14 +141,20 @@ def start_or_resume(
 
 
 def due_windows(*, run: SyncRun | None = None) -> list[SyncWindow]:
-    """Return pending windows of active runs that no worker holds and that are due."""
+    """
+    Return pending windows of active runs that no worker holds and that are due.
+
+    What a newer release planned, in a kind unknown here, is left to that release.
+    """
     now = primary.now()
     longest_wait = timedelta(seconds=windows.MAX_WAIT_SECONDS)
     due = primary.rows(SyncWindow).filter(
         is_free(now, longest=windows.longest_lease()),
         Q(not_before=None) | has_come("not_before", now, longest=longest_wait),
         state=SyncWindow.State.PENDING,
+        kind__in=SyncWindow.Kind.values,
         run__state=SyncRun.State.RUNNING,
+        run__kind__in=SyncRun.Kind.values,
     )
     return list(due.filter(run=run) if run else due)
 
@@ -253,8 +259,11 @@ def advance(run: SyncRun) -> list[SyncWindow]:
     """
     Go on with a run whose windows are done: to the check, then to the end.
 
-    Return the windows that became pending. It is safe to call at any time.
+    Return the windows that became pending. It is safe to call at any time. A run of a
+    kind that only a newer release knows is left to that release.
     """
+    if run.kind not in SyncRun.Kind.values:
+        return []
     with primary.atomic():
         # The update locks the row, even if the database has no SELECT .. FOR UPDATE.
         active = primary.rows(SyncRun).filter(pk=run.pk, state=SyncRun.State.RUNNING)

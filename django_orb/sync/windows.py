@@ -177,7 +177,7 @@ def _begin(window_id: int, lease: str) -> SyncWindow:
         pk=window_id, lease=lease, state=SyncWindow.State.PENDING
     )
     window = mine.select_related("run").first()
-    if window is None or not window.run.is_active:
+    if window is None or not window.run.is_active or not window.is_known:
         raise LeaseLostError
     if window.attempts >= MAX_ATTEMPTS:
         raise WindowFailedError(

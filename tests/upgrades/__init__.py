@@ -1,0 +1,1 @@
+"""Databases of other releases: an earlier one's is upgraded, a later one's is shared."""
