@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
@@ -21,9 +21,11 @@ from .customer_links import customer_url, list_url
 from .customer_page import (
     PeriodForm,
     PortalForm,
+    change_erasure,
     find_customer,
     open_portal,
     read_bill_to,
+    read_erasure,
     read_forecasts,
     read_page,
     read_sheets,
@@ -43,6 +45,7 @@ class CustomerPages(ReadOnlyAdmin):
             "upcoming": self.forecasts_view,
             "portal": self.portal_view,
             "statement": self.statement_view,
+            "erase": self.erase_view,
         }
         return [
             path(
@@ -56,6 +59,9 @@ class CustomerPages(ReadOnlyAdmin):
     def has_portal_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_orb.open_portal_invoice")
 
+    def has_erase_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_orb.erase_customer")
+
     def has_forecast_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_orb.sync_invoice")
 
@@ -67,6 +73,7 @@ class CustomerPages(ReadOnlyAdmin):
         context = {
             "page": page,
             "may_forecast": self.has_forecast_permission(request),
+            "may_erase": self.has_erase_permission(request),
             "may_open_portal": self.has_portal_permission(request),
         }
         return self.show(request, customer, "customer.html", context)
@@ -117,6 +124,23 @@ class CustomerPages(ReadOnlyAdmin):
         add_never_cache_headers(response)
         return response
 
+    @outside_transactions
+    def erase_view(self, request: HttpRequest, customer_id: str) -> HttpResponse:
+        """Say what an erasure removes. A POST erases the customer, or undoes that."""
+        self.require(request, self.has_erase_permission(request))
+        customer = self.find(request, customer_id)
+        if request.method == "POST":
+            change_erasure(request, customer.customer_id)
+            return HttpResponseRedirect(request.path)
+        erasure = read_erasure(customer.customer_id)
+        context = {
+            "erasure": erasure,
+            "erased_at": local_moment(erasure.erased_at) if erasure else "",
+            "title": gettext("Erase the personal data of %(name)s")
+            % {"name": customer.name},
+        }
+        return self.show(request, customer, "customer_erase.html", context)
+
     def require(self, request: HttpRequest, is_allowed: bool) -> None:
         if not (is_allowed and self.has_view_permission(request)):
             raise PermissionDenied
@@ -148,6 +172,7 @@ class CustomerPages(ReadOnlyAdmin):
                     ("upcoming", "_upcoming"),
                     ("portal", "_portal"),
                     ("statement", "_statement"),
+                    ("erase", "_erase"),
                 )
             },
             "invoices_url": list_url(site.name, customer.customer_id),

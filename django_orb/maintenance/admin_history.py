@@ -25,21 +25,28 @@ def blank_entries(model: type[models.Model], rows: models.QuerySet[Any]) -> None
         entries.filter(object_id__in=ids).update(change_message=ERASED)
 
 
-def blank_exports(terms: Sequence[str]) -> None:
-    """Remove the filters of exports that name any of these; that there was one stays."""
+def blank_named(customer_id: str, own_ids: Sequence[str]) -> None:
+    """
+    Remove what names the customer from entries that are about no row.
+
+    Those are exports, whose filters may name the customer, and links to the portal, under
+    the customer's name; that they were made stays.
+    """
     for model in (Invoice, InvoiceLineItem):
         entries = _entries_of(model)
         if entries is None:
             return
-        exports = entries.filter(object_id=None)
-        for some in _parts(terms):
+        for some in _parts([customer_id, *own_ids]):
             named = Q()
             for term in some:
                 named |= Q(change_message__contains=term)
-            for entry in exports.filter(named):
-                what = entry.change_message.partition("filter: ")[0]
-                entry.change_message = f"{what}filter: erased"
-                entry.save(update_fields=["change_message"])
+            for entry in entries.filter(named, object_id=None):
+                what, is_export, _ = entry.change_message.partition("; filter: ")
+                if is_export:
+                    entry.change_message = f"{what}; filter: erased"
+                else:
+                    entry.object_repr = customer_id
+                entry.save(update_fields=["change_message", "object_repr"])
 
 
 def _entries_of(model: type[models.Model]) -> models.QuerySet[Any] | None:

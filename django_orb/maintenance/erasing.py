@@ -69,13 +69,15 @@ def erase_customer(
     *,
     actor: AbstractBaseUser | None = None,
     origin: str = CustomerErasure.Origin.CODE.value,
+    seconds: float = float("inf"),
     on_step: OnStep = lambda erasure: None,
 ) -> CustomerErasure:
     """
     Erase a customer's personal data, and return the record of it.
 
     If the customer is erased already, everything is walked over once more. `error` in
-    the record says what could not be erased.
+    the record says what could not be erased. After `seconds` the rest is left to
+    `recover`, and `stage` in the record is not empty.
 
     Raises:
         OrbInputError: nothing here is of such a customer.
@@ -84,8 +86,9 @@ def erase_customer(
     _require_no_transaction()
     _require_known(customer_id)
     begin = partial(_begin, customer_id, _username(actor), origin)
+    deadline = time.monotonic() + seconds
     erasure = run_in_transaction(begin)
-    _walk(erasure, on_step=on_step)
+    _walk(erasure, deadline=deadline, on_step=on_step)
     return erasure
 
 
@@ -93,7 +96,7 @@ def undo_erasure(
     customer_id: str,
     *,
     actor: AbstractBaseUser | None = None,
-    on_step: OnStep = lambda erasure: None,
+    seconds: float = float("inf"),
 ) -> CustomerErasure:
     """
     Let the next sync fill a customer's invoices again, and return the record.
@@ -103,8 +106,9 @@ def undo_erasure(
         OrbTransactionError: called inside a transaction.
     """
     _require_no_transaction()
+    deadline = time.monotonic() + seconds
     erasure = run_in_transaction(partial(_end, customer_id, _username(actor)))
-    _walk(erasure, on_step=on_step)
+    _walk(erasure, deadline=deadline)
     return erasure
 
 
@@ -249,7 +253,7 @@ def _texts(erasure: CustomerErasure) -> Iterator[str]:
     invoices = primary.rows(Invoice).filter(customer_id=customer_id)
     named = invoices.exclude(external_customer_id="").order_by()
     own_ids = list(named.values_list("external_customer_id", flat=True).distinct())
-    admin_history.blank_exports([customer_id, *own_ids])
+    admin_history.blank_named(customer_id, own_ids)
     asked = Q(body__customer_id=customer_id) | Q(body__external_customer_id__in=own_ids)
     operations = primary.rows(InvoiceOperation).filter(asked, invoice_id="")
     admin_history.blank_entries(InvoiceOperation, operations)

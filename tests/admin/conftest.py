@@ -14,6 +14,7 @@ EVERYTHING = (
     "sync_invoice",
     "export_invoice",
     "open_portal_invoice",
+    "erase_customer",
     "issue_invoice",
     "mark_paid_invoice",
     "pay_invoice",

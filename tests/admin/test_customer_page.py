@@ -258,7 +258,7 @@ def test_only_those_who_may_see_invoices_see_it(
     viewer = log_in("view_invoice", name="viewer")
     stranger = log_in("view_syncrun", name="stranger")
 
-    for view in ("", "_upcoming", "_portal", "_statement"):
+    for view in ("", "_upcoming", "_portal", "_statement", "_erase"):
         assert stranger.get(address(view=view)).status_code == 403
         assert Client().get(address(view=view)).status_code == 302
     text = see(viewer).content.decode()
@@ -267,6 +267,7 @@ def test_only_those_who_may_see_invoices_see_it(
     assert viewer.get(address(view="_upcoming")).status_code == 403
     for call in (viewer.get, viewer.post):
         assert call(address(view="_portal")).status_code == 403
+        assert call(address(view="_erase")).status_code == 403
     # The permission alone shows no customers.
     alone = log_in("open_portal_invoice", "sync_invoice", name="alone")
     assert alone.post(address(view="_portal"), {"minutes": 60}).status_code == 403

@@ -144,6 +144,15 @@ def test_a_customers_pages_can_be_read(orb: OrbSandbox, drive: Drive) -> None:
         photograph(page, "german-customer-portal")
         page.goto(f"/admin/django_orb/invoice/customer/{customer['id']}/statement/")
         photograph(page, "german-statement")
+        page.goto(f"/admin/django_orb/invoice/customer/{customer['id']}/erase/")
+        photograph(page, "german-customer-erase")
+        page.set_extra_http_headers({"Accept-Language": "en"})
+        page.goto(f"/admin/django_orb/invoice/customer/{customer['id']}/")
+        page.click("text=Erase personal data")
+        photograph(page, "customer-erase")
+        page.click("input[type=submit].deletelink")
+        page.wait_for_selector("text=was erased on")
+        photograph(page, "customer-erased")
 
     drive(steps)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from .erasure import (
+    change_erasure,
+    read_erasure,
+)
 from .forecasts import (
     read_forecasts,
 )
@@ -22,9 +26,11 @@ from .statements import (
 __all__ = [
     "PeriodForm",
     "PortalForm",
+    "change_erasure",
     "find_customer",
     "open_portal",
     "read_bill_to",
+    "read_erasure",
     "read_forecasts",
     "read_page",
     "read_sheets",
