@@ -72,6 +72,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_int(value) and 1 <= value <= 100,
         "a whole number from 1 to 100, Orb's maximum",
     ),
+    "CONCURRENCY": (
+        lambda value: _is_int(value) and 1 <= value <= 8,
+        "a whole number from 1 to 8",
+    ),
     "LOOKBACK_DAYS": (
         lambda value: _is_int(value) and 1 <= value <= MAX_DAYS,
         f"a whole number of days from 1 to {MAX_DAYS}",

@@ -71,6 +71,10 @@ class OrbSettings:
     PAGE_SIZE: int = 100
     """Invoices per list request, 1 to 100 (Orb's maximum)."""
 
+    CONCURRENCY: int = 4
+    """Parts of Orb's list that a sync in one process reads side by side, 1 to 8. Celery
+    workers read one each."""
+
     LOOKBACK_DAYS: int = 35
     """Days, by invoice date, of which an incremental sync reads every status."""
 

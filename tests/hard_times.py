@@ -178,6 +178,15 @@ class Bias(NamedTuple):
 EVERYTHING = Bias()
 
 
+class Happening(NamedTuple):
+    """What happens before a request, by its number, in whichever thread sends it."""
+
+    at: int
+    happen: Callable[[], None]
+    # In the thread that uses the database: before its next request, or after a step.
+    is_here: bool = False
+
+
 class Story:
     """One schedule, played; everything in it comes from the seed."""
 
@@ -191,7 +200,9 @@ class Story:
         self.clock = Time(self.orb)
         self.workers = Workers(self.clock)
         self.misfortunes: list[Misfortune] = []
-        self.happenings: list[tuple[int, Callable[[], None]]] = []
+        self.happenings: list[Happening] = []
+        self.lock = threading.Lock()
+        self.has_feed = False
         self.broken: dict[str, str] = {}
         self.told: set[str] = set()
         self.backup: Any = None
@@ -200,6 +211,7 @@ class Story:
         self.options = {
             **django_settings.DJANGO_ORB,
             "PAGE_SIZE": self.chance.choice([100, 20, 5]),
+            "CONCURRENCY": random.Random(f"{seed}, beside").choice([1, 2, 4]),
             "SWEEP_MINUTES": self.chance.choice([0, 60]),
             "RUN_RETENTION_DAYS": 1,
             "WEBHOOK_RETENTION_DAYS": 1,
@@ -233,6 +245,7 @@ class Story:
             self._before_request()
             answer = request(session, *args, **options)
             if KILLS in answer.headers:
+                answer.close()
                 raise Killed
             return answer
 
@@ -253,13 +266,26 @@ class Story:
         return override_settings(DJANGO_ORB={**self.options, **changed})
 
     def _before_request(self) -> None:
-        self.requests += 1
+        with self.lock:
+            self.requests += 1
         if self.requests > MOST_REQUESTS:
             raise Endless(f"Orb was asked {self.requests} times")
+        self._let_happen()
+
+    def _let_happen(self, *_: Any) -> None:
         is_main = threading.current_thread() is threading.main_thread()
-        while is_main and self.happenings and self.happenings[0][0] <= self.requests:
-            _, happen = self.happenings.pop(0)
-            happen()
+        if is_main:
+            self.has_feed = WebhookFeed.objects.exists()
+        while happening := self._due_happening(is_main=is_main):
+            happening.happen()
+
+    def _due_happening(self, *, is_main: bool) -> Happening | None:
+        with self.lock:
+            for one in self.happenings:
+                if one.at <= self.requests and (is_main or not one.is_here):
+                    self.happenings.remove(one)
+                    return one
+        return None
 
     # Acts
 
@@ -276,6 +302,7 @@ class Story:
                 forget_all()
 
     def act(self, number: int) -> None:
+        self.has_feed = WebhookFeed.objects.exists()
         kind = self.chance.choice(self._choices(number))
         self.path.append(kind)
         self.requests = 0
@@ -309,26 +336,26 @@ class Story:
             self.path.append(str(one))
             one.begin(self.orb)
             self.misfortunes.append(one)
-        happenings: list[tuple[int, Callable[[], None]]] = []
+        happenings: list[Happening] = []
         for _ in range(self.chance.choice([1, 2, 4, 6])):
             change = Change.by_chance(self.chance, self.bias.changes)
             at = self.chance.randint(1, 15)
-            happenings.append((at, partial(self._change, change)))
+            happenings.append(Happening(at, partial(self._change, change)))
         luck = self.chance.random()
         at = self.chance.randint(1, 20)
         if luck < 0.1:
-            happenings.append((at, self._cancel))
+            happenings.append(Happening(at, self._cancel, is_here=True))
         elif luck < 0.2:
-            happenings.append((at, self._kill))
+            happenings.append(Happening(at, self._kill))
         elif luck < 0.35:
-            happenings.append((at, self._save))
-        self.happenings = sorted(happenings, key=lambda one: one[0])
+            happenings.append(Happening(at, self._save, is_here=True))
+        self.happenings = sorted(happenings, key=lambda one: one.at)
 
     def _change(self, change: Change) -> None:
         self.path.append(str(change))
         invoice_id = change.happen(self.orb, self.broken)
         # Events from before the list's first reading are not read for certain.
-        if invoice_id and change.has_event and WebhookFeed.objects.exists():
+        if invoice_id and change.has_event and self.has_feed:
             self.told.add(invoice_id)
         else:
             self.told.discard(invoice_id)
@@ -352,7 +379,8 @@ class Story:
         if self.chance.random() < 0.7:
             self.workers.do(tasks.sync_invoices, mode)
         else:
-            self._here(lambda: services.sync_invoices(mode=mode))
+            see = self._let_happen
+            self._here(lambda: services.sync_invoices(mode=mode, on_step=see))
 
     def _one(self) -> None:
         ids = self.orb.invoice_ids()

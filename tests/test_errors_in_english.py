@@ -148,9 +148,10 @@ def test_operation_without_an_answer(state: str) -> None:
 
 @pytest.mark.django_db
 def test_error_of_a_run(orb: OrbSandbox) -> None:
-    orb.fail_next(2, status=403)
+    orb.fail_next(100, status=403)
     name = reads_the_same(services.sync_invoices)
     assert name == "OrbSyncFailedError"
+    orb.clear_faults()
 
     start = partial(runs.start_run, "incremental")
     start()

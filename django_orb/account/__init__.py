@@ -12,7 +12,7 @@ from .rate_limit import (
     READS,
     PacedClient,
     hold_back,
-    top_up,
+    in_turn,
 )
 
 __all__ = [
@@ -20,8 +20,8 @@ __all__ = [
     "PacedClient",
     "accept_key",
     "hold_back",
+    "in_turn",
     "is_of_account",
     "open_account",
     "require_same_account",
-    "top_up",
 ]

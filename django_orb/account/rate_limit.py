@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TookTooLong
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -56,6 +56,9 @@ MAX_TURNS_AHEAD = 100
 # How long to wait for a connection that reserves while a transaction is open.
 CONNECTION_SECONDS = 10.0
 
+# Whether the next request that reads has already waited for its turn.
+_has_had_its_turn: ContextVar[bool] = ContextVar("has_had_its_turn", default=False)
+
 
 class Pacer:
     """
@@ -86,9 +89,16 @@ class Pacer:
 
     def wait(self) -> None:
         """Wait for this request's turn."""
+        self.wait_until(self.take())
+
+    def take(self) -> float:
+        """Return when the next turn begins, by `time.monotonic()`; it is used up."""
         if threading.get_ident() == self._owner:
             self.top_up()
-        seconds = max(0.0, self._next_turn() - time.monotonic())
+        return self._next_turn()
+
+    def wait_until(self, turn: float) -> None:
+        seconds = max(0.0, turn - time.monotonic())
         time.sleep(seconds)
         metrics.waited(self._name, seconds)
 
@@ -114,14 +124,16 @@ class RequestPacer:
 
     def __init__(self) -> None:
         conf = get_settings()
-        self._reads = Pacer(READS, conf.READS_PER_SECOND)
-        self._writes = Pacer(WRITES, conf.WRITES_PER_SECOND)
+        self.reads = Pacer(READS, conf.READS_PER_SECOND)
+        self.writes = Pacer(WRITES, conf.WRITES_PER_SECOND)
 
     def wait(self, method: str) -> None:
-        (self._reads if method == "GET" else self._writes).wait()
-
-    def top_up(self) -> None:
-        self._reads.top_up()
+        if method != "GET":
+            self.writes.wait()
+        elif _has_had_its_turn.get():
+            _has_had_its_turn.set(False)  # a retry waits for a turn of its own
+        else:
+            self.reads.wait()
 
 
 class PacedClient(OrbClient):
@@ -143,11 +155,27 @@ class PacedClient(OrbClient):
         return client
 
 
-def top_up(client: OrbClient) -> None:
-    """Reserve turns for what other threads will send with this client."""
+def in_turn(client: OrbClient, send: Callable[[], T]) -> Callable[[], T]:
+    """
+    Reserve the turn of a request that reads. Return `send`, which now waits for it.
+
+    The thread that opened the client calls this, and any thread the result, so that
+    threads that only wait for Orb need no database and still keep to the budget.
+    """
     pacer = getattr(client, "pacer", None)
-    if pacer is not None:
-        pacer.top_up()
+    if pacer is None:
+        return send
+    turn = pacer.reads.take()
+
+    def wait_and_send() -> T:
+        pacer.reads.wait_until(turn)
+        before = _has_had_its_turn.set(True)
+        try:
+            return send()
+        finally:
+            _has_had_its_turn.reset(before)
+
+    return wait_and_send
 
 
 def reserve(name: str, count: int, per_second: float) -> float:

@@ -246,11 +246,15 @@ class OrbClient(InvoiceWrites):
         created_at_gte: datetime,
         limit: int = 100,
         cursor: str | None = None,
+        include_payload: bool = True,
+        delivery_success: bool | None = None,
     ) -> dict[str, Any]:
         """
         Fetch one page of webhook events, `{"data": [...], "pagination_metadata": ...}`.
 
-        Each event has the webhook's body as its `payload`. `created_at_gte` is aware.
+        Each event has the webhook's body as its `payload`; without `include_payload`
+        only its `id`, `type` and `created_at`, which costs Orb less. `created_at_gte`
+        is aware. `delivery_success=False` asks for events that Orb could not deliver.
 
         Raises:
             OrbResponseError: the answer is not such a page.
@@ -261,6 +265,10 @@ class OrbClient(InvoiceWrites):
             ("created_at[gte]", created_at_gte.isoformat()),
             ("limit", str(limit)),
         ]
+        if not include_payload:
+            query.append(("include_payload", "false"))
+        if delivery_success is not None:
+            query.append(("delivery_success", str(delivery_success).lower()))
         return self._page(query, cursor or None, path="/webhook_events")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django_orb.conf import get_settings
 from django_orb.models import SyncWindow
 from django_orb.webhooks import polling
 
@@ -14,6 +15,11 @@ SIZES = (100, 50, 20, 5, 1)
 FETCHES_PER_STEP = 20
 # Steps that have to succeed at a size before more is asked for again.
 CAREFUL_STEPS = 10
+# A page that takes longer than this share of the time-out is slow, and the next one
+# might not come at all. But an Orb that is slow at all sizes is not asked for less than
+# this many.
+SLOW_SHARE = 0.5
+SMALLEST_IF_SLOW = 20
 # After so many failures in a row, asking for one invoice has failed, too.
 FAILURES_DOWN_TO_ONE = 5
 
@@ -35,6 +41,10 @@ def size_after_failure(window: SyncWindow, page_size: int) -> dict[str, Any]:
     size = size_of_step(window, page_size)
     if is_fetch(window) or size == 1:
         return {}
+    return _smaller_than(size)
+
+
+def _smaller_than(size: int) -> dict[str, Any]:
     smaller = next((less for less in SIZES if less < size), 1)
     return {"page_size": smaller, "careful_steps": CAREFUL_STEPS}
 
@@ -42,8 +52,18 @@ def size_after_failure(window: SyncWindow, page_size: int) -> dict[str, Any]:
 def size_after_success(
     window: SyncWindow, step: Step, page_size: int
 ) -> dict[str, Any]:
-    """Ask for more again after enough good steps, or once the failure was passed."""
-    if not window.page_size or not step.requests or "page_size" in step.changes:
+    """
+    Ask for less if Orb was slow; for more after enough good steps, or past a failure.
+
+    More is only asked for if Orb should not be slow at that.
+    """
+    if not step.requests or "page_size" in step.changes:
+        return {}
+    size = size_of_step(window, page_size)
+    slow = SLOW_SHARE * get_settings().TIMEOUT_SECONDS
+    if step.seconds > slow and size > SMALLEST_IF_SLOW:
+        return _smaller_than(size)
+    if not window.page_size:
         return {}
     has_passed = any(seen.refusal for seen in step.observations)
     was_away = window.page_size == 1 and window.deferrals >= FAILURES_DOWN_TO_ONE
@@ -51,8 +71,10 @@ def size_after_success(
     if careful:
         return {"careful_steps": careful}
     most = _most_per_step(window, page_size)
-    size = min((more for more in SIZES if window.page_size < more < most), default=most)
-    return {"careful_steps": 0, "page_size": 0 if size == most else size}
+    larger = min((more for more in SIZES if size < more < most), default=most)
+    if step.seconds * larger / size > slow and larger > SMALLEST_IF_SLOW:
+        return {"careful_steps": CAREFUL_STEPS}
+    return {"careful_steps": 0, "page_size": 0 if larger == most else larger}
 
 
 def _most_per_step(window: SyncWindow, page_size: int) -> int:

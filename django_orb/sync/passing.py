@@ -36,14 +36,13 @@ from django_orb.exceptions import (
 from django_orb.mirror import NO_ID, Observation
 from django_orb.models import Invoice, SyncWindow
 
+from .page_reader import PageReader, usable_cursor
 from .page_sizes import is_fetch, size_of_step
 from .steps import (
     MAX_DEATHS,
-    PageReader,
     Step,
     WindowFailedError,
     take_step,
-    usable_cursor,
     without_events,
 )
 

@@ -23,7 +23,14 @@ _LIST, _CHECK = SyncWindow.Kind.LIST, SyncWindow.Kind.CHECK
 def plan_windows(
     run: SyncRun, now: datetime, invoice_ids: list[str], reading: polling.Reading
 ) -> list[SyncWindow]:
-    """Return the windows that a new run begins with; they are not saved yet."""
+    """
+    Return the windows that a new run begins with; they are not saved yet.
+
+    A full run leaves nothing out, since nothing proves that an invoice is as it was. A
+    paid or void one may still get a credit note, other metadata or a payment that is
+    undone; Orb has no time of the last change, and promises neither that its list of
+    events is complete nor how long it is kept.
+    """
     if run.kind == SyncRun.Kind.ONE:
         fetch = SyncWindow.Kind.FETCH
         planned = [SyncWindow(kind=fetch, state=_PENDING, invoice_ids=invoice_ids)]

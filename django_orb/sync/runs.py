@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -23,7 +22,7 @@ from django_orb.models.runs import COUNTS
 from django_orb.signals import sync_finished
 from django_orb.webhooks import polling
 
-from . import overdue, windows
+from . import overdue, side_by_side, windows
 from .planning import plan_windows
 from .steps import WindowFailedError
 
@@ -168,59 +167,30 @@ def work_here(
     """
     Do a run's work in this process until the run ends. Return the run.
 
-    Wait if Orb asks for it, and for windows that other workers hold.
+    Up to `CONCURRENCY` windows are read side by side. Wait if Orb asks for it, and for
+    windows that other workers hold.
     """
-    while True:
-        due = due_windows(run=run)
-        for window in due:
-            lease = windows.lease_window(window)
-            if lease:
-                _work_window(run, window, lease, client, on_step)
-        opened = advance(run)
-        run.refresh_from_db(using=primary.alias())
-        if not run.is_active:
-            return run
-        if not due and not opened:
-            on_step(run)
-            time.sleep(1)
-
-
-def _work_window(
-    run: SyncRun,
-    window: SyncWindow,
-    lease: str,
-    client: OrbClient,
-    on_step: Callable[[SyncRun], None],
-) -> None:
-    try:
+    most = get_settings().CONCURRENCY
+    step = partial(on_step, run)
+    with side_by_side.opened(client, most=most, on_step=step, fail=fail_window) as work:
         while True:
-            progress = turn(
-                window.pk,
-                lease,
-                connect=lambda: nullcontext(client),
-                on_step=lambda: on_step(run),
-            )
-            if not progress.wait_seconds:
-                return
-            _pause(progress.wait_seconds, lambda: on_step(run))
-    finally:
-        try:
-            windows.release_window(window.pk, lease)
-        except DatabaseError:
-            logger.warning(
-                "The lease of %s was not released, and ends when it expires.",
-                window,
-                exc_info=True,
-                extra=_id_of(run),
-            )
-
-
-def _pause(seconds: float, on_step: Callable[[], None]) -> None:
-    """Wait in small steps, so that a user can stop the run during a long wait."""
-    while seconds > 0:
-        on_step()
-        time.sleep(min(seconds, 1.0))
-        seconds -= 1.0
+            due = due_windows(run=run)
+            for window in due:
+                lease = windows.lease_window(window) if work.count < most else None
+                if lease:
+                    work.add(window, lease)
+            count = work.count
+            while work.count == count > 0:
+                work.go_on()
+            if count:
+                continue
+            opened = advance(run)
+            run.refresh_from_db(using=primary.alias())
+            if not run.is_active:
+                return run
+            if not due and not opened:
+                step()
+                time.sleep(1)
 
 
 def turn(
@@ -229,7 +199,6 @@ def turn(
     *,
     connect: windows.Connect,
     seconds: float = float("inf"),
-    on_step: Callable[[], None] = lambda: None,
 ) -> windows.Progress:
     """Work on a window for a while; if it cannot be finished, end its run."""
     try:
@@ -239,7 +208,6 @@ def turn(
             connect=connect,
             page_size=get_settings().PAGE_SIZE,
             seconds=seconds,
-            on_step=on_step,
         )
     except WindowFailedError as err:
         fail_window(window_id, lease, str(err))

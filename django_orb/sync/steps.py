@@ -12,7 +12,6 @@ cursors but without earlier dates is given up after `MAX_STALLED` pages.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,14 +20,15 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q
 
 from django_orb import mirror
-from django_orb.client import OrbClient, RawInvoice, RawPage, Shape, next_cursor
-from django_orb.db import Interval, Timed, in_this_context, primary, timed
+from django_orb.client import OrbClient, RawInvoice, Shape, next_cursor
+from django_orb.db import Interval, primary
 from django_orb.exceptions import OrbBadRequestError, OrbError, OrbResponseError
 from django_orb.mirror import Observation, observe_invoices
 from django_orb.models import Invoice, InvoiceFailure, SyncRun, SyncWindow
 from django_orb.parsing import parse_datetime
 from django_orb.webhooks import polling
 
+from .page_reader import PageReader
 from .page_sizes import FETCHES_PER_STEP, is_fetch, size_of_step
 
 STEP_SECONDS = 60.0
@@ -50,74 +50,18 @@ class Step:
     The findings of one step, and the changes that it makes to its window.
 
     `needs_sweep` says that the run has to read the lists of open and recent
-    invoices, although it was planned without them.
+    invoices, although it was planned without them. `seconds` is how long Orb took for
+    a page.
     """
 
     observations: list[Observation]
     requests: int = 1
     is_page: bool = False
     is_last: bool = False
+    seconds: float = 0.0
     absent: list[Observation] = field(default_factory=list)
     changes: dict[str, Any] = field(default_factory=dict)
     needs_sweep: bool = False
-
-
-class PageReader:
-    """Reads the list a page ahead, so that Orb and the database work in parallel."""
-
-    def __init__(
-        self, client: OrbClient, page_size: int, executor: ThreadPoolExecutor
-    ) -> None:
-        self._client = client
-        self.page_size = page_size
-        self._executor = executor
-        self._exact_digits = mirror.digits_kept()
-        self._ahead: tuple[str, Future[Timed[RawPage]]] | None = None
-        self._created = 0
-
-    def read(self, window: SyncWindow) -> Timed[RawPage]:
-        cursor, limit = window.cursor, size_of_step(window, self.page_size)
-        ahead, self._ahead = self._ahead, None
-        if limit < self.page_size:
-            return self.fetch(window, cursor=cursor or None, limit=limit)
-        if ahead and ahead[0] == cursor:
-            answer = ahead[1].result()
-        else:
-            answer = self.fetch(window, cursor=cursor or None, limit=limit)
-        following = usable_cursor(answer.value)
-        is_filling, self._created = window.created > self._created, window.created
-        if following and following not in (cursor, window.cursor_mark):
-            fetch = partial(self._fetch_ahead, window, following, is_filling)
-            future = self._executor.submit(in_this_context(fetch))
-            self._ahead = following, future
-        return answer
-
-    def _fetch_ahead(
-        self, window: SyncWindow, cursor: str, is_filling: bool
-    ) -> Timed[RawPage]:
-        """Do ahead what needs no database: the next page is new if the last one was."""
-        answer = self.fetch(window, cursor=cursor, limit=self.page_size)
-        for invoice in answer.value.invoices:
-            invoice.digest  # noqa: B018  # computed in this thread, and kept
-            if is_filling:
-                mirror.map_ahead(invoice, self._exact_digits)
-        return answer
-
-    def fetch(self, window: SyncWindow, **options: Any) -> Timed[RawPage]:
-        query = {
-            "status": window.statuses,
-            "invoice_date_gte": window.invoice_date_gte,
-            "invoice_date_lt": window.invoice_date_lt,
-            **options,
-        }
-        return timed(lambda: self._client.read_invoices_page(**query))
-
-
-def usable_cursor(page: RawPage) -> str | None:
-    try:
-        return next_cursor(page.envelope)
-    except OrbResponseError:
-        return None
 
 
 def take_step(
@@ -155,6 +99,12 @@ def take_step(
     return _check_unseen(window, observe)
 
 
+def is_page(window: SyncWindow) -> bool:
+    """Tell whether the next step reads a page of the list and nothing goes before it."""
+    is_list = window.kind == SyncWindow.Kind.LIST and not window.doubtful_ids
+    return is_list and window.unreadable_lt is None and window.attempts <= 1
+
+
 def _read_page(window: SyncWindow, reader: PageReader, refusal: str) -> Step:
     try:
         answer = reader.read(window)
@@ -179,6 +129,7 @@ def _read_page(window: SyncWindow, reader: PageReader, refusal: str) -> Step:
         seen,
         is_page=True,
         is_last=following is None,
+        seconds=answer.ended - answer.started,
         changes={**changes, "last_invoice_date": last},
     )
 

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from django_orb import metrics, mirror
-from django_orb.account import READS, hold_back, top_up
+from django_orb.account import READS, hold_back
 from django_orb.client import OrbClient, longest_request_seconds
 from django_orb.db import StatementLog, is_free, primary
 from django_orb.exceptions import OrbConfigurationError, OrbError, OrbRateLimitError
@@ -27,20 +27,18 @@ from django_orb.mirror import Observation, Origin, WriteResult
 from django_orb.models import SyncAbsence, SyncRun, SyncWindow
 
 from . import page_sizes
+from .page_reader import PageReader
 from .passing import may_pass, next_step
 from .planning import add_sweep
-from .steps import (
-    STEP_SECONDS,
-    PageReader,
-    Step,
-    WindowFailedError,
-)
+from .steps import STEP_SECONDS, Step, WindowFailedError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 MIN_LEASE_SECONDS = 120.0
+# How old a sign of life may be before a step of another window begins.
+RENEW_SECONDS = 30.0
 MAX_WAIT_SECONDS = 60
 MAX_ATTEMPTS = 10
 # Failures of Orb in a row, about 16 hours of them, after which a run ends.
@@ -65,10 +63,10 @@ def new_lease() -> str:
 
 
 def lease_seconds() -> float:
-    """Return how long a lease holds; a step never takes so long."""
+    """Return how long a lease holds; a step never takes so long, here or beside it."""
     # A step whose time is up finishes its current request, and one more at most.
     request = longest_request_seconds(retries=0)
-    return max(MIN_LEASE_SECONDS, STEP_SECONDS + 2 * request)
+    return max(MIN_LEASE_SECONDS, RENEW_SECONDS + STEP_SECONDS + 2 * request)
 
 
 def longest_lease() -> timedelta:
@@ -99,6 +97,11 @@ def release_window(window_id: int, lease: str) -> None:
     windows.update(lease_expires_at=None)
 
 
+def renew_leases(leases: Sequence[str]) -> None:
+    """Say that their holder lives; one that was lost stays so."""
+    primary.rows(SyncWindow).filter(lease__in=leases).update(**_sign_of_life())
+
+
 Connect = Callable[[], AbstractContextManager[OrbClient]]
 
 
@@ -109,7 +112,6 @@ def work(
     connect: Connect,
     page_size: int,
     seconds: float = float("inf"),
-    on_step: Callable[[], None] = lambda: None,
 ) -> Progress:
     """
     Take steps until the window is done, lost or has to wait, or `seconds` are over.
@@ -122,7 +124,7 @@ def work(
     deadline = time.monotonic() + seconds
     log = StatementLog()
     try:
-        window = _begin(window_id, lease)
+        window = begin(window_id, lease)
     except LeaseLostError:
         return Progress(is_lost=True)
     with ExitStack() as stack:
@@ -132,25 +134,33 @@ def work(
             executor = stack.enter_context(ThreadPoolExecutor(max_workers=1))
             return client, PageReader(client, page_size, executor)
 
-        def take_step() -> None:
-            top_up(client)
-            step = next_step(window, reader, client)
-            _commit_step(window, step, page_size)
-
         opened, progress = _try(open_reader, window, page_size)
         if opened is None:
             return progress
         client, reader = opened
         while True:
-            _, progress = _try(take_step, window, page_size)
-            if progress != Progress():
-                return progress
+            progress = take_step(window, reader, client)
             log.forget()
-            on_step()
-            if window.state == SyncWindow.State.DONE:
-                return Progress(is_done=True)
-            if time.monotonic() >= deadline:
-                return Progress()
+            if progress != Progress() or time.monotonic() >= deadline:
+                return progress
+
+
+def take_step(window: SyncWindow, reader: PageReader, client: OrbClient) -> Progress:
+    """
+    Ask Orb for what comes next in a window that was begun, and store it.
+
+    Raises:
+        WindowFailedError: the window cannot be finished; the run should end.
+    """
+
+    def take() -> None:
+        step = next_step(window, reader, client)
+        _commit_step(window, step, reader.page_size)
+
+    _, progress = _try(take, window, reader.page_size)
+    if progress == Progress() and window.state == SyncWindow.State.DONE:
+        return Progress(is_done=True)
+    return progress
 
 
 def _try(
@@ -171,8 +181,14 @@ def _try(
     return None, Progress(wait_seconds=wait)
 
 
-def _begin(window_id: int, lease: str) -> SyncWindow:
-    """Load the window, and count the attempt: some pages kill the process."""
+def begin(window_id: int, lease: str) -> SyncWindow:
+    """
+    Load the window, and count the attempt: some pages kill the process.
+
+    Raises:
+        LeaseLostError: another worker has the window now, or the run was ended.
+        WindowFailedError: too many attempts at the same page did not finish.
+    """
     mine = primary.rows(SyncWindow).filter(
         pk=window_id, lease=lease, state=SyncWindow.State.PENDING
     )
@@ -187,6 +203,12 @@ def _begin(window_id: int, lease: str) -> SyncWindow:
     if not mine.update(attempts=window.attempts, **_sign_of_life()):
         raise LeaseLostError
     return window
+
+
+def attempts_of(window_id: int) -> int:
+    """Return how many attempts at the window's next step did not finish."""
+    found = primary.rows(SyncWindow).filter(pk=window_id)
+    return found.values_list("attempts", flat=True).first() or 0
 
 
 def _sign_of_life() -> dict[str, datetime]:

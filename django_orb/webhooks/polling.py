@@ -5,6 +5,12 @@ Reading begins where the last one ended, with some overlap, since Orb promises n
 the order of the list nor how late an event may appear in it. A new event is processed
 like a delivered one; an event that was delivered is known by its id.
 
+# Note [Ids first]
+Where webhooks arrive, nearly all events of a page are stored already, and their payloads
+would be read for nothing. So the page is read without payloads, and if it has unknown
+ids, what Orb could not deliver is asked for. The ids alone decide: if any is still
+unknown, the page itself is read with payloads, whatever Orb says about deliveries.
+
 Source: https://docs.withorb.com/api-reference/webhook/list-webhook-events
 """
 
@@ -21,6 +27,7 @@ from django_orb.conf import get_settings
 from django_orb.db import SLACK, primary
 from django_orb.exceptions import (
     OrbAPIError,
+    OrbBadRequestError,
     OrbFeatureNotAvailableError,
     OrbPayloadError,
 )
@@ -107,10 +114,9 @@ def read(
     if read_until > start:
         # The clock was set back, so it is not known how far events were read.
         read_until = start - DAY
+    since = {"created_at_gte": read_until, "limit": limit}
     try:
-        page = client.fetch_webhook_events_page(
-            created_at_gte=read_until, limit=limit, cursor=window.cursor
-        )
+        page = _read_page(client, window.cursor, since)
     except OrbAPIError as err:
         if not _says_there_is_none(err):
             raise
@@ -121,18 +127,87 @@ def read(
         )
         _note(is_offered=False, read_until=read_until)
         return Found(is_offered=False)
-    found = [event for item in page["data"] if (event := _read_item(item)) is not None]
     latest = primary.now() + processing.SKEW
-    newest = _newest(found, feed.newest_at if feed else None, latest)
-    source = WebhookEvent.Source.FEED.value
-    inbox.store_all(found, source=source)
-    event_ids = [event.id for event, _ in found]
-    fetches = _process(event_ids, client, seconds)
-    following = next_cursor(page)
-    if following is None:
+    newest = _newest(page.created_at, feed.newest_at if feed else None, latest)
+    inbox.store_all(page.events, source=WebhookEvent.Source.FEED.value)
+    fetches = _process(page.ids, client, seconds)
+    if page.following is None:
         read_until = max(read_until, start - OVERLAP)
     _note(is_offered=True, read_until=read_until, newest_at=newest)
-    return Found(following, 1 + fetches)
+    return Found(page.following, page.requests + fetches)
+
+
+class _Page(NamedTuple):
+    """A page of events: of all of them, and, with their bodies, at least the new ones."""
+
+    ids: list[str]
+    created_at: list[datetime]
+    events: list[tuple[OrbEvent, str]]
+    following: str | None
+    requests: int
+
+
+def _read_page(client: OrbClient, cursor: str, since: dict[str, Any]) -> _Page:
+    """Read a page of events, without payloads if that suffices; see Note [Ids first]."""
+    requests = 1
+    if _do_webhooks_arrive(since["created_at_gte"]):
+        try:
+            page = client.fetch_webhook_events_page(
+                **since, cursor=cursor, include_payload=False
+            )
+            listed = [_read_summary(item) for item in page["data"]]
+            unknown = _unknown(listed)
+            events = []
+            if unknown and None not in unknown:
+                requests += 1
+                events = _read_undelivered(client, since, unknown)
+            if unknown == {event.id for event, _ in events}:
+                return _page(page, listed, events, requests)
+        except OrbBadRequestError as err:
+            logger.info("Events are read with their payloads. %s", err)
+        requests += 1
+    page = client.fetch_webhook_events_page(**since, cursor=cursor)
+    events = [event for item in page["data"] if (event := _read_item(item)) is not None]
+    return _page(page, [event for event, _ in events], events, requests)
+
+
+def _page(
+    page: dict[str, Any],
+    listed: list[OrbEvent | None],
+    events: list[tuple[OrbEvent, str]],
+    requests: int,
+) -> _Page:
+    found = [event for event in listed if event is not None]
+    return _Page(
+        [event.id for event in found],
+        [event.created_at for event in found if event.created_at],
+        events,
+        next_cursor(page),
+        requests,
+    )
+
+
+def _do_webhooks_arrive(since: datetime) -> bool:
+    arrived = primary.rows(WebhookEvent).filter(
+        source=WebhookEvent.Source.WEBHOOK, received_at__gte=since
+    )
+    return arrived.exists()
+
+
+def _unknown(listed: list[OrbEvent | None]) -> set[str | None]:
+    """Return the ids that are not stored; None stands for what has no usable id."""
+    ids = {event.id if event else None for event in listed}
+    stored = primary.rows(WebhookEvent).filter(pk__in=ids - {None})
+    return ids - {*stored.values_list("pk", flat=True)}
+
+
+def _read_undelivered(
+    client: OrbClient, since: dict[str, Any], unknown: set[str | None]
+) -> list[tuple[OrbEvent, str]]:
+    """Return the unknown events among the newest that Orb could not deliver."""
+    page = client.fetch_webhook_events_page(**since, delivery_success=False)
+    found = [event for item in page["data"] if (event := _read_item(item)) is not None]
+    return [(event, body) for event, body in found if event.id in unknown]
 
 
 def _says_there_is_none(err: OrbAPIError) -> bool:
@@ -155,6 +230,15 @@ def _process(event_ids: list[str], client: OrbClient, seconds: float) -> int:
             break
         fetches += processing.process_event(event_id, client=client)
     return fetches
+
+
+def _read_summary(item: Any) -> OrbEvent | None:
+    """Read an event that is listed without its payload; None if it is unusable."""
+    summary = item.get("payload") if isinstance(item, dict) else None
+    try:
+        return parse_event(exact_json.dumps(summary).encode())
+    except (OrbPayloadError, ValueError):
+        return None
 
 
 def _read_item(item: Any) -> tuple[OrbEvent, str] | None:
@@ -186,11 +270,11 @@ def _write(payload: Any) -> str:
 
 
 def _newest(
-    found: list[tuple[OrbEvent, str]], newest: datetime | None, until: datetime
+    times: list[datetime], newest: datetime | None, until: datetime
 ) -> datetime | None:
     """Return when the newest event was created, ignoring times after `until`."""
-    times = [at for event, _ in found if (at := event.created_at) and at <= until]
-    return max([*times, *filter(None, [newest])], default=None)
+    plausible = [at for at in times if at <= until]
+    return max([*plausible, *filter(None, [newest])], default=None)
 
 
 def _feed() -> WebhookFeed | None:

@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,13 +22,13 @@ from django_orb.account.rate_limit import (
     PacedClient,
     Pacer,
     hold_back,
+    in_turn,
     reserve,
-    top_up,
 )
 from django_orb.client import OrbClient
 from django_orb.db.clock import database_now
 from django_orb.models import RequestBudget
-from django_orb.sync import runs
+from django_orb.sync import side_by_side
 from tests import databases, times
 
 if TYPE_CHECKING:
@@ -210,10 +211,46 @@ def test_what_other_threads_will_send_is_in_the_budget(
     begin = database_now(any_committed_database)
 
     with PacedClient.connect() as client, OrbClient("key") as without_budget:
-        top_up(client)
-        top_up(without_budget)
+        for paced in (client, client, client, without_budget):
+            in_turn(paced, lambda: None)
 
-    assert RequestBudget.objects.get().next_at - begin >= timedelta(seconds=1)
+    assert RequestBudget.objects.get().next_at - begin >= timedelta(seconds=3)
+
+
+def test_threads_side_by_side_share_the_turns_that_were_reserved_for_them(
+    any_committed_database: str, orb: OrbSandbox, settings: Any
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "READS_PER_SECOND": 10}
+    failures: list[Any] = []
+    left: list[float] = []
+
+    def ask(client: OrbClient) -> None:
+        client.ping()
+        left.append(time.monotonic())
+        failures.append(connections[any_committed_database].connection)
+
+    with PacedClient.connect(retries=0) as client, ThreadPoolExecutor(6) as executor:
+        begin = time.monotonic()
+        for _ in range(6):
+            executor.submit(in_turn(client, partial(ask, client)))
+        executor.shutdown()
+
+    assert failures == [None] * 6  # they need no database
+    for number, moment in enumerate(sorted(left)):
+        assert moment - begin >= 0.1 * number
+
+
+def test_retry_of_a_thread_waits_for_a_turn_of_its_own(
+    any_committed_database: str, orb: OrbSandbox, settings: Any
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "READS_PER_SECOND": 4}
+
+    with PacedClient.connect() as client:
+        send = in_turn(client, lambda: (client.ping(), client.ping()))
+        begin = time.monotonic()
+        send()
+
+    assert time.monotonic() - begin >= 0.2
 
 
 def test_a_process_never_takes_more_than_half_a_second_from_the_others(
@@ -486,7 +523,7 @@ def test_too_many_requests_slow_everybody_down(
         held.append(budget.get().next_at - begin)
         budget.update(next_at=begin)
 
-    times.rule(monkeypatch, among=runs.__name__, sleep=wait)
+    times.rule(monkeypatch, among=side_by_side.__name__, sleep=wait)
     orb.fail_next(1, status=429, headers={"Retry-After": "300"})
 
     services.sync_invoices()

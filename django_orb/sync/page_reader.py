@@ -1,0 +1,126 @@
+"""Ask for the pages of a window in other threads, while the database is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+from django_orb import mirror
+from django_orb.account import in_turn
+from django_orb.client import OrbClient, RawPage, next_cursor
+from django_orb.db import Timed, in_this_context, timed
+from django_orb.exceptions import OrbResponseError
+from django_orb.models import SyncWindow
+
+from .page_sizes import size_of_step
+
+
+class _Asked(NamedTuple):
+    cursor: str
+    limit: int
+    answer: Future[Timed[RawPage]]
+
+
+class PageReader:
+    """
+    Reads the list of one window, a page ahead of what is written.
+
+    One thread makes it and reads; its executor's threads only wait for Orb.
+    """
+
+    def __init__(
+        self, client: OrbClient, page_size: int, executor: ThreadPoolExecutor
+    ) -> None:
+        self._client = client
+        self.page_size = page_size
+        self._executor = executor
+        self._exact_digits = mirror.digits_kept()
+        self._asked: _Asked | None = None
+        self._created = 0
+
+    @property
+    def awaited(self) -> Future[Timed[RawPage]] | None:
+        """The page that was asked for and not read yet."""
+        return self._asked.answer if self._asked else None
+
+    def ask(self, window: SyncWindow) -> None:
+        """Ask for the window's next page, unless that was done."""
+        limit = size_of_step(window, self.page_size)
+        if not self._is_asked(window.cursor, limit):
+            self._ask(window, window.cursor, limit)
+
+    def read(self, window: SyncWindow) -> Timed[RawPage]:
+        """
+        Return the window's next page, and ask for the one after it.
+
+        Nothing is asked for ahead if an attempt at this page did not finish: it has to
+        be known which page ended the process.
+        """
+        cursor, limit = window.cursor, size_of_step(window, self.page_size)
+        if self._is_asked(cursor, limit):
+            assert self._asked is not None  # noqa: S101
+            asked, self._asked = self._asked, None
+            answer = asked.answer.result()
+        else:
+            self._asked = None
+            answer = self.fetch(window, cursor=cursor or None, limit=limit)
+        is_filling, self._created = window.created > self._created, window.created
+        following = usable_cursor(answer.value)
+        leads_on = following not in (None, cursor, window.cursor_mark)
+        if following and leads_on and limit == self.page_size and window.attempts <= 1:
+            self._ask(window, following, limit, is_filling=is_filling)
+        return answer
+
+    def _is_asked(self, cursor: str, limit: int) -> bool:
+        asked = self._asked
+        return asked is not None and asked.cursor == cursor and asked.limit <= limit
+
+    def _ask(
+        self, window: SyncWindow, cursor: str, limit: int, *, is_filling: bool = False
+    ) -> None:
+        fetch = self._fetching(window, cursor=cursor or None, limit=limit)
+        answer = self._executor.submit(
+            in_this_context(
+                partial(
+                    _fetch_and_prepare, fetch, self._exact_digits, is_filling=is_filling
+                )
+            )
+        )
+        self._asked = _Asked(cursor, limit, answer)
+
+    def fetch(self, window: SyncWindow, **options: Any) -> Timed[RawPage]:
+        return self._fetching(window, **options)()
+
+    def _fetching(
+        self, window: SyncWindow, **options: Any
+    ) -> Callable[[], Timed[RawPage]]:
+        query = {
+            "status": window.statuses,
+            "invoice_date_gte": window.invoice_date_gte,
+            "invoice_date_lt": window.invoice_date_lt,
+            **options,
+        }
+        ask = partial(self._client.read_invoices_page, **query)
+        return in_turn(self._client, partial(timed, ask))
+
+
+def _fetch_and_prepare(
+    fetch: Callable[[], Timed[RawPage]], exact_digits: int | None, *, is_filling: bool
+) -> Timed[RawPage]:
+    """Do ahead what needs no database: the next page is new if the last one was."""
+    answer = fetch()
+    for invoice in answer.value.invoices:
+        invoice.digest  # noqa: B018  # computed in this thread, and kept
+        if is_filling:
+            mirror.map_ahead(invoice, exact_digits)
+    return answer
+
+
+def usable_cursor(page: RawPage) -> str | None:
+    """Return where the next page begins; None if there is none, or Orb does not say."""
+    try:
+        return next_cursor(page.envelope)
+    except OrbResponseError:
+        return None
