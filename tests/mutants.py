@@ -54,7 +54,7 @@ TESTS = {
     "models/operation_types": "operations mirror",
     "models/operation_matching": "operations",
     "sync/windows": f"{RUNS} test_tasks.py",
-    "sync/passing": RUNS,
+    "sync/bad_pages": RUNS,
     "sync/page_sizes": RUNS,
     "sync/steps": f"{RUNS} webhooks/test_polling.py",
     "sync/runs": f"mirror {RUNS} test_tasks.py test_services.py sync/test_overdue.py",

@@ -42,7 +42,7 @@ from django_orb.models import (
 from django_orb.models.operations import describe_actor
 
 from . import admin_history
-from .erased_records import blank_event, blank_operations
+from .record_blanking import blank_event, blank_operations
 
 logger = logging.getLogger(__name__)
 

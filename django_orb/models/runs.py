@@ -161,7 +161,7 @@ class SyncWindow(models.Model):
     stalled_pages = models.PositiveIntegerField(
         default=0, help_text="Pages in a row that did not get to earlier dates."
     )
-    # See Note [Getting past] in `passing`.
+    # See Note [Getting past] in `sync.bad_pages`.
     unreadable_lt = models.DateTimeField(null=True, blank=True)
     readable_lt = models.DateTimeField(null=True, blank=True)
     has_gap = models.BooleanField(

@@ -28,7 +28,7 @@ from django_orb.models import SyncAbsence, SyncRun, SyncWindow
 
 from . import page_sizes
 from .page_reader import PageReader
-from .passing import may_pass, next_step
+from .bad_pages import may_pass, next_step
 from .planning import add_sweep
 from .steps import STEP_SECONDS, Step, WindowFailedError
 

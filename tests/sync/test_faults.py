@@ -10,7 +10,7 @@ import pytest
 
 from django_orb import services
 from django_orb.models import Invoice, SyncRun, SyncWindow
-from django_orb.sync import page_sizes, passing, runs, steps, windows
+from django_orb.sync import bad_pages, page_sizes, runs, steps, windows
 from django_orb.sync.steps import Step
 from tests import misfortunes
 from tests.hard_times import EVERYTHING, Bias, Endless, Found, Story
@@ -90,7 +90,7 @@ def pass_gap_quietly(*args: Any, **options: Any) -> Step:
     return replace(step, observations=[], changes=changes)
 
 
-follow, mark, pass_gap = steps._follow, runs._mark, passing._pass_gap
+follow, mark, pass_gap = steps._follow, runs._mark, bad_pages._pass_gap
 
 
 class Fault(NamedTuple):
@@ -109,7 +109,7 @@ FAULTS = {
         page_sizes, "size_after_failure", lambda *_: {}, BAD, 2
     ),
     "a gap in the list counts as read": Fault(
-        passing, "_pass_gap", pass_gap_quietly, BAD, 16
+        bad_pages, "_pass_gap", pass_gap_quietly, BAD, 16
     ),
     "a circle is not noticed": Fault(
         steps,
@@ -125,7 +125,7 @@ FAULTS = {
         6,
     ),
     "a list of events counts as read": Fault(
-        passing,
+        bad_pages,
         "without_events",
         believe_that_all_was_read,
         Bias(
