@@ -8,6 +8,10 @@ import requests
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
+from django_orb.exceptions import OrbConnectionError
+
+from .answer import Answer
+
 MAX_BACKOFF_SECONDS = 8.0
 MAX_RETRY_AFTER_SECONDS = 60.0
 
@@ -22,6 +26,19 @@ class RetryPolicy(Retry):
     def get_backoff_time(self) -> float:
         seconds = min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** len(self.history))
         return seconds * random.uniform(0.75, 1)  # noqa: S311  not a secret
+
+    def seconds_to_wait(self, method: str, answer: Answer | Exception) -> float | None:
+        """Return the pause before another try, or None if there should be no other."""
+        if not self.total:
+            return None
+        if isinstance(answer, Exception):
+            is_transient = isinstance(answer, OrbConnectionError)
+            return self.get_backoff_time() if is_transient else None
+        if not self.is_retry(method, answer.response.status_code):
+            return None
+        advised = retry_after_seconds(answer.response) or self.get_backoff_time()
+        # The caller decides about a longer wait, since it may have other work to do.
+        return advised if advised <= MAX_RETRY_AFTER_SECONDS else None
 
     @classmethod
     def of(cls, retries: int) -> RetryPolicy:
@@ -42,3 +59,8 @@ def retry_after_seconds(response: requests.Response) -> float | None:
         return float(Retry().parse_retry_after(value))
     except (InvalidHeader, ValueError, OverflowError):
         return None
+
+
+def may_have_been_done(answer: Answer | Exception) -> bool:
+    """Tell whether Orb may have executed a failed request; after 429 it has not."""
+    return isinstance(answer, Exception) or answer.response.status_code != 429

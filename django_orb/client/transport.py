@@ -15,7 +15,6 @@ from requests.auth import AuthBase
 from requests.exceptions import ChunkedEncodingError, InvalidHeader, ProxyError
 from urllib3.exceptions import HTTPError, ProtocolError
 from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
-from urllib3.util import Retry
 
 from django_orb import __version__, exact_json, metrics
 from django_orb.conf import is_loopback
@@ -41,7 +40,12 @@ from django_orb.exceptions import (
 
 from .answer import Answer
 from .deadline import deadline
-from .retry_policy import MAX_RETRY_AFTER_SECONDS, RetryPolicy, retry_after_seconds
+from .retry_policy import (
+    MAX_RETRY_AFTER_SECONDS,
+    RetryPolicy,
+    may_have_been_done,
+    retry_after_seconds,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -175,10 +179,10 @@ class Transport:
         is_in_doubt = False
         while True:
             answer = self._try(name, method, path, content, headers)
-            seconds = _seconds_to_wait(policy, method, answer)
+            seconds = policy.seconds_to_wait(method, answer)
             if seconds is None:
                 break
-            is_in_doubt |= _may_have_been_done(answer)
+            is_in_doubt |= may_have_been_done(answer)
             logger.info("%s: %s; again in %.1f s", name, _outline(answer), seconds)
             policy = policy.increment(method, path)
             time.sleep(seconds)
@@ -329,27 +333,6 @@ def worst_case_seconds(timeout_seconds: float, retries: int) -> float:
     once = min(CONNECT_SECONDS, timeout_seconds)
     once += TIMEOUTS_PER_REQUEST * timeout_seconds
     return (retries + 1) * once + retries * MAX_RETRY_AFTER_SECONDS
-
-
-def _seconds_to_wait(
-    policy: Retry, method: str, answer: Answer | Exception
-) -> float | None:
-    """Return the pause before another try, or None if there should be no other."""
-    if not policy.total:
-        return None
-    if isinstance(answer, Exception):
-        is_transient = isinstance(answer, OrbConnectionError)
-        return policy.get_backoff_time() if is_transient else None
-    if not policy.is_retry(method, answer.response.status_code):
-        return None
-    advised = retry_after_seconds(answer.response) or policy.get_backoff_time()
-    # The caller decides about a longer wait, since it may have other work to do.
-    return advised if advised <= MAX_RETRY_AFTER_SECONDS else None
-
-
-def _may_have_been_done(answer: Answer | Exception) -> bool:
-    """Tell whether Orb may have executed a failed request; after 429 it has not."""
-    return isinstance(answer, Exception) or answer.response.status_code != 429
 
 
 def _outline(answer: Answer | Exception) -> str:

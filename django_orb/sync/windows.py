@@ -27,8 +27,8 @@ from django_orb.mirror import Observation, Origin, WriteResult
 from django_orb.models import SyncAbsence, SyncRun, SyncWindow
 
 from . import page_sizes
-from .page_reader import PageReader
 from .bad_pages import may_pass, next_step
+from .page_reader import PageReader
 from .planning import add_sweep
 from .steps import STEP_SECONDS, Step, WindowFailedError
 
