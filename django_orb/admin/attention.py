@@ -14,7 +14,14 @@ from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.formatting import joined, local_moment, money, recorded, short
+from django_orb.formatting import (
+    humanized,
+    joined,
+    local_moment,
+    money,
+    recorded,
+    short,
+)
 from django_orb.models import (
     Invoice,
     InvoiceChange,
@@ -133,7 +140,7 @@ def _kinds_of_invoices() -> Iterator[Kind]:
 
 def _amount_and_reason(invoice: Any, *, kind: str) -> str:
     reasons = [reason for reason in invoice.reasons if reason.kind == kind]
-    told = [joined(": ", one.connection_type, one.reason) for one in reasons]
+    told = [joined(": ", humanized(one.connection_type), one.reason) for one in reasons]
     return joined(" · ", money(invoice.amount_due, invoice.currency), *told)
 
 

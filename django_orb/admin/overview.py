@@ -3,70 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
-from django.utils import dateformat, timezone
+from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.translation import gettext, ngettext
-from django.utils.translation import gettext_lazy as _
 
-from django_orb.formatting import ago, local_moment, money
-from django_orb.models import (
-    Invoice,
-    InvoiceOperation,
-    Overview,
-    SyncRun,
-    WebhookEvent,
-)
-from django_orb.reports import (
-    AGES,
-    Ageing,
-    as_of,
-    read_receivables,
-    report_zone,
-)
+from django_orb.formatting import ago, local_moment
+from django_orb.models import InvoiceOperation, Overview, SyncRun, WebhookEvent
 
-from . import overview_figures
 from .attention import read_concerns
 from .badges import run_badge
-from .caching import keep
-from .cells import Cell, amount_of
-from .charts import Chart, bar_chart
 from .freshness import read_freshness
-from .overview_figures import Turnover
+from .overview_sheet import read_figures, read_sheet
 from .readonly import ReadOnlyAdmin
 
-CACHE_SECONDS = 300
-CHARTS = 3  # currencies that get a picture; all have a table
 LATE = {
     SyncRun.Kind.INCREMENTAL: timedelta(hours=2),
     SyncRun.Kind.FULL: timedelta(days=2),
 }
-AGE_NAMES = {
-    "not_due": _("not due"),
-    "30": _("1-30"),
-    "60": _("31-60"),
-    "90": _("61-90"),
-    "older": _("over 90"),
-    "undated": _("undated"),
-}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A currency's figures, and a picture of them if it has one."""
-
-    currency: str
-    columns: list[str]
-    rows: list[tuple[str, list[Cell]]]
-    chart: Chart | None
+CURRENCY_VAR = "currency"
 
 
 @dataclass(frozen=True)
@@ -104,99 +65,18 @@ class OverviewAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, "admin/django_orb/overview.html", context)
 
     def page_context(self, request: HttpRequest) -> dict[str, Any]:
+        site = self.admin_site.name
         figures, read_at = read_figures()
-        list_url = reverse(
-            "admin:django_orb_invoice_changelist", current_app=self.admin_site.name
-        )
         return {
             "freshness": read_freshness(),
             "health": [read_health(kind) for kind in LATE],
             "queues": read_queues(),
-            "concerns": read_concerns(request, self.admin_site.name),
-            "receivables": [
-                receivables_table(one, list_url, place < CHARTS)
-                for place, one in enumerate(figures.receivables)
-            ],
-            "turnover": [
-                turnover_table(one, figures.months, place < CHARTS)
-                for place, one in enumerate(figures.turnover)
-            ],
+            "concerns": read_concerns(request, site),
+            "sheet": read_sheet(figures, request.GET.get(CURRENCY_VAR, ""), site),
+            "currencies": figures.currencies,
             "time_zone": figures.time_zone,
             "read_at": local_moment(read_at),
         }
-
-
-@dataclass(frozen=True)
-class Figures:
-    receivables: list[Ageing]
-    turnover: list[Turnover]
-    months: list[datetime]
-    time_zone: str
-
-
-def read_figures() -> tuple[Figures, datetime]:
-    """
-    Return the sums over all invoices, and when they were read: minutes ago at most.
-    """
-    zone = report_zone()
-
-    def read() -> Figures:
-        now = timezone.now()
-        bounds = overview_figures.months(now, zone)
-        return Figures(
-            read_receivables(Invoice.objects.all(), as_of(now=now)),
-            overview_figures.turnover(bounds),
-            bounds,
-            zone.key,
-        )
-
-    return keep(f"overview {zone.key}", CACHE_SECONDS, read)
-
-
-def receivables_table(one: Ageing, list_url: str, has_chart: bool) -> Table:
-    cells = [
-        amount_of(
-            amount,
-            one.currency,
-            f"{list_url}?{urlencode({'age': age.name, 'currency': one.currency})}",
-        )
-        for age, amount in zip(AGES, one.by_age, strict=True)
-    ]
-    titles = [str(age.title) for age in AGES]
-    rows = [(title, [cell]) for title, cell in zip(titles, cells, strict=True)]
-    rows.append((gettext("All"), [amount_of(one.all, one.currency)]))
-    chart = bar_chart(
-        [str(AGE_NAMES[age.name]) for age in AGES],
-        {gettext("amount due"): [amount.total for amount in one.by_age]},
-        [[f"{title}: {cell.amount}, {cell.count}" for title, (cell,) in rows[:-1]]],
-    )
-    return Table(
-        one.currency, [gettext("Amount due")], rows, chart if has_chart else None
-    )
-
-
-def turnover_table(one: Turnover, bounds: list[datetime], has_chart: bool) -> Table:
-    names = [dateformat.format(bound, "M Y") for bound in bounds[:-1]]
-    series = {gettext("Invoiced"): one.invoiced, gettext("Paid"): one.paid}
-    rows = [
-        (
-            name,
-            [amount_of(amounts[place], one.currency) for amounts in series.values()],
-        )
-        for place, name in enumerate(names)
-    ]
-    chart = bar_chart(
-        [dateformat.format(bound, "M") for bound in bounds[:-1]],
-        {title: [one.total for one in amounts] for title, amounts in series.items()},
-        [
-            [
-                f"{name}, {title}: {money(amount.total, one.currency)}"
-                for name, amount in zip(names, amounts, strict=True)
-            ]
-            for title, amounts in series.items()
-        ],
-    )
-    return Table(one.currency, list(series), rows[::-1], chart if has_chart else None)
 
 
 def read_health(kind: SyncRun.Kind) -> Health:

@@ -1,5 +1,5 @@
 """
-Add up over the whole mirror what was invoiced and paid.
+Add up over the whole mirror what was invoiced and paid, and how long payment took.
 
 Different currencies are never added up.
 """
@@ -9,9 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.db.models import Case, Count, IntegerField, QuerySet, Sum, Value, When
+from django.db.models import (
+    Avg,
+    Case,
+    Count,
+    DurationField,
+    ExpressionWrapper,
+    F,
+    IntegerField,
+    QuerySet,
+    Sum,
+    Value,
+    When,
+)
 
 from django_orb.models import Invoice
 from django_orb.reports import Amount
@@ -66,9 +79,40 @@ def turnover(bounds: list[datetime]) -> list[Turnover]:
     )
 
 
+def days_to_payment(bounds: list[datetime]) -> dict[str, list[Decimal | None]]:
+    """
+    Return, by currency, how long invoices paid in each month had been outstanding.
+
+    It is the average of the days from issue to payment of invoices with something to
+    pay; None for a month without one.
+    """
+    took = ExpressionWrapper(F("paid_at") - F("issued_at"), DurationField())
+    paid = Invoice.objects.filter(
+        missing_since=None, status=Invoice.Status.PAID, amount_due__gt=0
+    ).exclude(issued_at=None)
+    found: dict[str, list[Decimal | None]] = {}
+    for row in _in_months(paid, "paid_at", bounds).annotate(took=Avg(took)):
+        of_currency = found.setdefault(row["currency"], [None for _ in bounds[1:]])
+        seconds = max(int(row["took"].total_seconds()), 0)
+        of_currency[row["month"]] = Decimal(seconds) / 86_400
+    return found
+
+
 def _by_month(
     invoices: QuerySet[Invoice, Invoice], date: str, amount: str, bounds: list[datetime]
 ) -> dict[str, list[Amount]]:
+    found: dict[str, list[Amount]] = {}
+    rows = _in_months(invoices, date, bounds)
+    for row in rows.annotate(count=Count("pk"), sum=Sum(amount)):
+        of_currency = found.setdefault(row["currency"], [Amount() for _ in bounds[1:]])
+        of_currency[row["month"]] = Amount(row["count"], row["sum"] or Decimal(0))
+    return found
+
+
+def _in_months(
+    invoices: QuerySet[Invoice, Invoice], date: str, bounds: list[datetime]
+) -> QuerySet[Invoice, Any]:
+    """Group invoices by currency and the number of the month that a date is in."""
     # The months' bounds are compared here: MariaDB may have no time zones loaded.
     begins = [bound.astimezone(timezone.utc) for bound in bounds]
     month = Case(
@@ -76,14 +120,5 @@ def _by_month(
         default=Value(-1),
         output_field=IntegerField(),
     )
-    rows = (
-        invoices.filter(**{f"{date}__gte": begins[0], f"{date}__lt": begins[-1]})
-        .order_by()
-        .values("currency", month=month)
-        .annotate(count=Count("pk"), sum=Sum(amount))
-    )
-    found: dict[str, list[Amount]] = {}
-    for row in rows:
-        of_currency = found.setdefault(row["currency"], [Amount() for _ in bounds[1:]])
-        of_currency[row["month"]] = Amount(row["count"], row["sum"] or Decimal(0))
-    return found
+    during = invoices.filter(**{f"{date}__gte": begins[0], f"{date}__lt": begins[-1]})
+    return during.order_by().values("currency", month=month)

@@ -25,10 +25,15 @@ class FailureKind(models.TextChoices):
 
 
 class Failing(NamedTuple):
-    """How an invoice shows that it fails: in these statuses, with a time in a column."""
+    """
+    How an invoice shows that it fails: in these statuses, with a time in a column.
+
+    What is in `ended_by` at that time or later is the end of it.
+    """
 
     statuses: tuple[InvoiceStatus, ...]
     column: str
+    ended_by: str = ""
 
     def condition(self, prefix: str = "") -> Q:
         """Match invoices that fail, or what leads to them by `prefix`."""
@@ -37,7 +42,11 @@ class Failing(NamedTuple):
             "missing_since": None,
             f"{self.column}__isnull": False,
         }
-        return Q(**{f"{prefix}{name}": value for name, value in conditions.items()})
+        found = Q(**{f"{prefix}{name}": value for name, value in conditions.items()})
+        if self.ended_by:
+            end, column = f"{prefix}{self.ended_by}", F(f"{prefix}{self.column}")
+            found &= Q(**{end: None}) | Q(**{f"{end}__lt": column})
+        return found
 
 
 #: Orb keeps the time of a failure even after it is over: only with the status does it
@@ -45,8 +54,9 @@ class Failing(NamedTuple):
 FAILING = {
     FailureKind.ISSUE: Failing((InvoiceStatus.DRAFT,), "issue_failed_at"),
     FailureKind.PAYMENT: Failing((InvoiceStatus.ISSUED,), "payment_failed_at"),
+    # Once it is paid, the provider no longer has to collect it.
     FailureKind.SYNC: Failing(
-        (InvoiceStatus.ISSUED, InvoiceStatus.PAID), "sync_failed_at"
+        (InvoiceStatus.ISSUED, InvoiceStatus.PAID), "sync_failed_at", "paid_at"
     ),
 }
 

@@ -5,11 +5,13 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from html import unescape
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.cache import cache
 from django.test import Client
 
+from django_orb.admin import overview_figures
 from django_orb.admin.charts import bar_chart, compact, round_ticks
 from django_orb.admin.filters import AgeFilter
 from django_orb.models import (
@@ -32,8 +34,8 @@ def _forget() -> None:
     cache.clear()
 
 
-def page(client: Client) -> str:
-    response = client.get(PAGE)
+def page(client: Client, **query: str) -> str:
+    response = client.get(PAGE, query)
     assert response.status_code == 200
     return str(response.content.decode())
 
@@ -101,11 +103,12 @@ def test_each_age_leads_to_just_its_invoices(finance: Client):
     free = make_overdue(45, id="free")
     Invoice.objects.filter(pk=free.pk).update(amount_due=0)
 
-    text = page(finance)
     shown = {}
-    for link in re.findall(r'href="([^"]+\?age=[^"]+)"', text):
-        rows = finance.get(unescape(link)).context["cl"].result_list
-        shown[unescape(link).partition("?")[2]] = sorted(row.pk for row in rows)
+    for currency in ("USD", "JPY", "R&D credits"):
+        text = page(finance, currency=currency)
+        for link in re.findall(r'href="([^"]+\?age=[^"]+)"', text):
+            rows = finance.get(unescape(link)).context["cl"].result_list
+            shown[unescape(link).partition("?")[2]] = sorted(row.pk for row in rows)
 
     assert shown == {
         "age=not_due&currency=USD": ["late-5"],
@@ -117,8 +120,100 @@ def test_each_age_leads_to_just_its_invoices(finance: Client):
         "age=60&currency=JPY": ["yen"],
         "age=60&currency=R%26D+credits": ["credits"],
     }
+    text = page(finance)
     assert "20.00 USD" in text
     assert "2 invoices" in text
+
+
+def test_one_currency_is_shown_and_the_others_are_a_click_away(finance: Client):
+    for number in range(2):
+        make_overdue(3, id=f"usd{number}")
+    make_overdue(3, id="credits", currency="R&D credits", amount_due="7.00")
+
+    first, other = page(finance), page(finance, currency="R&D credits")
+
+    assert "7.00" not in first
+    assert '<a href="?currency=R%26D%20credits">R&amp;D credits</a>' in first
+    assert '<strong aria-current="page">USD</strong>' in first
+    assert "7.00 R&amp;D credits" in other
+    assert "20.00 USD" not in other
+    # One that is not there any more.
+    assert "20.00 USD" in page(finance, currency="XYZ")
+
+
+def test_the_largest_debtors_lead_to_their_pages(finance: Client):
+    for number in range(9):
+        make_overdue(
+            -5 if number == 3 else 40,
+            id=f"o{number}",
+            customer={"id": f"cus{number}", "external_customer_id": f"crm-{number}"},
+            amount_due=f"{number}.00",
+        )
+    make_overdue(
+        -5, id="more", customer={"id": "cus3", "external_customer_id": "crm-3"}
+    )
+    make_overdue(40, id="yen", currency="JPY", amount_due="5000")
+
+    response = finance.get(PAGE, {"currency": "USD"})
+
+    rows = response.context["sheet"].debtors
+    assert [(row.name, *(one.amount for one in row.cells)) for row in rows] == [
+        ("crm-3", "13.00 USD", "-"),
+        ("crm-8", "8.00 USD", "8.00 USD"),
+        ("crm-7", "7.00 USD", "7.00 USD"),
+        ("crm-6", "6.00 USD", "6.00 USD"),
+        ("crm-5", "5.00 USD", "5.00 USD"),
+        ("crm-4", "4.00 USD", "4.00 USD"),
+        ("crm-2", "2.00 USD", "2.00 USD"),
+    ]
+    assert finance.get(rows[0].url).context["customer"].customer_id == "cus3"
+
+
+def test_days_outstanding_are_those_before_payment(finance: Client):
+    month = NOW.replace(day=1, hour=0)
+    make_invoice(
+        "paid",
+        issued_at=(month - timedelta(days=20)).isoformat(),
+        paid_at=month.isoformat(),
+    )
+
+    response = finance.get(PAGE, {"currency": "USD"})
+
+    graph = response.context["sheet"].days
+    assert [one.cells[0].amount for one in graph.rows][:2] == ["20 days", "no payment"]
+
+
+def test_it_says_how_many_days_of_invoicing_are_open(finance: Client):
+    make_overdue(3, total="10.00", invoice_date=NOW.isoformat())
+    days = (NOW - overview_figures.months(NOW, ZoneInfo("UTC"))[-4]).days
+
+    found = re.search(r"as much as was invoiced in <strong>(\d+) days", page(finance))
+
+    assert found
+    assert abs(int(found[1]) - days) <= 1
+
+
+def test_without_recent_invoices_no_days_of_invoicing_are_open(finance: Client):
+    make_overdue(3, invoice_date="2020-01-01T00:00:00+00:00")
+
+    text = page(finance)
+
+    assert "as much as was invoiced" not in text
+    assert "Nothing was paid in the last twelve months." in text
+
+
+def test_the_sync_of_an_invoice_that_is_paid_meanwhile_needs_no_attention(
+    finance: Client,
+):
+    failed = (NOW - timedelta(days=9)).isoformat()
+    paid = (NOW - timedelta(days=8)).isoformat()
+    make_invoice("paid", id="paid", sync_failed_at=failed, paid_at=paid)
+    assert "No invoice needs attention." in page(finance)
+
+    make_invoice("paid", id="later", sync_failed_at=paid, paid_at=failed)
+    make_invoice(id="open", sync_failed_at=failed, paid_at=None)
+    rows = finance.get("/admin/django_orb/invoice/?needs=sync_failed")
+    assert {row.pk for row in rows.context["cl"].result_list} == {"later", "open"}
 
 
 def test_filters_that_nobody_offers_change_nothing(finance: Client):
@@ -175,7 +270,7 @@ def test_it_costs_the_same_for_little_and_for_much(
             )
         trouble() if many == 1 else None
         cache.clear()
-        with django_assert_max_num_queries(33) as captured:
+        with django_assert_max_num_queries(37) as captured:
             page(finance)
         counts.append(len(captured))
 

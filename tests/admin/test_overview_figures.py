@@ -27,6 +27,27 @@ def test_months_are_those_of_the_zone():
     ]
 
 
+def test_days_to_payment_are_averages_by_month_and_currency(any_database):
+    def paid(pk: str, issued: str, on: str, **changes: object) -> None:
+        make_invoice("paid", id=pk, issued_at=issued, paid_at=on, **changes)
+
+    paid("ten", "2026-10-01T00:00:00Z", "2026-10-11T00:00:00Z", amount_due="1.00")
+    paid("thirty", "2026-09-11T00:00:00Z", "2026-10-11T00:00:00Z", amount_due="9.00")
+    # The first of November in Berlin.
+    paid("late", "2026-10-30T23:00:00Z", "2026-10-31T23:00:00Z", amount_due="5.00")
+    paid("free", "2026-10-01T00:00:00Z", "2026-10-31T00:00:00Z", amount_due="0")
+    paid("yen", "2026-10-01T00:00:00Z", "2026-10-04T00:00:00Z", currency="JPY")
+    paid("early", "2026-10-01T00:00:00Z", "2026-09-04T00:00:00Z", currency="EUR")
+    make_invoice("void", id="void")
+    bounds = overview_figures.months(NOW, BERLIN)
+
+    found = overview_figures.days_to_payment(bounds)
+
+    assert found["USD"][-3:] == [None, Decimal(20), Decimal(1)]
+    assert found["JPY"][-2:] == [Decimal(3), None]
+    assert found["EUR"][-3] == 0
+
+
 def test_turnover_is_by_the_zones_months_and_never_across_currencies(any_database):
     midnight_in_berlin = "2026-09-30T22:00:00+00:00"  # the first of October there
     make_invoice(id="october", invoice_date=midnight_in_berlin, total="10.00")
