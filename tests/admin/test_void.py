@@ -184,7 +184,7 @@ def test_confirmation_of_other_invoices_is_shown_again(
     ids = [add(orb, "issued") for _ in range(count + 1)]
     fields = fields_of(finance.post(LIST, choose("void_selected", *ids[:count])))
 
-    for others in (ids[1:], ids):
+    for others in filter(None, (ids[1:], ids, ids[1:count])):
         response = finance.post(LIST, {**fields, "_selected_action": others})
         assert "not the invoices or values that were confirmed" in response.text
 
