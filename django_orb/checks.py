@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
+import django
 from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
@@ -103,6 +104,17 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "METRICS": (
         lambda value: isinstance(value, (list, tuple)) and {*value} <= {*PACKAGES},
         f"a list of any of {', '.join(PACKAGES)}",
+    ),
+    "TASK_BACKEND": (
+        lambda value: (
+            value is None
+            or (
+                django.VERSION >= (6,)
+                and isinstance(value, str)
+                and value in getattr(settings, "TASKS", {})
+            )
+        ),
+        "None, or with Django 6 an alias of the setting TASKS",
     ),
     "CELERY_QUEUE": (
         lambda value: value is None or (isinstance(value, str) and value != ""),

@@ -100,6 +100,10 @@ class OrbSettings:
     CELERY_QUEUE: str | None = None
     """The queue of our tasks; None leaves it to the project's own routing."""
 
+    TASK_BACKEND: str | None = None
+    """The alias in Django's setting `TASKS` of the backend that runs our tasks, instead
+    of Celery. Django has it since 6.0."""
+
     METRICS: Sequence[str] = ()
     """The tools that measure requests, runs, webhooks and operations: any of
     "prometheus" and "opentelemetry"."""

@@ -1,5 +1,5 @@
 """
-Wake up work that is recorded in rows, as Celery tasks.
+Wake up work that is recorded in rows, as Celery tasks or as a task of Django's.
 
 A lost message costs a minute, until `recover` sends another; one that comes twice
 finds its lease gone or its step done, and ends.
@@ -21,7 +21,13 @@ from .conf import get_settings
 from .db import StatementLog, primary
 from .mirror import change_log
 from .models import SyncRun
-from .publishing import broker, run_eagerly
+from .publishing import (
+    as_django_task,
+    broker,
+    enqueue,
+    run_eagerly,
+    runs_at_once,
+)
 from .status import noted
 from .sync import runs, windows
 from .webhooks import inbox, processing
@@ -33,6 +39,9 @@ R = TypeVar("R")
 
 # How long a task keeps a worker before the host's own tasks get their turn.
 TURN_SECONDS = 20
+
+# The tasks by the names of their functions.
+_TASKS: dict[str, Task[Any, Any]] = {}
 
 
 def _task(function: Callable[P, R]) -> Task[P, R]:
@@ -51,6 +60,7 @@ def _task(function: Callable[P, R]) -> Task[P, R]:
 
     make = shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
     task: Task[P, R] = make(run)
+    _TASKS[function.__name__] = task
     return task
 
 
@@ -170,9 +180,16 @@ def publish_due(run: SyncRun, *, send: Callable[..., bool] | None = None) -> Non
             windows.release_window(window.pk, lease)
 
 
+@as_django_task
+def perform(name: str, *args: Any) -> None:
+    """Run one of the tasks, for the backend of Django's that `TASK_BACKEND` names."""
+    _TASKS[name].run(*args)
+
+
 def wake(task: Task[Any, Any], *args: object) -> bool:
     """Publish a message within about a second, because a user may wait for it."""
-    if task.app.conf.task_always_eager:
+    alias = get_settings().TASK_BACKEND
+    if runs_at_once(alias) if alias else task.app.conf.task_always_eager:
         return publish(task, *args)
     return broker.ask(lambda: publish(task, *args))
 
@@ -183,13 +200,18 @@ def publish(task: Task[Any, Any], *args: object, seconds: float = 0.0) -> bool:
 
     The rows are the queue, so an unreachable broker delays work but loses none.
     """
-    if task.app.conf.task_always_eager:
-        return run_eagerly(task, args, seconds=seconds)
+    settings = get_settings()
+    if not settings.TASK_BACKEND and task.app.conf.task_always_eager:
+        call = partial(task.apply_async, args=args)
+        return run_eagerly(call, (task.name, *args), seconds=seconds)
     options: dict[str, Any] = {"countdown": seconds} if seconds else {}
-    queue = get_settings().CELERY_QUEUE
-    if queue:
-        options["queue"] = queue
+    if settings.CELERY_QUEUE:
+        options["queue"] = settings.CELERY_QUEUE
     try:
+        if settings.TASK_BACKEND:
+            named = (task.name.rpartition(".")[2], *args)
+            alias = settings.TASK_BACKEND
+            return enqueue(perform, named, alias=alias, seconds=seconds)
         task.apply_async(args=args, retry=False, **options)
     except Exception:
         logger.warning("The broker took no message for %s.", task.name, exc_info=True)

@@ -58,6 +58,18 @@ def make_workers(
         workers.stop()
 
 
+@pytest.fixture(params=["celery", "django"])
+def sent(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> list[brokers.Message]:
+    """What is handed to Celery, or to a backend of Django's tasks."""
+    if request.param == "celery":
+        return brokers.catch_messages(monkeypatch)
+    messages: list[brokers.Message] = []
+    brokers.use_django_tasks(settings, "CatchingBackend", messages=messages)
+    return messages
+
+
 def send(workers: Workers, task: Any, **options: Any) -> None:
     with Connection(workers.broker_url) as connection:
         task.apply_async(connection=connection, queue=workers.queue, **options)
@@ -219,7 +231,8 @@ def test_key_that_is_not_the_accounts_ends_the_run_in_words(
     services.sync_invoices(mode="full")
     tasks.sync_invoices()
     with OrbSandbox(invoices=20, seed=9, api_key="another-key") as other:
-        settings.DJANGO_ORB = {"API_KEY": key, "BASE_URL": other.base_url}
+        orb_settings = {"API_KEY": key, "BASE_URL": other.base_url}
+        settings.DJANGO_ORB = {**settings.DJANGO_ORB, **orb_settings}
         for _, args in list(sent):
             tasks.sync_page(*args)
 

@@ -1,8 +1,13 @@
-"""Send Celery's messages within a deadline, or run them at once if Celery is eager."""
+"""
+Send messages within a deadline: by Celery, or by a backend of Django's tasks.
+
+What is set to run tasks in their caller runs them here, one after the other.
+"""
 
 from __future__ import annotations
 
 from .deadline import broker
+from .django_tasks import as_django_task, enqueue, runs_at_once
 from .eager import run as run_eagerly
 
-__all__ = ["broker", "run_eagerly"]
+__all__ = ["as_django_task", "broker", "enqueue", "run_eagerly", "runs_at_once"]

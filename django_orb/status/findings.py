@@ -168,7 +168,7 @@ def _judge_runs(facts: Facts) -> Finding:
             title,
             Verdict.FAILING,
             words % {"number": oldest.id, "ago": ago(oldest.seen_at)},
-            gettext("Start a Celery worker, or run orb_sync_invoices --in-process."),
+            gettext("Start a worker, or run orb_sync_invoices --in-process."),
             errors,
         )
     failed = [

@@ -51,7 +51,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--in-process",
             action="store_true",
-            help="do the work here instead of in Celery workers, and show it",
+            help="do the work here instead of in workers, and show it",
         )
         parser.add_argument(
             "--accept-missing",
@@ -143,7 +143,7 @@ class Command(BaseCommand):
             )
             return
         self.stdout.write(
-            f"Started {in_english(run)}. Celery workers do it; the admin shows its "
+            f"Started {in_english(run)}. Workers do it; the admin shows its "
             "progress. Without workers, use --in-process."
         )
 

@@ -1,0 +1,90 @@
+"""
+Hand work to a backend of Django's tasks framework, if `TASK_BACKEND` names one.
+
+Every task of ours is one of Django's, `django_orb.tasks.perform`, which is given the name
+of the work: so no backend has to be known when this package is imported without it. A
+backend need not be able to wait: what has to wait is in a row, and `recover` finds it.
+Django has the framework since 6.0: https://docs.djangoproject.com/en/6.0/topics/tasks/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from . import eager
+
+try:
+    from django.tasks import DEFAULT_TASK_QUEUE_NAME, task_backends
+    from django.tasks.backends.immediate import ImmediateBackend
+
+    IS_OFFERED = True
+except ImportError:  # Django 5.2
+    IS_OFFERED = False
+
+
+def backend_alias() -> str | None:
+    """Return the alias that the settings chose, without judging the other settings."""
+    given = getattr(settings, "DJANGO_ORB", {})
+    return given.get("TASK_BACKEND") if isinstance(given, dict) else None
+
+
+def as_django_task(function: Callable[..., None]) -> Any:
+    """
+    Make a function a task of Django's if the settings chose a backend.
+
+    Workers find a task under the name of its function, in its module.
+    """
+    alias = backend_alias()
+    # If it is not there, a check says so.
+    return _task(function, alias) if alias and is_there(alias) else function
+
+
+def is_there(alias: str) -> bool:
+    return IS_OFFERED and alias in list(task_backends)
+
+
+def _task(function: Any, alias: str) -> Any:
+    function = getattr(function, "func", function)
+    backend = task_backends[alias]
+    queues = sorted(backend.queues)
+    is_default = not queues or DEFAULT_TASK_QUEUE_NAME in queues
+    return backend.task_class(
+        func=function,
+        backend=alias,
+        queue_name=DEFAULT_TASK_QUEUE_NAME if is_default else queues[0],
+    )
+
+
+def runs_at_once(alias: str) -> bool:
+    """Return whether the backend runs a task within the call that asks for it."""
+    return is_there(alias) and isinstance(task_backends[alias], ImmediateBackend)
+
+
+def enqueue(
+    function: Any,
+    args: Sequence[object],
+    *,
+    alias: str,
+    seconds: float = 0.0,
+) -> bool:
+    """
+    Enqueue a call of the function. Return whether the backend took it.
+
+    If it has to wait for `seconds`, and the backend cannot, it is not enqueued.
+    """
+    task = _task(function, alias)
+    if runs_at_once(alias):
+        call = partial(task.enqueue, *args)
+        return eager.run(call, (alias, *args), seconds=seconds)
+    if seconds:
+        if not task_backends[alias].supports_defer:
+            return False
+        task = task.using(run_after=timezone.now() + timedelta(seconds=seconds))
+    task.enqueue(*args)
+    return True
