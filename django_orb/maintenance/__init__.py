@@ -1,4 +1,4 @@
-"""Do what is outstanding, delete what is old, and erase what is personal."""
+"""Do outstanding work, delete old rows, and erase personal data."""
 
 from __future__ import annotations
 

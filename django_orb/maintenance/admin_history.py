@@ -1,4 +1,4 @@
-"""Remove personal data from the history that Django's admin keeps, if it is installed."""
+"""Remove personal data from the history of Django's admin, if that is installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TERMS_AT_ONCE = 100
 
 
 def blank_entries(model: type[models.Model], rows: models.QuerySet[Any]) -> None:
-    """Remove the texts of what users did to these rows; that they did it stays."""
+    """Remove the texts of the entries about these rows; the entries themselves stay."""
     entries = _entries_of(model)
     if entries is None:
         return
@@ -27,10 +27,10 @@ def blank_entries(model: type[models.Model], rows: models.QuerySet[Any]) -> None
 
 def blank_named(customer_id: str, own_ids: Sequence[str]) -> None:
     """
-    Remove what names the customer from entries that are about no row.
+    Remove what names the customer from entries that do not belong to a row.
 
-    Those are exports, whose filters may name the customer, and links to the portal, under
-    the customer's name; that they were made stays.
+    Those are exports, whose filters may name the customer, and links to the portal, which
+    are recorded under the customer's name. The entries themselves stay.
     """
     for model in (Invoice, InvoiceLineItem):
         entries = _entries_of(model)

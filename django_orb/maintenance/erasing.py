@@ -2,17 +2,18 @@
 Erase a customer's personal data, and undo that.
 
 # Note [Erased in stages]
-First the erasure is committed: from then on nothing personal of the customer is written,
-see Note [No way past an erasure] in `mirror/erased.py`. Then a walk goes over what is
-stored, in batches, each a short transaction that locks what writers lock and moves the
-cursor in the erasure's row. If it is killed, it goes on there: when it is called again,
-or by `recover`. What it does twice does no harm.
+First the erasure is committed. From then on no personal data of the customer is written;
+see Note [No way past an erasure] in `mirror/erased.py`. Then a walk covers what is stored,
+in batches: each is a short transaction that locks the rows which writers lock, and moves
+the cursor in the erasure's row. If the process is killed, the walk goes on from there, when
+it is called again or by `recover`. Doing a step twice does no harm.
 
-Each stage has what the later ones remove: the project's own ids of the customer, by
-which exports and operations are found, are in the invoices until these are blanked.
+The order of the stages matters, since each uses what a later one removes: the project's
+own ids of the customer, by which exports and operations are found, are in the invoices
+until these are blanked.
 
-Undoing it brings nothing back. It lets the next answers of Orb write the customer's
-invoices whole, and marks these to be written although unchanged.
+Undoing an erasure brings nothing back. It lets Orb's next answers write the customer's
+invoices whole, and flags these to be written even if they are unchanged.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from .record_blanking import blank_event, blank_operations
 logger = logging.getLogger(__name__)
 
 LEASE = timedelta(minutes=5)
-# How much is locked at a time, and how many ids are read for that.
+# How many rows are locked at a time, and how many ids are read ahead for that.
 BATCH = 50
 IDS_AT_ONCE = 2000
 EVENTS_AT_ONCE = 500
@@ -75,12 +76,12 @@ def erase_customer(
     """
     Erase a customer's personal data, and return the record of it.
 
-    If the customer is erased already, everything is walked over once more. `error` in
+    If the customer is already erased, the walk covers everything once more. `error` in
     the record says what could not be erased. After `seconds` the rest is left to
     `recover`, and `stage` in the record is not empty.
 
     Raises:
-        OrbInputError: nothing here is of such a customer.
+        OrbInputError: nothing that is stored here belongs to such a customer.
         OrbTransactionError: called inside a transaction.
     """
     _require_no_transaction()
@@ -113,7 +114,7 @@ def undo_erasure(
 
 
 def resume_all(*, seconds: float = float("inf")) -> None:
-    """Go on with what was interrupted, and blank operations that ended since."""
+    """Resume interrupted erasures, and blank operations that have ended since."""
     deadline = time.monotonic() + seconds
     free = is_free(primary.now(), longest=2 * LEASE)
     waiting = primary.rows(CustomerErasure).exclude(stage="").filter(free)
@@ -139,14 +140,16 @@ def _require_no_transaction() -> None:
     except RuntimeError as err:
         raise OrbTransactionError(
             "A customer cannot be erased inside a database transaction: that would "
-            "hold up whoever writes until it ends. Call it after the block."
+            "make all writers wait until it ends. Call it after the block."
         ) from err
 
 
 def _require_known(customer_id: str) -> None:
-    """Refuse a mistyped id: nothing would be erased, and it would look done."""
+    """Refuse a mistyped id: it would look as if something had been erased."""
     if not customer_id or "\0" in customer_id:
-        raise OrbInputError("A customer's id is a text.", field="customer_id")
+        raise OrbInputError(
+            "A customer's id is a string that is not empty.", field="customer_id"
+        )
     sources: list[QuerySet[Any]] = [
         primary.rows(Invoice).filter(customer_id=customer_id),
         primary.rows(CustomerErasure).filter(active_customer_id=customer_id),
@@ -155,7 +158,8 @@ def _require_known(customer_id: str) -> None:
     ]
     if not any(source.exists() for source in sources):
         raise OrbInputError(
-            f"Nothing here is of a customer {customer_id!r} in Orb. Nothing was erased.",
+            f"Nothing that is stored here belongs to a customer {customer_id!r} in Orb. "
+            "Nothing was erased.",
             field="customer_id",
         )
 
@@ -229,7 +233,7 @@ def _walk(
 
 
 def _note(erasure: CustomerErasure, **changes: Any) -> None:
-    """Write how far it has come, unless it was undone or begun again meanwhile."""
+    """Record how far the walk has come, unless it was undone or begun again meanwhile."""
     changes = {"lease_expires_at": primary.now() + LEASE, **changes}
     names = ("invoices", "error")
     changes |= {name: getattr(erasure, name) for name in names}
@@ -241,14 +245,14 @@ def _note(erasure: CustomerErasure, **changes: Any) -> None:
             setattr(erasure, name, value)
     else:
         erasure.refresh_from_db(using=primary.alias())
-        erasure.stage = ""  # whoever changed it goes on
+        erasure.stage = ""  # the process that changed it goes on
 
 
 # Each stage yields its cursor after each batch.
 
 
 def _texts(erasure: CustomerErasure) -> Iterator[str]:
-    """Erase what names the customer only by the project's own ids."""
+    """Erase texts that name the customer only by the project's own ids."""
     customer_id = erasure.customer_id
     invoices = primary.rows(Invoice).filter(customer_id=customer_id)
     named = invoices.exclude(external_customer_id="").order_by()
@@ -308,7 +312,7 @@ def _refill(erasure: CustomerErasure) -> Iterator[str]:
 
 
 def _batches(rows: QuerySet[Any], last: str, size: int) -> Iterator[list[str]]:
-    """Yield keys in their order, after the last one."""
+    """Yield keys in their order, starting after the last one."""
     keys = rows.order_by("pk").values_list("pk", flat=True)
     while found := list(keys.filter(pk__gt=last)[:IDS_AT_ONCE]):
         last = found[-1]

@@ -1,8 +1,8 @@
 """
-Do what is outstanding, in one place.
+Do the outstanding work of operations and erasures, in one place.
 
-`recover` calls it in a worker, and cron's command once its sync is over. The rows say
-what is to be done, so that either may stop at any point.
+`recover` calls this in a worker, and cron's command once its sync is over. The rows say
+what is to be done, so either may stop at any point.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def do_all(*parts: Callable[[], object]) -> None:
 
 def finish_operations(*, seconds: float = float("inf")) -> bool:
     """
-    Send queued operations, decide stuck ones, and fetch what the mirror lacks of them;
-    then go on with erasures of customers that were interrupted.
+    Send queued operations, resolve stuck ones, and fetch the invoices that do not show
+    them yet; then resume erasures of customers that were interrupted.
 
-    End after `seconds`, or if Orb does not answer. Return whether it always answered.
+    End after `seconds`, or if Orb does not answer. Return whether Orb always answered.
     """
     answers: list[bool] = []
     do_all(
@@ -83,7 +83,7 @@ def _recover_operations(*, seconds: float) -> bool:
                 operation.state == InvoiceOperation.State.REFUSED
                 and operation.invoice_id
             ):
-                # It was probably asked for because the mirror was out of date.
+                # The user probably asked for it because the mirror was out of date.
                 with contextlib.suppress(OrbError):
                     ids = [operation.invoice_id]
                     mirror.store(client, mirror.observe_invoices(client, ids))

@@ -18,9 +18,9 @@ _STATE = InvoiceOperation.State
 
 def blank_event(event_id: str, *, customer_id: str | None = None) -> None:
     """
-    Remove personal data from an event; with `customer_id`, only if it names them.
+    Remove personal data from an event; with `customer_id`, only if it names that one.
 
-    One that is not processed yet becomes a hint, so that its invoice is fetched.
+    An event that is not processed yet becomes a hint, so that its invoice is fetched.
     """
     events = primary.rows(WebhookEvent).filter(pk=event_id)
     event = events.first()
@@ -39,7 +39,7 @@ def blank_operations(operations: QuerySet[InvoiceOperation]) -> None:
     """
     Remove personal data from operations that are over.
 
-    What is to be sent, or is compared with what Orb shows, has to stay until then.
+    Until then, what is still to be sent or to be compared with Orb has to stay.
     """
     now = primary.now()
     is_over = (

@@ -1,14 +1,14 @@
 """
-Delete what is old enough, and only what is finished.
+Delete old rows, but only of what is finished.
 
 Every table that grows has a decision here:
 
-- `WebhookEvent`: processed and ignored ones go after `WEBHOOK_RETENTION_DAYS`, failed
-  ones after `FAILED_WEBHOOK_RETENTION_DAYS`, by the time at which they came. Those
-  that nothing has tried yet, or that a worker holds, stay.
+- `WebhookEvent`: processed and ignored ones are deleted `WEBHOOK_RETENTION_DAYS` after
+  they came, failed ones after `FAILED_WEBHOOK_RETENTION_DAYS`. Those that have not been
+  tried yet, or that a worker holds, stay.
 - `InvoiceChange`: `CHANGE_RETENTION_DAYS` after it was announced. A change that still
   waits for its receivers stays, however old it is.
-- `InvoiceOperation`: kept for ever unless `OPERATION_RETENTION_DAYS` is set, because it
+- `InvoiceOperation`: kept forever unless `OPERATION_RETENTION_DAYS` is set, because it
   is the audit trail, and because its row is what makes an idempotency key count once.
   Pending ones, those that need attention and those that the mirror does not show yet
   always stay.
@@ -22,15 +22,15 @@ Every table that grows has a decision here:
 - `InvoiceFailureReason` has a row for each invoice and kind of failure at most. Those
   of failures that are over stay, so that a late or repeated event does not bring them
   back after the event itself was deleted.
-- `OverdueNotice` has a row for each number of `OVERDUE_DAYS` that an invoice was told of,
-  and keeps it from being told again. `OverdueThreshold` has one for each number.
-- `InvoiceFailure` and `InvoiceRecheck` have a row for each invoice at most. A run
-  deletes the first once the invoice can be stored or is gone, `recover` deletes the
-  second once the invoice was fetched, and until then both are needed.
-- `CustomerErasure` stays: it keeps a customer's personal data out, and is the record that
-  it was erased.
-- `MirroredAccount`, `ErasureGate`, `WebhookFeed`, `RequestBudget` and `LastOccurrence` have a fixed
-  number of rows.
+- `OverdueNotice` has a row for each number of `OVERDUE_DAYS` that was announced for an
+  invoice, so that it is not announced again. `OverdueThreshold` has one for each number.
+- `InvoiceFailure` and `InvoiceRecheck` have at most one row for each invoice. A run
+  deletes the first once the invoice can be stored or is gone, and `recover` deletes the
+  second once the invoice has been fetched; until then both are needed.
+- `CustomerErasure` stays: it keeps a customer's personal data out, and is the record of
+  the erasure.
+- `MirroredAccount`, `ErasureGate`, `WebhookFeed`, `RequestBudget` and `LastOccurrence`
+  have a fixed number of rows.
 
 Rows are deleted in batches by primary key, each in a transaction of its own that checks
 the condition again: a worker may have leased the row since it was chosen.
@@ -63,7 +63,7 @@ REFUSED = (InvoiceOperation.State.REFUSED, InvoiceOperation.State.CANCELLED)
 
 
 def prune(conf: OrbSettings, *, now: datetime) -> dict[str, int]:
-    """Delete what the settings no longer keep. Return how many of each kind."""
+    """Delete the rows that the settings no longer keep. Return how many of each kind."""
     kinds: list[tuple[str, int | None, Callable[..., int]]] = [
         ("webhook events", conf.WEBHOOK_RETENTION_DAYS, prune_events),
         (
@@ -146,7 +146,7 @@ def _delete(rows: QuerySet[Any], *order: str) -> int:
     """Delete rows in batches, each in a transaction of its own. Return how many."""
     count = 0
     while ids := _first(rows, *order, limit=ROWS_AT_ONCE):
-        # If the host listens to signals of deletion, Django loads the rows first.
+        # If the project listens to signals of deletion, Django loads the rows first.
         batch = rows.filter(pk__in=ids).order_by().only("pk")
         deleted, _ = run_in_transaction(batch.delete)
         count += deleted

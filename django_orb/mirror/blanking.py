@@ -1,4 +1,4 @@
-"""Remove personal data from rows that the mirror has; see `personal` and `erased`."""
+"""Remove personal data from the mirror's rows; see `personal` and `erased`."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ ERASED = "The reason was erased with the customer's personal data."
 
 def blank_invoices(invoice_ids: Sequence[str]) -> list[str]:
     """
-    Remove personal data from stored invoices and all that hangs on them.
+    Remove personal data from stored invoices and from the rows that they carry.
 
-    Call it in a transaction, which locks them as their writers do. Return those that
-    could not be mapped; nothing of them was changed.
+    Call it in a transaction: it locks the invoices as writers do. Return the ids of those
+    that could not be mapped, which are left as they are.
     """
     ids = sorted(invoice_ids)
     if primary.connection().vendor == "sqlite":
@@ -63,7 +63,7 @@ def blank_invoices(invoice_ids: Sequence[str]) -> list[str]:
     blank = {mapped.id: mapped.columns["payload"] for mapped in taken}
     write_children(taken, {}, blank, unsure=list(blank))
     for pk, payload in blank.items():
-        # With the version, what was read of it before is read again.
+        # A new version, so that whoever read it before reads it again.
         changes: dict[str, Any] = {"version": F("version") + 1}
         if pk in known and known[pk].content_hash != ABSENT:
             changes["content_hash"] = content_hash(payload)
@@ -78,7 +78,7 @@ def blank_invoices(invoice_ids: Sequence[str]) -> list[str]:
 
 
 def blank_failure(failure: InvoiceFailure) -> None:
-    """Remove personal data from what could not be stored, and why."""
+    """Remove personal data from invoices that could not be stored, and from the reasons."""
     try:
         sent = exact_json.loads(failure.payload_text)
         text = exact_json.dumps(exact_json.storable(personal.blank_invoice(sent)))

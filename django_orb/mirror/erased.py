@@ -1,21 +1,21 @@
 """
-Know whose personal data was erased, so that it is never written again.
+Know which customers are erased, so that their personal data is never written again.
 
 # Note [No way past an erasure]
-An erasure is a row, committed before anything is blanked. Whoever writes what Orb sent
+An erasure is a row, committed before anything is blanked. Every writer of what Orb sent
 (the page writer, the inbox of events, the ledger of operations) first locks the one row
-of `ErasureGate` for reading, until its transaction ends, and blanks what is of erased
-customers. An erasure changes that row. So it waits for all who began before, and what
-they wrote is committed when the walk over the stored rows begins; whoever begins later
-knows of it. Nothing is written from a set that is out of date, however long ago it was
-read, requested or mapped.
+of `ErasureGate` for reading, until its transaction ends, and blanks the data of erased
+customers. An erasure changes that row. So it waits for all writers that began before it,
+whose rows are committed when the walk over the stored rows begins; and all that begin
+after it know of it. No writer uses an outdated set of customers, however long ago the
+invoice was requested, read or mapped.
 
-The token in that row is another one after each change, and tells a process that the set
-it has read is still right: usually the gate costs one statement, for a page that writes
-something. A page of unchanged texts writes nothing that Orb sent, and needs no gate.
+The token in that row changes with each erasure, and tells a process whether the set that
+it has read is still right. So the gate usually costs one statement, and only for a page
+that writes something: a page of unchanged texts writes nothing that Orb sent.
 
 Texts are compared by digests of what Orb sent, and content by hashes of what is stored.
-So an invoice that was blanked is unchanged as long as Orb's text is, and quiet.
+So a blanked invoice counts as unchanged, without a signal, as long as Orb's text is.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from django_orb.models import CustomerErasure, ErasureGate, Invoice
 from .observation_sql import begin_writing
 
 _GATE = 1
-# Small, since it changes with each erasure only.
+# Few are enough: there is a new one with each erasure only.
 _MAX_SETS = 16
 # By token.
 _sets: dict[str, frozenset[str]] = {}
-# By alias: only a guess.
+# By alias; only a guess.
 _latest: dict[str, frozenset[str]] = {}
-#: Seconds for which others may have to wait behind an erasure that waits.
+#: How many seconds writers may have to wait behind a waiting erasure.
 WAIT_SECONDS = 2
 
 
 def customers(*, is_first: bool = False) -> frozenset[str]:
     """
-    Return the erased customers, which stay as they are until the transaction ends.
+    Return the erased customers. The set cannot change until the transaction ends.
 
-    `is_first` says that this begins the transaction; otherwise a statement before must
-    have written, on SQLite.
+    `is_first` says that this begins the transaction; otherwise, on SQLite, an earlier
+    statement must have written.
     """
     if is_first and primary.connection().vendor == "sqlite":
         begin_writing(primary.connection())
@@ -58,12 +58,12 @@ def customers(*, is_first: bool = False) -> frozenset[str]:
 
 
 def probably() -> frozenset[str]:
-    """Return those that this process has seen last, without asking the database."""
+    """Return the set that this process saw last, without asking the database."""
     return _latest.get(primary.alias(), frozenset())
 
 
 def is_of(invoice_id: str, erased: frozenset[str]) -> bool:
-    """Tell whether a stored invoice is of one of these customers."""
+    """Tell whether a stored invoice belongs to one of these customers."""
     if not erased or not invoice_id:
         return False
     invoices = primary.rows(Invoice).filter(pk=invoice_id)
@@ -72,10 +72,10 @@ def is_of(invoice_id: str, erased: frozenset[str]) -> bool:
 
 def close_gate() -> None:
     """
-    Wait for all who write what Orb sent, and hold others up until the commit.
+    Wait for all writers of what Orb sent, and make new ones wait until the commit.
 
-    Only short transactions may do so. After some seconds it fails, to be tried again:
-    those that wait behind it may have little time.
+    Call it only in a short transaction. After some seconds it fails, and is tried again,
+    because the writers that wait behind it may have little time.
     """
     connection = primary.connection()
     _make_gate()
@@ -109,13 +109,13 @@ def _shared_token() -> str:
 
 
 def _make_gate() -> None:
-    """Make the row, with a token that was never there, unless there is one."""
+    """Create the row with a new token, unless there is one."""
     claim(ErasureGate, [{"id": _GATE, "token": uuid.uuid4().hex}])
 
 
 def _read() -> frozenset[str]:
     connection = primary.connection()
-    # With a lock, too: MariaDB may otherwise show an earlier state than that of the gate.
+    # Locked too, since MariaDB could otherwise show a state from before the gate's.
     lock = _SHARED.get(connection.vendor, "")
     table = CustomerErasure._meta.db_table
     name = "active_customer_id"

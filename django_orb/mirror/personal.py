@@ -1,25 +1,25 @@
 """
 Decide in one place which of Orb's data is personal, and leave it out.
 
-Of an erased customer these stay: ids that Orb made, numbers, amounts, currencies, dates,
-statuses, what was sold (items, prices, the names of lines), taxes, and the references
-of payments at their provider. Everything else is blanked, whether it is known to be
-personal or is a key that Orb may add one day:
+Of an erased customer's data these stay: ids that Orb made, numbers, amounts, currencies, dates,
+statuses, what was sold (items, prices, the names of line items), taxes, and the payment
+provider's references. Everything else is blanked, whether it is known to be personal or
+is a key that Orb may add one day:
 
 - the project's own id of the customer (often an e-mail address), and whatever else
   `customer` may hold;
 - billing and shipping address, tax id, memo, and metadata of the invoice and of prices;
-- links to the invoice, its PDF and its receipts, since they open all of the above;
+- links to the invoice, its PDF and its receipts, since these show all of the above;
 - free texts: reasons of discounts, adjustments and credit notes, memos of credit
   notes, descriptions of balance transactions;
-- what usage was grouped and filtered by, which may name people: `grouping`, `filter`,
+- what usage was grouped and filtered by, since it may name people: `grouping`, `filter`,
   and the names and cells of sub-line-items.
 
-Of a webhook event that also concerns `properties`, and of an operation its note, its
-outcome in words, and what of its body is free text or the project's own id.
+In a webhook event, `properties` are blanked too; in an operation its note, its outcome in
+words, and the free texts and the project's own ids in its body.
 
-Keys stay, so that a reader of payloads finds what it looks for: a text becomes null, an
-object or a list an empty one.
+Keys stay, so that code which reads payloads finds them: a text becomes null, an object or
+a list becomes empty.
 
 Source: https://docs.withorb.com/api-reference/invoice/fetch-invoice
 """
@@ -33,18 +33,18 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True)
 class AllBut:
-    """Everything stays but the values of these keys, at any depth."""
+    """Everything stays except the values of these keys, at any depth."""
 
     names: frozenset[str]
 
 
-# True keeps a value whole. A mapping keeps only its own keys, of an object and of each
-# object in a list.
+# True keeps a whole value. A mapping keeps only the keys that it has, in an object or in
+# each object of a list.
 Kept: TypeAlias = "bool | AllBut | Mapping[str, Kept]"
 
 _NO_REASON = AllBut(frozenset({"reason"}))
 _ID = {"id": True}
-# The deepest JSON that is looked at; more levels than that cannot be stored.
+# How deep JSON is searched; deeper JSON cannot be stored.
 _MAX_DEPTH = 100
 
 
@@ -105,7 +105,7 @@ _PROPERTIES: dict[str, Kept] = {
     ),
     "balance_transaction": _TRANSACTION,
 }
-# Texts that people typed, ids of the project's own, and tokens.
+# Texts that people typed, the project's own ids, and tokens.
 _OPERATION = AllBut(
     frozenset(
         _whole(
@@ -117,7 +117,7 @@ _OPERATION = AllBut(
 
 
 def blank_invoice(payload: Any) -> Any:
-    """Return an invoice without personal data. Blanked twice it is the same."""
+    """Return an invoice without personal data. Blanking it again changes nothing."""
     return _keep(payload, INVOICE)
 
 
@@ -125,7 +125,7 @@ def blank_event(body: Any, *, is_hint: bool) -> Any:
     """
     Return a webhook event without personal data.
 
-    With `is_hint` its invoice is replaced by the id, so that it is fetched.
+    With `is_hint` its invoice is replaced by its id, so that it is fetched.
     """
     if not isinstance(body, Mapping):
         return None
@@ -151,7 +151,7 @@ def blank_result(result: Any) -> Any:
 
 
 def blank_request(body: Any) -> Any:
-    """Return what an operation asked for, or found before, without personal data."""
+    """Return an operation's body, or what it found before, without personal data."""
     return _keep(body, _OPERATION)
 
 
@@ -163,7 +163,7 @@ def customer_of(payload: Any) -> str | None:
 
 
 def customers_in(body: Any) -> set[str]:
-    """Return the ids of all customers that an event names, at its top or just below."""
+    """Return the ids of all customers that an event names, on its two upper levels."""
     found: set[str] = set()
     waiting = [(body, 0)]
     while waiting:
@@ -205,7 +205,7 @@ def _keep(value: Any, kept: Kept, depth: int = 0) -> Any:
 
 
 def _nothing(value: Any) -> Any:
-    """Return the empty value of the same kind."""
+    """Return an empty value of the same kind."""
     if isinstance(value, Mapping):
         return {}
     return [] if isinstance(value, list) else None

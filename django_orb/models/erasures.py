@@ -8,9 +8,9 @@ from django_orb.fields import OrbIdField
 
 class CustomerErasure(models.Model):
     """
-    That a customer's personal data was erased here, who asked for it, and when.
+    The record that a customer's personal data was erased, by whom, and when.
 
-    The row names the customer by Orb's id alone, and holds nothing personal of them.
+    The row names the customer by Orb's id alone, and has no personal data of theirs.
     While `active_customer_id` is set, the mirror keeps the customer's personal data out.
     """
 
@@ -20,8 +20,8 @@ class CustomerErasure(models.Model):
         ADMIN = "admin", _("Admin")
 
     customer_id = OrbIdField(_("customer in Orb"), db_index=True)
-    # NULL once it is undone: at most one erasure of a customer is active on every
-    # database (MariaDB ignores conditional constraints).
+    # NULL once it is undone. So each customer has at most one active erasure, also on
+    # MariaDB, which has no conditional constraints.
     active_customer_id = OrbIdField(null=True, unique=True, editable=False)
     erased_at = models.DateTimeField(_("erased at"))
     erased_by = models.CharField(
@@ -59,9 +59,9 @@ class CustomerErasure(models.Model):
 
 class ErasureGate(models.Model):
     """
-    One row, which whoever writes what Orb sent locks for reading.
+    The one row that every writer of what Orb sent locks for reading.
 
-    An erasure, or its undoing, changes the token and so waits for them. See Note [No way
+    An erasure, or undoing one, changes the token, and so waits for the writers. See Note [No way
     past an erasure] in `mirror/erased.py`.
     """
 

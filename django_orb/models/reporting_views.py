@@ -1,14 +1,14 @@
 """
-SQL views for reports, made by migrations; their columns stay when tables change.
+Define SQL views for reports, whose columns stay when tables change.
 
-A view keeps a database from changing the columns that it shows: PostgreSQL refuses it,
-and SQLite cannot copy the table. So a migration after `0003_reporting_views` that touches
-tables begins with `drop_views()` and ends with `make_views()`, which has what the models
-of that migration have. If a column gets another name or form, its entry here says how
-the view goes on showing it.
+While a view shows a column, a database cannot change it: PostgreSQL refuses to, and
+SQLite cannot copy the table. So a migration after `0003_reporting_views` that changes
+tables begins with `drop_views()` and ends with `make_views()`, which creates the views
+that fit the models of that migration. If a column is renamed or changes its form, its
+entry here says how the view shows it from then on.
 
-They show no text that may be personal and no link: only what `mirror/personal.py` lets
-stay, and the project's own id of a customer, which an erasure blanks.
+Views show neither links nor texts that may be personal: only what `mirror/personal.py`
+keeps, and the project's own id of a customer, which an erasure blanks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from django.db import migrations
 
 
 class View(NamedTuple):
-    """The model that a view shows, and its columns."""
+    """The model that a view shows, and the view's columns."""
 
     model: str
     columns: tuple[str, ...]
@@ -86,7 +86,7 @@ VIEWS: dict[str, View] = {
 
 def make_views() -> migrations.RunPython:
     """Return the operation that ends a migration which changes tables."""
-    # MariaDB makes and drops views outside transactions only.
+    # MariaDB creates and drops views only outside transactions.
     return migrations.RunPython(_make, _drop, atomic=False)
 
 
@@ -104,7 +104,7 @@ def _make(apps: Any, schema_editor: Any) -> None:
             continue
         there = {field.column for field in model._meta.concrete_fields}
         columns = [quote(column) for column in view.columns if column in there]
-        # With two tables in it, neither PostgreSQL nor SQLite writes through it.
+        # A view of two tables is read-only on PostgreSQL and SQLite.
         schema_editor.execute(
             f"CREATE VIEW {quote(name)} AS SELECT {', '.join(columns)} "  # noqa: S608
             f"FROM {quote(model._meta.db_table)} CROSS JOIN (SELECT 1 AS one) AS one"

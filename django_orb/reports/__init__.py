@@ -1,4 +1,4 @@
-"""Figures for those who close the books: receivables as of a day, and a month's end."""
+"""Report what accountants need to close a period: receivables, statements, month ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How late a payment is, in the five spans that everybody ages by, and one more."""
+"""Sort payments by how late they are: the five usual spans, and one without a date."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 @dataclass(frozen=True)
 class Age:
-    """A span of days after the due date: from `first` on, and before `end`."""
+    """A span of days after the due date: more than `first`, and at most `end`."""
 
     name: str
     title: object
@@ -19,7 +19,7 @@ class Age:
     end: int | None = None
 
     def condition(self, moment: datetime) -> Q:
-        """Match open invoices whose payment is so late at this moment."""
+        """Match open invoices whose payment is as late as this at a moment."""
         if self.name == "undated":
             return Q(due_date=None)
         found = Q()
@@ -41,7 +41,7 @@ AGES = (
 
 
 def age_of(due_date: datetime | None, moment: datetime) -> Age:
-    """Return how late a payment is; as `Age.condition`, for one invoice."""
+    """Return the span that a payment is in at a moment, as `Age.condition` has it."""
     if due_date is None:
         return AGES[-1]
     late = moment - due_date
@@ -52,7 +52,7 @@ def age_of(due_date: datetime | None, moment: datetime) -> Age:
 
 
 def days_late(due_date: datetime | None, moment: datetime) -> int | None:
-    """Return the days since the due date, begun ones included; None without one."""
+    """Return the days since the due date, rounded up; None if there is no due date."""
     if due_date is None:
         return None
     late = moment - due_date

@@ -1,4 +1,4 @@
-"""The day that a report is of, as users name it."""
+"""Turn the day that a user asks for into the moment that a report looks back at."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django_orb.exceptions import OrbInputError
 from django_orb.formatting import in_zone
 
 INSTANT = timedelta(microseconds=1)
-#: Long before Orb, and long after the calendar's first days, which not every time zone has.
+#: Long before Orb was founded, and late enough that every time zone has the day.
 FIRST_DAY = date(2000, 1, 1)
 
 
@@ -23,8 +23,8 @@ class AsOf:
     """
     The moment that a report looks back at.
 
-    It is the last one of `day` in `REPORT_TIME_ZONE`, or the present if that day is not
-    over (`is_now`).
+    It is the end of `day` in `REPORT_TIME_ZONE`, or the present if that day is not over
+    yet (`is_now`).
     """
 
     day: date
@@ -61,7 +61,7 @@ def as_of(day: date | str | None = None, *, now: datetime | None = None) -> AsOf
 
 def to_day(day: date | str) -> date:
     """
-    Read a day that is given as a date or as a text.
+    Return a day that is given as a date or as text.
 
     Raises:
         OrbInputError: it is not a day.

@@ -1,4 +1,4 @@
-"""Receivables as a file: what each customer owed by age, or each invoice."""
+"""Write receivables to a file: what was owed by each customer, or on each invoice."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _AFTER = ["currency", "total", "status", "paid_at", "subscription_id"]
 
 
 def receivables_columns(*, invoices: bool) -> list[Column]:
-    """Return the columns of the file; names only if the project gives them."""
+    """Return the columns of the file; customers' names only if the project has them."""
     found = _invoice_columns() if invoices else _customer_columns()
     has_names = bool(get_settings().CUSTOMER_LABELS)
     return [one for one in found if has_names or one.name != NAME]
@@ -87,9 +87,9 @@ def export_receivables(
     """
     Write what was owed at the end of a day to a file. Return how many rows.
 
-    A row is a customer with a currency, or with `invoices` an invoice. `day` is today
-    unless given. `age` is the name of one of `AGES`. Everything else is as
-    `export_rows` says.
+    There is a row for each customer and currency, or with `invoices` for each invoice.
+    `day` is today by default. `age` is the name of one of `AGES`. The other arguments
+    are those of `export_rows`.
 
     Raises:
         OrbInputError: an argument cannot be right, such as a day in the future.
@@ -120,7 +120,7 @@ def choose(
     age: str | None = None,
 ) -> Invoices:
     """
-    Return those of a currency, of a customer, or of an age on that day.
+    Return only the invoices of a currency, of a customer, or of an age on that day.
 
     Raises:
         OrbInputError: there is no such age.

@@ -2,30 +2,31 @@
 Find out what was owed on each invoice at a moment of the past.
 
 # Note [What was owed]
-Orb's invoice says when it was issued, paid and voided, and stays with these dates
-whatever comes later. So an invoice was owed at a moment if it had been issued by then,
-and was neither paid nor voided nor gone from Orb before it. Since an invoice's amounts
-are frozen when it is issued, and only a credit note of the type `adjustment` lowers what
-is due on it (one on a paid invoice is a refund, and does not), what was due then is what
-is due now, with the adjustments that came later added back.
+Orb's invoice says when it was issued, paid and voided, and keeps these dates whatever
+happens later. So an invoice was owed at a moment if it had been issued by then, and had
+not yet been paid, voided or deleted in Orb. An invoice's amounts are frozen when it is
+issued, and only a credit note of the type `adjustment` lowers what is due on it (one on a
+paid invoice is a refund, and does not). So what was due then is what is due now, plus the
+adjustments that came later.
 
-That is all that can be known from invoices alone. What cannot:
+Some things cannot be known from invoices alone:
 
-- A credit note's date. The invoice lists its credit notes without one; so it is the date
-  of the change of the balance that names the credit note, if there is one, else when the
-  mirror first saw it (`InvoiceCreditNote.dated_at`). One that was there when the invoice
-  was mirrored first counts from the invoice's issue on.
-- When an invoice was handed over to an external provider (`synced`), for which Orb has no
-  date. It is when the mirror saw it, as long as `CHANGE_RETENTION_DAYS` keeps the change;
-  an invoice that was never seen issued before counts as handed over at once. Handed over
-  is not owed here, as on the overview.
+- The date of a credit note. The invoice lists its credit notes without dates, so
+  `InvoiceCreditNote.dated_at` is the date of the balance transaction that names the
+  credit note, or else when the mirror first saw it. One that was there when the invoice
+  was first mirrored counts from when the invoice was issued.
+- When an invoice was handed over to an external provider (`synced`): Orb has no date for
+  that. It is when the mirror saw it, as long as `CHANGE_RETENTION_DAYS` keeps the change;
+  an invoice that was never seen as issued counts as handed over at once. As on the
+  overview, an invoice that was handed over is not owed.
 - A payment that was undone (`invoice.undo_mark_as_paid`): its date is then empty, and
   the invoice counts as never paid.
-- A due date that was recalculated since: the invoice is as late as by its present one.
-- Whether Orb changes `amount_due` when an invoice is voided, or for another reason than
-  these: what it says now is what counts.
-- A payment counts from when Orb has the invoice as paid (`paid_at`), also if the money
+- A due date that was recalculated since: the present one decides how late it was.
+- Whether Orb changes `amount_due` when an invoice is voided, or for a reason other than
+  these: the present amount counts.
+- A payment counts from when the invoice was paid in Orb (`paid_at`), even if the money
   was received on another day (`payment_received_at`).
+
 
 Sources: https://docs.withorb.com/invoicing/credit-notes and
 https://docs.withorb.com/invoicing/structure; the fields of Orb's SDK,
@@ -67,9 +68,10 @@ OWED = Q(status=Status.ISSUED, missing_since=None, amount_due__gt=0)
 
 def owed(invoices: Invoices, at: AsOf) -> Invoices:
     """
-    Return those of the invoices that were owed then, each with the amount as `owed`.
+    Return the invoices that were owed at a moment, each with the amount as `owed`.
 
-    See Note [What was owed]. For the present it is what is open, with what is due on it.
+    See Note [What was owed]. For the present these are the open invoices, each with its
+    amount due.
     """
     if at.is_now:
         return invoices.filter(OWED).annotate(owed=F("amount_due"))
@@ -83,7 +85,7 @@ def owed(invoices: Invoices, at: AsOf) -> Invoices:
 
 
 def _still_open(invoices: Invoices, moment: datetime) -> Q:
-    """Match what was not settled by then, whatever became of it since."""
+    """Match invoices that were not settled by then, whatever became of them since."""
     changes: Any = InvoiceChange.objects.using(invoices.db).order_by()
     went_later = changes.filter(
         previous_status=Status.ISSUED, status=Status.SYNCED, created_at__gt=moment
@@ -105,8 +107,8 @@ def _still_open(invoices: Invoices, moment: datetime) -> Q:
 
 def amount_at(invoices: Invoices, moment: datetime | OuterRef) -> Any:
     """
-    Return what was due on each invoice then, if it was open: undo what adjustments did
-    since. The moment may be another of its columns, as an `OuterRef`.
+    Return what was due on each invoice then, if it was open: the effect of later
+    adjustments is undone. The moment may be a column, as an `OuterRef`.
     """
     adjustments = InvoiceCreditNote.objects.using(invoices.db).filter(
         type=InvoiceCreditNote.Type.ADJUSTMENT
@@ -115,7 +117,7 @@ def amount_at(invoices: Invoices, moment: datetime | OuterRef) -> Any:
     later = adjustments.filter(
         Q(dated_at__gt=moment, voided_at=None) | made_by_then & Q(voided_at__gt=moment)
     ).order_by()
-    # One that was made since lowers the amount now, one that was voided since did then.
+    # One that was made since lowers the amount now; one that was voided since did so then.
     more = ExpressionWrapper(-F("total"), output_field=MoneyField())
     less = Case(
         When(voided_at=None, then=more), default=F("total"), output_field=MoneyField()

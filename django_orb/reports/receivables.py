@@ -22,7 +22,7 @@ ROWS_AT_ONCE = 2000
 
 @dataclass(frozen=True)
 class Amount:
-    """A number of invoices, and their sum."""
+    """How many invoices there are, and their sum."""
 
     count: int = 0
     total: Decimal = ZERO
@@ -34,10 +34,10 @@ class Amount:
 @dataclass(frozen=True)
 class Ageing:
     """
-    The amounts owed in one currency, by everybody or by one customer.
+    The amounts owed in one currency, by all customers or by one.
 
-    `by_age` is in the order of `AGES`: not yet due, 1 to 30, 31 to 60, 61 to 90 and over
-    90 days late, and without a due date.
+    `by_age` has the order of `AGES`: not yet due; 1 to 30, 31 to 60, 61 to 90 and over
+    90 days late; without a due date.
     """
 
     currency: str
@@ -50,7 +50,7 @@ class Ageing:
 
 
 def read_receivables(invoices: Invoices, at: AsOf) -> list[Ageing]:
-    """Return what was owed on these invoices by age, the busiest currency first."""
+    """Return what was owed by age; first the currency with most invoices."""
     rows: Any = _aged(owed(invoices, at), at).order_by()
     sums = rows.values("currency", "age").annotate(count=Count("pk"), sum=Sum("owed"))
     found = [
@@ -64,7 +64,7 @@ def read_receivables(invoices: Invoices, at: AsOf) -> list[Ageing]:
 
 def customers_owing(invoices: Invoices, at: AsOf, currency: str) -> Any:
     """
-    Return a query of customers who owed something in a currency, the most first.
+    Return a query of the customers who owed something in a currency, largest sum first.
 
     Its rows are dicts of `customer_id`, `external_customer_id`, `count` and `sum`.
     """
@@ -82,7 +82,7 @@ def customers_owing(invoices: Invoices, at: AsOf, currency: str) -> Any:
 def read_customers(
     invoices: Invoices, at: AsOf, currency: str, rows: Iterable[dict[str, Any]]
 ) -> list[Ageing]:
-    """Return what each customer of these rows of `customers_owing` owed, by age."""
+    """Return what each customer in these rows of `customers_owing` owed, by age."""
     rows = list(rows)
     chosen = invoices.filter(
         currency=currency, customer_id__in=[row["customer_id"] for row in rows]
@@ -100,7 +100,7 @@ def read_customers(
 
 
 def read_by_customer(invoices: Invoices, at: AsOf) -> Iterator[Ageing]:
-    """Yield what each customer owed in each currency, by currency and customer."""
+    """Yield what each customer owed, ordered by currency and customer."""
     rows: Any = _aged(owed(invoices, at), at).order_by()
     sums = (
         rows.values("currency", "customer_id", "age")
@@ -120,7 +120,7 @@ def read_by_customer(invoices: Invoices, at: AsOf) -> Iterator[Ageing]:
 
 
 def _aged(invoices: Invoices, at: AsOf) -> Invoices:
-    """Annotate the name of each invoice's age."""
+    """Annotate invoices with the name of their age."""
     cases = [When(one.condition(at.moment), then=Value(one.name)) for one in AGES]
     return invoices.annotate(age=Case(*cases, output_field=CharField()))
 

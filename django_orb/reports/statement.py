@@ -1,10 +1,10 @@
 """
-A customer's account over a period: what was owed before, what changed it, and after.
+State a customer's account: what was owed before a period and after it, and the changes.
 
-Opening and closing balance are those of Note [What was owed], and so is the amount of an
-invoice when it was issued. What changed in between is told by the dates that the rule
-goes by. What these do not explain is an entry of its own (`OTHER`), so that a statement
-adds up whatever Orb did: an invoice that was marked as paid and open again, for instance.
+The opening and the closing balance follow Note [What was owed], and so does the amount of
+an invoice when it was issued. The changes in between come from the dates which that rule
+uses. A difference that these do not explain, such as a payment that was undone later, is
+an entry of its own (`OTHER`), so that a statement adds up whatever Orb did.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .days import AsOf, as_of, to_day
 from .owed import Invoices, amount_at, owed
 
 ZERO = Decimal(0)
-#: The most invoices that one statement is about.
+#: How many invoices one statement covers at most.
 MOST = 1000
 STATUS = Invoice.Status
 
 ISSUED, CREDITED, CREDIT_VOIDED = "issued", "credited", "credit_voided"
 PAID, VOIDED, SYNCED, GONE, OTHER = "paid", "voided", "synced", "gone", "other"
-# What happened at the same instant is told in this order.
+# The order of entries of the same instant.
 ORDER = (ISSUED, CREDITED, CREDIT_VOIDED, PAID, VOIDED, SYNCED, GONE, OTHER)
 
 NEVER_OWED = (datetime.min.replace(tzinfo=timezone.utc), "")
@@ -47,8 +47,8 @@ class Entry:
     """
     A change of the balance, and the balance after it, in the account's currency.
 
-    `moment` (UTC) is None for what has no date. `number` is that of the credit note, for
-    entries about one; `invoice` is None for what no single invoice explains.
+    `moment` (UTC) is None if there is no date. `number` is the credit note's, for entries
+    about one. `invoice` is None if no single invoice explains the entry.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Account:
-    """One currency's balances, at the beginning and at the end, and all between."""
+    """The opening and closing balance in one currency, and all entries between them."""
 
     currency: str
     opening: Decimal
@@ -71,7 +71,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Statement:
-    """Accounts by currency, of the days `since` and `until` and those between."""
+    """The accounts in all currencies, from the day `since` to the day `until`."""
 
     since: date
     until: AsOf
@@ -80,7 +80,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class _Step:
-    """An entry before the balance after it is known."""
+    """An entry whose balance is not known yet."""
 
     kind: str
     moment: datetime | None
@@ -91,17 +91,17 @@ class _Step:
 
 @dataclass(frozen=True)
 class _Life:
-    """An invoice with what its history goes by; `invoice` has `first_owed`."""
+    """An invoice with what its entries come from; `invoice` has `first_owed`."""
 
     invoice: Any
     notes: list[InvoiceCreditNote]
-    #: When it was handed over, None if that is not known; and whether it ever was.
+    #: When it was handed over (None if that is not known), and whether it ever was.
     synced_at: datetime | None
     was_synced: bool
 
 
 class _Event(NamedTuple):
-    """A dated change of what an invoice owed; the last one takes all that is left (None)."""
+    """A dated change of what was owed on an invoice; None in `added` means all of it."""
 
     moment: datetime
     kind: str
@@ -119,12 +119,12 @@ def read_statement(
     """
     Return what these invoices owed before and after a period, and what changed it.
 
-    Days are those of `REPORT_TIME_ZONE`; both are part of the period. `until` is today by
+    Days are those of `REPORT_TIME_ZONE`; the period includes both. `until` is today by
     default. Seven queries.
 
     Raises:
-        OrbInputError: a day is not one, has not come or is long ago, `since` is after
-            `until`, or the period is about more than 1,000 invoices.
+        OrbInputError: a day is not valid, has not come yet or is too long ago, `since` is
+            after `until`, or more than 1,000 invoices changed in the period.
     """
     end = as_of(until, now=now)
     first = as_of(to_day(since), now=now).day
@@ -194,7 +194,7 @@ def _steps(invoices: Invoices, begin: AsOf, end: AsOf) -> Iterator[_Step]:
 
 
 def _lives(invoices: Invoices, begin: AsOf, end: AsOf) -> list[_Life]:
-    """Return the invoices that something happened to in the period; three queries."""
+    """Return the invoices that changed in the period; three queries."""
     changes: Any = InvoiceChange.objects.using(invoices.db).order_by("created_at")
     synced = changes.filter(Q(status=STATUS.SYNCED) | Q(previous_status=STATUS.SYNCED))
     notes = InvoiceCreditNote.objects.using(invoices.db).filter(
@@ -245,14 +245,14 @@ def _lives(invoices: Invoices, begin: AsOf, end: AsOf) -> list[_Life]:
 def _told(
     life: _Life, begin: AsOf, end: AsOf, before: Decimal, after: Decimal
 ) -> Iterator[_Step]:
-    """Yield what leads from the amount before the period to the one after it."""
+    """Yield the steps from the amount before the period to the amount after it."""
     running = before
     for event in _events(life):
         if not begin.moment < event.moment <= end.moment:
             continue
         added = event.added
         then = ZERO if added is None else exact_sum([running, added])
-        then = max(then, ZERO)  # less than nothing is never owed
+        then = max(then, ZERO)  # what is owed is never negative
         change = exact_sum([then, -running])
         running = then
         if change or event.kind == ISSUED:
@@ -263,8 +263,8 @@ def _told(
 
 def _events(life: _Life) -> list[_Event]:
     """
-    Return all that is dated. An invoice that was never seen issued, because it was
-    handed over before, was never owed.
+    Return the dated changes. An invoice that was never seen as issued, because it had
+    already been handed over, was never owed.
     """
     ended = _end(life)
     if ended == NEVER_OWED:
@@ -289,7 +289,7 @@ def _is_before(moment: datetime | None, other: datetime | None) -> bool:
 
 
 def _end(life: _Life) -> tuple[datetime, str] | None:
-    """Return when and how it was no longer owed; None if it still is."""
+    """Return when and why it was no longer owed; None if it still is."""
     invoice: Any = life.invoice
     dated = {
         STATUS.PAID.value: (invoice.paid_at, PAID),
