@@ -49,7 +49,7 @@ def test_event_is_stored_and_its_processing_asked_for(
     assert sent == [("process_webhook_event", (payload["id"],))]
 
 
-def test_one_insert_is_all(
+def test_one_insert_and_a_look_at_one_row_are_all(
     any_committed_database: str, sent: list[Any], atomic_requests: None
 ) -> None:
     deliver(event())  # the clock is measured once a minute
@@ -57,8 +57,9 @@ def test_one_insert_is_all(
     with CaptureQueriesContext(connections[any_committed_database]) as captured:
         deliver(event())
 
-    (query,) = captured.captured_queries
-    assert "INSERT" in query["sql"]
+    insert, look = captured.captured_queries
+    assert "INSERT" in insert["sql"]
+    assert "SELECT token" in look["sql"]
 
 
 def test_event_that_comes_again_is_stored_once(

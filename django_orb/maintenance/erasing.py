@@ -255,11 +255,13 @@ def _texts(erasure: CustomerErasure) -> Iterator[str]:
     """Erase texts that name the customer only by the project's own ids."""
     customer_id = erasure.customer_id
     invoices = primary.rows(Invoice).filter(customer_id=customer_id)
-    named = invoices.exclude(external_customer_id="").order_by()
-    own_ids = list(named.values_list("external_customer_id", flat=True).distinct())
+    known = invoices.exclude(external_customer_id="").order_by()
+    own_ids = list(known.values_list("external_customer_id", flat=True).distinct())
     admin_history.blank_named(customer_id, own_ids)
-    asked = Q(body__customer_id=customer_id) | Q(body__external_customer_id__in=own_ids)
-    operations = primary.rows(InvoiceOperation).filter(asked, invoice_id="")
+    # Also of an invoice that the mirror does not have yet.
+    named = Q(result__customer__id=customer_id) | Q(body__customer_id=customer_id)
+    named |= Q(body__external_customer_id__in=own_ids)
+    operations = primary.rows(InvoiceOperation).filter(named)
     admin_history.blank_entries(InvoiceOperation, operations)
     blank_operations(operations)
     yield ""

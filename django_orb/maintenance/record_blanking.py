@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from django_orb import exact_json
 from django_orb.db import primary
@@ -37,24 +38,34 @@ def blank_event(event_id: str, *, customer_id: str | None = None) -> None:
 
 def blank_operations(operations: QuerySet[InvoiceOperation]) -> None:
     """
-    Remove personal data from operations that are over.
+    Remove personal data from operations.
 
-    Until then, what is still to be sent or to be compared with Orb has to stay.
+    What is still to be sent, or to be compared with Orb, stays until they are over.
     """
     now = primary.now()
-    is_over = (
-        Q(state__in=[_STATE.REFUSED, _STATE.CANCELLED])
-        | Q(state=_STATE.SUCCEEDED, mirrored_at__isnull=False)
-        | Q(state=_STATE.SUCCEEDED, finished_at__lt=now - _SHOWN_WITHIN)
-    )
-    over = operations.filter(is_over, erased_at=None)
-    for operation in list(over.order_by("pk")):
-        rows = primary.rows(InvoiceOperation)
-        rows.filter(pk=operation.pk, state=operation.state).update(
-            body=personal.blank_request(operation.body),
-            before=personal.blank_request(operation.before),
-            result=personal.blank_result(operation.result),
-            note="",
-            detail="",
-            erased_at=now,
+    for operation in list(operations.filter(erased_at=None).order_by("pk")):
+        changes: dict[str, Any] = {
+            "result": personal.blank_result(operation.result),
+            "note": "",
+        }
+        if _is_over(operation, now):
+            changes |= {
+                "body": personal.blank_request(operation.body),
+                "before": personal.blank_request(operation.before),
+                "detail": "",
+                "erased_at": now,
+            }
+        rows = primary.rows(InvoiceOperation).filter(
+            pk=operation.pk, state=operation.state, finished_at=operation.finished_at
         )
+        if any(value != getattr(operation, name) for name, value in changes.items()):
+            rows.update(**changes)
+
+
+def _is_over(operation: InvoiceOperation, now: datetime) -> bool:
+    if operation.state in (_STATE.REFUSED, _STATE.CANCELLED):
+        return True
+    finished_at = operation.finished_at
+    if operation.state != _STATE.SUCCEEDED or finished_at is None:
+        return False
+    return operation.mirrored_at is not None or finished_at < now - _SHOWN_WITHIN

@@ -3,9 +3,10 @@ Know which customers are erased, so that their personal data is never written ag
 
 # Note [No way past an erasure]
 An erasure is a row, committed before anything is blanked. Every writer of what Orb sent
-(the page writer, the inbox of events, the ledger of operations) first locks the one row
-of `ErasureGate` for reading, until its transaction ends, and blanks the data of erased
-customers. An erasure changes that row. So it waits for all writers that began before it,
+(the page writer, and what records an operation's outcome) first locks the one row of
+`ErasureGate` for reading, until its transaction ends, and blanks the data of erased
+customers. The inbox of events, for which Orb waits, reads that row once its insert is
+committed, and blanks what it has to. An erasure changes that row. So it waits for all writers that began before it,
 whose rows are committed when the walk over the stored rows begins; and all that begin
 after it know of it. No writer uses an outdated set of customers, however long ago the
 invoice was requested, read or mapped.

@@ -17,7 +17,7 @@ from django_orb.db import primary
 from django_orb.db.clock import Interval
 from django_orb.exceptions import OrbInputError, OrbTransactionError
 from django_orb.maintenance import erasing
-from django_orb.mirror import ordering
+from django_orb.mirror import erased, ordering
 from django_orb.mirror.page_writer import PageWriter
 from django_orb.models import (
     CustomerErasure,
@@ -228,6 +228,20 @@ def test_events_are_stored_blank_and_lead_to_a_fetch(any_database: str) -> None:
         assert parse_event(one.body.encode()).invoice is None
 
 
+def test_process_that_knows_of_no_erasure_stores_events_blank(
+    any_committed_database: str,
+) -> None:
+    """As one that only answers webhooks does."""
+    see(personal(), 0)
+    services.erase_customer(CUSTOMER)
+    erased._latest.clear()
+
+    receive(event(personal("new")))
+    receive(event("inv1", "invoice.manually_marked_as_paid"))
+
+    assert places() == []
+
+
 class Orb:
     """A client that answers with what it is given."""
 
@@ -368,8 +382,11 @@ def test_operation_keeps_what_it_needs_until_it_is_over(any_database: str) -> No
     services.erase_customer(CUSTOMER)
     pending.refresh_from_db()
     assert pending.body == {"metadata": {"contact": WORD}}
+    # Neither is needed to send it.
+    assert WORD not in str(pending.result) + pending.note
 
-    InvoiceOperation.objects.update(state="succeeded", mirrored_at=primary.now())
+    now = primary.now()
+    InvoiceOperation.objects.update(state="succeeded", finished_at=now, mirrored_at=now)
     maintenance.finish_operations()
 
     assert places() == []
