@@ -53,10 +53,14 @@ from .operations import (
 )
 from .reports import (
     Ageing,
+    Totals,
     as_of,
+    export_month,
     export_receivables,
+    month_of,
     read_by_customer,
     read_receivables,
+    read_totals,
 )
 from .sync import STATUSES, runs, verify_invoices
 from .webhooks import processing
@@ -75,6 +79,7 @@ __all__ = [
     "current_links",
     "delete_invoice_line_item",
     "erase_customer",
+    "export_month",
     "export_receivables",
     "export_rows",
     "fetch_invoice",
@@ -82,6 +87,7 @@ __all__ = [
     "issue_invoice",
     "list_invoices",
     "mark_invoice_paid",
+    "month_totals",
     "pay_invoice",
     "receivables",
     "receivables_by_customer",
@@ -326,6 +332,19 @@ def receivables_by_customer(day: date | str | None = None) -> Iterator[Ageing]:
         OrbInputError: it is not a day, or has not come yet.
     """
     return read_by_customer(primary.rows(Invoice), as_of(day))
+
+
+def month_totals(month: str | None = None) -> list[Totals]:
+    """
+    Return a month's sums by currency: invoiced, credited, paid and outstanding.
+
+    `month` is as "2026-01", by default the last one that is over. The mirror is asked
+    only. Recognised revenue cannot be told from invoices.
+
+    Raises:
+        OrbInputError: it is not a month, or has not begun.
+    """
+    return read_totals(primary.rows(Invoice), month_of(month))
 
 
 def run_kind(

@@ -206,6 +206,8 @@ def addresses() -> Iterator[tuple[str, str]]:
     yield "invoices of a customer", listed(customer=some.customer_id)
     yield "paid by a customer", listed(customer=some.customer_id, status__exact="paid")
     yield from receivables(some)
+    yield "month end", f"{LISTS}monthend/"
+    yield "month end, a year ago", f"{LISTS}monthend/?month={year - 1}-03"
     yield "all added up", listed(sums="all")
     yield "a status added up", listed(sums="all", status__exact="paid")
     yield "export", f"{LISTS}invoice/export/"

@@ -223,8 +223,8 @@ def test_the_readme_has_each_command_and_option():
     }
     expected["orb_sandbox"] = set()  # --help has them
     # The reference has these.
-    expected["orb_export_invoices"] = expected["orb_export_receivables"] = set()
-    expected["orb_run_task"] = set()
+    for name in ("export_invoices", "export_receivables", "export_month", "run_task"):
+        expected[f"orb_{name}"] = set()
     documented: dict[str, set[str]] = {}
     for call in chain.from_iterable(first_cells(section("Commands"))):
         command, *option = call.split()
@@ -241,9 +241,16 @@ def test_the_reference_has_each_option_of_the_export():
     assert documented == own
 
 
-def test_the_reference_has_each_option_of_the_export_of_receivables():
-    text = section("Receivables", REFERENCE)
-    own = own_options("orb_export_receivables") - own_options("orb_export_invoices")
+@pytest.mark.parametrize(
+    ("command", "title"),
+    [
+        ("orb_export_receivables", "Receivables"),
+        ("orb_export_month", "The end of a month"),
+    ],
+)
+def test_the_reference_has_each_option_of_a_report(command, title):
+    text = section(title, REFERENCE)
+    own = own_options(command) - own_options("orb_export_invoices")
 
     assert own <= set(re.findall(r"--[a-z-]+", text))
 

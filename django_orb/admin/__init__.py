@@ -7,6 +7,7 @@ from .credit_notes import InvoiceCreditNoteAdmin
 from .failures import InvoiceFailureAdmin
 from .invoices import InvoiceAdmin
 from .line_items import InvoiceLineItemAdmin
+from .month_end import MonthEndAdmin
 from .operations import InvoiceOperationAdmin
 from .overview import OverviewAdmin
 from .payment_attempts import InvoicePaymentAttemptAdmin
@@ -23,6 +24,7 @@ __all__ = [
     "InvoiceLineItemAdmin",
     "InvoiceOperationAdmin",
     "InvoicePaymentAttemptAdmin",
+    "MonthEndAdmin",
     "OverviewAdmin",
     "ReceivablesAdmin",
     "StatusAdmin",

@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_orb import services
 from django_orb.customer_labels import Customer, read_labels
+from django_orb.db import uncompiled
 from django_orb.formatting import day, local_moment, money, short, utc_day
 from django_orb.models import Invoice, Receivables
 from django_orb.reports import (
@@ -270,7 +271,8 @@ class ReceivablesAdmin(ReadOnlyAdmin):
         page = pages.get_page(number)
         rows: Any = owed(question.rows(), at).defer("payload")
         first = (page.number - 1) * ON_A_PAGE
-        found = list(rows.order_by("due_date", "pk")[first : first + ON_A_PAGE])
+        with uncompiled(rows):
+            found = list(rows.order_by("due_date", "pk")[first : first + ON_A_PAGE])
         labels = _labels(
             [Customer(one.customer_id, one.external_customer_id) for one in found]
         )
@@ -358,7 +360,8 @@ def _customer_figures(question: Question, number: int) -> Figures:
     totals = read_receivables(every, question.at)
     currency = question.currency or _busiest(totals)
     pages = CappedPaginator(customers_owing(every, question.at, currency), ON_A_PAGE)
-    rows = list(pages.get_page(number).object_list)
+    with uncompiled(every):
+        rows = list(pages.get_page(number).object_list)
     customers = read_customers(every, question.at, currency, rows)
     return Figures(totals, customers, pages.count, pages.is_capped)
 

@@ -29,6 +29,7 @@ from .transactions import (
     renew_connection,
     run_in_transaction,
     snapshot,
+    uncompiled,
 )
 
 __all__ = [
@@ -51,5 +52,6 @@ __all__ = [
     "run_in_transaction",
     "snapshot",
     "timed",
+    "uncompiled",
     "upsert",
 ]

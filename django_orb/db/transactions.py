@@ -6,11 +6,12 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db.models import QuerySet
 
 from . import primary
 
@@ -59,6 +60,23 @@ def snapshot() -> Iterator[None]:
     with primary.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        yield
+
+
+@contextmanager
+def uncompiled(rows: QuerySet[Any, Any]) -> Iterator[None]:
+    """
+    Keep PostgreSQL from compiling what the block reads of the database of `rows`.
+
+    It does so if a statement seems expensive, and takes seconds for one with many
+    conditions, also if few rows have to be looked at.
+    """
+    if connections[rows.db].vendor != "postgresql":
+        yield
+        return
+    with transaction.atomic(using=rows.db):
+        with connections[rows.db].cursor() as cursor:
+            cursor.execute("SET LOCAL jit = off")
         yield
 
 

@@ -565,7 +565,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='invoice',
-            index=models.Index(fields=['status', 'paid_at'], name='orb_invoice_status_paid'),
+            index=models.Index(fields=['status', 'paid_at', 'issued_at'], name='orb_invoice_status_paid'),
         ),
         migrations.AddIndex(
             model_name='invoice',

@@ -282,7 +282,10 @@ class Invoice(models.Model):
             models.Index(fields=["due_date", "id"], name="orb_invoice_due"),
             models.Index(fields=["missing_since"], name="orb_invoice_missing"),
             # What was paid in a month, and was owed before it.
-            models.Index(fields=["status", "paid_at"], name="orb_invoice_status_paid"),
+            models.Index(
+                fields=["status", "paid_at", "issued_at"],
+                name="orb_invoice_status_paid",
+            ),
             # What needs attention.
             models.Index(
                 fields=["status", "payment_failed_at"],

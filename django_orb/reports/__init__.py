@@ -5,6 +5,20 @@ from __future__ import annotations
 from .ages import AGES, days_late
 from .days import FIRST_DAY, AsOf, as_of, report_zone
 from .exporting import choose, export_receivables
+from .month import (
+    CHANGES,
+    CREDIT_NOTES,
+    DRAFTS,
+    FAILURES,
+    Item,
+    Month,
+    Totals,
+    items_of,
+    month_of,
+    read_totals,
+    rows_of,
+)
+from .month_file import export_month
 from .owed import OWED, owed
 from .receivables import (
     Ageing,
@@ -18,6 +32,10 @@ from .statement import Account, Entry, Statement, read_statement
 
 __all__ = [
     "AGES",
+    "CHANGES",
+    "CREDIT_NOTES",
+    "DRAFTS",
+    "FAILURES",
     "FIRST_DAY",
     "OWED",
     "Account",
@@ -25,16 +43,24 @@ __all__ = [
     "Amount",
     "AsOf",
     "Entry",
+    "Item",
+    "Month",
     "Statement",
+    "Totals",
     "as_of",
     "choose",
     "customers_owing",
     "days_late",
+    "export_month",
     "export_receivables",
+    "items_of",
+    "month_of",
     "owed",
     "read_by_customer",
     "read_customers",
     "read_receivables",
     "read_statement",
+    "read_totals",
     "report_zone",
+    "rows_of",
 ]

@@ -76,16 +76,19 @@ def owed(invoices: Invoices, at: AsOf) -> Invoices:
     if at.is_now:
         return invoices.filter(OWED).annotate(owed=F("amount_due"))
     there = Q(missing_since=None) | Q(missing_since__gt=at.moment)
-    issued = Q(issued_at__lte=at.moment) | Q(issued_at=None)
     return (
-        invoices.filter(_still_open(invoices, at.moment), there, issued)
+        invoices.filter(_still_open(invoices, at.moment), there)
         .annotate(owed=amount_at(invoices, at.moment))
         .filter(owed__gt=0)
     )
 
 
 def _still_open(invoices: Invoices, moment: datetime) -> Q:
-    """Match invoices that were not settled by then, whatever became of them since."""
+    """
+    Match invoices that were issued by then and not settled, whatever became of them.
+
+    An open invoice without a date of issue was always open, as on the overview.
+    """
     changes: Any = InvoiceChange.objects.using(invoices.db).order_by()
     went_later = changes.filter(
         previous_status=Status.ISSUED, status=Status.SYNCED, created_at__gt=moment
@@ -97,11 +100,13 @@ def _still_open(invoices: Invoices, moment: datetime) -> Q:
         )
     )
     not_yet_gone = ~was_synced | Exists(went_later.filter(invoice=OuterRef("pk")))
+    # Each with the whole of its condition, so that an index finds it.
+    issued = Q(issued_at__lte=moment)
     return (
-        Q(status=Status.ISSUED)
-        | Q(status=Status.PAID, paid_at__gt=moment) & not_yet_gone
-        | Q(status=Status.VOID, voided_at__gt=moment) & not_yet_gone
-        | Q(status=Status.SYNCED, pk__in=went_later.values("invoice"))
+        Q(status=Status.ISSUED) & (issued | Q(issued_at=None))
+        | Q(issued, status=Status.PAID, paid_at__gt=moment) & not_yet_gone
+        | Q(issued, status=Status.VOID, voided_at__gt=moment) & not_yet_gone
+        | Q(issued, status=Status.SYNCED, pk__in=went_later.values("invoice"))
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from django.db.models import Case, CharField, Count, Max, Sum, Value, When
 
 from django_orb.customer_labels import Customer
+from django_orb.db import uncompiled
 
 from .ages import AGES
 from .days import AsOf
@@ -53,11 +54,11 @@ def read_receivables(invoices: Invoices, at: AsOf) -> list[Ageing]:
     """Return what was owed by age; first the currency with most invoices."""
     rows: Any = _aged(owed(invoices, at), at).order_by()
     sums = rows.values("currency", "age").annotate(count=Count("pk"), sum=Sum("owed"))
+    with uncompiled(invoices):
+        sums = sorted(sums, key=_currency_of)
     found = [
         Ageing(currency, _in_order(of_currency))
-        for currency, of_currency in groupby(
-            sorted(sums, key=_currency_of), key=_currency_of
-        )
+        for currency, of_currency in groupby(sums, key=_currency_of)
     ]
     return sorted(found, key=lambda one: (-one.all.count, one.currency))
 
@@ -87,11 +88,12 @@ def read_customers(
     chosen = invoices.filter(
         currency=currency, customer_id__in=[row["customer_id"] for row in rows]
     )
-    by_customer = {
-        one.customer.customer_id: one
-        for one in read_by_customer(chosen, at)
-        if one.customer
-    }
+    with uncompiled(invoices):
+        by_customer = {
+            one.customer.customer_id: one
+            for one in read_by_customer(chosen, at)
+            if one.customer
+        }
     return [
         by_customer[row["customer_id"]]
         for row in rows

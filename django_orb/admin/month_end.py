@@ -1,0 +1,345 @@
+"""Show a month that is being closed: what is not done, what changed, and its sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponseBase
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import dateformat
+from django.utils.formats import number_format
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from django_orb import services
+from django_orb.customer_labels import label_customers, label_of
+from django_orb.db import uncompiled
+from django_orb.exceptions import OrbInputError
+from django_orb.formatting import (
+    MOMENT,
+    day,
+    in_zone,
+    joined,
+    local_moment,
+    money,
+    short,
+    utc_day,
+)
+from django_orb.models import Invoice, InvoiceChange, MonthEnd
+from django_orb.models.failure_reasons import FailureKind
+from django_orb.reports import (
+    CHANGES,
+    CREDIT_NOTES,
+    DRAFTS,
+    FAILURES,
+    Item,
+    Month,
+    Totals,
+    as_of,
+    items_of,
+    month_of,
+    read_totals,
+    report_zone,
+    rows_of,
+)
+
+from .badges import invoice_badge, status_label
+from .caching import keep
+from .cells import Cell, amount_of
+from .customer_links import customer_url
+from .exporting import PERMISSION, FileForm, log_export, make_download
+from .readonly import ReadOnlyAdmin
+
+CACHE_SECONDS = 300
+SHOWN = 25
+MOST = 1000
+
+PARTS: dict[str, tuple[Any, Any, Any]] = {
+    DRAFTS: (
+        _("Drafts that are not issued"),
+        _("Every draft of this month is issued."),
+        _("To be issued"),
+    ),
+    FAILURES: (
+        _("Failures"),
+        _("No invoice of this month fails."),
+        _("Failed at"),
+    ),
+    CHANGES: (
+        _("Changed afterwards"),
+        _("No invoice of this month changed after this day."),
+        _("When"),
+    ),
+    CREDIT_NOTES: (
+        _("Credit notes"),
+        _("No credit note is dated in this month."),
+        _("Dated"),
+    ),
+}
+
+
+class MonthForm(forms.Form):
+    """Reads which month the page is asked for."""
+
+    month = forms.RegexField(
+        r"^\d{4}-\d\d$",
+        label=_("Month"),
+        required=False,
+        error_messages={"invalid": _("Enter a month such as 2026-01.")},
+    )
+    closed_on = forms.DateField(
+        label=_("Changes after"),
+        required=False,
+        input_formats=["%Y-%m-%d"],
+        error_messages={"invalid": _("Enter a day such as 2026-01-31.")},
+    )
+
+    def clean(self) -> dict[str, Any]:
+        given: dict[str, Any] = super().clean() or {}
+        if self.errors:
+            return given
+        try:
+            given["chosen"] = month_of(given["month"], closed_on=given["closed_on"])
+        except OrbInputError as err:
+            raise forms.ValidationError(_refused(err, given)) from err
+        return given
+
+
+def _refused(err: OrbInputError, given: dict[str, Any]) -> str:
+    if err.field == "closed_on":
+        first, today = month_of(given["month"]).first, as_of().day
+        return gettext("Choose a day from %(first)s to %(today)s.") % {
+            "first": day(first),
+            "today": day(today),
+        }
+    try:
+        first = date.fromisoformat(f"{given['month']}-01")
+    except ValueError:
+        return gettext("Enter a month such as 2026-01.")
+    if first > as_of().day:
+        return gettext("%(month)s has not begun yet.") % {"month": given["month"]}
+    return gettext("%(month)s is too long ago.") % {"month": given["month"]}
+
+
+@dataclass(frozen=True)
+class Line:
+    """An item of a part, as texts."""
+
+    number: str
+    url: str
+    customer: str
+    customer_url: str
+    state: SafeString
+    dated: str
+    when: str
+    what: str
+    who: str
+    amount: str
+
+
+@dataclass(frozen=True)
+class Part:
+    title: str
+    nothing: str
+    when_title: str
+    count: str
+    lines: list[Line]
+    has_more: bool
+    has_what: bool
+    has_who: bool
+
+
+@admin.register(MonthEnd)
+class MonthEndAdmin(ReadOnlyAdmin):
+    """A page in the place of a list; users who may view invoices may see it."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("django_orb.view_invoice")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.changelist_view)
+        return [path("", view, name="django_orb_monthend_changelist")]
+
+    def changelist_view(  # type: ignore[override]
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponseBase:
+        """Show the page. A POST makes a file of the month."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        request.current_app = self.admin_site.name
+        form = MonthForm(request.GET)
+        file_form = FileForm(request.POST if request.method == "POST" else None)
+        shown: dict[str, Any] = {}
+        if form.is_valid():
+            month: Month = form.cleaned_data["chosen"]
+            if request.method == "POST":
+                response = self._export(request, month, file_form)
+                if response is not None:
+                    return response
+            shown = self._shown(month)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": gettext("Month end"),
+            "subtitle": None,
+            "opts": self.opts,
+            "media": self.media,
+            "form": form,
+            "file_form": file_form,
+            "may_export": request.user.has_perm(PERMISSION),
+            "today": as_of().day.isoformat(),
+            "errors": [text for texts in form.errors.values() for text in texts],
+            **shown,
+        }
+        return TemplateResponse(request, "admin/django_orb/month_end.html", context)
+
+    def _export(
+        self, request: HttpRequest, month: Month, form: FileForm
+    ) -> HttpResponseBase | None:
+        if not request.user.has_perm(PERMISSION):
+            raise PermissionDenied
+        if not form.is_valid():
+            return None
+
+        def write(**file: Any) -> int:
+            return services.export_month(month.name, closed_on=month.closed_on, **file)
+
+        made = make_download(form, write, f"month-{month.name}")
+        if made is None:
+            return None
+        response, count = made
+        what = f"{count} rows of the month {month.name}"
+        log_export(request, self.model, what, form, f"changes after {month.closed_on}")
+        return response
+
+    def _shown(self, month: Month) -> dict[str, Any]:
+        name = f"month {month.first} {month.closed_on} {report_zone().key}"
+        (totals, parts), read_at = keep(name, CACHE_SECONDS, lambda: _read(month))
+        site, titles = self.admin_site.name, _titles(totals)
+        return {
+            "month": month,
+            "month_name": dateformat.format(month.first, "F Y"),
+            "day_text": day(month.at.day),
+            "closed_on": day(month.closed_on),
+            "is_now": month.at.is_now,
+            "zone": report_zone().key,
+            "previous": _url(month.first - timedelta(days=1)),
+            "totals": [_cells(one, titles) for one in totals],
+            "titles": titles,
+            "parts": [_part(kind, count, items, site) for kind, count, items in parts],
+            "read_at": local_moment(read_at),
+        }
+
+
+def _url(first: date) -> str:
+    return "?" + urlencode({"month": f"{first:%Y-%m}"})
+
+
+Read = tuple[list[Totals], list[tuple[str, int, list[Item]]]]
+
+
+def _read(month: Month) -> Read:
+    invoices = Invoice.objects.all()
+    with uncompiled(invoices):
+        totals = read_totals(invoices, month)
+        parts = []
+        for kind in PARTS:
+            rows = rows_of(kind, invoices, month)
+            count = rows.order_by()[: MOST + 1].count()
+            items = items_of(kind, list(rows[:SHOWN]))
+            label_customers([item.invoice for item in items])
+            parts.append((kind, count, items))
+    return totals, parts
+
+
+def _titles(totals: list[Totals]) -> list[str]:
+    titles = [
+        gettext("Invoiced"),
+        gettext("Credited"),
+        gettext("Paid"),
+        gettext("Outstanding"),
+    ]
+    if any(one.undated.count for one in totals):
+        titles.append(gettext("Credit notes without a date"))
+    return titles
+
+
+def _cells(one: Totals, titles: list[str]) -> tuple[str, list[tuple[str, Cell]]]:
+    amounts = [one.invoiced, one.credited, one.paid, one.outstanding, one.undated]
+    cells = [amount_of(amount, "") for amount in amounts]
+    return one.currency, list(zip(titles, cells, strict=False))
+
+
+def _part(kind: str, count: int, items: list[Item], site: str) -> Part:
+    title, nothing, when = PARTS[kind]
+    number = number_format(min(count, MOST), force_grouping=True)
+    lines = [_line(item, site) for item in items]
+    return Part(
+        title=str(title),
+        nothing=str(nothing),
+        when_title=str(when),
+        count=number if count <= MOST else f"> {number}",
+        lines=lines,
+        has_more=count > len(items),
+        has_what=any(line.what for line in lines),
+        has_who=kind == CHANGES,
+    )
+
+
+def _line(item: Item, site: str) -> Line:
+    invoice = item.invoice
+    url = reverse(
+        "admin:django_orb_invoice_change", args=[quote(invoice.pk)], current_app=site
+    )
+    return Line(
+        number=short(str(invoice)),
+        url=url,
+        customer=short(label_of(invoice).name),
+        customer_url=customer_url(site, invoice.customer_id),
+        state=invoice_badge(invoice),
+        dated=utc_day(invoice.invoice_date),
+        when=_moment(item.moment),
+        what=_what(item),
+        who=_who(item.who),
+        amount=money(item.amount, invoice.currency),
+    )
+
+
+def _moment(value: datetime | None) -> str:
+    """Write a time in the time zone whose months these are."""
+    if value is None:
+        return ""
+    return dateformat.format(in_zone(value, report_zone()), f"{MOMENT} T")
+
+
+def _what(item: Item) -> str:
+    if item.kind == FAILURES:
+        failing = [str(FailureKind(one).label) for one in item.fields]
+        return joined(" · ", *failing, short(item.note))
+    if item.kind == CHANGES:
+        moved = ""
+        if not item.before:
+            moved = gettext("First seen: %(status)s") % {
+                "status": status_label(item.after)
+            }
+        elif item.before != item.after:
+            moved = f"{status_label(item.before)} → {status_label(item.after)}"
+        return joined(" · ", moved, short(", ".join(item.fields)))
+    voided = gettext("voided") if item.is_void else ""
+    return joined(" · ", short(item.note), voided)
+
+
+def _who(who: str) -> str:
+    origins = dict(InvoiceChange.Origin.choices)
+    return str(origins[who]) if who in origins else who

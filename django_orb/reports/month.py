@@ -1,0 +1,336 @@
+"""
+A month that is being closed: what is not done, what changed afterwards, and its sums.
+
+It is what invoices tell. Recognised revenue is out of reach of them alone: they do not
+say when a service was rendered, only when it was billed and for which period.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Count, Q, QuerySet, Sum
+from django.utils import timezone
+from django.utils.translation import gettext_noop
+
+from django_orb.db import primary
+from django_orb.exceptions import OrbInputError
+from django_orb.formatting import in_zone
+from django_orb.models import (
+    Invoice,
+    InvoiceChange,
+    InvoiceCreditNote,
+    InvoiceFailureReason,
+    InvoiceOperation,
+)
+from django_orb.models.failure_reasons import FAILING, FailureKind
+
+from .days import AsOf, as_of, begin_of, report_zone, to_day
+from .receivables import Amount, read_receivables
+
+ZERO = Decimal(0)
+ROWS_AT_ONCE = 1000
+STATUS = Invoice.Status
+FINAL = (STATUS.ISSUED, STATUS.PAID, STATUS.SYNCED)
+_MONTH = re.compile(r"(\d{4})-(\d\d)")
+
+# The parts of the report, by what they are called in a file.
+DRAFTS = gettext_noop("Draft")
+FAILURES = gettext_noop("Failure")
+CHANGES = gettext_noop("Change")
+CREDIT_NOTES = gettext_noop("Credit note")
+
+
+@dataclass(frozen=True)
+class Month:
+    """
+    A month in `REPORT_TIME_ZONE`.
+
+    It ends before `end`. `closed_on` is the day after which changes are told.
+    """
+
+    first: date
+    last: date
+    begin: datetime
+    end: datetime
+    closed_on: date
+    at: AsOf
+
+    @property
+    def name(self) -> str:
+        return f"{self.first:%Y-%m}"
+
+    @property
+    def after(self) -> datetime:
+        """The first moment whose changes are told."""
+        return begin_of(self.closed_on + timedelta(days=1))
+
+    def dates(self, column: str) -> Q:
+        """Match a date within the month."""
+        return Q(**{f"{column}__gte": self.begin, f"{column}__lt": self.end})
+
+
+@dataclass(frozen=True)
+class Totals:
+    """
+    A month's sums in one currency.
+
+    Invoiced is the total of issued, paid and synced invoices by their date; credited the
+    total of valid credit notes by theirs; paid what was due on invoices by the day on
+    which they were paid; outstanding what was owed at the month's end, or is now.
+    `undated` are credit notes without a known date, on invoices of the month.
+    """
+
+    currency: str
+    invoiced: Amount
+    credited: Amount
+    paid: Amount
+    outstanding: Amount
+    undated: Amount
+
+
+@dataclass(frozen=True)
+class Item:
+    """
+    One thing to look at before a month is closed.
+
+    `before` and `after` are the statuses of a change, `fields` what else changed, in
+    Orb's names, or what fails, and `who` asked for it or brought it.
+    """
+
+    kind: str
+    invoice: Any
+    moment: datetime | None
+    amount: Decimal | None
+    before: str = ""
+    after: str = ""
+    fields: tuple[str, ...] = ()
+    who: str = ""
+    note: str = ""
+    is_void: bool = False
+
+
+def month_of(
+    text: str | None = None,
+    *,
+    closed_on: date | str | None = None,
+    now: datetime | None = None,
+) -> Month:
+    """
+    Return a month, given as "2026-01"; the last one that is over by default.
+
+    Raises:
+        OrbInputError: it is not a month, or has not begun; or `closed_on`, by default its
+            last day, is not a day of it or after it, or has not come.
+    """
+    today = in_zone(now or timezone.now(), report_zone()).date()
+    first = _first_day(text, today)
+    if first > today:
+        raise OrbInputError(f"{first:%Y-%m} has not begun yet.", field="month")
+    if first.year < 2000:
+        raise OrbInputError(
+            f"{first:%Y-%m} is too long ago: choose a month since 2000.", field="month"
+        )
+    following = _following(first)
+    last = following - timedelta(days=1)
+    chosen = min(last, today) if not closed_on else to_day(closed_on)
+    if chosen < first or chosen > today:
+        raise OrbInputError(
+            f"{chosen} is not a day from {first} to {today}.", field="closed_on"
+        )
+    return Month(
+        first,
+        last,
+        begin_of(first),
+        begin_of(following),
+        chosen,
+        as_of(min(last, today), now=now),
+    )
+
+
+def _first_day(text: str | None, today: date) -> date:
+    if not text:
+        return (today.replace(day=1) - timedelta(days=1)).replace(day=1)
+    match = _MONTH.fullmatch(str(text).strip())
+    try:
+        assert match  # noqa: S101  as for a month that there is not
+        return date(int(match[1]), int(match[2]), 1)
+    except (AssertionError, ValueError):
+        raise OrbInputError(
+            f"{str(text)[:40]!r} is not a month such as 2026-01.", field="month"
+        ) from None
+
+
+def _following(first: date) -> date:
+    return (first + timedelta(days=31)).replace(day=1)
+
+
+def read_totals(invoices: QuerySet[Invoice, Any], month: Month) -> list[Totals]:
+    """Return the month's sums by currency, the busiest first."""
+    known = invoices.filter(missing_since=None).order_by()
+    notes = _notes(invoices.db).filter(voided_at=None)
+    invoiced = _sums(
+        known.filter(month.dates("invoice_date"), status__in=FINAL), "total"
+    )
+    paid = _sums(known.filter(month.dates("paid_at"), status=STATUS.PAID), "amount_due")
+    credited = _sums(notes.filter(month.dates("dated_at")), "total", "invoice__")
+    of_month = month.dates("invoice__invoice_date")
+    undated = _sums(notes.filter(of_month, dated_at=None), "total", "invoice__")
+    outstanding = {
+        one.currency: one.all for one in read_receivables(invoices, month.at)
+    }
+    parts = [invoiced, credited, paid, outstanding, undated]
+    currencies = {currency for part in parts for currency in part}
+    found = [
+        Totals(one, *(part.get(one, Amount()) for part in parts)) for one in currencies
+    ]
+    return sorted(found, key=lambda one: (-one.invoiced.count, one.currency))
+
+
+def _sums(rows: Any, column: str, prefix: str = "") -> dict[str, Amount]:
+    currency = f"{prefix}currency"
+    sums = rows.values(currency).annotate(count=Count("pk"), sum=Sum(column))
+    return {row[currency]: Amount(row["count"], row["sum"] or ZERO) for row in sums}
+
+
+def _notes(alias: str) -> Any:
+    notes = InvoiceCreditNote.objects.using(alias).order_by()
+    return notes.filter(invoice__missing_since=None)
+
+
+def rows_of(kind: str, invoices: QuerySet[Invoice, Any], month: Month) -> Any:
+    """Return a query of the rows that are one part of the report, the newest first."""
+    of_month = month.dates("invoice_date")
+    if kind == DRAFTS:
+        drafts = invoices.filter(of_month, status=STATUS.DRAFT, missing_since=None)
+        return drafts.order_by("-invoice_date", "-id").defer("payload")
+    if kind == FAILURES:
+        failing = Q()
+        for one in FAILING.values():
+            failing |= one.condition()
+        reasons = InvoiceFailureReason.objects.using(invoices.db)
+        accounting = reasons.filter(kind=FailureKind.ACCOUNTING_SYNC, over_until=None)
+        failing |= Q(pk__in=accounting.values("invoice"), missing_since=None)
+        failed = invoices.filter(of_month).filter(failing)
+        return failed.order_by("-invoice_date", "-id").defer("payload")
+    if kind == CHANGES:
+        changes = InvoiceChange.objects.using(invoices.db).exclude(
+            kind=InvoiceChange.Kind.OVERDUE
+        )
+        late = changes.filter(
+            month.dates("invoice__invoice_date"), created_at__gte=month.after
+        )
+        return _with_invoice(late.order_by("-created_at", "-id"))
+    notes = _notes(invoices.db).filter(
+        month.dates("dated_at") | Q(month.dates("invoice__invoice_date"), dated_at=None)
+    )
+    return _with_invoice(notes.order_by("-dated_at", "-id"))
+
+
+def _with_invoice(rows: Any) -> Any:
+    return rows.select_related("invoice").defer("invoice__payload")
+
+
+def items_of(kind: str, rows: list[Any]) -> list[Item]:
+    """Tell what rows of a part say; at most two queries."""
+    if kind == DRAFTS:
+        return [Item(kind, one, one.scheduled_issue_at, one.total) for one in rows]
+    if kind == FAILURES:
+        reasons = _reasons(rows)
+        return [
+            Item(
+                kind,
+                one,
+                _failed_at(one),
+                one.amount_due,
+                fields=_failing(one, reasons),
+                note="; ".join(reasons.get(one.pk, ())),
+            )
+            for one in rows
+        ]
+    if kind == CHANGES:
+        actors = _actors(rows)
+        return [
+            Item(
+                kind,
+                one.invoice,
+                one.created_at,
+                one.invoice.total,
+                before=one.previous_status,
+                after=one.status,
+                fields=tuple(name for name in one.changed_fields if name != "status"),
+                who=actors.get((one.origin, one.origin_id), one.origin),
+            )
+            for one in rows
+        ]
+    return [
+        Item(
+            kind,
+            one.invoice,
+            one.dated_at,
+            one.total,
+            note=str(one),
+            is_void=one.voided_at is not None,
+        )
+        for one in rows
+    ]
+
+
+def _failed_at(invoice: Invoice) -> datetime | None:
+    failed = [
+        invoice.issue_failed_at,
+        invoice.payment_failed_at,
+        invoice.sync_failed_at,
+    ]
+    return max((one for one in failed if one), default=None)
+
+
+def _failing(invoice: Invoice, reasons: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return the kinds of failure that an invoice has."""
+    found = [
+        kind.value
+        for kind, one in FAILING.items()
+        if invoice.status in one.statuses and getattr(invoice, one.column)
+    ]
+    accounting = FailureKind.ACCOUNTING_SYNC.value
+    if any(text.startswith(accounting) for text in reasons.get(invoice.pk, ())):
+        found.append(accounting)
+    return tuple(found)
+
+
+def _reasons(invoices: list[Any]) -> dict[str, list[str]]:
+    every = InvoiceFailureReason.objects.using(primary.alias()).current()
+    found: dict[str, list[str]] = {}
+    for one in every.filter(invoice_id__in=[invoice.pk for invoice in invoices]):
+        text = one.reason or one.provider
+        found.setdefault(one.invoice_id, []).append(f"{one.kind}: {text}")
+    return found
+
+
+def _actors(changes: list[Any]) -> dict[tuple[str, str], str]:
+    """Return who asked for the operations that changes came from."""
+    origin = InvoiceChange.Origin.OPERATION.value
+    ids = {
+        int(one.origin_id)
+        for one in changes
+        if one.origin == origin and one.origin_id.isdigit()
+    }
+    operations = primary.rows(InvoiceOperation).filter(pk__in=ids)
+    names = operations.values_list("pk", "actor_name")
+    return {(origin, str(pk)): name for pk, name in names if name} if ids else {}
+
+
+def read_items(
+    kind: str, invoices: QuerySet[Invoice, Any], month: Month
+) -> Iterator[list[Item]]:
+    """Yield pages of all items of a part, in the order of their rows."""
+    rows = rows_of(kind, invoices, month).order_by("pk")
+    page = list(rows[:ROWS_AT_ONCE])
+    while page:
+        yield items_of(kind, page)
+        page = list(rows.filter(pk__gt=page[-1].pk)[:ROWS_AT_ONCE])
