@@ -174,7 +174,7 @@ def _other_kinds() -> Iterator[Kind]:
     untold = InvoiceChange.objects.filter(announced_at=None, failed_at__isnull=False)
     yield Kind(
         "invoicechange",
-        _("Changes that could not be told"),
+        _("Changes that could not be announced"),
         ADVICE["change"],
         untold.order_by("pk"),
         "?told=failed",
@@ -187,15 +187,15 @@ ADVICE = {
     "issue_failed": _("Check in Orb why the draft could not be issued."),
     "sync_failed": _("Check in Orb and at the provider why the invoice was refused."),
     "accounting_sync_failed": _(
-        "Correct it in the accounting system and have Orb sync it again; this ends with "
-        "Orb's event about the success."
+        "Correct it in the accounting system and have Orb sync it again; Orb's event "
+        "of success takes it off this list."
     ),
     "missing": _("Orb no longer knows them; they stay here for the record."),
     "failure": _("The reason says what is wrong; each sync tries again."),
     "operation": _("Check in Orb whether it happened, and record that on its page."),
     "event": _("They are retried automatically; the page shows why they failed."),
     "change": _(
-        "Correct the receiver that the error names, then tell them again; later "
+        "Correct the receiver that the error names, then announce them again; later "
         "changes of these invoices wait until then."
     ),
 }

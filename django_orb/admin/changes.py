@@ -83,7 +83,7 @@ def status_badge(change: InvoiceChange) -> SafeString:
 class ToldFilter(admin.SimpleListFilter):
     """Filter by changes that receivers were not told of."""
 
-    title = _("told")
+    title = _("announced")
     parameter_name = "told"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
@@ -134,7 +134,7 @@ class InvoiceChangeAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         return super().changelist_view(request, extra_context)
 
-    @admin.action(permissions=["tell"], description=_("Tell selected failed again"))
+    @admin.action(permissions=["tell"], description=_("Announce selected failed again"))
     def tell_again(self, request: HttpRequest, queryset: Any) -> None:
         failed = queryset.filter(announced_at=None, failed_at__isnull=False)
         chosen = list(failed[:MAX_RETRIES])
@@ -146,10 +146,12 @@ class InvoiceChangeAdmin(ReadOnlyAdmin):
         ids = [change.pk for change in chosen]
         change_log.tell_again(ids)
         for change in chosen:
-            self.log_change(request, change, gettext("Asked for it to be told again."))
+            self.log_change(
+                request, change, gettext("Asked for it to be announced again.")
+            )
         tasks.wake(tasks.recover)
         text = ngettext(
-            "%d change is told again.", "%d changes are told again.", len(ids)
+            "%d change is announced again.", "%d changes are announced again.", len(ids)
         )
         self.message_user(request, text % len(ids), messages.SUCCESS)
 

@@ -84,7 +84,8 @@ class CustomerPages(ReadOnlyAdmin):
         form = PeriodForm(request.GET)
         statement = form.read(customer)
         context = {
-            "title": gettext("Statement of %(name)s") % {"name": customer.name},
+            "title": gettext("Statement of account: %(name)s")
+            % {"name": customer.name},
             "form": form,
             "statement": statement,
             "since": day(statement.since) if statement else "",
@@ -150,7 +151,7 @@ class CustomerPages(ReadOnlyAdmin):
         invoices = self.get_queryset(request)
         customer = find_customer(invoices, unquote(customer_id))
         if customer is None:
-            raise Http404(gettext("There is no invoice of such a customer."))
+            raise Http404(gettext("There is no invoice for such a customer."))
         return customer
 
     def show(

@@ -347,8 +347,8 @@ def _judge_backlog(facts: Facts) -> Finding:
         (
             changes,
             ngettext(
-                "%(count)s change waits to be told.",
-                "%(count)s changes wait to be told.",
+                "%(count)s change waits to be announced.",
+                "%(count)s changes wait to be announced.",
                 changes.count,
             ),
         ),
@@ -408,8 +408,8 @@ def _judge_attention(facts: Facts) -> Finding:
             (
                 changes,
                 ngettext(
-                    "%(count)s change could not be told.",
-                    "%(count)s changes could not be told.",
+                    "%(count)s change could not be announced.",
+                    "%(count)s changes could not be announced.",
                     changes.count,
                 ),
             ),

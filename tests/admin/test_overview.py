@@ -71,7 +71,7 @@ def test_all_that_needs_a_person_is_there_and_leads_to_its_list(finance: Client)
         "Could not be read",
         "Operations with an unknown outcome",
         "Webhook events that failed",
-        "Changes that could not be told",
+        "Changes that could not be announced",
     ):
         found = re.search(rf'<h3><a href="([^"]+)">{title}</a>.*?> 1</span>', text)
         assert found, title

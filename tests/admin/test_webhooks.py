@@ -154,7 +154,7 @@ def test_change_that_could_not_be_told_is_told_again_when_asked_for(
     failed.refresh_from_db()
     assert failed.failed_at is not None
 
-    assert told(finance.post(url, chosen)) == ["success: 1 change is told again."]
+    assert told(finance.post(url, chosen)) == ["success: 1 change is announced again."]
     asked = InvoiceChange.objects.get(pk=failed.pk)
     assert (asked.failed_at, asked.attempts) == (None, 0)
     assert "None of them failed." in told(finance.post(url, chosen))[-1]

@@ -41,8 +41,8 @@ def _erase(request: HttpRequest, customer_id: str) -> tuple[int, str]:
         return messages.ERROR, erasure.error
     if erasure.stage:
         return messages.WARNING, gettext(
-            "From now on nothing personal of this customer is stored. What was stored "
-            "before is being erased, and that goes on automatically."
+            "From now on no personal data of this customer is stored. What was stored "
+            "before is being erased; this continues automatically."
         )
     return messages.SUCCESS, gettext("The personal data of this customer was erased.")
 
