@@ -1,4 +1,4 @@
-"""Find what needs attention, and where it is shown."""
+"""Find what needs attention, and the page that shows it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from django_orb.models.failure_reasons import FAILING, FailureKind
 SHOWN = 5
 MOST = 1000
 
-#: Conditions of invoices that need a person, by the name of the list's filter.
+#: The conditions of invoices that need attention, by the name of the list's filter.
 INVOICES: dict[str, tuple[Any, Q]] = {
     "payment_failed": (
         FailureKind.PAYMENT.label,
@@ -51,7 +51,7 @@ INVOICES: dict[str, tuple[Any, Q]] = {
     ),
     "accounting_sync_failed": (
         FailureKind.ACCOUNTING_SYNC.label,
-        # Only its reason tells of it, so the few that there are lead to the invoices.
+        # Only the reason shows this trouble; there are few, so each leads to its invoice.
         Q(
             pk__in=InvoiceFailureReason.objects.filter(
                 kind=FailureKind.ACCOUNTING_SYNC, over_until=None
@@ -82,7 +82,7 @@ class Concern:
 
 
 class Kind(NamedTuple):
-    """Rows of a model that are in trouble; `note` says more about one of them."""
+    """The rows of a model that are in trouble; `note` says more about each."""
 
     model: str
     title: Any
@@ -94,7 +94,7 @@ class Kind(NamedTuple):
 
 def read_concerns(request: HttpRequest, site: str) -> list[Concern]:
     """
-    Return those that exist and that the user may see.
+    Return the kinds of trouble that there are and that the user may see.
 
     Two queries for each kind, and one for the reasons of all invoices that are shown.
     """

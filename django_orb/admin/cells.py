@@ -1,4 +1,4 @@
-"""Amounts in tables of figures, as texts."""
+"""Format the amounts in tables of figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django_orb.reports import Amount
 
 @dataclass(frozen=True)
 class Cell:
-    """An amount, how many invoices it is of, and where they are listed."""
+    """An amount, the number of its invoices, and the address of their list."""
 
     amount: str
     count: str = ""

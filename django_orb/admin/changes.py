@@ -81,7 +81,7 @@ def status_badge(change: InvoiceChange) -> SafeString:
 
 
 class ToldFilter(admin.SimpleListFilter):
-    """Filter by changes that receivers were not told of."""
+    """Filter by changes that were not announced to receivers."""
 
     title = _("announced")
     parameter_name = "told"

@@ -67,7 +67,7 @@ class InvoiceColumns:
 
 
 def amount_cell(amount: Decimal, invoice: Invoice, is_quiet: bool) -> SafeString:
-    """Format an amount, quietly if it need not be paid any more."""
+    """Format an amount, in grey if it is no longer to be paid."""
     look = "orb-amount orb-quiet-amount" if is_quiet else "orb-amount"
     return format_html(
         '<span class="{}">{}</span>', look, money(amount, invoice.currency)

@@ -1,4 +1,4 @@
-"""Addresses of the pages about a customer, below the list of invoices."""
+"""Return the addresses of the pages about a customer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOOLTIP_CHARACTERS = 500
 
 
 def customer_url(site: str, customer_id: str, view: str = "customer") -> str:
-    """Return the address of a page; "" for an invoice that Orb gave no customer."""
+    """Return the address of a page; "" for an invoice without a customer."""
     if not customer_id:
         return ""
     name = f"admin:django_orb_invoice_{view}"
@@ -32,7 +32,7 @@ def list_url(site: str, customer_id: str, **filters: str) -> str:
 
 
 def customer_link(site: str, invoice: Invoice) -> SafeString:
-    """Show the name of an invoice's customer, which leads to the customer's page."""
+    """Show the name of an invoice's customer as a link to the customer's page."""
     shown = format_html(
         '<span class="orb-clip" title="{}">{}</span>',
         (invoice.external_customer_id or invoice.customer_id)[:TOOLTIP_CHARACTERS],

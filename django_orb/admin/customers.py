@@ -1,4 +1,4 @@
-"""The pages about one customer, below the list of invoices."""
+"""Answer requests for the pages about one customer, below the list of invoices."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from .sums import SUMS_VAR
 
 
 class CustomerPages(ReadOnlyAdmin):
-    """Adds the pages of the customers to the invoices' own."""
+    """Adds the pages about customers to the admin of invoices."""
 
     def customer_urls(self) -> list[URLPattern]:
-        """Return the addresses, which come before those of invoices."""
+        """Return the addresses; they must come before those of invoices."""
         wrap, name = self.admin_site.admin_view, "django_orb_invoice_customer"
         views = {
             "": self.customer_view,
@@ -109,7 +109,7 @@ class CustomerPages(ReadOnlyAdmin):
 
     @outside_transactions
     def portal_view(self, request: HttpRequest, customer_id: str) -> HttpResponse:
-        """Ask how long a link is to be valid. A POST makes one and shows it."""
+        """Ask how long a link should be valid. A POST creates one and shows it."""
         self.require(request, self.has_portal_permission(request))
         customer = self.find(request, customer_id)
         form = PortalForm(request.POST if request.method == "POST" else None)

@@ -1,4 +1,4 @@
-"""Exporting what a list shows: the form, and the file that is downloaded."""
+"""Export what a list shows: the form, and the file that is downloaded."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from django_orb.models import InvoiceLineItem
 from .readonly import ReadOnlyAdmin, outside_transactions
 
 PERMISSION = "django_orb.export_invoice"
-# By the name of a choice, how a CSV file is written.
+# How a CSV file is written, by the name of the choice.
 CSV_STYLES: dict[str, dict[str, Any]] = {
     "csv": {},
     "csv_semicolon": {"delimiter": ";", "decimal_comma": True},
@@ -85,7 +85,7 @@ class FileForm(forms.Form):
             self.fields["file_format"].initial = "csv_semicolon"
 
     def arguments(self) -> dict[str, Any]:
-        """Return what the service that writes the file is told."""
+        """Return the arguments for the service that writes the file."""
         chosen = self.cleaned_data["file_format"]
         style = {**CSV_STYLES.get(chosen, {}), "bom": self.cleaned_data["bom"]}
         return {
@@ -113,9 +113,9 @@ class ExportForm(FileForm):
 
 class DownloadResponse(FileResponse):
     """
-    As Django's, which under ASGI would first read all of the file into memory.
+    Like Django's, but does not read the whole file into memory under ASGI.
 
-    It has the file's length, so that no browser takes a part of it for all of it.
+    It says the file's length, so that no browser takes a part of it for the whole.
     """
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -160,7 +160,7 @@ def make_download(
 def log_export(
     request: HttpRequest, model: Any, what: str, form: FileForm, details: str
 ) -> None:
-    """Note in the history of the admin who exported what."""
+    """Record in the admin's history who exported what."""
     file_format = form.arguments()["file_format"].upper()
     LogEntry.objects.create(
         user=request.user,  # type: ignore[misc]
@@ -172,9 +172,9 @@ def log_export(
 
 
 class ExportingAdmin(ReadOnlyAdmin):
-    """A list with *Export…*, for those who may: all that is filtered, as a file."""
+    """A list with *Export…*: writes all rows that the filters match to a file."""
 
-    #: Whether its rows have line items, which can be exported instead.
+    #: Whether its rows have line items, which may be exported instead.
     has_lines = False
 
     def get_urls(self) -> list[URLPattern]:
@@ -208,7 +208,7 @@ class ExportingAdmin(ReadOnlyAdmin):
         try:
             changelist = self.get_changelist_instance(request)
         except IncorrectLookupParameters:
-            # As the list does, which is not to be exported whole instead.
+            # As the list does: an export of all rows is not what was asked for.
             return HttpResponseRedirect(f"{self._url('changelist')}?{ERROR_FLAG}=1")
         is_sent = request.method == "POST"
         are_lines = lines or self.model is InvoiceLineItem
@@ -227,7 +227,7 @@ class ExportingAdmin(ReadOnlyAdmin):
         *,
         lines: bool,
     ) -> DownloadResponse | None:
-        """Make the whole file, and only then send it; None if there is none."""
+        """Write the whole file, and only then send it; None if there is none."""
         what = "line items" if lines or self.model is InvoiceLineItem else "invoices"
 
         def write(**file: Any) -> int:
@@ -312,7 +312,7 @@ def read_filters(request: HttpRequest, changelist: ChangeList) -> list[tuple[str
             chosen.append((str(spec.title), ", ".join(selected)))
     if term := request.GET.get(SEARCH_VAR, "").strip():
         chosen.append((pgettext("noun", "search"), term))
-    # What an address asks for beside the filters that the list offers.
+    # Parameters of an address that are not among the list's filters.
     for name in sorted(changelist.get_filters_params().keys() - known):
         if name not in (PAGE_VAR, ERROR_FLAG):
             chosen.append((name, request.GET.get(name, "")))

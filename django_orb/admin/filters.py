@@ -64,7 +64,7 @@ _CURRENCIES = """
 
 
 class CustomerFilter(admin.SimpleListFilter):
-    """One customer's invoices. There is nothing to choose: the customer's page leads here."""
+    """One customer's invoices. It offers no choices: the customer's page leads here."""
 
     title = _("customer")
     parameter_name = CUSTOMER_VAR
@@ -180,9 +180,9 @@ _DATED = re.compile(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?")
 
 class InvoiceDateFilter(admin.SimpleListFilter):
     """
-    Fixed spans of time, and years, their months and their days.
+    Fixed spans of time; and years, their months and their days.
 
-    It is like `date_hierarchy`, which would read every row to offer its choices.
+    It resembles `date_hierarchy`, which would read every row to offer its choices.
     """
 
     title = _("date (UTC)")
@@ -236,7 +236,7 @@ def _utc(moment: datetime) -> datetime:
 
 
 def _month(year: int, month: int) -> datetime:
-    """Return the beginning of a month, counted on beyond December."""
+    """Return the first moment of a month, which may be counted on beyond December."""
     months = year * 12 + month - 1
     return datetime(months // 12, months % 12 + 1, 1, tzinfo=timezone.utc)
 

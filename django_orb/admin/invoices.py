@@ -75,7 +75,7 @@ LIST_ACTIONS = {action.list_name: action for action in ACTIONS if action.list_na
 
 
 def on_list(action: InvoiceAction) -> Callable[..., HttpResponse | None]:
-    """Make an action a function as Django's list of rows takes it."""
+    """Turn an action into a function of the form that Django's lists take."""
 
     def respond(
         model_admin: InvoiceAdmin, request: HttpRequest, queryset: Any

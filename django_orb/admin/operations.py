@@ -120,7 +120,7 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
             "resolve_url": operation_url(self, "resolve", operation.pk),
         }
 
-    # What a person does about one that needs one, and about a queue
+    # What a user does about an operation that needs attention, and about a queue
 
     def get_urls(self) -> list[URLPattern]:
         wrap, name = self.admin_site.admin_view, "django_orb_invoiceoperation"

@@ -1,4 +1,4 @@
-"""Show on one page how things are."""
+"""Show on one page what needs attention, and the figures."""
 
 from __future__ import annotations
 

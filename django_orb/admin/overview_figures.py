@@ -43,7 +43,7 @@ class Turnover:
 
 def months(now: datetime, zone: ZoneInfo) -> list[datetime]:
     """
-    Return the beginnings of the last months, this one included, and of the next one.
+    Return the first moments of the last months, of this one and of the next one.
     """
     local = now.astimezone(zone)
     this = local.year * 12 + local.month - 1
@@ -57,9 +57,9 @@ def turnover(bounds: list[datetime]) -> list[Turnover]:
     """
     Return what was invoiced and paid in the months between `bounds`, by currency.
 
-    Invoiced is the total of issued, paid and synced invoices by their date. Paid is
-    what was due on invoices by the day on which they were paid. Drafts and voids are
-    neither.
+    Invoiced is the total of issued, paid and synced invoices, by their date. Paid is
+    the amount due on invoices, by the day on which they were paid. Drafts and void
+    invoices are neither.
     """
     final = [Invoice.Status.ISSUED, Invoice.Status.PAID, Invoice.Status.SYNCED]
     invoices = Invoice.objects.filter(missing_since=None)
@@ -83,8 +83,8 @@ def days_to_payment(bounds: list[datetime]) -> dict[str, list[Decimal | None]]:
     """
     Return, by currency, how long invoices paid in each month had been outstanding.
 
-    It is the average of the days from issue to payment of invoices with something to
-    pay; None for a month without one.
+    It is the average number of days from issue to payment, of invoices with something
+    to pay; None for a month without any.
     """
     took = ExpressionWrapper(F("paid_at") - F("issued_at"), DurationField())
     paid = Invoice.objects.filter(
@@ -113,7 +113,7 @@ def _in_months(
     invoices: QuerySet[Invoice, Invoice], date: str, bounds: list[datetime]
 ) -> QuerySet[Invoice, Any]:
     """Group invoices by currency and the number of the month that a date is in."""
-    # The months' bounds are compared here: MariaDB may have no time zones loaded.
+    # The bounds come from here, because MariaDB may have no time zones loaded.
     begins = [bound.astimezone(timezone.utc) for bound in bounds]
     month = Case(
         *(When(**{f"{date}__lt": end}, then=n) for n, end in enumerate(begins[1:])),

@@ -1,4 +1,4 @@
-"""Show one currency's figures on the overview, all of them on one screen."""
+"""Show one currency's figures on the overview, on one screen."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from .overview_figures import Turnover
 
 CACHE_SECONDS = 300
 DEBTORS = 7
-#: How many of the last months the days of sales outstanding are counted by.
+#: Over how many of the last months the days of sales outstanding are counted.
 SALES_MONTHS = 3
 BAR = 100  # the width of the longest bar in a table
 
@@ -55,7 +55,7 @@ class Figures:
 
     @property
     def currencies(self) -> list[str]:
-        """All currencies, the one with most invoices first."""
+        """All currencies, beginning with that of most invoices."""
         invoiced = [one.currency for one in self.turnover]
         owed = [one.currency for one in self.receivables]
         return list(dict.fromkeys([*invoiced, *owed]))
@@ -73,7 +73,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Graph:
-    """A picture, and its figures as a table."""
+    """A chart, and its figures as a table."""
 
     chart: Chart
     columns: list[str]
@@ -95,7 +95,8 @@ class Sheet:
 
 def read_figures() -> tuple[Figures, datetime]:
     """
-    Return the sums over all invoices, and when they were read: minutes ago at most.
+    Return the sums over all invoices, and when they were read, which is minutes ago at
+    most.
     """
     zone = report_zone()
 
@@ -115,7 +116,7 @@ def read_figures() -> tuple[Figures, datetime]:
 
 
 def read_sheet(figures: Figures, chosen: str, site: str) -> Sheet | None:
-    """Return the chosen currency's, else that of most invoices; None if there is none."""
+    """Return the chosen currency, or else that of most invoices; None without any."""
     if not figures.currencies:
         return None
     currency = chosen if chosen in figures.currencies else figures.currencies[0]
@@ -152,7 +153,7 @@ def age_rows(owed: Ageing, site: str) -> list[Row]:
 
 
 def read_debtors(currency: str, site: str) -> list[Row]:
-    """Return who owes most, each with what is overdue of it."""
+    """Return the customers who owe most, each with the part that is overdue."""
 
     def read() -> list[Ageing]:
         every, now = Invoice.objects.all(), as_of()
@@ -217,7 +218,7 @@ def days_of_sales(owed: Ageing, turnover: Turnover | None, figures: Figures) -> 
     """
     Say in how many days as much was invoiced as is owed now.
 
-    The days are counted by what was invoiced in this month and the two before it.
+    They are counted by what was invoiced in this month and the two before it.
     """
     if turnover is None:
         return ""

@@ -1,4 +1,4 @@
-"""Show what was owed on a day, by customer, currency and age, and the invoices behind it."""
+"""Show what was owed on a day, by customer, currency and age, and on which invoices."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ MAX_DIGITS = 4
 
 
 class QuestionForm(forms.Form):
-    """Reads what the page is asked in its address."""
+    """Reads the parameters in the page's address."""
 
     day = forms.DateField(
         label=_("As of the end of"),
@@ -87,7 +87,7 @@ class QuestionForm(forms.Form):
 
 @dataclass(frozen=True)
 class Question:
-    """A page that is asked for: all customers of a currency, or invoices."""
+    """The question that the page answers: all customers of a currency, or invoices."""
 
     at: AsOf
     currency: str = ""
@@ -96,7 +96,7 @@ class Question:
     is_of_invoices: bool = False
 
     def url(self, **changes: Any) -> str:
-        """Return the address of this page with changes; "" leaves one out."""
+        """Return this page's address with other parameters; "" leaves one out."""
         given = {
             "day": "" if self.at.is_now else self.at.day.isoformat(),
             "currency": self.currency,
@@ -108,7 +108,7 @@ class Question:
         return "?" + urlencode({name: one for name, one in given.items() if one})
 
     def invoices_url(self, currency: str, **chosen: str) -> str:
-        """Return the address of what a cell of a table adds up."""
+        """Return the address of the invoices that a cell of a table adds up."""
         return self.url(
             **{"currency": currency, "customer": "", **chosen, "show": "invoices"}
         )
@@ -125,7 +125,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table of amounts by age; `name` is a customer's, if it is of one."""
+    """A row of amounts by age; `name` is the customer's, if it is about one."""
 
     currency: str
     cells: list[Cell]
@@ -156,7 +156,7 @@ class InvoiceLine:
 
 @dataclass(frozen=True)
 class Figures:
-    """The sums of a page, which are kept for a while."""
+    """The sums of a page, which are cached for a while."""
 
     totals: list[Ageing]
     customers: list[Ageing] = field(default_factory=list)
@@ -181,7 +181,7 @@ class ReceivablesAdmin(ReadOnlyAdmin):
     def changelist_view(  # type: ignore[override]
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponseBase:
-        """Show the page. A POST makes a file of what its address asks for."""
+        """Show the page. A POST writes what the address asks for to a file."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         request.current_app = self.admin_site.name
@@ -310,7 +310,7 @@ class ReceivablesAdmin(ReadOnlyAdmin):
 
 
 def _number(text: str) -> int:
-    """Return the number of a page; the first one if it is not one."""
+    """Return the number of a page; 1 if the text is not a number."""
     is_number = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
     return int(text) if is_number else 1
 
@@ -423,7 +423,7 @@ def _labels(customers: list[Customer]) -> dict[Customer, str]:
 
 
 def _chosen(question: Question, customer: str) -> list[tuple[str, str]]:
-    """Return what the invoices were chosen by, in words."""
+    """Say in words how the invoices were chosen."""
     titles = {one.name: str(one.title) for one in AGES}
     found = [
         (gettext("Currency"), question.currency),
@@ -434,7 +434,7 @@ def _chosen(question: Question, customer: str) -> list[tuple[str, str]]:
 
 
 def _page_urls(question: Question, page: Any) -> list[tuple[Any, str]]:
-    """Return the numbers of pages, each with its address; "" for a gap and this page."""
+    """Return the numbers of pages, each with its address; "" for gaps and for this page."""
     numbers = page.paginator.get_elided_page_range(page.number, on_ends=1)
     return [
         (

@@ -1,4 +1,4 @@
-"""Options of commands that write a file, and what becomes of them."""
+"""Define the options of commands that write a file, and write it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_file_options(parser: CommandParser) -> None:
     parser.add_argument(
         "--format",
         choices=FORMATS,
-        help="by default what the name of the file ends with, else csv",
+        help="by default as the file's name ends, otherwise csv",
     )
     parser.add_argument(
         "--delimiter", choices=[",", ";"], default=",", help="between CSV columns"
@@ -41,7 +41,7 @@ def add_file_options(parser: CommandParser) -> None:
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help="the file, which replaces an older one; otherwise standard output",
+        help="the file, which replaces an older one; by default standard output",
     )
 
 
@@ -49,7 +49,7 @@ def write_as_told(
     command: BaseCommand, write: Callable[..., int], options: Any, what: str
 ) -> None:
     """
-    Have `write` make the file that the options ask for, and say what is in it.
+    Let `write` write the file that the options ask for, and print how many rows it has.
 
     Raises:
         CommandError: no file was made, and why.
@@ -79,7 +79,7 @@ def _write(
         count = write(output=path, **file)
         command.stdout.write(f"Wrote {count} {what} to {path}.")
         return
-    # Nothing is printed of an export that fails on its way.
+    # An export that fails midway prints nothing.
     with TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as whole:
         write(output=whole, **file)
         whole.seek(0)

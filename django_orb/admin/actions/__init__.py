@@ -1,4 +1,4 @@
-"""The buttons of the admin: the form, the confirmation, the call and its outcome."""
+"""The admin's actions: their forms and confirmations, their calls and the outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages about one customer: what is owed and paid, forecasts, and the portal."""
+"""Read what the pages about one customer show, and do what they ask for."""
 
 from __future__ import annotations
 

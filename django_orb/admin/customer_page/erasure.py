@@ -11,7 +11,7 @@ from django_orb.db import primary
 from django_orb.exceptions import OrbInputError
 from django_orb.models import CustomerErasure
 
-# A request should end before proxies and users give up; `recover` does the rest.
+# The request should end before proxies and users give up; `recover` does the rest.
 SECONDS = 10.0
 
 
@@ -22,7 +22,7 @@ def read_erasure(customer_id: str) -> CustomerErasure | None:
 
 
 def change_erasure(request: HttpRequest, customer_id: str) -> None:
-    """Do what the form asks for, and leave a message about it."""
+    """Erase or undo, as the form asks, and leave a message about it."""
     if request.POST.get("undo"):
         level, text = _undo(request, customer_id)
     else:

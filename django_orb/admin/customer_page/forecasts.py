@@ -14,15 +14,15 @@ from django_orb.exceptions import OrbConfigurationError, OrbError, OrbNotFoundEr
 
 from .sections import Customer
 
-#: The most subscriptions that one view asks Orb for.
+#: How many subscriptions a page asks Orb about at most.
 MOST = 10
-#: A subscription without an invoice for so long has ended.
+#: A subscription without an invoice for that long has ended.
 LATELY = timedelta(days=400)
 
 
 @dataclass(frozen=True)
 class Subscription:
-    """Its forecast, or why there is none."""
+    """The forecast for one subscription, or why there is none."""
 
     subscription_id: str
     sheet: upcoming.Forecast | None = None
@@ -31,7 +31,7 @@ class Subscription:
 
 @dataclass
 class Forecasts:
-    """`problem` says why Orb was not asked for all of them."""
+    """The forecasts of a customer; `problem` says why Orb was not asked for all."""
 
     subscriptions: list[Subscription] = field(default_factory=list)
     problem: str = ""
@@ -40,9 +40,9 @@ class Forecasts:
 
 def read_forecasts(customer: Customer) -> Forecasts:
     """
-    Ask Orb for the upcoming invoice of each subscription, those billed latest first.
+    Ask Orb for the upcoming invoice of each subscription, the latest billed first.
 
-    After an answer that is not about one subscription, Orb is not asked again.
+    After an error that concerns more than one subscription, Orb is not asked again.
     """
     billed = customer.invoices.filter(invoice_date__gte=timezone.now() - LATELY)
     latest = billed.exclude(subscription_id="").order_by().values("subscription_id")

@@ -1,4 +1,4 @@
-"""Make a link to a customer's portal, which is shown once and kept nowhere."""
+"""Ask Orb for a link to a customer's portal; it is shown once and not stored."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def open_portal(
     """
     Ask Orb for a link. If there is none, say why in the form and return None.
 
-    The entry in the admin's log says for whom and how long, and does not have the link.
+    The entry in the admin's log says for whom and for how long, without the link.
     """
     minutes = form.cleaned_data["minutes"]
     try:

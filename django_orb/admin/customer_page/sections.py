@@ -1,4 +1,4 @@
-"""Read what the page of a customer shows, in a fixed number of queries."""
+"""Read what a customer's page shows, in a fixed number of queries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from django_orb.reports import AGES, Amount, as_of, read_receivables
 
 #: How many invoices, payments and credit notes the page shows.
 SHOWN = 10
-#: In how many of the latest invoices their payments are looked for.
+#: How many of the latest invoices are searched for payments.
 SEARCHED = 200
 
 ZERO = Decimal(0)
@@ -45,7 +45,7 @@ _PAID, _SYNCED = Invoice.Status.PAID, Invoice.Status.SYNCED
 
 @dataclass(frozen=True)
 class Customer:
-    """A customer, as the latest invoice names it."""
+    """A customer, under the names that the latest invoice has."""
 
     customer_id: str
     external_customer_id: str
@@ -59,7 +59,7 @@ class Customer:
 
 @dataclass(frozen=True)
 class Figures:
-    """A currency's sums, and what is owed by age, each with its title."""
+    """The sums in one currency, and what is owed by age, each with its title."""
 
     currency: str
     sums: list[tuple[str, Cell]]
@@ -103,7 +103,7 @@ class NoteRow:
 
 @dataclass(frozen=True)
 class Page:
-    """`figures` is None if the invoices are too many to add up unasked."""
+    """The contents of a page; `figures` is None if there are too many to add up unasked."""
 
     invoices: list[InvoiceRow]
     count: str
@@ -119,7 +119,7 @@ class Page:
 
 
 def find_customer(invoices: Invoices, customer_id: str) -> Customer | None:
-    """Return the customer, or None if there is no invoice of it; one query."""
+    """Return the customer, or None if there is no invoice for it; one query."""
     found = invoices.for_customer(customer_id=customer_id)  # type: ignore[attr-defined]
     latest = found.order_by("-invoice_date").defer("payload").first()
     if latest is None:
@@ -129,7 +129,7 @@ def find_customer(invoices: Invoices, customer_id: str) -> Customer | None:
 
 def read_page(customer: Customer, site: str, *, adds_up_all: bool) -> Page:
     """
-    Read what the page shows.
+    Return what the page shows.
 
     If there are more invoices than a list counts, they are added up only on request.
     """
@@ -173,7 +173,7 @@ def age_titles() -> list[str]:
 
 def read_figures(customer: Customer, site: str) -> list[Figures]:
     """
-    Add up the invoices that Orb still knows, each currency separately; three queries.
+    Add up the invoices that Orb still knows, by currency; three queries.
 
     Open, overdue and paid are amounts due; invoiced, synced and drafts are totals.
     """
@@ -259,9 +259,9 @@ def _invoice_row(invoice: Invoice) -> InvoiceRow:
 
 def read_payments(invoices: Invoices, invoice_ids: list[str]) -> list[PaymentRow]:
     """
-    Return the latest payments of these invoices: attempts, and what was paid elsewhere.
+    Return the latest payments of these invoices: attempts, and payments outside Orb.
 
-    Two queries. What no attempt has paid was marked as paid.
+    A paid invoice without a successful attempt was marked as paid. Two queries.
     """
     attempts = InvoicePaymentAttempt.objects.using(invoices.db).filter(
         invoice_id__in=invoice_ids
@@ -310,7 +310,7 @@ def _paid_row(invoice: Invoice, moment: datetime | None) -> PaymentRow:
 
 
 def read_credit_notes(invoices: Invoices, invoice_ids: list[str]) -> list[NoteRow]:
-    """Return credit notes on these invoices, of the latest invoice first; one query."""
+    """Return the credit notes on these invoices, the latest invoice's first; one query."""
     notes = InvoiceCreditNote.objects.using(invoices.db).filter(
         invoice_id__in=invoice_ids
     )

@@ -1,4 +1,4 @@
-"""The statement of a customer's account, as texts for paper and screen."""
+"""Format the statement of a customer's account, for paper and screen."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .sections import Customer
 
 @dataclass(frozen=True)
 class Line:
-    """An entry; `pk` is its invoice's, "" if it has none."""
+    """An entry; `pk` is that of its invoice, or "" if it has none."""
 
     day: str
     text: str
@@ -53,7 +53,7 @@ class Sheet:
 
 
 class PeriodForm(forms.Form):
-    """The days of a statement; without any, from the beginning of last month until today."""
+    """The period of a statement; by default last month and this one until today."""
 
     since = forms.DateField(
         label=_("First day"),
@@ -147,7 +147,7 @@ def _note(kind: str, invoice: Invoice) -> str:
 
 
 def read_bill_to(customer: Customer) -> list[str]:
-    """Return the billing address of the latest invoice; one query."""
+    """Return the lines of the latest invoice's billing address; one query."""
     latest = customer.invoices.order_by("-invoice_date").only("payload").first()
     payload = as_map(latest.payload) if latest else {}
     return read_address(payload.get("billing_address"))

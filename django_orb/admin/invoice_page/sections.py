@@ -168,7 +168,7 @@ def read_dates(invoice: Invoice, payload: Mapping[str, Any]) -> list[Fact]:
 
 
 def read_failures(invoice: Invoice) -> list[Fact]:
-    """Return why it fails now, as far as events told; one query."""
+    """Return why it fails now, as far as events have said; one query."""
     facts = []
     for failure in invoice.failure_reasons.current():
         label = joined(
