@@ -3,7 +3,8 @@ Live a project's first day with the installed wheel, on each database that is th
 
 `tox` runs it in an environment per pair of Python and Django, with the lowest and with
 the newest dependencies, and with every warning an error. It runs in a folder that has
-these tests but not the package, so that the package is the wheel's.
+these tests but not the package, so that the package is the wheel's. Its arguments name
+the databases; without one it takes all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,10 @@ from . import databases
 from .host_project import drive_project, write_project
 
 INVOICES = 30
+ENGINES = ("sqlite", "postgresql", "mariadb")
 
 
-def main() -> int:
+def main(engines: Sequence[str]) -> int:
     """Return the status to exit with: 1 if a database failed, or is demanded."""
     here = f"Python {platform.python_version()}, Django {django.__version__}"
     where = Path(django_orb.__file__)
@@ -39,7 +41,7 @@ def main() -> int:
         return 1
     _, absent = databases.find_databases()
     failed = False
-    for engine in ("sqlite", "postgresql", "mariadb"):
+    for engine in engines or ENGINES:
         if engine in absent:
             print(f"{here}, {engine}: NOT TESTED, it is not here: {absent[engine]}")
             failed |= databases.REQUIRED
@@ -84,4 +86,4 @@ def new_database(engine: str, folder: Path) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
