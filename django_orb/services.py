@@ -23,7 +23,7 @@ from .exceptions import (
     OrbSyncFailedError,
     in_english,
 )
-from .exports import CsvStyle, export_rows
+from .exports import CsvStyle, export_operations, export_rows
 from .formatting import safe_link, to_moment
 from .maintenance import erase_customer, undo_erasure
 from .mirror import (
@@ -80,6 +80,7 @@ __all__ = [
     "delete_invoice_line_item",
     "erase_customer",
     "export_month",
+    "export_operations",
     "export_receivables",
     "export_rows",
     "fetch_invoice",

@@ -40,7 +40,9 @@ ALLOWED = {
     "formatting": "parsing",
     "customer_labels": "conf models",
     "status": ("client conf account db exceptions formatting mirror models"),
-    "exports": "conf customer_labels db exceptions formatting models parsing",
+    "exports": (
+        "conf customer_labels db exact_json exceptions formatting models parsing"
+    ),
     "reports": (
         "conf customer_labels db exceptions exports fields formatting models parsing"
     ),

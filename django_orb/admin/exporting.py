@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -38,7 +40,7 @@ from django.utils.translation import gettext_lazy as _
 from django_orb import services
 from django_orb.conf import get_settings
 from django_orb.exceptions import OrbExportError, in_english
-from django_orb.exports import CANNOT_WRITE, columns_of, default_columns
+from django_orb.exports import CANNOT_WRITE, Column, columns_of, default_columns
 from django_orb.formatting import recorded
 from django_orb.models import InvoiceLineItem
 
@@ -94,6 +96,17 @@ class FileForm(forms.Form):
         }
 
 
+@dataclass(frozen=True)
+class Exported:
+    """The export of a list: `write` is called with a query, and with the file's form."""
+
+    what: str
+    title: str
+    columns: Sequence[Column]
+    initial: Sequence[str]
+    write: Callable[..., int]
+
+
 class ExportForm(FileForm):
     columns = forms.MultipleChoiceField(
         label=_("Columns"),
@@ -101,11 +114,11 @@ class ExportForm(FileForm):
         error_messages={"required": _("Choose at least one column.")},
     )
 
-    def __init__(self, *args: Any, lines: bool, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, exported: Exported, *args: Any) -> None:
+        super().__init__(*args)
         columns: Any = self.fields["columns"]
-        columns.choices = [(one.name, one.label) for one in columns_of(lines=lines)]
-        columns.initial = default_columns(lines=lines)
+        columns.choices = [(one.name, one.label) for one in exported.columns]
+        columns.initial = exported.initial
 
     def arguments(self) -> dict[str, Any]:
         return {**super().arguments(), "columns": self.cleaned_data["columns"]}
@@ -199,6 +212,16 @@ class ExportingAdmin(ReadOnlyAdmin):
             may_view &= request.user.has_perm("django_orb.view_invoicelineitem")
         return may_view and request.user.has_perm(PERMISSION)
 
+    def exported(self, lines: bool) -> Exported:
+        are_lines = lines or self.model is InvoiceLineItem
+        return Exported(
+            "line items" if are_lines else "invoices",
+            gettext("Export line items") if are_lines else gettext("Export invoices"),
+            columns_of(lines=are_lines),
+            default_columns(lines=are_lines),
+            partial(services.export_rows, lines=lines),
+        )
+
     @outside_transactions
     def export_view(
         self, request: HttpRequest, lines: bool = False
@@ -211,8 +234,7 @@ class ExportingAdmin(ReadOnlyAdmin):
             # As the list does: an export of all rows is not what was asked for.
             return HttpResponseRedirect(f"{self._url('changelist')}?{ERROR_FLAG}=1")
         is_sent = request.method == "POST"
-        are_lines = lines or self.model is InvoiceLineItem
-        form = ExportForm(request.POST if is_sent else None, lines=are_lines)
+        form = ExportForm(self.exported(lines), request.POST if is_sent else None)
         if form.is_valid():
             response = self._export(request, changelist, form, lines=lines)
             if response is not None:
@@ -227,11 +249,17 @@ class ExportingAdmin(ReadOnlyAdmin):
         *,
         lines: bool,
     ) -> DownloadResponse | None:
+<<<<<<< HEAD
         """Write the whole file, and only then send it; None if there is none."""
         what = "line items" if lines or self.model is InvoiceLineItem else "invoices"
+=======
+        """Make the whole file, and only then send it; None if there is none."""
+        exported = self.exported(lines)
+        what = exported.what
+>>>>>>> cd1c9bb (Export operations with their notes, from their list and by a service)
 
         def write(**file: Any) -> int:
-            return services.export_rows(changelist.queryset, lines=lines, **file)
+            return exported.write(changelist.queryset, **file)
 
         made = make_download(form, write, what)
         if made is None:
@@ -266,9 +294,7 @@ class ExportingAdmin(ReadOnlyAdmin):
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "media": self.media,
-            "title": gettext("Export line items")
-            if lines or self.model is InvoiceLineItem
-            else gettext("Export invoices"),
+            "title": self.exported(lines).title,
             "subtitle": None,
             "form": form,
             "lines": lines,

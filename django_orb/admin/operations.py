@@ -21,14 +21,17 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from django_orb import services
+from django_orb.exports import OPERATION_COLUMNS
 from django_orb.formatting import local_moment, recorded, short
 from django_orb.models import Invoice, InvoiceOperation
 
 from .actions import resolve_operation
 from .badges import operation_badge
+from .exporting import Exported, ExportingAdmin
 from .invoice_page import Fact, pretty, tell, who_in_full
 from .progress import read_progress
-from .readonly import ReadOnlyAdmin, outside_transactions
+from .readonly import outside_transactions
 
 
 def invoice_link(invoice_id: str, site: str) -> SafeString:
@@ -41,7 +44,7 @@ def invoice_link(invoice_id: str, site: str) -> SafeString:
 
 
 @admin.register(InvoiceOperation)
-class InvoiceOperationAdmin(ReadOnlyAdmin):
+class InvoiceOperationAdmin(ExportingAdmin):
     """The audit trail: who asked Orb for what, and what came of it."""
 
     list_display = ("created_at", "what", "invoice", "badge", "origin", "why")
@@ -76,6 +79,15 @@ class InvoiceOperationAdmin(ReadOnlyAdmin):
 
     def has_resolve_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_orb.resolve_invoiceoperation")
+
+    def exported(self, lines: bool) -> Exported:
+        return Exported(
+            "operations",
+            gettext("Export operations"),
+            OPERATION_COLUMNS,
+            [one.name for one in OPERATION_COLUMNS if one.is_default],
+            services.export_operations,
+        )
 
     # Page
 

@@ -13,6 +13,10 @@ from .columns import (
 from .formats import (
     CsvStyle,
 )
+from .operations import (
+    OPERATION_COLUMNS,
+    export_operations,
+)
 from .reading import (
     INVOICES_AT_ONCE,
     InvoiceReader,
@@ -35,6 +39,7 @@ __all__ = [
     "INVOICES_AT_ONCE",
     "INVOICE_COLUMNS",
     "NAME",
+    "OPERATION_COLUMNS",
     "Column",
     "CsvStyle",
     "FileFormat",
@@ -42,6 +47,7 @@ __all__ = [
     "Kind",
     "columns_of",
     "default_columns",
+    "export_operations",
     "export_rows",
     "pages_of_invoices",
     "read_names",

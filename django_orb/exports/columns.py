@@ -188,8 +188,22 @@ def choose_columns(names: Sequence[str] | None, *, lines: bool) -> list[Column]:
     Raises:
         OrbInputError: a column does not exist, or is named twice.
     """
-    known = {one.name: one for one in columns_of(lines=lines)}
-    chosen = default_columns(lines=lines) if names is None else list(names)
+    chosen = default_columns(lines=lines) if names is None else names
+    return pick_columns(chosen, columns_of(lines=lines))
+
+
+def pick_columns(
+    names: Sequence[str] | None, columns: Sequence[Column]
+) -> list[Column]:
+    """
+    Return those of the columns that have these names, in their order, or the default.
+
+    Raises:
+        OrbInputError: a column does not exist, or is named twice.
+    """
+    known = {one.name: one for one in columns}
+    default = [one.name for one in columns if one.is_default]
+    chosen = default if names is None else list(names)
     unknown = [name for name in chosen if name not in known]
     if unknown:
         raise OrbInputError(

@@ -248,7 +248,7 @@ class Invoice(models.Model):
         permissions = [
             *permissions_on("invoice"),
             ("sync_invoice", "Can refresh invoices from Orb"),
-            ("export_invoice", "Can export invoices and their line items"),
+            ("export_invoice", "Can export invoices, their line items and operations"),
             ("open_portal_invoice", "Can open the portal of a customer"),
         ]
         indexes = [
