@@ -249,14 +249,9 @@ class ExportingAdmin(ReadOnlyAdmin):
         *,
         lines: bool,
     ) -> DownloadResponse | None:
-<<<<<<< HEAD
         """Write the whole file, and only then send it; None if there is none."""
-        what = "line items" if lines or self.model is InvoiceLineItem else "invoices"
-=======
-        """Make the whole file, and only then send it; None if there is none."""
         exported = self.exported(lines)
         what = exported.what
->>>>>>> cd1c9bb (Export operations with their notes, from their list and by a service)
 
         def write(**file: Any) -> int:
             return exported.write(changelist.queryset, **file)
