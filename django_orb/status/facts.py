@@ -15,6 +15,7 @@ from django.db.models import Count, Max, Min, Q
 
 from django_orb.db import primary
 from django_orb.models import (
+    CustomerErasure,
     InvoiceChange,
     InvoiceFailure,
     InvoiceOperation,
@@ -95,6 +96,8 @@ class Facts:
     webhook_created_at: datetime | None
     undelivered_created_at: datetime | None
     runs_error: str = ""
+    erasures_waiting: Backlog = Backlog()
+    erasures_failed: Backlog = Backlog()
 
     @property
     def succeeded_at(self) -> datetime | None:
@@ -133,6 +136,12 @@ def read_facts() -> Facts:
         failed=Count("pk", filter=has_failed),
         failed_at=Min("created_at", filter=has_failed),
     )
+    cannot = Q(active_customer_id__isnull=False) & ~Q(error="")
+    erasures = primary.rows(CustomerErasure).aggregate(
+        waiting=Count("pk", filter=~Q(stage="")),
+        waiting_at=Min("erased_at", filter=~Q(stage="")),
+        failed=Count("pk", filter=cannot),
+    )
     return Facts(
         now=now,
         fingerprint=account.fingerprint if account else "",
@@ -154,6 +163,8 @@ def read_facts() -> Facts:
         webhook_created_at=webhook[1] if webhook else None,
         undelivered_created_at=listed.aggregate(at=Max("created_at"))["at"],
         runs_error=runs_error,
+        erasures_waiting=Backlog(erasures["waiting"], erasures["waiting_at"]),
+        erasures_failed=Backlog(erasures["failed"]),
     )
 
 

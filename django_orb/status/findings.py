@@ -326,7 +326,7 @@ def _feed_is_ahead(facts: Facts) -> bool:
 def _judge_backlog(facts: Facts) -> Finding:
     title = gettext("Backlog")
     events, operations = facts.events_waiting, facts.operations_waiting
-    changes = facts.changes_waiting
+    changes, erasures = facts.changes_waiting, facts.erasures_waiting
     waiting = [
         (
             events,
@@ -352,20 +352,24 @@ def _judge_backlog(facts: Facts) -> Finding:
                 changes.count,
             ),
         ),
+        (
+            erasures,
+            ngettext(
+                "%(count)s erasure of a customer goes on.",
+                "%(count)s erasures of customers go on.",
+                erasures.count,
+            ),
+        ),
     ]
     words = _counted(waiting)
     verdict = worst(*(_age_of(backlog, facts) for backlog, _ in waiting))
     if verdict is Verdict.OK:
         words = words or gettext("Nothing is waiting.")
         return Finding("backlog", title, verdict, words)
-    if get_settings().READ_ONLY and not events.count and not changes.count:
-        return Finding(
-            "backlog",
-            title,
-            Verdict.WARNING,
-            words,
-            gettext("READ_ONLY is on: nothing is sent to Orb from here."),
-        )
+    others = events.count + changes.count + erasures.count
+    if get_settings().READ_ONLY and not others:
+        step = gettext("READ_ONLY is on: nothing is sent to Orb from here.")
+        return Finding("backlog", title, Verdict.WARNING, words, step)
     return Finding(
         "backlog",
         title,
@@ -421,6 +425,14 @@ def _judge_attention(facts: Facts) -> Finding:
                     invoices,
                 ),
             ),
+            (
+                facts.erasures_failed,
+                ngettext(
+                    "%(count)s erasure of a customer left something.",
+                    "%(count)s erasures of customers left something.",
+                    facts.erasures_failed.count,
+                ),
+            ),
         ]
     )
     if not words:
@@ -433,8 +445,16 @@ def _judge_attention(facts: Facts) -> Finding:
                 "that fail in Orb."
             ),
         )
+    return Finding("attention", title, Verdict.WARNING, words, _how_to_attend(facts))
+
+
+def _how_to_attend(facts: Facts) -> str:
     step = gettext("The admin's overview lists them, and says what to do about each.")
-    return Finding("attention", title, Verdict.WARNING, words, step)
+    if facts.erasures_failed.count:
+        step = gettext(
+            "The page of the customer in the admin says what is left of an erasure. %(step)s"
+        ) % {"step": step}
+    return step
 
 
 def _counted(parts: list[tuple[Backlog, str]]) -> str:

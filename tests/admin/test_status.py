@@ -54,5 +54,5 @@ def test_it_is_for_those_who_may_see_runs(log_in: Callable[..., Client]) -> None
 def test_it_makes_few_statements(
     finance: Client, django_assert_max_num_queries: Any
 ) -> None:
-    with django_assert_max_num_queries(12 + 4):  # session, user and permissions
+    with django_assert_max_num_queries(13 + 4):  # session, user and permissions
         finance.get(PAGE)

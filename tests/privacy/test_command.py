@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db.models import F
 
+from django_orb.maintenance.erasing import erase_customer
 from django_orb.models import CustomerErasure, Invoice
+from django_orb.status.facts import read_facts
+from django_orb.status.findings import Verdict, judge
 from tests.factories import store
 
 from .poison import CUSTOMER, WORD, personal, places
@@ -58,3 +63,17 @@ def test_what_cannot_be_mapped_is_told() -> None:
 
     assert Invoice.objects.get(pk="inv1").memo == ""
     assert CustomerErasure.objects.get().finished_at is None
+    attention = {one.name: one for one in judge(read_facts())}["attention"]
+    assert attention.summary == "1 erasure of a customer left something."
+    assert "page of the customer" in attention.next_step
+
+
+def test_erasure_that_was_interrupted_is_told() -> None:
+    store(personal())
+    erase_customer(CUSTOMER, seconds=-1.0)
+    CustomerErasure.objects.update(erased_at=F("erased_at") - timedelta(minutes=20))
+
+    backlog = {one.name: one for one in judge(read_facts())}["backlog"]
+
+    assert backlog.summary == "1 erasure of a customer goes on."
+    assert backlog.verdict == Verdict.WARNING
