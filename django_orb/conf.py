@@ -101,8 +101,8 @@ class OrbSettings:
     """The queue of our tasks; None leaves it to the project's own routing."""
 
     TASK_BACKEND: str | None = None
-    """The alias in Django's setting `TASKS` of the backend that runs our tasks, instead
-    of Celery. Django has it since 6.0."""
+    """The alias, in Django's setting `TASKS` (6.0 or later), of the backend that runs this
+    package's tasks instead of Celery."""
 
     METRICS: Sequence[str] = ()
     """The tools that measure requests, runs, webhooks and operations: any of

@@ -202,8 +202,8 @@ class PortalSession:
     """
     A session in Orb's portal, in which a customer sees and pays all invoices.
 
-    Whoever has `url` can do there what the customer can, until `expires_at` (UTC). It is
-    not stored here, not logged, and not in the session's `repr`.
+    Until `expires_at` (UTC), whoever has `url` can do there what the customer can. So it
+    is neither stored nor logged, nor in the session's `repr`.
     """
 
     url: str = field(repr=False)
@@ -221,9 +221,9 @@ def create_portal_session(
     Ask Orb for a link to a customer's portal, by Orb's id or by yours.
 
     It is for accounts whose invoices have no public links. Each call opens another
-    session; unlike Orb, it leaves the customer's other sessions alone unless
-    `invalidate_existing` is true. No operation is recorded: if an answer is lost, a link
-    that no one has seen expires.
+    session; unlike Orb's API by default, it leaves the customer's other sessions valid.
+    No operation is recorded: if Orb's answer is lost, a link that no one has seen
+    expires.
 
     Raises:
         OrbInputError: neither or both ids were given, or the minutes are not 1 to 180.
@@ -316,8 +316,8 @@ def receivables(day: date | str | None = None) -> list[Ageing]:
     """
     Return what was owed by age at the end of a day, for each currency.
 
-    `day` is today unless given, and ends in `REPORT_TIME_ZONE`; today is as of now. This
-    asks the mirror only. `django_orb.reports.owed` says what it cannot know.
+    `day` is today by default, which means as of now; days end in `REPORT_TIME_ZONE`.
+    Only the mirror is asked. `django_orb.reports.owed` says what that cannot know.
 
     Raises:
         OrbInputError: it is not a day, or has not come yet.
@@ -339,8 +339,8 @@ def month_totals(month: str | None = None) -> list[Totals]:
     """
     Return a month's sums by currency: invoiced, credited, paid and outstanding.
 
-    `month` is as "2026-01", by default the last one that is over. The mirror is asked
-    only. Recognised revenue cannot be told from invoices.
+    `month` is given as "2026-01", and is by default the last one that is over. Only the
+    mirror is asked. Recognised revenue cannot be told from invoices.
 
     Raises:
         OrbInputError: it is not a month, or has not begun.

@@ -56,7 +56,7 @@ MAX_TURNS_AHEAD = 100
 # How long to wait for a connection that reserves while a transaction is open.
 CONNECTION_SECONDS = 10.0
 
-# Whether the next request that reads has already waited for its turn.
+# Whether the next read has already waited for its turn.
 _has_had_its_turn: ContextVar[bool] = ContextVar("has_had_its_turn", default=False)
 
 
@@ -92,7 +92,7 @@ class Pacer:
         self.wait_until(self.take())
 
     def take(self) -> float:
-        """Return when the next turn begins, by `time.monotonic()`; it is used up."""
+        """Take the next turn. Return when it begins, by `time.monotonic()`."""
         if threading.get_ident() == self._owner:
             self.top_up()
         return self._next_turn()
@@ -157,10 +157,10 @@ class PacedClient(OrbClient):
 
 def in_turn(client: OrbClient, send: Callable[[], T]) -> Callable[[], T]:
     """
-    Reserve the turn of a request that reads. Return `send`, which now waits for it.
+    Reserve the turn of a read. Return `send`, which now waits for that turn.
 
-    The thread that opened the client calls this, and any thread the result, so that
-    threads that only wait for Orb need no database and still keep to the budget.
+    Call this in the thread that opened the client, and the result in any. So threads
+    that only wait for Orb need no database, and still keep to the budget.
     """
     pacer = getattr(client, "pacer", None)
     if pacer is None:

@@ -1,4 +1,4 @@
-"""Show a month that is being closed: what is not done, what changed, and its sums."""
+"""Show a month that is being closed: open tasks, later changes, and its sums."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ PARTS: dict[str, tuple[Any, Any, Any]] = {
 
 
 class MonthForm(forms.Form):
-    """Reads which month the page is asked for."""
+    """Reads the month from the page's address."""
 
     month = forms.RegexField(
         r"^\d{4}-\d\d$",
@@ -132,7 +132,7 @@ def _refused(err: OrbInputError, given: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """An item of a part, as texts."""
+    """An item of a part, formatted."""
 
     number: str
     url: str
@@ -175,7 +175,7 @@ class MonthEndAdmin(ReadOnlyAdmin):
     def changelist_view(  # type: ignore[override]
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponseBase:
-        """Show the page. A POST makes a file of the month."""
+        """Show the page. A POST writes the month to a file."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         request.current_app = self.admin_site.name
@@ -317,7 +317,7 @@ def _line(item: Item, site: str) -> Line:
 
 
 def _moment(value: datetime | None) -> str:
-    """Write a time in the time zone whose months these are."""
+    """Format a time in the time zone of the months."""
     if value is None:
         return ""
     return dateformat.format(in_zone(value, report_zone()), f"{MOMENT} T")

@@ -242,11 +242,10 @@ class InvoiceWrites:
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
         """
-        Open a session in the portal of a customer. Return it; `url` leads to it.
+        Open a session in a customer's portal. Return it, with its address as `url`.
 
-        Orb's session lasts for 60 minutes unless `expires_in_minutes` says otherwise,
-        180 at most, and ends the customer's other sessions unless
-        `invalidate_existing` is false.
+        It lasts for 60 minutes, or for `expires_in_minutes`, at most 180. It ends the
+        customer's other sessions unless `invalidate_existing` is false.
 
         Raises:
             OrbInputError: neither or both ids were given.

@@ -66,10 +66,10 @@ def snapshot() -> Iterator[None]:
 @contextmanager
 def uncompiled(rows: QuerySet[Any, Any]) -> Iterator[None]:
     """
-    Keep PostgreSQL from compiling what the block reads of the database of `rows`.
+    Keep PostgreSQL from compiling the statements that the block runs where `rows` are.
 
-    It does so if a statement seems expensive, and takes seconds for one with many
-    conditions, also if few rows have to be looked at.
+    PostgreSQL compiles a statement that it expects to be expensive, which takes seconds
+    if there are many conditions, even if only few rows have to be read.
     """
     if connections[rows.db].vendor != "postgresql":
         yield

@@ -77,7 +77,7 @@ class InvoiceReader:
     prefix = ""
     #: Whose taxes are added up, and where a row has the id of its invoice.
     taxed, invoice_place = "line_item__invoice_id", 0
-    #: What `computed` needs of a row beside its columns.
+    #: The paths that `computed` needs besides the columns.
     more_paths: Sequence[str] = ()
 
     def __init__(self, columns: Sequence[Column]) -> None:
@@ -96,7 +96,7 @@ class InvoiceReader:
         self._names: dict[Customer, str] = {}
 
     def place(self, path: str) -> int:
-        """Return where a row has the value of a path."""
+        """Return the index of a path's value in a row."""
         return self._place[path]
 
     def _path(self, name: str) -> str:
@@ -158,7 +158,7 @@ class LineReader(InvoiceReader):
 
 def read_names(customers: Iterable[Customer]) -> dict[Customer, str]:
     """
-    Return the project's names for these customers; "" if it has none.
+    Return the project's names for these customers; "" for one without a name.
 
     Raises:
         OrbExportError: its function failed.

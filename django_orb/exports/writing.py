@@ -83,9 +83,9 @@ def write_file(
     style: CsvStyle | None = None,
 ) -> int:
     """
-    Write pages of rows, which are read meanwhile, to a file. Return how many rows.
+    Write pages of rows to a file while they are read. Return how many rows.
 
-    `what` names them. The rest is as `export_rows` says.
+    `what` names the rows. The other arguments are those of `export_rows`.
     """
     if file_format not in FORMATS:
         raise OrbInputError(

@@ -142,10 +142,10 @@ def _date(
     rows: Sequence[Row], taken: Sequence[MappedInvoice], before: Payloads
 ) -> None:
     """
-    Date credit notes, which an invoice lists without a date.
+    Date credit notes, which an invoice lists without dates.
 
-    The change of the customer's balance that names one has it. Else it is when the mirror
-    first saw the credit note, on an invoice that it had seen without it.
+    The date is that of the balance transaction that names the credit note, or else when
+    the mirror first saw it on an invoice that it had seen without it.
     """
     if not rows:
         return

@@ -140,7 +140,7 @@ class Incoming:
     An observation on its way in; read and mapped no earlier than needed.
 
     `failure` is why it cannot be stored. `believed_from` is when Orb no longer lags
-    behind our own write, if it does not show that. If `is_blank`, its value is without
+    behind our own write, if it does not show that. If `is_blank`, its value has no
     personal data, but its digest is that of Orb's text.
     """
 
@@ -162,7 +162,7 @@ class Incoming:
         return f"{_hash_prefix()}{self._raw.digest}" if self._raw else ""
 
     def keep_blank(self, erased: Collection[str]) -> bool:
-        """Be blank if the customer is erased, else not. Return whether that is new."""
+        """Leave personal data out if the customer is erased. Return whether this changed."""
         is_blank = bool(erased) and self.customer_id in erased
         if is_blank == self.is_blank:
             return False

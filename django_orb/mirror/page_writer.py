@@ -50,7 +50,7 @@ from .ordering import Incoming, Known, Observation, Verdict, judge, touch
 LAG = timedelta(minutes=1)
 
 WITHHELD = (
-    "It cannot be stored, and does not say which customer it is for. Since customers "
+    "It cannot be stored, and does not say which customer it is for. Because customers "
     "were erased, neither the reason nor what Orb sent is kept."
 )
 
@@ -413,7 +413,7 @@ class PageWriter:
         upsert(InvoiceFailure, rows, key=["invoice_id"])
 
     def _explain(self, invoice_id: str, reason: str) -> tuple[str, str]:
-        """Return why an invoice failed, and what Orb sent, as far as both may be kept."""
+        """Return why an invoice failed and what Orb sent, as far as these may be kept."""
         one = self._incoming[invoice_id]
         is_anyones = one.seen.payload is not None and one.customer_id is None
         if is_anyones and self._erased:

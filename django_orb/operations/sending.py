@@ -145,7 +145,7 @@ def finish(
     if invoice_id != operation.invoice_id:
         # This tells the mirror of an invoice that it does not have yet.
         claim_observations([invoice_id])
-    # The outcome is recorded, whatever Orb's answer holds.
+    # The outcome is recorded, whatever is in Orb's answer.
     answer = exact_json.storable(result or {})
 
     def record() -> None:
@@ -163,7 +163,7 @@ def finish(
 
 
 def _kept(answer: dict[str, Any], invoice_id: str) -> dict[str, Any]:
-    """Return what of Orb's answer may be kept; see `mirror.erased`."""
+    """Return the parts of Orb's answer that may be kept; see `mirror.erased`."""
     gone = erased.customers(is_first=True)
     is_theirs = personal.customer_of(answer) in gone or erased.is_of(invoice_id, gone)
     return personal.blank_result(answer) if is_theirs else answer

@@ -1,8 +1,8 @@
 """
-A month that is being closed: what is not done, what changed afterwards, and its sums.
+Report on a month that is being closed: open tasks, later changes, and its sums.
 
-It is what invoices tell. Recognised revenue is out of reach of them alone: they do not
-say when a service was rendered, only when it was billed and for which period.
+All of it comes from invoices. Recognised revenue cannot be told from them alone: they do
+not say when a service was rendered, only when it was billed and for which period.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STATUS = Invoice.Status
 FINAL = (STATUS.ISSUED, STATUS.PAID, STATUS.SYNCED)
 _MONTH = re.compile(r"(\d{4})-(\d\d)")
 
-# The parts of the report, by what they are called in a file.
+# The parts of the report, under their names in a file.
 DRAFTS = gettext_noop("Draft")
 FAILURES = gettext_noop("Failure")
 CHANGES = gettext_noop("Change")
@@ -51,7 +51,7 @@ class Month:
     """
     A month in `REPORT_TIME_ZONE`.
 
-    It ends before `end`. `closed_on` is the day after which changes are told.
+    It ends before `end`. Changes after the day `closed_on` are part of the report.
     """
 
     first: date
@@ -67,7 +67,7 @@ class Month:
 
     @property
     def after(self) -> datetime:
-        """The first moment whose changes are told."""
+        """The first moment whose changes are part of the report."""
         return begin_of(self.closed_on + timedelta(days=1))
 
     def dates(self, column: str) -> Q:
@@ -80,10 +80,11 @@ class Totals:
     """
     A month's sums in one currency.
 
-    Invoiced is the total of issued, paid and synced invoices by their date; credited the
-    total of valid credit notes by theirs; paid what was due on invoices by the day on
-    which they were paid; outstanding what was owed at the month's end, or is now.
-    `undated` are credit notes without a known date, on invoices of the month.
+    Invoiced is the total of issued, paid and synced invoices, by their date; credited is
+    the total of credit notes that are not void, by theirs. Paid is the amount due on
+    invoices, by the day on which they were paid. Outstanding is what was owed at the
+    month's end, or is owed now. `undated` are credit notes without a known date, on
+    invoices of the month.
     """
 
     currency: str
@@ -99,8 +100,8 @@ class Item:
     """
     One thing to look at before a month is closed.
 
-    `before` and `after` are the statuses of a change, `fields` what else changed, in
-    Orb's names, or what fails, and `who` asked for it or brought it.
+    `before` and `after` are the statuses of a change. `fields` are Orb's names of what
+    else changed, or what fails. `who` asked for the change or brought it here.
     """
 
     kind: str
@@ -125,8 +126,8 @@ def month_of(
     Return a month, given as "2026-01"; the last one that is over by default.
 
     Raises:
-        OrbInputError: it is not a month, or has not begun; or `closed_on`, by default its
-            last day, is not a day of it or after it, or has not come.
+        OrbInputError: it is not a month, or has not begun; or `closed_on`, by default the
+            month's last day, is before the month or has not come yet.
     """
     today = in_zone(now or timezone.now(), report_zone()).date()
     first = _first_day(text, today)
@@ -171,7 +172,7 @@ def _following(first: date) -> date:
 
 
 def read_totals(invoices: QuerySet[Invoice, Any], month: Month) -> list[Totals]:
-    """Return the month's sums by currency, the busiest first."""
+    """Return the month's sums; first the currency with most invoices."""
     known = invoices.filter(missing_since=None).order_by()
     notes = _notes(invoices.db).filter(voided_at=None)
     invoiced = _sums(
@@ -204,7 +205,7 @@ def _notes(alias: str) -> Any:
 
 
 def rows_of(kind: str, invoices: QuerySet[Invoice, Any], month: Month) -> Any:
-    """Return a query of the rows that are one part of the report, the newest first."""
+    """Return a query of the rows of one part of the report, newest first."""
     of_month = month.dates("invoice_date")
     if kind == DRAFTS:
         drafts = invoices.filter(of_month, status=STATUS.DRAFT, missing_since=None)
@@ -237,7 +238,7 @@ def _with_invoice(rows: Any) -> Any:
 
 
 def items_of(kind: str, rows: list[Any]) -> list[Item]:
-    """Tell what rows of a part say; at most two queries."""
+    """Return the items of these rows; at most two queries."""
     if kind == DRAFTS:
         return [Item(kind, one, one.scheduled_issue_at, one.total) for one in rows]
     if kind == FAILURES:
@@ -291,7 +292,7 @@ def _failed_at(invoice: Invoice) -> datetime | None:
 
 
 def _failing(invoice: Invoice, reasons: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Return the kinds of failure that an invoice has."""
+    """Return the kinds of failure of an invoice."""
     found = [
         kind.value
         for kind, one in FAILING.items()
@@ -313,7 +314,7 @@ def _reasons(invoices: list[Any]) -> dict[str, list[str]]:
 
 
 def _actors(changes: list[Any]) -> dict[tuple[str, str], str]:
-    """Return who asked for the operations that changes came from."""
+    """Return the users who asked for the operations that changes came from."""
     origin = InvoiceChange.Origin.OPERATION.value
     ids = {
         int(one.origin_id)

@@ -1,4 +1,4 @@
-"""A month's end as a file: its sums, and everything to look at, a row for each."""
+"""Write the end of a month to a file: a row for each sum, and for each thing to check."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def export_month(
     """
     Write a month's end to a file. Return how many rows.
 
-    `month` is as "2026-01", by default the last one that is over; `closed_on` the day
-    after which changes are told, by default its last one. Everything else is as
-    `export_rows` says.
+    `month` is given as "2026-01", and is by default the last one that is over. Changes
+    after the day `closed_on`, by default the month's last one, are included. The other
+    arguments are those of `export_rows`.
 
     Raises:
         OrbInputError: an argument cannot be right, such as a month that has not begun.

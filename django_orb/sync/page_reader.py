@@ -1,4 +1,4 @@
-"""Ask for the pages of a window in other threads, while the database is written."""
+"""Fetch the pages of a window in other threads, while this one writes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class _Asked(NamedTuple):
 
 class PageReader:
     """
-    Reads the list of one window, a page ahead of what is written.
+    Reads Orb's list for one window, one page ahead of the writer.
 
-    One thread makes it and reads; its executor's threads only wait for Orb.
+    One thread creates and reads it; the executor's threads only wait for Orb.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class PageReader:
 
     @property
     def awaited(self) -> Future[Timed[RawPage]] | None:
-        """The page that was asked for and not read yet."""
+        """The page that was asked for and has not been read yet."""
         return self._asked.answer if self._asked else None
 
     def ask(self, window: SyncWindow) -> None:
-        """Ask for the window's next page, unless that was done."""
+        """Ask for the window's next page, unless it was asked for already."""
         limit = size_of_step(window, self.page_size)
         if not self._is_asked(window.cursor, limit):
             self._ask(window, window.cursor, limit)
@@ -55,8 +55,8 @@ class PageReader:
         """
         Return the window's next page, and ask for the one after it.
 
-        Nothing is asked for ahead if an attempt at this page did not finish: it has to
-        be known which page ended the process.
+        If an attempt at this page did not finish, no other is asked for ahead, so that it
+        is known which page kills the process.
         """
         cursor, limit = window.cursor, size_of_step(window, self.page_size)
         if self._is_asked(cursor, limit):
@@ -119,7 +119,7 @@ def _fetch_and_prepare(
 
 
 def usable_cursor(page: RawPage) -> str | None:
-    """Return where the next page begins; None if there is none, or Orb does not say."""
+    """Return the next page's cursor; None if there is none, or Orb does not say it."""
     try:
         return next_cursor(page.envelope)
     except OrbResponseError:

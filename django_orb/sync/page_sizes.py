@@ -16,7 +16,7 @@ FETCHES_PER_STEP = 20
 # Steps that have to succeed at a size before more is asked for again.
 CAREFUL_STEPS = 10
 # A page that takes longer than this share of the time-out is slow, and the next one
-# might not come at all. But an Orb that is slow at all sizes is not asked for less than
+# might not come at all. But if Orb is slow at all sizes, it is never asked for fewer than
 # this many.
 SLOW_SHARE = 0.5
 SMALLEST_IF_SLOW = 20
@@ -53,9 +53,9 @@ def size_after_success(
     window: SyncWindow, step: Step, page_size: int
 ) -> dict[str, Any]:
     """
-    Ask for less if Orb was slow; for more after enough good steps, or past a failure.
+    Ask for less if Orb was slow, and for more after enough good steps or past a failure.
 
-    More is only asked for if Orb should not be slow at that.
+    More is asked for only if Orb is not expected to be slow then.
     """
     if not step.requests or "page_size" in step.changes:
         return {}

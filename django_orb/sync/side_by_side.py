@@ -1,15 +1,15 @@
 """
 Work on several windows of a run at a time, in one process.
 
-Threads wait for Orb, each for one page of one window. The caller's thread alone uses the
+Threads wait for Orb, each for one page of one window. Only the caller's thread uses the
 database: it takes the steps whose pages have come, one after the other. So there is one
-writer, and at most two pages for each window in memory.
+writer, and memory holds at most two pages for each window.
 
 # Note [Alone]
-Some pages end the process, and rows only tell that an attempt did not finish. A window
-with such an attempt therefore takes its next step while nothing else is asked of Orb, and
+Some pages kill the process, and the rows say only that an attempt did not finish. So a
+window with such an attempt takes its next step while nothing else is asked of Orb, and
 its attempt is counted only then. Otherwise the windows beside it would be blamed each
-time, until their invoices were passed over too.
+time, until their invoices were passed over as well.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from .steps import WindowFailedError, is_page
 
 logger = logging.getLogger(__name__)
 
-# How long to wait at a time, so that a user can stop the run during a long wait.
+# How long to wait at a time, so that users can stop the run during a long wait.
 LOOK_SECONDS = 1.0
 
 
 class _Held:
-    """A window that is leased to this worker; it has a reader once it was begun."""
+    """A window that is leased to this worker; it has a reader once it has begun."""
 
     def __init__(self, window: SyncWindow, lease: str) -> None:
         self.window = window
@@ -112,18 +112,18 @@ class SideBySide:
 
     def go_on(self) -> None:
         """Take each step that can be taken now; if there is none, wait for a while."""
-        # What is not in lists has its own requests, for which the others would wait.
+        # Steps that do not read the list make requests that the others would wait for.
         lists = [held for held in self._held if held.is_list]
         ready = [held for held in lists or self._held if held.can_go_on]
         if not ready:
             self._wait(self._awaited())
         for held in ready:
-            if held in self._held:  # the run may have been ended by the one before
+            if held in self._held:  # the step before may have ended the run
                 self._renew()
                 self._step(held)
 
     def release_all(self) -> None:
-        """Leave all windows to others; what they showed but was not stored is lost."""
+        """Release all windows; pages that were read but not stored are lost."""
         while self._held:
             self._drop(self._held[-1])
 
@@ -145,7 +145,7 @@ class SideBySide:
         self._renew()
 
     def _renew(self) -> None:
-        """Keep the leases during what comes next; those that wait are leased longer."""
+        """Renew the leases of the windows that wait during what comes next."""
         oldest = time.monotonic() - windows.RENEW_SECONDS
         old = [
             held
@@ -217,7 +217,7 @@ class SideBySide:
             windows.release_window(held.window.pk, held.lease)
         except DatabaseError:
             logger.warning(
-                "The lease of %s was not released, and ends when it expires.",
+                "The lease of %s was not released; it ends when it expires.",
                 held.window,
                 exc_info=True,
                 extra={"orb_run_id": held.window.run_id},
@@ -232,7 +232,7 @@ def opened(
     on_step: Callable[[], None],
     fail: Callable[[int, str, str], None],
 ) -> Iterator[SideBySide]:
-    """Work on windows inside the block; at its end all that are left are released."""
+    """Work on windows inside the block; those that are left at its end are released."""
     with ExitStack() as stack:
         executor = ThreadPoolExecutor(most, thread_name_prefix="django_orb_page")
         stack.callback(executor.shutdown, cancel_futures=True)

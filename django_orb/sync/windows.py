@@ -63,7 +63,7 @@ def new_lease() -> str:
 
 
 def lease_seconds() -> float:
-    """Return how long a lease holds; a step never takes so long, here or beside it."""
+    """Return how long a lease holds: longer than a step takes, even with others beside it."""
     # A step whose time is up finishes its current request, and one more at most.
     request = longest_request_seconds(retries=0)
     return max(MIN_LEASE_SECONDS, RENEW_SECONDS + STEP_SECONDS + 2 * request)
@@ -98,7 +98,7 @@ def release_window(window_id: int, lease: str) -> None:
 
 
 def renew_leases(leases: Sequence[str]) -> None:
-    """Say that their holder lives; one that was lost stays so."""
+    """Renew leases whose holder is alive. A lease that was lost stays lost."""
     primary.rows(SyncWindow).filter(lease__in=leases).update(**_sign_of_life())
 
 

@@ -53,7 +53,7 @@ def store(
 
 
 def store_all(events: Sequence[tuple[OrbEvent, str]], *, source: str) -> None:
-    """Store events in one statement, and look in another who is erased."""
+    """Store events in one statement, and check in another which customers are erased."""
     now = primary.now()
     rows = [
         {
@@ -93,9 +93,9 @@ def _claim(rows: Sequence[dict[str, Any]]) -> None:
     """
     Store rows, without personal data of erased customers.
 
-    Orb waits for the answer, so this locks nothing: it looks once the rows are stored
-    whether this process was right about who is erased. An erasure that is committed
-    after that finds the rows itself.
+    Orb waits for the answer, so this locks nothing. Once the rows are stored, it checks
+    whether this process knew all erased customers. An erasure that is committed later
+    finds the rows itself.
     """
     known = erased.probably()
     stored = [_kept(row, known) for row in rows]

@@ -6,10 +6,10 @@ the order of the list nor how late an event may appear in it. A new event is pro
 like a delivered one; an event that was delivered is known by its id.
 
 # Note [Ids first]
-Where webhooks arrive, nearly all events of a page are stored already, and their payloads
-would be read for nothing. So the page is read without payloads, and if it has unknown
-ids, what Orb could not deliver is asked for. The ids alone decide: if any is still
-unknown, the page itself is read with payloads, whatever Orb says about deliveries.
+If webhooks arrive, nearly all events of a page are already stored, and reading their
+payloads would be wasted. So the page is read without payloads; if it has unknown ids, the
+events that Orb could not deliver are read. Only the ids decide: if any is still unknown,
+the page itself is read with payloads, whatever Orb says about deliveries.
 
 Source: https://docs.withorb.com/api-reference/webhook/list-webhook-events
 """
@@ -138,7 +138,7 @@ def read(
 
 
 class _Page(NamedTuple):
-    """A page of events: of all of them, and, with their bodies, at least the new ones."""
+    """A page of events: the ids of all, and at least the new ones with their bodies."""
 
     ids: list[str]
     created_at: list[datetime]
@@ -195,7 +195,7 @@ def _do_webhooks_arrive(since: datetime) -> bool:
 
 
 def _unknown(listed: list[OrbEvent | None]) -> set[str | None]:
-    """Return the ids that are not stored; None stands for what has no usable id."""
+    """Return the ids that are not stored; None stands for an event without a usable id."""
     ids = {event.id if event else None for event in listed}
     stored = primary.rows(WebhookEvent).filter(pk__in=ids - {None})
     return ids - {*stored.values_list("pk", flat=True)}

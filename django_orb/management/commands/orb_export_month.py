@@ -24,7 +24,7 @@ class Command(BaseCommand):
             "--closed-on",
             type=read_day,
             metavar="DATE",
-            help="tell what changed after this day; by default the last of the month",
+            help="include what changed after this day; by default the last of the month",
         )
         add_file_options(parser)
 
