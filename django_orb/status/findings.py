@@ -283,8 +283,8 @@ def _judge_webhooks(facts: Facts) -> Finding:
             Verdict.WARNING,
             " ".join([words, gettext("A later one was refused.")]),
             gettext(
-                "Compare WEBHOOK_SECRETS with the endpoint's secret in Orb, and this "
-                "server's clock with the time."
+                "Compare WEBHOOK_SECRETS with the endpoint's secret in Orb, and check "
+                "this server's clock."
             ),
             details,
         )
@@ -355,8 +355,8 @@ def _judge_backlog(facts: Facts) -> Finding:
         (
             erasures,
             ngettext(
-                "%(count)s erasure of a customer goes on.",
-                "%(count)s erasures of customers go on.",
+                "%(count)s erasure of a customer is still running.",
+                "%(count)s erasures of customers are still running.",
                 erasures.count,
             ),
         ),
@@ -428,8 +428,8 @@ def _judge_attention(facts: Facts) -> Finding:
             (
                 facts.erasures_failed,
                 ngettext(
-                    "%(count)s erasure of a customer left something.",
-                    "%(count)s erasures of customers left something.",
+                    "%(count)s erasure of a customer is incomplete.",
+                    "%(count)s erasures of customers are incomplete.",
                     facts.erasures_failed.count,
                 ),
             ),
@@ -452,7 +452,7 @@ def _how_to_attend(facts: Facts) -> str:
     step = gettext("The admin's overview lists them, and says what to do about each.")
     if facts.erasures_failed.count:
         step = gettext(
-            "The page of the customer in the admin says what is left of an erasure. %(step)s"
+            "The customer's page in the admin says what an erasure has left. %(step)s"
         ) % {"step": step}
     return step
 

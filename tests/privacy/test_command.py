@@ -64,7 +64,7 @@ def test_what_cannot_be_mapped_is_told() -> None:
     assert Invoice.objects.get(pk="inv1").memo == ""
     assert CustomerErasure.objects.get().finished_at is None
     attention = {one.name: one for one in judge(read_facts())}["attention"]
-    assert attention.summary == "1 erasure of a customer left something."
+    assert attention.summary == "1 erasure of a customer is incomplete."
     assert "page of the customer" in attention.next_step
 
 
@@ -75,5 +75,5 @@ def test_erasure_that_was_interrupted_is_told() -> None:
 
     backlog = {one.name: one for one in judge(read_facts())}["backlog"]
 
-    assert backlog.summary == "1 erasure of a customer goes on."
+    assert backlog.summary == "1 erasure of a customer is still running."
     assert backlog.verdict == Verdict.WARNING
