@@ -100,8 +100,18 @@ def test_the_demo_mirrors_the_sandbox_as_often_as_it_is_called(manage, tmp_path)
         assert sum(int(known) for *_, known in counts(result.stdout)) == size
     with sqlite3.connect(tmp_path / "sandbox.sqlite3") as database:
         ((stored,),) = database.execute("SELECT count() FROM django_orb_invoice")
+        failing = database.execute(
+            "SELECT DISTINCT kind FROM django_orb_invoicefailurereason"
+        ).fetchall()
     database.close()
     assert stored == 120
+    # So that its pages show what users will see on a bad day.
+    assert {kind for (kind,) in failing} == {
+        "issue",
+        "payment",
+        "sync",
+        "accounting_sync",
+    }
 
 
 def test_the_demo_serves_the_admin_until_it_is_interrupted(environment):

@@ -92,8 +92,8 @@ class Command(BaseCommand):
         with OrbSandbox(invoices=size) as orb:
             settings.DJANGO_ORB.update(API_KEY=orb.api_key, BASE_URL=orb.base_url)
             self.mirror(expected=size)
-            if self.counts() != orb.status_counts():
-                sync_invoices()  # the clock runs: a draft was issued meanwhile
+            make_trouble(orb)
+            sync_invoices()  # also for what Orb's clock has issued meanwhile
             self.compare(orb.status_counts())
             create_accounts(orb)
             self.serve(port, {"demo": "demo", "viewer": "viewer"})
@@ -159,6 +159,19 @@ class Command(BaseCommand):
                     self.stdout.write(f"\nPort {wanted}: {err.strerror}.")
         except KeyboardInterrupt:
             self.stdout.write("\nStopped.")
+
+
+def make_trouble(orb: OrbSandbox) -> None:
+    """Have Orb fail at a few invoices, for reasons that only its events tell."""
+    drafts, issued = orb.invoice_ids("draft"), orb.invoice_ids("issued")
+    for invoice_id in drafts[:2]:
+        orb.fail_issue(invoice_id)
+    for invoice_id in issued[:3]:
+        orb.attempt_payment(invoice_id, succeeds=False)
+    for invoice_id in issued[3:4]:
+        orb.fail_sync(invoice_id)
+    for invoice_id in orb.invoice_ids("paid")[:2]:
+        orb.sync_accounting(invoice_id, succeeds=False)
 
 
 def create_accounts(orb: OrbSandbox) -> None:
