@@ -65,7 +65,7 @@ def test_what_cannot_be_mapped_is_told() -> None:
     assert CustomerErasure.objects.get().finished_at is None
     attention = {one.name: one for one in judge(read_facts())}["attention"]
     assert attention.summary == "1 erasure of a customer is incomplete."
-    assert "page of the customer" in attention.next_step
+    assert "customer's page" in attention.next_step
 
 
 def test_erasure_that_was_interrupted_is_told() -> None:
