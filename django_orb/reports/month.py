@@ -205,7 +205,12 @@ def _notes(alias: str) -> Any:
 
 
 def rows_of(kind: str, invoices: QuerySet[Invoice, Any], month: Month) -> Any:
-    """Return a query of the rows of one part of the report, newest first."""
+    """
+    Return a query of the rows of one part of the report, newest first.
+
+    Of changes the oldest come first: an index leads to them, also if there were many on
+    other invoices since.
+    """
     of_month = month.dates("invoice_date")
     if kind == DRAFTS:
         drafts = invoices.filter(of_month, status=STATUS.DRAFT, missing_since=None)
@@ -226,7 +231,7 @@ def rows_of(kind: str, invoices: QuerySet[Invoice, Any], month: Month) -> Any:
         late = changes.filter(
             month.dates("invoice__invoice_date"), created_at__gte=month.after
         )
-        return _with_invoice(late.order_by("-created_at", "-id"))
+        return _with_invoice(late.order_by("created_at", "id"))
     notes = _notes(invoices.db).filter(
         month.dates("dated_at") | Q(month.dates("invoice__invoice_date"), dated_at=None)
     )

@@ -157,4 +157,4 @@ def test_the_page_takes_the_same_few_queries_for_any_number(finance: Client) -> 
     assert few <= 20
     words = text_of(finance.get(PAGE, {"month": OCTOBER}))
     assert "Drafts that are not issued (41)" in words
-    assert "These are the latest. An exported file has all of them." in words
+    assert "There are more. An exported file has all of them." in words

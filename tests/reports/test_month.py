@@ -155,7 +155,7 @@ def test_what_changed_after_a_day_is_told_with_who_did_it(any_database: str) -> 
     change("late", "2026-11-03", kind="overdue", origin="sync")
     change("other month", "2026-11-01", origin="sync")
 
-    voided, edited = items(CHANGES)
+    edited, voided = items(CHANGES)
 
     assert (voided.before, voided.after) == ("issued", "void")
     assert voided.fields == ("voided_at",)
