@@ -1,8 +1,8 @@
 """
-Wake up work that is recorded in rows, as Celery tasks or as a task of Django's.
+Wake up work that is recorded in rows, by Celery tasks or by a task of Django's.
 
-A lost message costs a minute, until `recover` sends another; one that comes twice
-finds its lease gone or its step done, and ends.
+A lost message costs a minute, until `recover` sends another. A message that comes twice
+finds its lease gone or its step done, and its task ends.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# How long a task keeps a worker before the host's own tasks get their turn.
+# How long a task keeps a worker before the project's own tasks get their turn.
 TURN_SECONDS = 20
 
 # The tasks by the names of their functions.
@@ -65,7 +65,7 @@ def _task(function: Callable[P, R]) -> Task[P, R]:
 
 
 def _scheduled_name(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """Return the name under which its last run is noted; "" if it is not scheduled."""
+    """Return the name under which the last run is recorded; "" if it is unscheduled."""
     if name != "sync_invoices":
         return name
     given = {**dict(zip(("mode", "since"), args, strict=False)), **kwargs}
@@ -119,7 +119,7 @@ def sync_invoice(invoice_id: str) -> None:
 
 @_task
 def process_webhook_event(event_id: str) -> None:
-    """Bring what a stored webhook event tells into the mirror."""
+    """Process a stored webhook event: bring what it says into the mirror."""
     processing.process_event(event_id)
 
 
@@ -164,7 +164,7 @@ def send_operations() -> None:
 
 @_task
 def prune() -> None:
-    """Delete what is finished and older than the settings keep it."""
+    """Delete what is finished and older than the settings allow."""
     now = primary.now()
     counts = maintenance.prune(get_settings(), now=now)
     for name, count in counts.items():
@@ -182,7 +182,7 @@ def publish_due(run: SyncRun, *, send: Callable[..., bool] | None = None) -> Non
 
 @as_django_task
 def perform(name: str, *args: Any) -> None:
-    """Run one of the tasks, for the backend of Django's that `TASK_BACKEND` names."""
+    """Run one of the tasks, in the backend of Django's tasks that `TASK_BACKEND` names."""
     _TASKS[name].run(*args)
 
 

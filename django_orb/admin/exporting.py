@@ -98,7 +98,7 @@ class FileForm(forms.Form):
 
 @dataclass(frozen=True)
 class Exported:
-    """The export of a list: `write` is called with a query, and with the file's form."""
+    """The export of a list; `write` gets a query, and what the form says of the file."""
 
     what: str
     title: str

@@ -258,7 +258,7 @@ def _texts(erasure: CustomerErasure) -> Iterator[str]:
     known = invoices.exclude(external_customer_id="").order_by()
     own_ids = list(known.values_list("external_customer_id", flat=True).distinct())
     admin_history.blank_named(customer_id, own_ids)
-    # Also of an invoice that the mirror does not have yet.
+    # Including those about an invoice that the mirror does not have yet.
     named = Q(result__customer__id=customer_id) | Q(body__customer_id=customer_id)
     named |= Q(body__external_customer_id__in=own_ids)
     operations = primary.rows(InvoiceOperation).filter(named)

@@ -1,7 +1,7 @@
 """
-Send messages within a deadline: by Celery, or by a backend of Django's tasks.
+Send messages within a deadline: through Celery, or to a backend of Django's tasks.
 
-What is set to run tasks in their caller runs them here, one after the other.
+If tasks are set to run in their caller, they run here, one after the other.
 """
 
 from __future__ import annotations

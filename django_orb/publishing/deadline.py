@@ -21,13 +21,13 @@ from django_orb.db import in_this_context
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 1.0
-# For so long nothing is asked after a question that got no answer.
+# After a question that got no answer, nothing is asked for this many seconds.
 PAUSE_SECONDS = 10.0
 MAX_THREADS = 32
 
 
 class Broker:
-    """Publish from a helper thread, so that a broker that hangs cannot block a caller."""
+    """Publish from a helper thread, so that a hung broker cannot block a caller."""
 
     def __init__(
         self,

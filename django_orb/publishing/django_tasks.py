@@ -1,10 +1,10 @@
 """
 Hand work to a backend of Django's tasks framework, if `TASK_BACKEND` names one.
 
-Every task of ours is one of Django's, `django_orb.tasks.perform`, which is given the name
-of the work: so no backend has to be known when this package is imported without it. A
-backend need not be able to wait: what has to wait is in a row, and `recover` finds it.
-Django has the framework since 6.0: https://docs.djangoproject.com/en/6.0/topics/tasks/
+All work goes through one task of Django's, `django_orb.tasks.perform`, which is given the
+name of the work, so that no backend is needed to import this package. A backend need not
+be able to delay tasks: work that has to wait is in a row, where `recover` finds it.
+Django has had the framework since 6.0: https://docs.djangoproject.com/en/6.0/topics/tasks/
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ except ImportError:  # Django 5.2
 
 
 def backend_alias() -> str | None:
-    """Return the alias that the settings chose, without judging the other settings."""
+    """Return the alias that the settings name, without checking the other settings."""
     given = getattr(settings, "DJANGO_ORB", {})
     return given.get("TASK_BACKEND") if isinstance(given, dict) else None
 
 
 def as_django_task(function: Callable[..., None]) -> Any:
     """
-    Make a function a task of Django's if the settings chose a backend.
+    Make a function a task of Django's if the settings name a backend.
 
     Workers find a task under the name of its function, in its module.
     """
     alias = backend_alias()
-    # If it is not there, a check says so.
+    # If the backend does not exist, a check says so.
     return _task(function, alias) if alias and is_there(alias) else function
 
 
@@ -76,7 +76,8 @@ def enqueue(
     """
     Enqueue a call of the function. Return whether the backend took it.
 
-    If it has to wait for `seconds`, and the backend cannot, it is not enqueued.
+    If the call has to wait for `seconds` and the backend cannot delay it, it is not
+    enqueued.
     """
     task = _task(function, alias)
     if runs_at_once(alias):

@@ -1,5 +1,5 @@
 """
-Run tasks in their caller if Celery's `task_always_eager` is on, or Django does so.
+Run tasks in their caller if Celery's `task_always_eager` or Django is set to.
 
 A task then runs at once, inside the task that asks for it, and a countdown is ignored.
 So tasks queue here instead of running inside each other, and work that has to wait
@@ -24,15 +24,15 @@ def run(
     call: Callable[[], object], names: tuple[Hashable, ...], *, seconds: float
 ) -> bool:
     """
-    Run the task after those that wait already. Return whether it ran or will run.
+    Run the task after those that are waiting. Return whether it ran or will run.
 
-    `names` are its name and arguments: while it waits, the same is not added again. A
-    task that has to wait for `seconds` does not run: `recover` does its work later.
+    `names` are its name and arguments: while it waits, the same task is not added again.
+    A task that has to wait for `seconds` does not run; `recover` does its work later.
     """
     if seconds:
         return False
     waiting = _queue.get()
-    if waiting is not None:  # one of our tasks is running; this one comes after it
+    if waiting is not None:  # a task is running already, and this one comes after it
         if names not in [other for other, _ in waiting]:
             waiting.append((names, call))
         return True
