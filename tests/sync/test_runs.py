@@ -206,16 +206,16 @@ def test_absence_that_is_in_doubt_is_decided_by_recover(
 def test_run_can_be_stopped_while_it_waits_for_orb(
     any_database: str, orb: OrbSandbox, waits: list[float]
 ) -> None:
-    orb.fail_next(
-        1, status=429, headers={"Retry-After": "60"}, route="list_invoices", skip=1
-    )
+    services.sync_invoices(invoice_ids=orb.invoice_ids()[:1])  # the key is known
+    orb.fail_next(1000, status=503, route="list_invoices")
+    since = database_now(any_database) - timedelta(days=9999)
 
     def stop(run: SyncRun) -> None:
         if sum(waits) > 5:
             raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
-        services.sync_invoices(mode="full", on_step=stop)
+        services.sync_invoices(since=since, on_step=stop)
 
     assert sum(waits) < 10
 
