@@ -58,7 +58,7 @@ def open_portal(
     LogEntry.objects.create(
         user=request.user,  # type: ignore[misc]
         content_type=ContentType.objects.get_for_model(Invoice),
-        object_repr=customer.label.name[:MAX_REPR],
+        object_repr=customer.customer_id[:MAX_REPR],  # no name, which would outlive it
         action_flag=CHANGE,
         change_message=(
             f"Opened the portal of customer {customer.customer_id} "
