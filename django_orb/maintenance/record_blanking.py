@@ -33,7 +33,9 @@ def blank_event(event_id: str, *, customer_id: str | None = None) -> None:
     state = WebhookEvent.State
     is_hint = event.state in (state.RECEIVED, state.FAILED)
     blank = exact_json.dumps(personal.blank_event(body, is_hint=is_hint))
-    events.update(body=blank, error=blanking.ERASED if event.error else "")
+    error = blanking.ERASED if event.error else ""
+    if (blank, error) != (event.body, event.error):
+        events.update(body=blank, error=error)
 
 
 def blank_operations(operations: QuerySet[InvoiceOperation]) -> None:
