@@ -2,7 +2,7 @@
 Read and change Orb's invoices from a project's own code.
 
 `fetch_*`, `list_*` and all operations ask Orb; to read the mirror, use
-`Invoice.objects`. Services that read invoices mirror what Orb answers.
+`Invoice.objects`. Services that fetch invoices store Orb's answers in the mirror.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ def fetch_invoice(invoice_id: str) -> Invoice:
     Raises:
         OrbNotFoundError: the account has no such invoice.
         OrbPayloadError: Orb's answer could not be stored; the reason is recorded.
-        OrbResponseError: the answer is older than what was just done from here, and
-            the mirror does not have the invoice yet.
+        OrbResponseError: the answer is older than a change that was just made from here,
+            and the mirror does not have the invoice yet.
         OrbError: Orb did not answer.
     """
     require_text(invoice_id, "invoice_id")
@@ -261,7 +261,7 @@ def fetch_upcoming_invoice(subscription_id: str) -> UpcomingInvoice:
     Ask Orb what a subscription's next invoice would be; nothing is stored.
 
     Raises:
-        OrbNotFoundError: there is no such subscription, or no upcoming invoice of it.
+        OrbNotFoundError: there is no such subscription, or it has no upcoming invoice.
         OrbError: Orb did not answer.
     """
     require_text(subscription_id, "subscription_id")
@@ -282,8 +282,9 @@ def sync_invoices(
     Bring the mirror up to date in this process. Return the finished run.
 
     "full" reads everything and finds invoices that are gone from Orb. "incremental"
-    reads invoices that are unsettled or dated within `LOOKBACK_DAYS`, or for
-    `SWEEP_MINUTES` after that only Orb's webhook events, if the account lists them.
+    reads invoices that are unsettled or dated within `LOOKBACK_DAYS`; for
+    `SWEEP_MINUTES` after that it reads only Orb's webhook events, if the account lists
+    them.
     `since` reads every invoice dated at or after it and marks nothing missing;
     `invoice_ids` fetches only those. A run of the same kind that lost its worker is
     resumed where it stopped. Until a full run has succeeded, new invoices are not

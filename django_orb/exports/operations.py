@@ -58,17 +58,19 @@ def export_operations(
     style: CsvStyle | None = None,
 ) -> int:
     """
-    Write operations to a file, the newest first. Return how many.
+    Write operations to a file, newest first. Return how many.
 
-    What was sent is Orb's JSON; kinds and outcomes are called as in the database.
-    Everything else is as `export_rows` says.
+    What was sent is Orb's JSON; kinds and outcomes have their names in the database.
+    The other arguments are those of `export_rows`.
 
     Raises:
         OrbInputError: an argument cannot be right, such as an unknown column.
         OrbExportError: there is nothing to export, or the file cannot be written.
     """
     if rows.model is not InvoiceOperation or rows.query.is_sliced:
-        raise OrbInputError("Give a query of operations, not sliced.", field="rows")
+        raise OrbInputError(
+            "Give a query of operations that is not sliced.", field="rows"
+        )
     chosen = pick_columns(columns, OPERATION_COLUMNS)
     newest = rows.using(primary.alias()).order_by("-pk")
 

@@ -1,4 +1,4 @@
-"""Read what is exported, page by page, so that memory does not grow with it."""
+"""Read what is exported page by page, so that memory does not grow with it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ INVOICES_AT_ONCE = 1000
 # An invoice has a few lines; some have hundreds.
 INVOICES_WITH_LINES_AT_ONCE = 500
 LINES_AT_ONCE = 1000
-# As many customers' names are kept, for the next pages.
+# How many customers' names are kept for the next pages.
 MAX_KEPT_NAMES = 5000
 ZERO = Decimal(0)
 INVOICE = "invoice__"
@@ -46,7 +46,7 @@ def read_cells(
     Yield pages of rows, each a list of values in the order of the columns.
 
     Invoices come newest first; so do line items of invoices, in the invoice's order.
-    Line items by themselves come in the order of their list in the admin.
+    A query of line items comes in the order of their list in the admin.
     """
     reader = (LineReader if lines else InvoiceReader)(columns)
     is_of_invoices = rows.model is Invoice
@@ -63,7 +63,7 @@ def read_cells(
 
 
 def count_up_to(rows: Rows, most: int, *, lines: bool) -> int:
-    """Count the rows of an export, and no further than `most`."""
+    """Count the rows of an export, up to `most`."""
     if lines and rows.model is Invoice:
         rows = primary.rows(InvoiceLineItem).filter(invoice__in=rows.order_by())
     return rows.order_by()[:most].count()
@@ -89,7 +89,7 @@ class InvoiceReader:
         if NET in names:
             needed.append("total")
         needed += self.more_paths
-        # What a line item has itself comes before what its invoice has.
+        # A line item's own columns come before those of its invoice.
         needed.sort(key=lambda path: path.startswith(INVOICE))
         self.paths = list(dict.fromkeys(needed))
         self._place = {path: place for place, path in enumerate(self.paths)}
@@ -176,8 +176,8 @@ def read_taxes(owner: str, invoice_ids: Sequence[str]) -> Amounts:
     """
     Return the sums of invoices' taxes by line item or by invoice, as `owner` says.
 
-    None if one cannot be read. What has no taxes is not in it; a tax whose amount Orb
-    left empty is 0.
+    A sum is None if one of its taxes cannot be read. Rows without taxes are left out; a
+    tax whose amount Orb left empty counts as 0.
     """
     taxes = primary.rows(InvoiceLineTax).filter(line_item__invoice_id__in=invoice_ids)
     rows: list[tuple[Any, Decimal | None]] = list(
@@ -197,7 +197,7 @@ def read_taxes(owner: str, invoice_ids: Sequence[str]) -> Amounts:
 
 def read_credited(invoice_ids: Sequence[str]) -> Amounts:
     """
-    Return the sum of credit notes by invoice; None if one's total is not known.
+    Return the sum of credit notes by invoice; None if a total is not known.
 
     As `InvoiceQuerySet.net_of_credit_notes`, and exact on SQLite too.
     """
@@ -213,7 +213,7 @@ def read_credited(invoice_ids: Sequence[str]) -> Amounts:
 
 
 def read_reasons(invoice_ids: Sequence[str]) -> dict[str, str]:
-    """Return why invoices fail now, of those that do: "payment: Card declined"."""
+    """Return why invoices fail now, for those that do: "payment: Card declined"."""
     every = InvoiceFailureReason.objects.using(primary.alias())
     current = every.current().filter(invoice_id__in=invoice_ids)
     found: dict[str, list[str]] = {}
@@ -268,7 +268,7 @@ def _pages_of_lines(lines: Rows, paths: Sequence[str]) -> Iterator[list[Row]]:
 
 
 def _lines_of_invoices(invoices: Rows, paths: Sequence[str]) -> Iterator[list[Row]]:
-    """Yield line items of invoices; what is the invoice's is read once for all."""
+    """Yield line items of invoices; the columns of each invoice are read only once."""
     own = [path for path in paths if not path.startswith(INVOICE)]
     heads = list(InvoiceReader.heads)
     of_invoice = [path.removeprefix(INVOICE) for path in paths[len(own) :]]

@@ -1,4 +1,4 @@
-"""Export rows: what is read goes straight into the file."""
+"""Export rows: each page that is read goes straight into the file."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def export_rows(
     style: CsvStyle | None = None,
 ) -> int:
     """
-    Write invoices, or line items, of the mirror to a file. Return how many rows.
+    Write invoices or line items of the mirror to a file. Return how many rows.
 
-    `rows` is a query of either; with `lines`, the line items of a query of invoices. It
-    is read from the mirror's own database, also if others are read from a replica.
-    `output` is a path, whose file is written whole or not at all, or a binary stream.
-    Amounts have all their digits. Dates are days, and times are times, in
-    `REPORT_TIME_ZONE`. All rows are of one instant, except on SQLite, and inside a
-    transaction that began before. In a CSV file, a text that a spreadsheet would run
-    as a formula has an apostrophe before it.
+    `rows` is a query of either; with `lines`, the line items of a query of invoices are
+    written. It is read from the mirror's own database, even if other queries go to a
+    replica. `output` is a path, whose file is written whole or not at all, or a binary
+    stream. Amounts have all their digits. Days and times are in `REPORT_TIME_ZONE`. All
+    rows show one instant, except on SQLite and inside a transaction that was already
+    open. In a CSV file, a text that a spreadsheet would run as a formula has an
+    apostrophe before it.
 
     Raises:
         OrbInputError: an argument cannot be right, such as an unknown column.

@@ -45,7 +45,7 @@ def start_run(
     """
     Record a run and its windows, for any worker to work on.
 
-    Until a full run has succeeded, invoices that are new here are old in Orb, so they
+    Until a full run has succeeded, invoices that are new here may be old in Orb, so they
     are announced only if `announce` is set. If Orb's list of events suffices this
     time, an incremental run reads only that list, unless `sweep` is set.
 
@@ -143,7 +143,7 @@ def due_windows(*, run: SyncRun | None = None) -> list[SyncWindow]:
     """
     Return pending windows of active runs that no worker holds and that are due.
 
-    What a newer release planned, in a kind unknown here, is left to that release.
+    Windows and runs of kinds that only a newer release knows are left to that release.
     """
     now = primary.now()
     longest_wait = timedelta(seconds=windows.MAX_WAIT_SECONDS)
@@ -225,7 +225,7 @@ def fail_window(window_id: int, lease: str, reason: str) -> None:
 
 def advance(run: SyncRun) -> list[SyncWindow]:
     """
-    Go on with a run whose windows are done: to the check, then to the end.
+    Take a run whose windows are done one stage further: to the check, or to the end.
 
     Return the windows that became pending. It is safe to call at any time. A run of a
     kind that only a newer release knows is left to that release.
@@ -365,5 +365,5 @@ def _log_end(run: SyncRun) -> None:
 
 
 def _id_of(run: SyncRun) -> dict[str, int]:
-    """Return the field by which records of the log name the run."""
+    """Return the field that names the run in log records."""
     return {"orb_run_id": run.pk}

@@ -1,9 +1,9 @@
 """
 Work on one window of a run, step by step.
 
-A step asks Orb for one page (or a handful of single invoices) and commits what
-came, the counts and the cursor in one transaction, if this worker still holds the
-window's lease and another one has not done the step meanwhile.
+A step asks Orb for one page (or a few single invoices) and commits these invoices, the
+counts and the cursor in one transaction, if this worker still holds the window's lease
+and no other has done the step meanwhile.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MIN_LEASE_SECONDS = 120.0
-# How old a sign of life may be before a step of another window begins.
+# How old a sign of life may be when a step of another window begins.
 RENEW_SECONDS = 30.0
 MAX_WAIT_SECONDS = 60
 MAX_ATTEMPTS = 10
@@ -114,7 +114,7 @@ def work(
     seconds: float = float("inf"),
 ) -> Progress:
     """
-    Take steps until the window is done, lost or has to wait, or `seconds` are over.
+    Take steps until the window is done or lost, has to wait, or `seconds` are over.
 
     `connect` opens a client for Orb. Errors are recorded in the row.
 
