@@ -12,7 +12,7 @@ class InvoiceChange(models.Model):
     """
     A change of an invoice in the mirror, written in the transaction that made it.
 
-    Or that it is overdue for so many days, which a sync noticed.
+    It may also be that the invoice is overdue for a number of days, as a sync noticed.
 
     The signals are sent from these rows, in the order of their keys, and they are the
     invoice's history.

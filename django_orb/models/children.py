@@ -1,4 +1,4 @@
-"""Parts of an invoice as rows, written with it from the same payload."""
+"""Store the lists in an invoice as rows, written with it from the same payload."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class InvoiceChild(models.Model):
     """
     An item of a list in an invoice's payload, in Orb's order.
 
-    What is odd in it does not keep the invoice out of the mirror. A value that its
-    column cannot hold is left empty and named in `rounded_fields`; an item without a
-    usable id gets one that says so. The payload has them as they came.
+    Odd values in it do not keep the invoice out of the mirror. A value that its column
+    cannot hold is left empty and named in `rounded_fields`; an item without a usable id
+    gets one that says so. The payload has all of it as it came.
     """
 
     orb_id = OrbIdField(_("Orb id"))

@@ -12,7 +12,7 @@ from django_orb.fields import ExactCharField, OrbIdField
 from .invoice_status import InvoiceStatus
 from .invoices import Invoice
 
-# How much earlier than the invoice's own time of the failure its event may be created.
+# How long before the time that the invoice shows for a failure its event may be created.
 # Orb gives the latter to the second, and payments are tried again after days.
 EVENT_PRECEDES = timedelta(minutes=1)
 
@@ -28,7 +28,7 @@ class Failing(NamedTuple):
     """
     How an invoice shows that it fails: in these statuses, with a time in a column.
 
-    What is in `ended_by` at that time or later is the end of it.
+    A time in the column `ended_by` that is not earlier ends it.
     """
 
     statuses: tuple[InvoiceStatus, ...]
@@ -36,7 +36,7 @@ class Failing(NamedTuple):
     ended_by: str = ""
 
     def condition(self, prefix: str = "") -> Q:
-        """Match invoices that fail, or what leads to them by `prefix`."""
+        """Match invoices that fail, or rows that lead to them by `prefix`."""
         conditions = {
             "status__in": self.statuses,
             "missing_since": None,
@@ -78,10 +78,10 @@ class InvoiceFailureReasonQuerySet(models.QuerySet["InvoiceFailureReason"]):
 
 class InvoiceFailureReason(models.Model):
     """
-    Why Orb last failed at an invoice, of which only webhook events tell.
+    Why Orb last failed at an invoice, which only webhook events say.
 
     There is one row for each kind of failure, and for each connection if it is the sync
-    to accounting. A row without `failed_at` keeps only that earlier failures are over.
+    to accounting. A row without `failed_at` says only that earlier failures are over.
     Read `InvoiceFailureReason.objects.current()`, or `invoice.failure_reasons.current()`.
     """
 

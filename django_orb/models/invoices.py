@@ -35,7 +35,7 @@ from django_orb.parsing import exact_sum, read_decimal
 from .invoice_status import InvoiceStatus
 from .operation_types import permissions_on
 
-# Half of what Orb promises: between making and mirroring them there may be days.
+# Half of what Orb promises, as days may pass before a new link is mirrored.
 LINKS_ARE_FRESH = timedelta(days=30)
 
 
@@ -97,7 +97,7 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
         if (customer_id is None) == (external_customer_id is None):
             raise TypeError("Give either customer_id or external_customer_id.")
         given = customer_id or external_customer_id
-        if not given or "\0" in given:  # no id has one, and PostgreSQL fails at it
+        if not given or "\0" in given:  # no id contains NUL, and PostgreSQL fails at it
             return self.none()
         if customer_id is not None:
             return self.filter(customer_id=customer_id)
@@ -131,8 +131,8 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
         Annotate why invoices fail now, one column for each kind of failure.
 
         `issue_failure_reason`, `payment_failure_reason`, `sync_failure_reason` and
-        `accounting_sync_failure_reason` are None for what does not fail, or of which no
-        event was received. If Orb gave no reason they name the provider, or are "".
+        `accounting_sync_failure_reason` are None if that does not fail, or if no event
+        about it was received. If Orb gave no reason, they name the provider, or are "".
         """
         model: Any = self.model._meta.get_field("failure_reasons").related_model
         current = model.objects.current().filter(invoice=OuterRef("pk"))
@@ -149,7 +149,7 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
 
     def totals_by_currency(self) -> list[CurrencyTotal]:
         """
-        Return one entry per currency: amounts of different ones are never added up.
+        Return one entry per currency: amounts in different ones are never added up.
         """
         sums = (
             self.order_by("currency")
@@ -237,7 +237,7 @@ class Invoice(models.Model):
 
     objects = InvoiceQuerySet.as_manager()
 
-    #: What the host calls the customer; set by `customers.label_customers`.
+    #: What the project calls the customer; set by `customers.label_customers`.
     customer_label: Any
 
     class Meta:
@@ -281,7 +281,7 @@ class Invoice(models.Model):
             models.Index(fields=["currency", "total", "id"], name="orb_invoice_total"),
             models.Index(fields=["due_date", "id"], name="orb_invoice_due"),
             models.Index(fields=["missing_since"], name="orb_invoice_missing"),
-            # What was paid in a month, and was owed before it.
+            # For what was paid in a month, and owed before it.
             models.Index(
                 fields=["status", "paid_at", "issued_at"],
                 name="orb_invoice_status_paid",
@@ -340,13 +340,13 @@ class Invoice(models.Model):
         """
         The sum of all lines' taxes, in `currency`; Orb's totals include it.
 
-        None if an amount cannot be read: a part of the sum would pass for all of it.
+        None if an amount cannot be read, since a part of the sum would pass for all of it.
         """
         return _whole_sum(line.tax for line in self.line_items.all())
 
 
 class Overview(Invoice):
-    """The admin's page of figures: in the index it stands beside the models."""
+    """The admin's page of figures, which its index shows beside the models."""
 
     class Meta:
         proxy = True

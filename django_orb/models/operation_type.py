@@ -1,4 +1,4 @@
-"""The entry that every kind of operation fills in, with its defaults."""
+"""Define the entry that each kind of operation fills in, with its defaults."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Sight(Enum):
 
     SHOWN = "shown"
     NOT_SHOWN = "not shown"
-    # It is shown, and is the doing of another operation, which Orb confirmed.
+    # It is shown, but another operation did it, which Orb confirmed.
     ANOTHERS = "another's"
     UNCLEAR = "unclear"
 
@@ -98,14 +98,14 @@ class OperationType:
     has_key: ClassVar[bool] = True
     # Whether an invoice undergoes it at most once.
     happens_once: ClassVar[bool] = False
-    # Whether an invoice shows it for ever after, so that what it does not show never was.
+    # Whether an invoice shows it forever, so that what is not shown never happened.
     is_lasting: ClassVar[bool] = False
     # What is recorded if Orb answers that there is no such object, and the invoice shows
     # that it is done; without such words that answer is a refusal.
     gone_already: ClassVar[str] = ""
     # Whether it brings new links, which alone do not count as a change.
     renews_links: ClassVar[bool] = False
-    # What a person is asked if neither an answer nor a look at Orb tells.
+    # What users are asked to do if neither an answer nor Orb shows the outcome.
     question: ClassVar[str] = gettext_noop(
         "No answer came, and the invoice does not show for certain whether it "
         "happened. Check in Orb."

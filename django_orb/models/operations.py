@@ -58,7 +58,7 @@ class InvoiceOperation(models.Model):
     state = models.CharField(
         _("state"), max_length=16, choices=State.choices, default=State.PENDING
     )
-    # Empty as long as it is to be made.
+    # Empty until an invoice that is to be created exists.
     invoice_id = OrbIdField(_("invoice"), db_index=True)
     body = PayloadField(_("body"), default=dict, blank=True)
     idempotency_key = models.CharField(_("idempotency key"), max_length=64, unique=True)
@@ -136,12 +136,12 @@ class InvoiceOperation(models.Model):
         return f"{self.get_kind_display()} {self.invoice_id}".strip()
 
     def find_actor(self) -> AbstractBaseUser | None:
-        """Return the user who asked, if there still is one of that id and username."""
+        """Return the user who asked, if there is still one with that id and username."""
         if not self.actor_id:
             return None
         try:
             user = get_user_model()._default_manager.filter(pk=self.actor_id).first()
-        except (ValueError, ValidationError):  # not a key of this user model
+        except (ValueError, ValidationError):  # the id is not a key of this user model
             return None
         is_the_same = user and user.get_username() == self.actor_username
         return user if is_the_same else None

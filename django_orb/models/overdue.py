@@ -7,9 +7,9 @@ from .invoices import Invoice
 
 class OverdueThreshold(models.Model):
     """
-    Since when invoices are watched that are due for so many days.
+    Since when syncs have watched for invoices that are overdue for a number of days.
 
-    There is one row for each number of `OVERDUE_DAYS`, from the first sync that knows it.
+    There is one row for each number in `OVERDUE_DAYS`, from the first sync that knows it.
     """
 
     days = models.PositiveIntegerField(primary_key=True)
@@ -23,7 +23,7 @@ class OverdueThreshold(models.Model):
 
 
 class OverdueNotice(models.Model):
-    """That `invoice_overdue` is told of an invoice, or was, for so many days."""
+    """The record that `invoice_overdue` is or was sent for an invoice and a number of days."""
 
     invoice = models.ForeignKey(
         Invoice,

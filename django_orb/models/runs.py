@@ -204,7 +204,7 @@ class SyncWindow(models.Model):
 
 class SyncAbsence(models.Model):
     """
-    A 404 that a run met. The invoice is only marked as missing if the run ends well.
+    A 404 that a run met. The invoice is marked as missing only if the run succeeds.
     """
 
     run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="absences")

@@ -1,18 +1,18 @@
 """
-Notice invoices that became overdue by so many days, for the signal `invoice_overdue`.
+Notice invoices that became overdue by a number of days, to send `invoice_overdue`.
 
-# Note [Told of once a threshold]
+# Note [Announced once per threshold]
 Each number of `OVERDUE_DAYS` is a threshold. What a sync notices is recorded as a change,
 in one transaction with a notice that keeps it from being recorded again: once for each
-invoice and threshold, whatever becomes of its due date. `change_log` tells it then, and
-leaves out what has been paid meanwhile.
+invoice and threshold, whatever becomes of its due date. Then `change_log` announces it,
+unless the invoice has been paid meanwhile.
 
 - Only a threshold that is crossed while it is watched counts. It is watched from the
   first sync that knows it, so neither a new installation nor a new number in the setting
   sends reminders for old debts. Without a receiver nothing is watched.
-- An invoice is told of the highest threshold that it has reached and of none below it,
-  as after a time without syncs, or if its due date was long past when it was issued.
-- Nothing is told by a run that did not succeed: the mirror may be behind, and reminders
+- Only the highest threshold that an invoice has reached is announced and none below it,
+  after a time without syncs for instance, or if it was issued long after its due date.
+- A run that did not succeed announces nothing: the mirror may be behind, and reminders
   would go to customers who have paid.
 - Invoices that crossed the highest threshold more than `LOOKBACK` ago are not looked at,
   so that the search does not grow with debts that are never paid. It reads the index of
@@ -58,9 +58,9 @@ MOST = 10_000
 
 def notice(run: SyncRun) -> int:
     """
-    Record which invoices became overdue, and tell. Return how many.
+    Record which invoices became overdue, and announce it. Return how many.
 
-    If that fails, the run that has succeeded stays so, and the next one does it.
+    If that fails, the run still counts as succeeded, and the next one does it.
     """
     try:
         if not invoice_overdue.has_listeners(Invoice):
@@ -74,7 +74,7 @@ def notice(run: SyncRun) -> int:
         logger.exception("Run %s did not look for overdue invoices.", run.pk)
         renew_connection()
         return 0
-    # `recover` tells the others.
+    # `recover` announces the others.
     change_log.announce_on_commit(invoice_ids[: change_log.BATCH])
     return len(invoice_ids)
 
