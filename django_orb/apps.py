@@ -11,6 +11,8 @@ class DjangoOrbConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks, metrics  # noqa: F401
-        from .status import gauges
 
-        gauges.register(metrics.enabled_names())
+        if names := metrics.enabled_names():
+            from .status import gauges  # brings half of the package along
+
+            gauges.register(names)

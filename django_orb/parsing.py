@@ -7,8 +7,6 @@ from datetime import datetime, timezone
 from decimal import MAX_PREC, Context, Decimal, InvalidOperation
 from typing import Any
 
-from dateutil.parser import isoparse
-
 # Enough for any amount with any digits, and few enough to calculate with and to write.
 MAX_DIGITS = 200
 # What a money column holds: digits before and after the point.
@@ -68,6 +66,8 @@ def parse_datetime(value: Any) -> datetime:
         parsed = datetime.fromisoformat(value)
     except ValueError:
         # Python 3.10 reads neither "Z" nor fractions of other than 3 or 6 digits.
+        from dateutil.parser import isoparse  # not for each process that has models
+
         parsed = isoparse(value)
     if parsed.tzinfo is timezone.utc:
         return parsed
