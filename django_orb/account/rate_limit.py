@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TookTooLong
 from contextvars import ContextVar, copy_context
 from datetime import datetime, timedelta
@@ -53,6 +53,8 @@ MAX_HOLD_SECONDS = 60.0
 # a time beyond that was noted before the clock was set back.
 MAX_AHEAD_SECONDS = 90.0
 MAX_TURNS_AHEAD = 100
+# How long a wait for a turn may go on after its request was given up.
+STEP_SECONDS = 1.0
 # How long to wait for a connection that reserves while a transaction is open.
 CONNECTION_SECONDS = 10.0
 
@@ -97,10 +99,23 @@ class Pacer:
             self.top_up()
         return self._next_turn()
 
-    def wait_until(self, turn: float) -> None:
-        seconds = max(0.0, turn - time.monotonic())
-        time.sleep(seconds)
-        metrics.waited(self._name, seconds)
+    def wait_until(
+        self, turn: float, is_over: Callable[[], bool] = lambda: False
+    ) -> None:
+        """
+        Wait for a turn, in small steps.
+
+        Raises:
+            CancelledError: it is over, so the request is not to be sent.
+        """
+        seconds = left = max(0.0, turn - time.monotonic())
+        while not is_over():
+            time.sleep(min(left, STEP_SECONDS))
+            left -= STEP_SECONDS
+            if left <= 0:
+                metrics.waited(self._name, seconds)
+                return
+        raise CancelledError
 
     def _next_turn(self) -> float:
         now = time.monotonic()
@@ -155,12 +170,15 @@ class PacedClient(OrbClient):
         return client
 
 
-def in_turn(client: OrbClient, send: Callable[[], T]) -> Callable[[], T]:
+def in_turn(
+    client: OrbClient, send: Callable[[], T], is_over: Callable[[], bool]
+) -> Callable[[], T]:
     """
     Reserve the turn of a read. Return `send`, which now waits for that turn.
 
     Call this in the thread that opened the client, and the result in any. So threads
-    that only wait for Orb need no database, and still keep to the budget.
+    that only wait for Orb need no database, and still keep to the budget. If `is_over`,
+    the wait ends with a `CancelledError`.
     """
     pacer = getattr(client, "pacer", None)
     if pacer is None:
@@ -168,7 +186,7 @@ def in_turn(client: OrbClient, send: Callable[[], T]) -> Callable[[], T]:
     turn = pacer.reads.take()
 
     def wait_and_send() -> T:
-        pacer.reads.wait_until(turn)
+        pacer.reads.wait_until(turn, is_over)
         before = _has_had_its_turn.set(True)
         try:
             return send()

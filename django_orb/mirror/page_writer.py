@@ -21,6 +21,7 @@ from django.db.models import Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from django_orb.client import RawInvoice
 from django_orb.db import SLACK, insert, is_text_taken, primary, upsert
 from django_orb.exceptions import OrbPayloadError
 from django_orb.models import (
@@ -86,6 +87,14 @@ class PageWriter:
         self._incoming = {
             seen.invoice_id: Incoming(seen, digits) for seen in observations
         }
+
+    @property
+    def is_mapped_ahead(self) -> bool:
+        """Tell whether the page is probably new, so that it was mapped already."""
+        return any(
+            isinstance(one.seen.payload, RawInvoice) and one.seen.payload.kept
+            for one in self._incoming.values()
+        )
 
     def see_again(self) -> WriteResult | None:
         """Only advance the intervals if all texts are unchanged; else return None."""

@@ -81,10 +81,11 @@ def write(
 
         return body
 
-    unchanged = run_in_transaction(completed(writer.see_again))
-    if unchanged is not None:
-        metrics.written(origin.kind, unchanged)
-        return unchanged
+    if not writer.is_mapped_ahead:
+        unchanged = run_in_transaction(completed(writer.see_again))
+        if unchanged is not None:
+            metrics.written(origin.kind, unchanged)
+            return unchanged
     writer.prepare()
     try:
         result = run_in_transaction(completed(writer.write))

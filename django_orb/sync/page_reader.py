@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,22 +24,38 @@ class _Asked(NamedTuple):
     answer: Future[Timed[RawPage]]
 
 
+@dataclass
+class Filling:
+    """Whether the mirror is being filled: the next page is new if the last one was."""
+
+    is_on: bool = False
+
+
 class PageReader:
     """
     Reads Orb's list for one window, one page ahead of the writer.
 
-    One thread creates and reads it; the executor's threads only wait for Orb.
+    One thread creates and reads it; the executor's threads only wait for Orb, and map
+    what is probably new. Readers of one run share what they know about that.
     """
 
     def __init__(
-        self, client: OrbClient, page_size: int, executor: ThreadPoolExecutor
+        self,
+        client: OrbClient,
+        page_size: int,
+        executor: ThreadPoolExecutor,
+        filling: Filling | None = None,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
+        """If `is_over`, requests that wait for their turn are not sent."""
         self._client = client
         self.page_size = page_size
         self._executor = executor
         self._exact_digits = mirror.digits_kept()
         self._asked: _Asked | None = None
-        self._created = 0
+        self._filling = filling or Filling()
+        self._counted = (0, 0)
+        self._is_over = is_over
 
     @property
     def awaited(self) -> Future[Timed[RawPage]] | None:
@@ -66,25 +83,32 @@ class PageReader:
         else:
             self._asked = None
             answer = self.fetch(window, cursor=cursor or None, limit=limit)
-        is_filling, self._created = window.created > self._created, window.created
+        self._note_what_was_new(window)
         following = usable_cursor(answer.value)
         leads_on = following not in (None, cursor, window.cursor_mark)
         if following and leads_on and limit == self.page_size and window.attempts <= 1:
-            self._ask(window, following, limit, is_filling=is_filling)
+            self._ask(window, following, limit)
         return answer
+
+    def _note_what_was_new(self, window: SyncWindow) -> None:
+        pages, created = self._counted
+        if window.pages > pages:
+            self._filling.is_on = window.created > created
+        self._counted = (window.pages, window.created)
 
     def _is_asked(self, cursor: str, limit: int) -> bool:
         asked = self._asked
         return asked is not None and asked.cursor == cursor and asked.limit <= limit
 
-    def _ask(
-        self, window: SyncWindow, cursor: str, limit: int, *, is_filling: bool = False
-    ) -> None:
+    def _ask(self, window: SyncWindow, cursor: str, limit: int) -> None:
         fetch = self._fetching(window, cursor=cursor or None, limit=limit)
         answer = self._executor.submit(
             in_this_context(
                 partial(
-                    _fetch_and_prepare, fetch, self._exact_digits, is_filling=is_filling
+                    _fetch_and_prepare,
+                    fetch,
+                    self._exact_digits,
+                    is_filling=self._filling.is_on,
                 )
             )
         )
@@ -103,13 +127,13 @@ class PageReader:
             **options,
         }
         ask = partial(self._client.read_invoices_page, **query)
-        return in_turn(self._client, partial(timed, ask))
+        return in_turn(self._client, partial(timed, ask), self._is_over)
 
 
 def _fetch_and_prepare(
     fetch: Callable[[], Timed[RawPage]], exact_digits: int | None, *, is_filling: bool
 ) -> Timed[RawPage]:
-    """Do ahead what needs no database: the next page is new if the last one was."""
+    """Do ahead what needs no database."""
     answer = fetch()
     for invoice in answer.value.invoices:
         invoice.digest  # noqa: B018  # computed in this thread, and kept

@@ -15,6 +15,7 @@ time, until their invoices were passed over as well.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
@@ -26,11 +27,11 @@ from django.db import DatabaseError
 
 from django_orb.client import OrbClient
 from django_orb.conf import get_settings
-from django_orb.db import StatementLog
-from django_orb.models import SyncWindow
+from django_orb.db import StatementLog, primary
+from django_orb.models import Invoice, SyncWindow
 
 from . import windows
-from .page_reader import PageReader
+from .page_reader import Filling, PageReader
 from .steps import WindowFailedError, is_page
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,8 @@ class SideBySide:
         self._page_size = get_settings().PAGE_SIZE
         self._log = StatementLog()
         self._held: list[_Held] = []
+        self._ended = threading.Event()
+        self._filling = Filling(not primary.rows(Invoice).exists())
 
     @property
     def count(self) -> int:
@@ -121,6 +124,11 @@ class SideBySide:
             if held in self._held:  # the step before may have ended the run
                 self._renew()
                 self._step(held)
+
+    def end(self) -> None:
+        """Release all windows, and let no thread wait for its turn any longer."""
+        self._ended.set()
+        self.release_all()
 
     def release_all(self) -> None:
         """Release all windows; pages that were read but not stored are lost."""
@@ -188,7 +196,13 @@ class SideBySide:
             self._wait(open_requests)
         held.window = windows.begin(held.window.pk, held.lease)
         held.renewed_at = time.monotonic()
-        held.reader = PageReader(self._client, self._page_size, self._executor)
+        held.reader = PageReader(
+            self._client,
+            self._page_size,
+            self._executor,
+            self._filling,
+            self._ended.is_set,
+        )
         self._ask(held)
         return held.reader
 
@@ -237,5 +251,5 @@ def opened(
         executor = ThreadPoolExecutor(most, thread_name_prefix="django_orb_page")
         stack.callback(executor.shutdown, cancel_futures=True)
         work = SideBySide(client, executor, on_step=on_step, fail=fail)
-        stack.callback(work.release_all)
+        stack.callback(work.end)
         yield work

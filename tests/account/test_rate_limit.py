@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -212,7 +212,7 @@ def test_what_other_threads_will_send_is_in_the_budget(
 
     with PacedClient.connect() as client, OrbClient("key") as without_budget:
         for paced in (client, client, client, without_budget):
-            in_turn(paced, lambda: None)
+            in_turn(paced, lambda: None, lambda: False)
 
     assert RequestBudget.objects.get().next_at - begin >= timedelta(seconds=3)
 
@@ -232,12 +232,27 @@ def test_threads_side_by_side_share_the_turns_that_were_reserved_for_them(
     with PacedClient.connect(retries=0) as client, ThreadPoolExecutor(6) as executor:
         begin = time.monotonic()
         for _ in range(6):
-            executor.submit(in_turn(client, partial(ask, client)))
+            executor.submit(in_turn(client, partial(ask, client), lambda: False))
         executor.shutdown()
 
     assert failures == [None] * 6  # they need no database
     for number, moment in enumerate(sorted(left)):
         assert moment - begin >= 0.1 * number
+
+
+def test_turn_that_nobody_needs_any_more_is_not_waited_for(
+    any_committed_database: str, orb: OrbSandbox, clock: times.Clock
+) -> None:
+    hold_back(READS, 50)
+    begin = clock.now
+
+    with PacedClient.connect() as client:
+        send = in_turn(client, client.ping, lambda: clock.now > begin + 3)
+        with pytest.raises(CancelledError):
+            send()
+
+    assert clock.now < begin + 10
+    assert not orb.requests
 
 
 def test_retry_of_a_thread_waits_for_a_turn_of_its_own(
@@ -246,7 +261,7 @@ def test_retry_of_a_thread_waits_for_a_turn_of_its_own(
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "READS_PER_SECOND": 4}
 
     with PacedClient.connect() as client:
-        send = in_turn(client, lambda: (client.ping(), client.ping()))
+        send = in_turn(client, lambda: (client.ping(), client.ping()), lambda: False)
         begin = time.monotonic()
         send()
 
