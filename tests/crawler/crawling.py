@@ -127,6 +127,9 @@ class Crawler:
         if response is None:
             return
         is_refused = response.status_code in (403, 404) and is_start
+        if not self.is_plain and "/history/" in source:
+            # Jazzmin's page links who did it without asking for the permission.
+            is_refused |= response.status_code == 403 and "/auth/user/" in url
         if response.status_code not in (200, 302) and not is_refused:
             text = f"a link to {route_of(url)} answers {response.status_code}"
             self._note(text, f"{url} from {source}")
