@@ -44,6 +44,7 @@ ROUTE_WORDS = frozenset(
         "mark_paid",
         "pay",
         "ping",
+        "portal_sessions",
         "regenerate_invoice_pdf",
         "regenerate_receipt_pdf",
         "summary",

@@ -91,14 +91,27 @@ def test_an_invoice_is_shown_confirmed_and_made_once(
 def test_what_is_issued_at_once_is_said_before(
     orb: OrbSandbox, finance: Client
 ) -> None:
-    values = filled(orb, will_auto_issue="on")
+    yesterday = (TODAY - timedelta(days=1)).isoformat()
+    values = filled(orb, will_auto_issue="on", invoice_date=yesterday)
 
     page = preview(finance, values)
-    assert "Orb issues it at once" in text_of(page)
+    assert "<li>Orb issues it at once" in text_of(page)
     confirm(finance, page)
 
     assert Invoice.objects.get().status == "issued"
-    later = {**values, "invoice_date": (TODAY + timedelta(days=9)).isoformat()}
+
+
+def test_what_is_issued_later_or_perhaps_at_once_is_said_before(
+    orb: OrbSandbox, finance: Client
+) -> None:
+    """Whether a day has begun depends on the customer's time zone."""
+    on_the_way = datetime.now(timezone.utc) + timedelta(hours=12)
+    begins_somewhere = filled(
+        orb, will_auto_issue="on", invoice_date=on_the_way.date().isoformat()
+    )
+    later = {**begins_somewhere, "invoice_date": str(TODAY + timedelta(days=9))}
+
+    assert "If its date has begun" in text_of(preview(finance, begins_somewhere))
     assert "Orb issues it on its date" in text_of(preview(finance, later))
 
 

@@ -32,6 +32,8 @@ def test_reasons_and_notes_are_shown(
 
     def steps(page: Page) -> None:
         page.goto("/admin/django_orb/overview/")
+        for details in page.query_selector_all(".orb-concern summary"):
+            details.click()
         page.wait_for_selector("text=The tax address is missing.")
         photograph(page, "failing-overview")
         page.click("text=Accounting sync failed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -92,9 +93,7 @@ def confirm(
         "line": read_line(form),
         "terms": read_terms(values),
         "invoice_date": day(values["invoice_date"]),
-        "is_issued_now": (
-            values["will_auto_issue"] and values["invoice_date"] <= timezone.localdate()
-        ),
+        "issued": is_issued(values),
         "recent": [(name, read_operation_view(one)) for one in others],
         "newest_operation": str(newest(others)),
     }
@@ -135,6 +134,22 @@ def create(call: Call, token: FormToken, form: InvoiceForm) -> HttpResponse | No
     if is_first:
         call.model_admin.log_change(call.request, invoice, outcome.log)
     return HttpResponseRedirect(change_url(call.model_admin, invoice.pk))
+
+
+def is_issued(values: dict[str, Any]) -> str:
+    """
+    Tell when Orb issues it: "never" by itself, "now", "later", or "unknown".
+
+    Its date is a day in the customer's time zone, which the mirror does not know: there
+    it may be half a day earlier, or more than half a day later, than in UTC.
+    """
+    if not values["will_auto_issue"]:
+        return "never"
+    now = timezone.now()  # in UTC
+    if values["invoice_date"] <= (now - timedelta(hours=12)).date():
+        return "now"
+    has_begun = values["invoice_date"] <= (now + timedelta(hours=14)).date()
+    return "unknown" if has_begun else "later"
 
 
 def read_line(form: InvoiceForm) -> dict[str, str]:
