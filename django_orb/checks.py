@@ -81,10 +81,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_int(value) and 1 <= value <= MAX_DAYS,
         f"a whole number of days from 1 to {MAX_DAYS}",
     ),
-    "NOTES_REQUIRED": (
-        lambda value: isinstance(value, bool),
-        "True or False",
-    ),
+    "NOTES_REQUIRED": (lambda value: isinstance(value, bool), "True or False"),
     "OVERDUE_DAYS": (
         lambda value: (
             isinstance(value, (list, tuple))

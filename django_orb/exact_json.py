@@ -17,14 +17,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from decimal import (
-    MAX_EMAX,
-    MAX_PREC,
-    MIN_EMIN,
-    Context,
-    Decimal,
-    InvalidOperation,
-)
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from typing import Any
 
 import msgspec

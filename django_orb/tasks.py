@@ -21,13 +21,7 @@ from .conf import get_settings
 from .db import StatementLog, primary
 from .mirror import change_log
 from .models import SyncRun
-from .publishing import (
-    as_django_task,
-    broker,
-    enqueue,
-    run_eagerly,
-    runs_at_once,
-)
+from .publishing import as_django_task, broker, enqueue, run_eagerly, runs_at_once
 from .status import noted
 from .sync import runs, windows
 from .webhooks import inbox, processing
@@ -93,10 +87,7 @@ def sync_invoices(
 def sync_page(window_id: int, lease: str) -> None:
     """Work on a run's window for a while, then leave the rest to another task."""
     progress = runs.turn(
-        window_id,
-        lease,
-        connect=partial(open_account, retries=0),
-        seconds=TURN_SECONDS,
+        window_id, lease, connect=partial(open_account, retries=0), seconds=TURN_SECONDS
     )
     if progress.is_lost:
         return

@@ -24,9 +24,7 @@ __all__ = ["celery_app"]  # so that a task sent without care goes to memory://
 
 # No test is about time, and a busy machine is no failure.
 hypothesis.settings.register_profile(
-    "tests",
-    deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("tests")
 

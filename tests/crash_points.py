@@ -31,9 +31,7 @@ def before_requests(
 
 
 def dies_at_request(
-    patch: pytest.MonkeyPatch,
-    path: str,
-    error: type[BaseException] = KeyboardInterrupt,
+    patch: pytest.MonkeyPatch, path: str, error: type[BaseException] = KeyboardInterrupt
 ) -> None:
     """Die before each request whose path ends like this is sent."""
 

@@ -468,8 +468,7 @@ class Player:
         # Orb's clock is near the database's as it was before any step.
         created = NOON + timedelta(seconds=hook.created + self.history.orb_ahead)
         interval = Interval(
-            created - timedelta(seconds=self.history.skew),
-            primary.now(),
+            created - timedelta(seconds=self.history.skew), primary.now()
         )
         seen = mirror.read_page([payload_of(hook.state)], interval)
         return self._store(moment, seen, hook.state, hook.age, Reader("hook", 0))

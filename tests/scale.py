@@ -115,9 +115,7 @@ class Sandbox:
     def __init__(self, invoices: int) -> None:
         command = [sys.executable, "-m", "django_orb.testing"]
         self._process = subprocess.Popen(
-            [*command, "--invoices", str(invoices)],
-            stdout=subprocess.PIPE,
-            text=True,
+            [*command, "--invoices", str(invoices)], stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
         self.base_url = self._process.stdout.readline().strip()

@@ -28,11 +28,7 @@ def asgi() -> Any:
 
 def main() -> None:
     server = make_server(
-        "127.0.0.1",
-        0,
-        wsgi(),
-        threaded=True,
-        request_handler=QuietHandler,
+        "127.0.0.1", 0, wsgi(), threaded=True, request_handler=QuietHandler
     )
     print(server.server_port, flush=True)
     server.serve_forever()

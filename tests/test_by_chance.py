@@ -91,10 +91,7 @@ def test_a_third_of_the_slow_ones_is_left() -> None:
 
 @pytest.mark.parametrize(
     ("options", "left_out"),
-    [
-        (["-o", f"testpaths={FILE}"], 20),
-        (["-o", f"testpaths={FILE}", "--all"], 0),
-    ],
+    [(["-o", f"testpaths={FILE}"], 20), (["-o", f"testpaths={FILE}", "--all"], 0)],
 )
 def test_the_end_says_what_was_left_out_unless_all_was_asked_for(
     options: list[str], left_out: int

@@ -124,11 +124,7 @@ def test_e003_an_address_that_is_wrong_or_not_private(settings, url, complaint):
     ],
 )
 def test_e004_a_value_of_the_wrong_type_or_size(settings, name, value):
-    settings.DJANGO_ORB = {
-        "API_KEY": "sk-1",
-        "WEBHOOK_SECRETS": ["whs"],
-        name: value,
-    }
+    settings.DJANGO_ORB = {"API_KEY": "sk-1", "WEBHOOK_SECRETS": ["whs"], name: value}
 
     (message,) = checks.run_checks(tags=["django_orb"])
 

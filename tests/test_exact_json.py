@@ -86,15 +86,7 @@ def test_writing_refuses_what_json_does_not_have(value):
         dumps([value])
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{",
-        b"\xff\xfe\xff",
-        "[" * 200_000,
-    ],
-)
+@pytest.mark.parametrize("text", ["", "{", b"\xff\xfe\xff", "[" * 200_000])
 def test_every_unreadable_text_is_a_value_error(text):
     with pytest.raises(ValueError, match=r"."):
         loads(text)

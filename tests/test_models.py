@@ -64,12 +64,7 @@ def test_totals_never_add_one_currency_to_another(any_database: str) -> None:
 
     assert Invoice.objects.all().totals_by_currency() == [
         {"currency": "EUR", "count": 1, "total": 5, "amount_due": 0},
-        {
-            "currency": "USD",
-            "count": 2,
-            "total": Decimal("30.30"),
-            "amount_due": 3,
-        },
+        {"currency": "USD", "count": 2, "total": Decimal("30.30"), "amount_due": 3},
     ]
 
 

@@ -302,8 +302,7 @@ def anchors_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "code",
-    [code for kind, code in BLOCKS + blocks(REFERENCE) if kind == "python"],
+    "code", [code for kind, code in BLOCKS + blocks(REFERENCE) if kind == "python"]
 )
 def test_the_readme_has_valid_python(code):
     compile(re.sub("^   ", "", code, flags=re.MULTILINE), "README.md", "exec")

@@ -294,11 +294,7 @@ def test_line_item_on_anything_but_a_draft_is_refused(
     ],
 )
 def test_line_item_that_cannot_be_right_is_refused_before_anything_happens(
-    any_database: str,
-    orb: OrbSandbox,
-    change: dict[str, Any],
-    field: str,
-    words: str,
+    any_database: str, orb: OrbSandbox, change: dict[str, Any], field: str, words: str
 ) -> None:
     with pytest.raises(OrbInputError, match=words) as caught:
         services.create_invoice_line_item("inv", **{**LINE, **change})

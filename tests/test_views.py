@@ -95,9 +95,7 @@ def test_many_at_once_store_one(any_committed_database: str, sent: list[Any]) ->
 
 
 def test_event_survives_what_comes_after_it_in_the_request(
-    any_committed_database: str,
-    atomic_requests: None,
-    settings: Any,
+    any_committed_database: str, atomic_requests: None, settings: Any
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "WEBHOOK_IN_PROCESS": True}
 
@@ -207,10 +205,7 @@ def current(app: Celery) -> Iterator[None]:
 @pytest.mark.parametrize("scheme", ["amqp", "redis"])
 @pytest.mark.parametrize("answers", [True, False])
 def test_broker_that_is_away_or_silent_costs_about_a_second(
-    any_committed_database: str,
-    silent_port: int,
-    scheme: str,
-    answers: bool,
+    any_committed_database: str, silent_port: int, scheme: str, answers: bool
 ) -> None:
     port = silent_port if answers else 9  # where nobody listens
     url = f"{scheme}://127.0.0.1:{port}//"
@@ -318,9 +313,7 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 def _quietly(examples: int) -> Callable[[Test], Test]:
     decorate: Callable[[Test], Test] = hypothesis_settings(
-        max_examples=examples,
-        database=None,
-        suppress_health_check=list(HealthCheck),
+        max_examples=examples, database=None, suppress_health_check=list(HealthCheck)
     )
     return decorate
 

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from .identity import (
-    accept_key,
-    is_of_account,
-    open_account,
-    require_same_account,
-)
-from .rate_limit import (
-    READS,
-    PacedClient,
-    hold_back,
-    in_turn,
-)
+from .identity import accept_key, is_of_account, open_account, require_same_account
+from .rate_limit import READS, PacedClient, hold_back, in_turn
 
 __all__ = [
     "READS",

@@ -89,11 +89,7 @@ def accept_key() -> None:
 
 
 def _row_of(client: OrbClient) -> dict[str, Any]:
-    return {
-        "id": 1,
-        "fingerprint": client.fingerprint,
-        "confirmed_at": timezone.now(),
-    }
+    return {"id": 1, "fingerprint": client.fingerprint, "confirmed_at": timezone.now()}
 
 
 def is_of_account(payload: Mapping[str, Any]) -> bool:

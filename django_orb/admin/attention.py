@@ -41,14 +41,8 @@ INVOICES: dict[str, tuple[Any, Q]] = {
         FailureKind.PAYMENT.label,
         FAILING[FailureKind.PAYMENT].condition(),
     ),
-    "issue_failed": (
-        FailureKind.ISSUE.label,
-        FAILING[FailureKind.ISSUE].condition(),
-    ),
-    "sync_failed": (
-        FailureKind.SYNC.label,
-        FAILING[FailureKind.SYNC].condition(),
-    ),
+    "issue_failed": (FailureKind.ISSUE.label, FAILING[FailureKind.ISSUE].condition()),
+    "sync_failed": (FailureKind.SYNC.label, FAILING[FailureKind.SYNC].condition()),
     "accounting_sync_failed": (
         FailureKind.ACCOUNTING_SYNC.label,
         # Only the reason shows this trouble; there are few, so each leads to its invoice.

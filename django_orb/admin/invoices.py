@@ -56,12 +56,7 @@ from .filters import (
     OverdueFilter,
 )
 from .freshness import read_freshness
-from .invoice_page import (
-    operations_of,
-    read_failures,
-    read_operation_view,
-    read_sheet,
-)
+from .invoice_page import operations_of, read_failures, read_operation_view, read_sheet
 from .readonly import outside_transactions
 from .sums import SummedChangeList, SummingPaginator
 
@@ -230,8 +225,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
     # Actions
 
     @admin.action(
-        permissions=["sync"],
-        description=_("Refresh selected invoices from Orb"),
+        permissions=["sync"], description=_("Refresh selected invoices from Orb")
     )
     def refresh_from_orb(self, request: HttpRequest, queryset: Any) -> None:
         fetch_again.respond(self.call_for(request, queryset, "refresh_from_orb"))
@@ -300,11 +294,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
         return self.act(request, object_id, upcoming.respond, is_allowed)
 
     def act(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        respond: Respond,
-        is_allowed: bool,
+        self, request: HttpRequest, object_id: str, respond: Respond, is_allowed: bool
     ) -> HttpResponse:
         """Do what the list's action does for one invoice, and end on its own page."""
         invoice = self.get_object(request, unquote(object_id))

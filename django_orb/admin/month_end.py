@@ -69,11 +69,7 @@ PARTS: dict[str, tuple[Any, Any, Any]] = {
         _("Every draft of this month is issued."),
         _("To be issued"),
     ),
-    FAILURES: (
-        _("Failures"),
-        _("No invoice of this month fails."),
-        _("Failed at"),
-    ),
+    FAILURES: (_("Failures"), _("No invoice of this month fails."), _("Failed at")),
     CHANGES: (
         _("Changed afterwards"),
         _("No invoice of this month changed after this day."),

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from .list_page import (
-    RawPage,
-)
-from .orb_client import (
-    OrbClient,
-    longest_request_seconds,
-    next_cursor,
-)
-from .raw_invoice import (
-    RawInvoice,
-    Shape,
-)
+from .list_page import RawPage
+from .orb_client import OrbClient, longest_request_seconds, next_cursor
+from .raw_invoice import RawInvoice, Shape
 
 __all__ = [
     "OrbClient",

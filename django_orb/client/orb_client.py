@@ -225,10 +225,7 @@ class OrbClient(InvoiceWrites):
             seen.add(cursor)
 
     def _page(
-        self,
-        query: list[tuple[str, str]],
-        cursor: str | None,
-        path: str = "/invoices",
+        self, query: list[tuple[str, str]], cursor: str | None, path: str = "/invoices"
     ) -> dict[str, Any]:
         if cursor is not None:
             query = [*query, ("cursor", cursor)]
@@ -261,10 +258,7 @@ class OrbClient(InvoiceWrites):
 
         Source: https://docs.withorb.com/api-reference/webhook/list-webhook-events
         """
-        query = [
-            ("created_at[gte]", created_at_gte.isoformat()),
-            ("limit", str(limit)),
-        ]
+        query = [("created_at[gte]", created_at_gte.isoformat()), ("limit", str(limit))]
         if not include_payload:
             query.append(("include_payload", "false"))
         if delivery_success is not None:

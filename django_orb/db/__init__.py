@@ -3,24 +3,9 @@
 from __future__ import annotations
 
 from . import primary
-from .bulk import (
-    claim,
-    insert,
-    is_text_taken,
-    upsert,
-)
-from .clock import (
-    SLACK,
-    Interval,
-    Timed,
-    epoch_sql,
-    has_come,
-    is_free,
-    timed,
-)
-from .threads import (
-    in_this_context,
-)
+from .bulk import claim, insert, is_text_taken, upsert
+from .clock import SLACK, Interval, Timed, epoch_sql, has_come, is_free, timed
+from .threads import in_this_context
 from .transactions import (
     StatementLog,
     ends_work,

@@ -101,12 +101,7 @@ def write_file(
             count = _write(pages, stream, columns, what, file_format, style)
     except OSError as err:
         raise OrbExportError(CANNOT_WRITE, detail=str(err)) from err
-    logger.info(
-        "Exported %s %s as %s.",
-        count,
-        what.lower(),
-        file_format,
-    )
+    logger.info("Exported %s %s as %s.", count, what.lower(), file_format)
     return count
 
 
@@ -131,10 +126,7 @@ def _write(
 ) -> int:
     zone = ZoneInfo(get_settings().REPORT_TIME_ZONE)
     count = 0
-    with (
-        TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder,
-        snapshot(),
-    ):
+    with TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder, snapshot():
         writer: Writer
         if file_format == "csv":
             writer = CsvWriter(stream, columns, zone, style or CsvStyle())

@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-from . import (
-    blanking,
-    change_log,
-    erased,
-    failure_reasons,
-    fetching,
-    personal,
-)
-from .change_log import (
-    Origin,
-)
-from .failure_reasons import (
-    Told,
-)
-from .fetching import (
-    fetch_until_ordered,
-    observe_invoice,
-    observe_invoices,
-    store,
-)
-from .mapping import (
-    digits_kept,
-    map_columns,
-)
-from .observation_sql import (
-    claim_observations,
-)
-from .ordering import (
-    NO_ID,
-    map_ahead,
-)
-from .receivers import (
-    call_receivers,
-    send_robust,
-)
-from .upcoming import (
-    UpcomingInvoice,
-    UpcomingLineItem,
-    read_upcoming,
-)
+from . import blanking, change_log, erased, failure_reasons, fetching, personal
+from .change_log import Origin
+from .failure_reasons import Told
+from .fetching import fetch_until_ordered, observe_invoice, observe_invoices, store
+from .mapping import digits_kept, map_columns
+from .observation_sql import claim_observations
+from .ordering import NO_ID, map_ahead
+from .receivers import call_receivers, send_robust
+from .upcoming import UpcomingInvoice, UpcomingLineItem, read_upcoming
 from .writing import (
     LAG,
     Observation,

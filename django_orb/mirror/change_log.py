@@ -278,9 +278,7 @@ def _tell(change: InvoiceChange, *, waits: bool) -> bool:
 
 
 def _note(
-    untold: QuerySet[InvoiceChange],
-    change: InvoiceChange,
-    err: BaseException,
+    untold: QuerySet[InvoiceChange], change: InvoiceChange, err: BaseException
 ) -> None:
     """Record why a change was not told, and when to try again."""
     attempts = change.attempts + 1

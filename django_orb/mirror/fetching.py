@@ -87,10 +87,7 @@ def observe_invoices(
 
 
 def store(
-    client: OrbClient,
-    seen: Sequence[Observation],
-    *,
-    origin: Origin = FETCHED,
+    client: OrbClient, seen: Sequence[Observation], *, origin: Origin = FETCHED
 ) -> WriteResult:
     """Write what was seen, and fetch again what the writer could not order."""
 

@@ -51,12 +51,7 @@ CHILDREN: dict[str, type[models.Model]] = {
     "payment_attempts": InvoicePaymentAttempt,
     "customer_balance_transactions": InvoiceBalanceTransaction,
 }
-_CHILDS_OURS = {
-    "id",
-    "invoice",
-    "position",
-    "rounded_fields",
-}
+_CHILDS_OURS = {"id", "invoice", "position", "rounded_fields"}
 _OURS: dict[type[models.Model], set[str]] = {
     Invoice: {
         "invoice_number_key",
@@ -298,9 +293,7 @@ def _map_lines(
 
 
 def _map_taxes(
-    payload: Mapping[str, Any],
-    lines: list[dict[str, Any]],
-    exact_digits: int | None,
+    payload: Mapping[str, Any], lines: list[dict[str, Any]], exact_digits: int | None
 ) -> list[dict[str, Any]]:
     taxes = []
     for line, columns in zip(payload["line_items"], lines, strict=True):

@@ -353,11 +353,7 @@ def _order(
 
 
 def touch(
-    invoice_id: str,
-    known: Known,
-    one: Incoming,
-    verdict: Verdict,
-    run_id: int | None,
+    invoice_id: str, known: Known, one: Incoming, verdict: Verdict, run_id: int | None
 ) -> dict[str, Any]:
     """Return the stored observation's row after this observation."""
     row = {

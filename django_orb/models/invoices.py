@@ -82,10 +82,7 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
         return self.open().filter(amount_due__gt=0, due_date__lt=at or timezone.now())
 
     def for_customer(
-        self,
-        *,
-        customer_id: str | None = None,
-        external_customer_id: str | None = None,
+        self, *, customer_id: str | None = None, external_customer_id: str | None = None
     ) -> InvoiceQuerySet:
         """
         One customer's invoices, by Orb's id or by your own.

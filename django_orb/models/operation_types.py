@@ -158,10 +158,7 @@ class Update(OperationType):
 
     kind = OperationKind.UPDATE
     asks_for_note = True
-    permission = (
-        "update_invoice",
-        "Can edit metadata and terms of an invoice in Orb",
-    )
+    permission = ("update_invoice", "Can edit metadata and terms of an invoice in Orb")
     done = _("%(who)s edited its %(what)s")
     asked = _("%(who)s asked to edit its %(what)s")
     button = _("Edit")
@@ -203,10 +200,7 @@ class Update(OperationType):
 
 class RegeneratePDF(OperationType):
     kind = OperationKind.REGENERATE_PDF
-    permission = (
-        "regenerate_pdf_invoice",
-        "Can regenerate an invoice's PDF in Orb",
-    )
+    permission = ("regenerate_pdf_invoice", "Can regenerate an invoice's PDF in Orb")
     done = _("%(who)s regenerated its PDF")
     asked = _("%(who)s asked to regenerate its PDF")
     button = _("Regenerate PDF")

@@ -129,8 +129,7 @@ class SyncWindow(models.Model):
     last_invoice_date = models.DateTimeField(null=True, blank=True)
     reopened_from = models.DateTimeField(null=True, blank=True)
     is_exhausted = models.BooleanField(
-        default=False,
-        help_text=_("Everything was asked for; doubts may remain."),
+        default=False, help_text=_("Everything was asked for; doubts may remain.")
     )
     doubtful_ids = models.JSONField(default=list, blank=True)
     step = models.PositiveIntegerField(

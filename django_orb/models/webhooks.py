@@ -90,8 +90,7 @@ class WebhookFeed(models.Model):
     )
     asked_at = models.DateTimeField(help_text=_("When the list was last requested."))
     newest_at = models.DateTimeField(
-        null=True,
-        help_text=_("When the newest event that it has shown was created."),
+        null=True, help_text=_("When the newest event that it has shown was created.")
     )
 
     class Meta:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from . import (
-    confirmation,
-    recovery,
-)
+from . import confirmation, recovery
 from .api import (
     create_invoice,
     create_invoice_line_item,
@@ -29,16 +26,8 @@ from .arguments import (
     require_text,
     update_body,
 )
-from .ledger import (
-    Request,
-    cancel,
-    new_idempotency_key,
-    queue,
-    require_writable,
-)
-from .sending import (
-    in_words,
-)
+from .ledger import Request, cancel, new_idempotency_key, queue, require_writable
+from .sending import in_words
 
 __all__ = [
     "MAX_TERMS",

@@ -119,13 +119,7 @@ def look_again(operation: InvoiceOperation, *, client: OrbClient) -> str:
         state, detail, result, _ = _see(operation, client, decides=True)
     except OrbError as err:
         return in_words(err)
-    finish(
-        operation,
-        state,
-        detail,
-        result=result,
-        expected=_STATE.NEEDS_ATTENTION,
-    )
+    finish(operation, state, detail, result=result, expected=_STATE.NEEDS_ATTENTION)
     return ""
 
 
@@ -158,10 +152,7 @@ def look(operation: InvoiceOperation, *, client: OrbClient) -> None:
 
 
 def _see(
-    operation: InvoiceOperation,
-    client: OrbClient,
-    *,
-    decides: bool = False,
+    operation: InvoiceOperation, client: OrbClient, *, decides: bool = False
 ) -> tuple[str, str, dict[str, Any], bool]:
     """
     Return the state, detail and result that Orb shows, and whether it may be sent.

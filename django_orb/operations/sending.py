@@ -70,10 +70,7 @@ _REFUSALS = (OrbBadRequestError, OrbNotFoundError, OrbInputError)
 
 
 def send(
-    operation: InvoiceOperation,
-    *,
-    client: OrbClient,
-    is_recovered: bool = False,
+    operation: InvoiceOperation, *, client: OrbClient, is_recovered: bool = False
 ) -> None:
     """
     Send a recorded operation under its key, and record what Orb answered.
@@ -272,10 +269,7 @@ def _age(operation: InvoiceOperation) -> timedelta:
 
 
 def _note_conflict(
-    operation: InvoiceOperation,
-    err: OrbConflictError,
-    *,
-    client: OrbClient,
+    operation: InvoiceOperation, err: OrbConflictError, *, client: OrbClient
 ) -> None:
     """Wait while the key is in use; after an hour it belongs to another request."""
     if _age(operation) < timedelta(hours=CONFLICT_HOURS):
@@ -309,10 +303,7 @@ def _wait(operation: InvoiceOperation) -> None:
 
 
 def _change(
-    operation: InvoiceOperation,
-    *,
-    expected: str = _STATE.PENDING.value,
-    **changes: Any,
+    operation: InvoiceOperation, *, expected: str = _STATE.PENDING.value, **changes: Any
 ) -> None:
     """Write changes unless it was finished meanwhile: an outcome never changes again."""
     unchanged = primary.rows(InvoiceOperation).filter(pk=operation.pk, state=expected)

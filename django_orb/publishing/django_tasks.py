@@ -67,11 +67,7 @@ def runs_at_once(alias: str) -> bool:
 
 
 def enqueue(
-    function: Any,
-    args: Sequence[object],
-    *,
-    alias: str,
-    seconds: float = 0.0,
+    function: Any, args: Sequence[object], *, alias: str, seconds: float = 0.0
 ) -> bool:
     """
     Enqueue a call of the function. Return whether the backend took it.

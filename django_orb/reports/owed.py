@@ -131,8 +131,7 @@ def amount_at(invoices: Invoices, moment: datetime | OuterRef) -> Any:
         later.filter(invoice=OuterRef("pk")).values("invoice").annotate(sum=Sum(less))
     )
     then = Difference(
-        F("amount_due"),
-        Coalesce(Subquery(sums.values("sum")), Decimal(0)),
+        F("amount_due"), Coalesce(Subquery(sums.values("sum")), Decimal(0))
     )
     return Case(
         When(pk__in=later.values("invoice"), then=then),

@@ -215,20 +215,14 @@ def _describe_active(active: list[SyncRun]) -> tuple[ActiveRun, ...]:
         error = next((error for *_, error in own if error), "")
         described.append(
             ActiveRun(
-                run.pk,
-                run.kind,
-                run.started_at,
-                max([run.started_at, *times]),
-                error,
+                run.pk, run.kind, run.started_at, max([run.started_at, *times]), error
             )
         )
     return tuple(described)
 
 
 def _read_backlogs(
-    model: type[WebhookEvent] | type[InvoiceOperation],
-    moment: str,
-    *states: str,
+    model: type[WebhookEvent] | type[InvoiceOperation], moment: str, *states: str
 ) -> dict[str, Backlog]:
     rows = (
         primary.rows(model)

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from . import (
-    runs,
-    windows,
-)
-from .comparison import (
-    NOTHING,
-    Difference,
-)
-from .planning import (
-    STATUSES,
-)
-from .verification import (
-    Verification,
-    verify_invoices,
-)
+from . import runs, windows
+from .comparison import NOTHING, Difference
+from .planning import STATUSES
+from .verification import Verification, verify_invoices
 
 __all__ = [
     "NOTHING",

@@ -38,13 +38,7 @@ from django_orb.models import Invoice, SyncWindow
 
 from .page_reader import PageReader, usable_cursor
 from .page_sizes import is_fetch, size_of_step
-from .steps import (
-    MAX_DEATHS,
-    Step,
-    WindowFailedError,
-    take_step,
-    without_events,
-)
+from .steps import MAX_DEATHS, Step, WindowFailedError, take_step, without_events
 
 # Failures of Orb in a row, at any page size, before a single invoice is passed over:
 # with the waits between them they take more than a minute.
@@ -104,10 +98,7 @@ def next_step(window: SyncWindow, reader: PageReader, client: OrbClient) -> Step
 
 
 def _get_past(
-    err: OrbError,
-    window: SyncWindow,
-    reader: PageReader,
-    client: OrbClient,
+    err: OrbError, window: SyncWindow, reader: PageReader, client: OrbClient
 ) -> Step | None:
     """Return a step that avoids what Orb fails at; None if it is too early for that."""
     if isinstance(err, OrbAuthenticationError):
@@ -218,10 +209,7 @@ def _narrow(window: SyncWindow, reader: PageReader) -> Step:
 
 
 def _close_gap(
-    window: SyncWindow,
-    reader: PageReader,
-    lower: datetime,
-    upper: datetime,
+    window: SyncWindow, reader: PageReader, lower: datetime, upper: datetime
 ) -> Step:
     """
     Go on below the gap, or at the window's cursor if Orb answers there by now.

@@ -344,11 +344,7 @@ def _end(run: SyncRun, state: str, error: str) -> None:
     # A worker that still holds a window loses its lease, and can write nothing more.
     primary.rows(SyncWindow).filter(run=run).update(lease="")
     is_mine = active.update(
-        state=state,
-        active_kind=None,
-        finished_at=primary.now(),
-        error=error,
-        **totals,
+        state=state, active_kind=None, finished_at=primary.now(), error=error, **totals
     )
     run.refresh_from_db(using=primary.alias())
     if is_mine:

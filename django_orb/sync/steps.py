@@ -65,10 +65,7 @@ class Step:
 
 
 def take_step(
-    window: SyncWindow,
-    reader: PageReader,
-    client: OrbClient,
-    refusal: str = "",
+    window: SyncWindow, reader: PageReader, client: OrbClient, refusal: str = ""
 ) -> Step:
     """
     Ask Orb for what comes next in the window.
@@ -222,11 +219,7 @@ def without_events(window: SyncWindow, reason: str, requests: int = 1) -> Step:
         "Invoices that are open or recent were read instead."
     )
     return Step(
-        [],
-        requests=requests,
-        is_last=True,
-        changes={"note": note},
-        needs_sweep=True,
+        [], requests=requests, is_last=True, changes={"note": note}, needs_sweep=True
     )
 
 
@@ -235,10 +228,7 @@ def _observe(
 ) -> list[Observation]:
     """Ask for invoices, at least one, until the step's time is up or Orb fails."""
     return observe_invoices(
-        client,
-        invoice_ids[:limit],
-        seconds=STEP_SECONDS,
-        stops_at_error=True,
+        client, invoice_ids[:limit], seconds=STEP_SECONDS, stops_at_error=True
     )
 
 
@@ -278,10 +268,7 @@ def _unseen_ids(window: SyncWindow) -> list[str]:
         invoices = invoices.unsettled()
     failures = (
         primary.rows(InvoiceFailure)
-        .filter(
-            Q(run_id=None) | Q(run_id__lt=run.pk),
-            pk__gt=window.cursor,
-        )
+        .filter(Q(run_id=None) | Q(run_id__lt=run.pk), pk__gt=window.cursor)
         .exclude(pk__startswith=mirror.NO_ID)
     )
     ids: set[str] = set()

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from . import (
-    inbox,
-    polling,
-    processing,
-)
+from . import inbox, polling, processing
 from .signature import (
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,

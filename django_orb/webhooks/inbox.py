@@ -13,13 +13,7 @@ from django.db.models import F, Q, QuerySet
 
 from django_orb import exact_json, metrics
 from django_orb.client import longest_request_seconds
-from django_orb.db import (
-    claim,
-    has_come,
-    is_free,
-    primary,
-    run_in_transaction,
-)
+from django_orb.db import claim, has_come, is_free, primary, run_in_transaction
 from django_orb.mirror import call_receivers, erased, personal, send_robust
 from django_orb.models import WebhookEvent
 from django_orb.signals import webhook_failed, webhook_received
@@ -43,10 +37,7 @@ OPEN = (State.RECEIVED, State.FAILED)
 
 
 def store(
-    event: OrbEvent,
-    body: str,
-    *,
-    source: str = WebhookEvent.Source.WEBHOOK.value,
+    event: OrbEvent, body: str, *, source: str = WebhookEvent.Source.WEBHOOK.value
 ) -> None:
     """Store an event, unless it is already stored."""
     store_all([(event, body)], source=source)
@@ -184,12 +175,7 @@ def finish(events: Sequence[WebhookEvent], state: str) -> None:
             are those after it.
     """
     now = primary.now()
-    changes = {
-        "state": state,
-        "finished_at": now,
-        "error": "",
-        **_RELEASED,
-    }
+    changes = {"state": state, "finished_at": now, "error": "", **_RELEASED}
     if not webhook_received.has_listeners(WebhookEvent):
         mine = _mine(events)
         if run_in_transaction(lambda: mine.update(**changes)):

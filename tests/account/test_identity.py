@@ -10,11 +10,7 @@ from django.utils import timezone
 
 from django_orb import services
 from django_orb.account import open_account
-from django_orb.exceptions import (
-    OrbAccountError,
-    OrbServerError,
-    OrbURLNotFoundError,
-)
+from django_orb.exceptions import OrbAccountError, OrbServerError, OrbURLNotFoundError
 from django_orb.models import (
     Invoice,
     InvoiceFailure,

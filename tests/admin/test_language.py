@@ -34,9 +34,7 @@ PLACE = re.compile(r"%\(\w+\)s|%%|%[ds]|{}")
 
 CATALOGS = dict(catalogs())
 every_catalog = pytest.mark.parametrize(
-    ("file", "catalog"),
-    CATALOGS.items(),
-    ids=[file.parts[-3] for file in CATALOGS],
+    ("file", "catalog"), CATALOGS.items(), ids=[file.parts[-3] for file in CATALOGS]
 )
 
 

@@ -136,9 +136,7 @@ def test_an_item_without_a_name_is_enough(
     assert "success" in message
 
 
-def test_changing_it_goes_back_to_the_form_as_it_was(
-    finance: Client,
-) -> None:
+def test_changing_it_goes_back_to_the_form_as_it_was(finance: Client) -> None:
     invoice = make_invoice("draft")
     url = page_of(invoice.pk, "line-item")
 

@@ -145,10 +145,7 @@ def test_nothing_else_settles_it(finance: Client, lost: InvoiceOperation) -> Non
             {"kind": "update_invoice", "body": {"metadata": None, "net_terms": 1}},
             "edited its metadata, net terms",
         ),
-        (
-            {"kind": "update_invoice", "body": {}},
-            "edited its details",
-        ),
+        ({"kind": "update_invoice", "body": {}}, "edited its details"),
         (
             {
                 "kind": "delete_invoice_line_item",

@@ -124,10 +124,7 @@ def test_every_trouble_with_orb_is_a_message(
     [
         (exceptions.OrbInputError("amount is odd."), "amount is odd."),
         (exceptions.OrbTimeoutError("No answer."), "could not be reached"),
-        (
-            exceptions.OrbURLNotFoundError("Nope.", status_code=404),
-            "check BASE_URL",
-        ),
+        (exceptions.OrbURLNotFoundError("Nope.", status_code=404), "check BASE_URL"),
         (
             exceptions.OrbAuthenticationError("Nope.", status_code=401),
             "did not accept the API key",

@@ -390,9 +390,7 @@ def test_large_numbers_are_short(value: str, text: str):
 
 def test_bars_stand_on_the_line_of_nothing():
     chart = bar_chart(
-        ["a", "b"],
-        {"s": [Decimal(10), Decimal(-5)]},
-        [["a: 10", "b: -5"]],
+        ["a", "b"], {"s": [Decimal(10), Decimal(-5)]}, [["a: 10", "b: -5"]]
     )
     up, down = chart.bars
     zero = next(line.y for line in chart.lines if line.text == "0")

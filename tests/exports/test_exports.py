@@ -211,10 +211,7 @@ def test_why_invoices_fail_is_a_column_of_both() -> None:
 
 @pytest.mark.django_db
 def test_days_and_times_are_those_of_the_reports(settings: Any) -> None:
-    settings.DJANGO_ORB = {
-        **settings.DJANGO_ORB,
-        "REPORT_TIME_ZONE": "Europe/Berlin",
-    }
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "REPORT_TIME_ZONE": "Europe/Berlin"}
     make_invoice("paid", invoice_date="2026-01-31T23:00:00+00:00")
     Invoice.objects.update(paid_at=datetime(2026, 7, 1, 22, 30, tzinfo=timezone.utc))
     columns = ["invoice_date", "paid_at"]

@@ -34,9 +34,7 @@ def make_event(state: str, received_at: datetime) -> WebhookEvent:
     )
 
 
-def test_only_settled_events_of_old_are_pruned(
-    any_database: str,
-) -> None:
+def test_only_settled_events_of_old_are_pruned(any_database: str) -> None:
     now = database_now(any_database)
     for state in State.values:
         for hours in range(3):
@@ -236,9 +234,7 @@ def test_without_a_number_of_days_everything_is_kept(
     assert InvoiceChange.objects.count() == SyncRun.objects.count() == 1
 
 
-def test_what_hangs_on_a_run_is_deleted_in_batches_too(
-    any_database: str,
-) -> None:
+def test_what_hangs_on_a_run_is_deleted_in_batches_too(any_database: str) -> None:
     old = database_now(any_database) - timedelta(400)
     run = SyncRun.objects.create(
         kind="full", state="failed", started_at=old, finished_at=old

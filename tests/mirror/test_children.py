@@ -259,10 +259,7 @@ def test_net_of_credit_notes_leaves_out_voided_ones(any_database: str) -> None:
 def test_net_of_credit_notes_is_exact_or_unknown(
     any_database: str, total: str, totals: list[Any], expected: tuple[Any, Any]
 ) -> None:
-    see(
-        load_full(total=total, credit_notes=notes(*totals)),
-        second=0,
-    )
+    see(load_full(total=total, credit_notes=notes(*totals)), second=0)
 
     assert net() == tuple(one if one is None else Decimal(one) for one in expected)
 

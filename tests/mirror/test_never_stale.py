@@ -387,9 +387,7 @@ def test_many_answers_that_do_not_show_our_own_write_are_asked_for_once(
     clock = primary.clock()
     for _ in range(5):
         reading = time.monotonic()
-        mirror.write(
-            mirror.read_page([shown], clock.interval(reading, reading)),
-        )
+        mirror.write(mirror.read_page([shown], clock.interval(reading, reading)))
     orb.clear_requests()
 
     let_time_pass(seconds=70)

@@ -230,7 +230,5 @@ def test_what_orb_says_of_an_error_can_be_recorded(
 
     with transaction.atomic(using=any_database):
         InvoiceFailure.objects.create(
-            invoice_id="inv1",
-            reason=str(caught.value),
-            failed_at=at(0).started_at,
+            invoice_id="inv1", reason=str(caught.value), failed_at=at(0).started_at
         )

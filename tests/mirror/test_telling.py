@@ -536,9 +536,7 @@ def test_change_has_an_id_that_no_other_database_gives(
 
 
 def test_usual_path_costs_one_statement_for_the_attempt(
-    any_committed_database: str,
-    connect: Connect,
-    django_assert_num_queries: Any,
+    any_committed_database: str, connect: Connect, django_assert_num_queries: Any
 ) -> None:
     connect(invoice_status_changed, lambda **more: None)
     make_changes("inv1", "inv2")

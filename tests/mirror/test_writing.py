@@ -192,10 +192,7 @@ def test_same_line_id_on_two_invoices_is_two_lines(any_database: str) -> None:
 
 @pytest.mark.parametrize(
     ("stored", "incoming", "expected"),
-    [
-        (at(0, 1), at(2, 3), "paid"),
-        (at(2, 3), at(0, 1), "issued"),
-    ],
+    [(at(0, 1), at(2, 3), "paid"), (at(2, 3), at(0, 1), "issued")],
     ids=["later is taken", "earlier is dropped"],
 )
 def test_order_in_time_decides(

@@ -345,11 +345,7 @@ class Story:
         """A person reads Orb's books, and says what they say."""
         for operation in self._waiting():
             was_done = self._was_done(operation.idempotency_key)
-            recovery.close(
-                operation,
-                was_done=was_done,
-                detail="Looked up.",
-            )
+            recovery.close(operation, was_done=was_done, detail="Looked up.")
 
     def _prune(self) -> None:
         before = database_now(databases.current_alias) - timedelta(days=1)

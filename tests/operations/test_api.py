@@ -218,9 +218,7 @@ def test_refusal_brings_the_mirror_up_to_date(
 @on_postgresql
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_deed_is_recorded_once_with_who_asked(
-    orb: OrbSandbox,
-    django_user_model: Any,
-    name: str,
+    orb: OrbSandbox, django_user_model: Any, name: str
 ) -> None:
     status, do = OPERATIONS[name]
     invoice_id = add(orb, status)

@@ -11,10 +11,7 @@ import pytest
 from django_orb import maintenance, operations, services, tasks
 from django_orb.account import open_account
 from django_orb.db.clock import database_now
-from django_orb.exceptions import (
-    OrbInputError,
-    OrbRefusedError,
-)
+from django_orb.exceptions import OrbInputError, OrbRefusedError
 from django_orb.models import InvoiceOperation
 from django_orb.operations import recovery
 from django_orb.operations.arguments import payment_body
@@ -444,10 +441,7 @@ def test_queue_with_another_body_under_the_same_key_records_nothing(
     operations.queue([request(first, 1)], batch="a")
 
     with pytest.raises(OrbInputError, match="used before"):
-        operations.queue(
-            [request(second, 2), request(first, 2)],
-            batch="a",
-        )
+        operations.queue([request(second, 2), request(first, 2)], batch="a")
 
     assert the_operation().body["payment_received_date"] == "2026-01-01"
 
@@ -485,10 +479,7 @@ def test_turn_goes_on_until_its_time_is_over(
 
 
 def test_queue_of_an_installation_that_only_reads_does_not_hand_itself_on(
-    any_committed_database: str,
-    orb: OrbSandbox,
-    settings: Any,
-    sent: list[Any],
+    any_committed_database: str, orb: OrbSandbox, settings: Any, sent: list[Any]
 ) -> None:
     queue_line(add(orb, "draft"))
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "READ_ONLY": True}

@@ -102,9 +102,7 @@ def test_too_many_requests_is_an_outcome(
 
 
 def test_process_that_dies_after_recording_is_recovered(
-    any_committed_database: str,
-    orb: OrbSandbox,
-    draft: str,
+    any_committed_database: str, orb: OrbSandbox, draft: str
 ) -> None:
     with dying(any_committed_database, _is_update), pytest.raises(SystemExit):
         services.create_invoice_line_item(draft, **LINE)
@@ -117,9 +115,7 @@ def test_process_that_dies_after_recording_is_recovered(
 
 
 def test_edit_that_cannot_be_seen_is_sent_if_it_was_not_yet(
-    any_committed_database: str,
-    orb: OrbSandbox,
-    draft: str,
+    any_committed_database: str, orb: OrbSandbox, draft: str
 ) -> None:
     with dying(any_committed_database, _is_update), pytest.raises(SystemExit):
         services.update_invoice(draft, net_terms=10)
@@ -132,9 +128,7 @@ def test_edit_that_cannot_be_seen_is_sent_if_it_was_not_yet(
 
 
 def test_process_that_dies_before_noting_the_answer_is_recovered(
-    any_committed_database: str,
-    orb: OrbSandbox,
-    draft: str,
+    any_committed_database: str, orb: OrbSandbox, draft: str
 ) -> None:
     with dying(any_committed_database, _is_end), pytest.raises(SystemExit):
         services.create_invoice_line_item(draft, **LINE)

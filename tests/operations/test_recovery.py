@@ -15,11 +15,7 @@ from django_orb import operations, services, tasks
 from django_orb.client.orb_client import OrbClient
 from django_orb.db import clock, primary
 from django_orb.db.clock import DatabaseClock, database_epoch, database_now
-from django_orb.exceptions import (
-    OrbError,
-    OrbOutcomeUnknownError,
-    OrbRefusedError,
-)
+from django_orb.exceptions import OrbError, OrbOutcomeUnknownError, OrbRefusedError
 from django_orb.models import Invoice, InvoiceOperation, RequestBudget
 from django_orb.operations import recovery
 from django_orb.operations.ledger import Request
@@ -163,8 +159,7 @@ def test_another_that_asked_for_nearly_the_same_line_may_be_its_maker(
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"name": "Other"}, {"amount": "12.01"}, {"start_date": date(2025, 1, 1)}],
+    "change", [{"name": "Other"}, {"amount": "12.01"}, {"start_date": date(2025, 1, 1)}]
 )
 def test_another_line_is_not_taken_for_it(
     any_committed_database: str, orb: OrbSandbox, change: dict[str, Any]
@@ -555,9 +550,7 @@ def test_queue_keeps_to_the_budget_of_writes(
 
 
 def test_turn_ends_when_orb_gives_no_answer(
-    orb: OrbSandbox,
-    batch: Callable[..., list[str]],
-    sent: list[Any],
+    orb: OrbSandbox, batch: Callable[..., list[str]], sent: list[Any]
 ) -> None:
     batch()
     orb.cut_next(1, when="before", route="void_invoice")

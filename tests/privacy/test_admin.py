@@ -70,9 +70,7 @@ def test_undoing_and_erasing_again(officer: Client) -> None:
     assert CustomerErasure.objects.get().undone_by == "dpo"
 
 
-def test_what_takes_longer_is_left_to_recover(
-    officer: Client,
-) -> None:
+def test_what_takes_longer_is_left_to_recover(officer: Client) -> None:
     from django_orb.maintenance.erasing import erase_customer
 
     store(personal())

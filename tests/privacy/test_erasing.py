@@ -87,11 +87,7 @@ def fill() -> None:
     )
     operated("inv1")
     operated("", body={"customer_id": CUSTOMER, "memo": WORD}, state="refused")
-    operated(
-        "",
-        body={"external_customer_id": f"{WORD}@example.com"},
-        state="refused",
-    )
+    operated("", body={"external_customer_id": f"{WORD}@example.com"}, state="refused")
     user = make_staff()
     logged(user, Invoice.objects.get(pk="inv1"))
     logged(user, InvoiceOperation.objects.filter(invoice_id="inv1").get())

@@ -134,9 +134,7 @@ def test_queued_operations_are_sent_without_recursion(
 
 
 def test_task_that_fails_does_not_fail_who_asked_for_it(
-    any_committed_database: str,
-    orb: OrbSandbox,
-    caplog: pytest.LogCaptureFixture,
+    any_committed_database: str, orb: OrbSandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As little as a worker's failure reaches the process that sent the message."""
     orb.fail_next(count=1000, status=503)

@@ -181,10 +181,7 @@ def test_nothing_owed_is_no_file(tmp_path: Path) -> None:
 @pytest.mark.django_db
 def test_names_that_cannot_be_read_are_no_empty_column(settings: Any) -> None:
     make_some()
-    settings.DJANGO_ORB = {
-        **settings.DJANGO_ORB,
-        "CUSTOMER_LABELS": f"{__name__}.fail",
-    }
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "CUSTOMER_LABELS": f"{__name__}.fail"}
 
     with pytest.raises(
         OrbExportError, match="The names of customers could not be read"

@@ -156,8 +156,7 @@ def test_another_key_is_a_warning(healthy: str, settings: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hours", "verdict"),
-    [(1, Verdict.OK), (3, Verdict.WARNING), (7, Verdict.FAILING)],
+    ("hours", "verdict"), [(1, Verdict.OK), (3, Verdict.WARNING), (7, Verdict.FAILING)]
 )
 def test_the_mirrors_age_counts_from_the_last_success(
     healthy: str, hours: int, verdict: Verdict

@@ -83,9 +83,7 @@ def since(using: str) -> Any:
 @FORTY
 @pytest.mark.parametrize("odd", [None, *ODD.values()], ids=["504", *ODD])
 def test_page_that_can_never_be_read_loses_one_invoice(
-    any_database: str,
-    orb: OrbSandbox,
-    odd: bytes | None,
+    any_database: str, orb: OrbSandbox, odd: bytes | None
 ) -> None:
     bad = orb.invoice_ids()[11]
     spoil(orb, bad, odd)
@@ -106,9 +104,7 @@ def test_page_that_can_never_be_read_loses_one_invoice(
 
 @FORTY
 def test_what_is_read_ahead_is_stored_and_fails_as_what_is_not(
-    any_database: str,
-    orb: OrbSandbox,
-    settings: Any,
+    any_database: str, orb: OrbSandbox, settings: Any
 ) -> None:
     """New pages are mapped before it is their turn."""
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 5}
@@ -136,9 +132,7 @@ def test_what_is_read_ahead_is_stored_and_fails_as_what_is_not(
 
 @FORTY
 def test_more_is_asked_for_again_when_it_goes_well(
-    any_database: str,
-    orb: OrbSandbox,
-    settings: Any,
+    any_database: str, orb: OrbSandbox, settings: Any
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 5}
     orb.fail_next(1, status=504, route=LIST)
@@ -154,9 +148,7 @@ def test_more_is_asked_for_again_when_it_goes_well(
 @FORTY
 @pytest.mark.django_db
 def test_invoice_is_left_behind_after_a_minute_and_more_is_asked_for_again(
-    orb: OrbSandbox,
-    settings: Any,
-    waits: list[float],
+    orb: OrbSandbox, settings: Any, waits: list[float]
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 10}
     spoil(orb, orb.invoice_ids()[11], None)
@@ -221,9 +213,7 @@ def test_summary_that_does_not_tell_what_follows_is_not_followed(
 
 @FORTY
 def test_timeout_asks_for_less_at_once_and_the_row_remembers(
-    any_committed_database: str,
-    orb: OrbSandbox,
-    settings: Any,
+    any_committed_database: str, orb: OrbSandbox, settings: Any
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "TIMEOUT_SECONDS": 0.3}
 
@@ -439,9 +429,7 @@ def test_cursors_in_a_circle_end_in_words(any_database: str, orb: OrbSandbox) ->
 
 @FORTY
 def test_events_in_a_circle_are_made_up_for(
-    any_database: str,
-    orb: OrbSandbox,
-    settings: Any,
+    any_database: str, orb: OrbSandbox, settings: Any
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "SWEEP_MINUTES": 60}
     services.sync_invoices(mode="full")

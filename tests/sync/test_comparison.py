@@ -133,12 +133,7 @@ def test_what_else_is_carried_that_is_missing_or_extra_is_named() -> None:
 
     assert compare(payload, here) == [
         ("child", f"credit_notes[{note['orb_id']}]", note["orb_id"], NOTHING),
-        (
-            "child",
-            f"line_items[{tax['line_item']}].tax_amounts[7]",
-            NOTHING,
-            "item 7",
-        ),
+        ("child", f"line_items[{tax['line_item']}].tax_amounts[7]", NOTHING, "item 7"),
     ]
 
 

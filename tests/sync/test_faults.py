@@ -112,17 +112,10 @@ FAULTS = {
         bad_pages, "_pass_gap", pass_gap_quietly, BAD, 16
     ),
     "a circle is not noticed": Fault(
-        steps,
-        "_follow",
-        follow_without_a_mark,
-        Bias(("full",), (misfortunes.circle,)),
+        steps, "_follow", follow_without_a_mark, Bias(("full",), (misfortunes.circle,))
     ),
     "an exception of a step leaves the task": Fault(
-        windows,
-        "_try",
-        leave_the_task,
-        Bias(("full",), (misfortunes.in_passing,)),
-        6,
+        windows, "_try", leave_the_task, Bias(("full",), (misfortunes.in_passing,)), 6
     ),
     "a list of events counts as read": Fault(
         bad_pages,

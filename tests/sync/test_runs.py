@@ -53,10 +53,7 @@ def start(kind: str = "full", **options: Any) -> SyncRun:
 def step_once(window: SyncWindow, lease: str) -> windows.Progress:
     with OrbClient.from_settings(retries=0) as client:
         return runs.turn(
-            window.pk,
-            lease,
-            connect=lambda: nullcontext(client),
-            seconds=0,
+            window.pk, lease, connect=lambda: nullcontext(client), seconds=0
         )
 
 
@@ -303,10 +300,7 @@ def test_trouble_at_orb_delays_a_run_and_never_ends_it(
 
 @pytest.mark.parametrize("when", ["before", "during", "after"])
 def test_cut_connections_delay_a_run_and_never_end_it(
-    any_committed_database: str,
-    orb: OrbSandbox,
-    waits: list[float],
-    when: str,
+    any_committed_database: str, orb: OrbSandbox, waits: list[float], when: str
 ) -> None:
     orb.cut_next(5, route="list_invoices", when=when)
 

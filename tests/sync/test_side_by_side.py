@@ -348,10 +348,7 @@ def after_answers(
 
 
 def test_page_that_comes_slowly_makes_the_next_ones_smaller(
-    any_database: str,
-    orb: OrbSandbox,
-    settings: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    any_database: str, orb: OrbSandbox, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.DJANGO_ORB = {**settings.DJANGO_ORB, "PAGE_SIZE": 100}
     for _ in range(150):

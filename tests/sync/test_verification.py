@@ -439,10 +439,7 @@ def test_arguments_that_make_no_sense_are_refused(
     arguments: dict[str, Any], words: str
 ) -> None:
     if "since" in arguments:
-        arguments = {
-            **arguments,
-            "since": datetime.fromisoformat(arguments["since"]),
-        }
+        arguments = {**arguments, "since": datetime.fromisoformat(arguments["since"])}
     with pytest.raises(OrbInputError, match=words):
         services.verify_invoices(**arguments)
 

@@ -387,9 +387,7 @@ def test_invoice_that_no_database_takes_fails_its_event_alone(
     assert WebhookEvent.objects.get(invoice_id=bad).state == State.FAILED
 
 
-def test_event_that_is_none_is_passed_over(
-    filled: OrbSandbox,
-) -> None:
+def test_event_that_is_none_is_passed_over(filled: OrbSandbox) -> None:
     # An event that has lost its invoice would stand in for itself if it is delivered.
     nonsense = [None, 7, {}, {"payload": None}, {"payload": {"id": "whk1"}}]
     list_too(filled, [*nonsense, {"payload": event_of(None)}])

@@ -551,10 +551,7 @@ def test_soft_time_limit_in_a_receiver_ends_the_task_and_the_lease(
 
     is_fetched = signal is webhook_failed
     payload = event_of("inv1", "invoice.edited") if is_fetched else event("x.created")
-    with (
-        listening(signal, WebhookEvent, run_out),
-        pytest.raises(SoftTimeLimitExceeded),
-    ):
+    with listening(signal, WebhookEvent, run_out), pytest.raises(SoftTimeLimitExceeded):
         process(payload)
 
     left = WebhookEvent.objects.get()

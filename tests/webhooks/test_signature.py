@@ -303,11 +303,7 @@ def test_a_whole_invoice_is_what_the_sdk_calls_one():
     fields = set(SDKInvoice.model_fields)
 
     assert fields >= FULL_KEYS
-    assert fields - FULL_KEYS == {
-        "discount",
-        "maximum_amount",
-        "minimum_amount",
-    }
+    assert fields - FULL_KEYS == {"discount", "maximum_amount", "minimum_amount"}
     (line,) = get_args(SDKInvoice.model_fields["line_items"].annotation)
     assert set(line.model_fields) >= FULL_LINE_KEYS
 

@@ -112,7 +112,7 @@ REGENERATE_PDF = ConfirmedAction(
         _(
             "For changes that the PDF does not show yet, such as the customer's address. "
             "Amounts stay as they are; nothing is sent to the customer."
-        ),
+        )
     ],
 )
 

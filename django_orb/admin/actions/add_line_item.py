@@ -88,8 +88,7 @@ def confirm(
         "quantity": quantity(form.body["quantity"]),
         "amount": money(to_decimal(form.body["amount"])),
         "period": span(
-            day(form.cleaned_data["start_date"]),
-            day(form.cleaned_data["end_date"]),
+            day(form.cleaned_data["start_date"]), day(form.cleaned_data["end_date"])
         ),
         "previews": read_previews(batch, form),
         "currencies": read_currencies(batch),

@@ -299,9 +299,7 @@ class PaymentForm(NoteForm):
     required_css_class = "required"
 
     payment_received_date = forms.DateField(
-        label=_("Received on"),
-        widget=AdminDateWidget,
-        initial=timezone.localdate,
+        label=_("Received on"), widget=AdminDateWidget, initial=timezone.localdate
     )
     external_id = forms.CharField(
         required=False,

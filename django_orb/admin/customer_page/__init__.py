@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from .erasure import (
-    change_erasure,
-    read_erasure,
-)
-from .forecasts import (
-    read_forecasts,
-)
-from .portal import (
-    PortalForm,
-    open_portal,
-)
-from .sections import (
-    find_customer,
-    read_page,
-)
-from .statements import (
-    PeriodForm,
-    read_bill_to,
-    read_sheets,
-)
+from .erasure import change_erasure, read_erasure
+from .forecasts import read_forecasts
+from .portal import PortalForm, open_portal
+from .sections import find_customer, read_page
+from .statements import PeriodForm, read_bill_to, read_sheets
 
 __all__ = [
     "PeriodForm",

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from .amounts import (
-    Row,
-    balance_applied,
-    read_sums,
-)
+from .amounts import Row, balance_applied, read_sums
 from .history import (
     RECENT,
     edited_in_words,
@@ -16,18 +12,8 @@ from .history import (
     tell,
     who_in_full,
 )
-from .lines import (
-    ZERO,
-    LineView,
-    read_lines,
-)
-from .sections import (
-    Fact,
-    pretty,
-    read_address,
-    read_failures,
-    read_sheet,
-)
+from .lines import ZERO, LineView, read_lines
+from .sections import Fact, pretty, read_address, read_failures, read_sheet
 
 __all__ = [
     "RECENT",

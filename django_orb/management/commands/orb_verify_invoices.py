@@ -33,9 +33,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--fix",
-            action="store_true",
-            help="fetch what differs and store it again",
+            "--fix", action="store_true", help="fetch what differs and store it again"
         )
         parser.add_argument(
             "--since",

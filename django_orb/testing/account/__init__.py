@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-from .account import (
-    Account,
-    Lagging,
-    Terms,
-)
-from .bills import (
-    BillKey,
-)
-from .bodies import (
-    json_body,
-)
-from .clock import (
-    Clock,
-)
-from .customer_records import (
-    CustomerRecords,
-)
-from .events import (
-    STYLES,
-    Event,
-    EventQuery,
-    Events,
-)
-from .made_up import (
-    MadeUpOrb,
-)
-from .operations import (
-    Operations,
-)
-from .problems import (
-    Problem,
-    conflict,
-    invalid,
-    payload_for_status,
-    unknown,
-)
-from .query import (
-    parse,
-    parse_flag,
-)
-from .rows import (
-    Row,
-)
-from .templates import (
-    dumps,
-)
+from .account import Account, Lagging, Terms
+from .bills import BillKey
+from .bodies import json_body
+from .clock import Clock
+from .customer_records import CustomerRecords
+from .events import STYLES, Event, EventQuery, Events
+from .made_up import MadeUpOrb
+from .operations import Operations
+from .problems import Problem, conflict, invalid, payload_for_status, unknown
+from .query import parse, parse_flag
+from .rows import Row
+from .templates import dumps
 
 __all__ = [
     "STYLES",

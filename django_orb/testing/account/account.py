@@ -304,11 +304,7 @@ class Account:
 
     def issue(self, row: Row, payload: Payload, moment: int) -> Payload:
         change = lifecycle.issue(
-            payload,
-            row.customer,
-            self.balance(row),
-            moment,
-            self._due(row),
+            payload, row.customer, self.balance(row), moment, self._due(row)
         )
         paid = change.payload["status"] == "paid"
         issued = self.apply(row, change, "issued", automatically_marked_as_paid=paid)

@@ -65,12 +65,7 @@ def _old(invoice: dict[str, Any]) -> dict[str, Any]:
     return {**invoice, "line_items": lines}
 
 
-STYLES = {
-    "expanded": _expanded,
-    "standard": _standard,
-    "id": _identity,
-    "old": _old,
-}
+STYLES = {"expanded": _expanded, "standard": _standard, "id": _identity, "old": _old}
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,7 @@ def with_totals(payload: Payload) -> Payload:
 
 
 def issue(
-    payload: Payload,
-    customer: Customer,
-    balance: Decimal,
-    moment: int,
-    due: int,
+    payload: Payload, customer: Customer, balance: Decimal, moment: int, due: int
 ) -> Change:
     """Issue a draft: set tax, due date and links, and use the customer's balance."""
     lines = [_taxed(line, customer) for line in payload["line_items"]]

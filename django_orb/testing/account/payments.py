@@ -73,10 +73,7 @@ def _credit_note(row: Row, bill: Bill) -> dict[str, bytes]:
         "voided_at": None,
     }
     due = bill.total - amount if lowers else bill.total
-    return {
-        "amount_due": quoted(money(due, currency)),
-        "credit_notes": dumps([note]),
-    }
+    return {"amount_due": quoted(money(due, currency)), "credit_notes": dumps([note])}
 
 
 def _untried(row: Row) -> dict[str, bytes]:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from .deliveries import (
-    signed_headers,
-)
-from .orb_sandbox import (
-    OrbSandbox,
-)
+from .deliveries import signed_headers
+from .orb_sandbox import OrbSandbox
 
 __all__ = ["OrbSandbox", "signed_headers"]

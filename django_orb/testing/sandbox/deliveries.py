@@ -192,7 +192,4 @@ def signed_headers(body: bytes, secret: str) -> dict[str, str]:
     timestamp = now.isoformat(timespec="milliseconds")
     message = f"v1:{timestamp}:".encode() + body
     digest = hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
-    return {
-        "X-Orb-Timestamp": timestamp,
-        "X-Orb-Signature": f"v1={digest}",
-    }
+    return {"X-Orb-Timestamp": timestamp, "X-Orb-Signature": f"v1={digest}"}
