@@ -53,6 +53,7 @@ from .operations import (
 )
 from .reports import (
     Ageing,
+    Statement,
     Totals,
     as_of,
     export_month,
@@ -60,6 +61,7 @@ from .reports import (
     month_of,
     read_by_customer,
     read_receivables,
+    read_statement,
     read_totals,
 )
 from .sync import STATUSES, runs, verify_invoices
@@ -71,12 +73,14 @@ __all__ = [
     "InvoiceLinks",
     "NewLineItem",
     "PortalSession",
+    "Statement",
     "UpcomingInvoice",
     "UpcomingLineItem",
     "create_invoice",
     "create_invoice_line_item",
     "create_portal_session",
     "current_links",
+    "customer_statement",
     "delete_invoice_line_item",
     "erase_customer",
     "export_month",
@@ -334,6 +338,23 @@ def receivables_by_customer(day: date | str | None = None) -> Iterator[Ageing]:
         OrbInputError: it is not a day, or has not come yet.
     """
     return read_by_customer(primary.rows(Invoice), as_of(day))
+
+
+def customer_statement(
+    customer_id: str, since: date | str, until: date | str | None = None
+) -> Statement:
+    """
+    Return what a customer owed before and after a period, and what changed it.
+
+    `customer_id` is Orb's. The period includes both days, in `REPORT_TIME_ZONE`; `until`
+    is today by default. Only the mirror is asked.
+
+    Raises:
+        OrbInputError: a day is not valid, has not come yet or is too long ago, `since` is
+            after `until`, or more than 1,000 invoices changed in the period.
+    """
+    invoices = primary.rows(Invoice).filter(customer_id=customer_id)
+    return read_statement(invoices, since, until)
 
 
 def month_totals(month: str | None = None) -> list[Totals]:

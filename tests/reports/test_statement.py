@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from django_orb import services
 from django_orb.exceptions import OrbInputError
 from django_orb.models import Invoice, InvoiceCreditNote
 from django_orb.reports import Account, read_statement
@@ -157,6 +158,19 @@ def test_currencies_are_never_added_up(any_database: str) -> None:
         "JPY": [("opening", 0), ("issued", 3, 700, 700)],
         "USD": [("opening", 0), ("issued", 2, 1, 1)],
     }
+
+
+def test_service_reads_the_account_of_one_customer(any_database: str) -> None:
+    make_invoice(id="a", amount_due="1.00", customer={"id": "ours"}, issued_at=when(2))
+    make_invoice(id="b", amount_due="700", customer={"id": "theirs"}, issued_at=when(3))
+
+    (account,) = services.customer_statement(
+        "ours", "2026-03-01", "2026-03-31"
+    ).accounts
+
+    assert account.opening == 0
+    assert account.closing == 1
+    assert [entry.kind for entry in account.entries] == ["issued"]
 
 
 def test_what_the_dates_do_not_explain_is_an_entry_of_its_own(
