@@ -188,7 +188,7 @@ def test_statements_for_a_page_that_carries_everything(any_database: str) -> Non
     primary.alias()
     see(load("invoice_draft"), second=0)  # measures the clock
     more = connections[any_database].vendor == "sqlite"
-    assert count(dict, 1) == 12 + more
+    assert count(dict, 1) == 13 + more
     assert count(dict, 2) == 2 + more
     # What is the same as before costs nothing.
     assert count(lambda one: {**one, "memo": "other"}, 3) == 8 + 2 * more
