@@ -79,7 +79,8 @@ def photograph(page: Page, name: str) -> None:
 
 def _look(page: Page, name: str, scheme: str, width: int) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
-    assert barriers(page, CONTRAST if scheme == "dark" else RULES) == [], name
+    found = barriers(page, CONTRAST if scheme == "dark" else RULES)
+    assert found == [], (name, str(found)[:1500])
     assert page.evaluate(TOO_WIDE, width) == [], name
 
 

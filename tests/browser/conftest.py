@@ -62,7 +62,9 @@ def drive(live_server: Any) -> Iterator[Drive]:
             page.on(
                 "console",
                 lambda line: (
-                    problems.append(line.text) if line.type == "error" else None
+                    problems.append(f"{line.text} {line.location.get('url')}")
+                    if line.type == "error"
+                    else None
                 ),
             )
             log_in(page)
