@@ -58,7 +58,8 @@ def test_every_column_is_compared() -> None:
     assert set(CHILD_COLUMNS) == set(CHILDREN)
     for name, model in CHILDREN.items():
         columns = {field.attname for field in model._meta.concrete_fields}
-        assert set(CHILD_COLUMNS[name]) == columns - {"id"}
+        # `dated_at` may be when the mirror saw it first, which no answer of Orb tells.
+        assert set(CHILD_COLUMNS[name]) == columns - {"id", "dated_at"}
 
 
 @pytest.mark.parametrize("status", ["draft", "issued", "paid", "void"])
