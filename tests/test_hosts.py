@@ -94,7 +94,7 @@ OPTIONS = {
     "postgresql": {
         "isolation_level": 4,  # serializable
         "server_side_binding": True,
-        "options": "-c TimeZone=America/St_Johns -c IntervalStyle=sql_standard "
+        "options": "-c TimeZone=America/St_Johns "
         "-c statement_timeout=20000 -c idle_in_transaction_session_timeout=20000",
     },
     "mariadb": {
