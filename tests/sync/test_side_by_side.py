@@ -74,7 +74,9 @@ class Gate:
             self._change.notify_all()
             while mine in self._waiting:
                 is_full = len(self._waiting) >= self._most
-                if is_full or not self._change.wait(0.05):
+                # A busy machine may take its time until all have come once.
+                seconds = 0.05 if self._most in self.numbers else 1.0
+                if is_full or not self._change.wait(seconds):
                     self._waiting.remove(self._chance.choice(self._waiting))
                     self._change.notify_all()
         return page
