@@ -16,7 +16,7 @@ ALIASES = {"sqlite": "default", "postgresql": "postgresql", "mariadb": "mariadb"
 PER_DATABASE = ["any_database", "any_committed_database", "engine"]
 # Marks of what takes seconds a test.
 SLOW = ["proof", "browser"]
-EVERY = 3
+EVERY = 4
 ONE_DATABASE = "on other databases, of tests that fit any"
 SLOW_ONES = "of the proofs and browser tests"
 
@@ -37,7 +37,7 @@ def leave_out(items: list[pytest.Item], seed: object) -> Counter[str]:
             slow[name.partition("::")[0]].append(name)
     for file, names in slow.items():
         first = random.Random(f"{seed} {file}").randrange(EVERY)
-        # Neighbours are alike, and every third one is a fair sample of them.
+        # Neighbours are alike, and every fourth one is a fair sample of them.
         for number, name in enumerate(sorted(names), first):
             if number % EVERY:
                 why[versions[name][0]] = SLOW_ONES

@@ -18,11 +18,16 @@ from . import payloads
 
 def store(payload: dict[str, Any]) -> Invoice:
     """Mirror one payload, as if Orb had just shown it."""
+    (invoice,) = store_page([payload])
+    return invoice
+
+
+def store_page(page: list[dict[str, Any]]) -> list[Invoice]:
     now = datetime.now(timezone.utc)
-    seen = mirror.read_page([payload], Interval(now, now))
-    result = mirror.write(seen)
+    result = mirror.write(mirror.read_page(page, Interval(now, now)))
     assert not result.failed, result.failed
-    return Invoice.objects.get(pk=payload["id"])
+    found = Invoice.objects.in_bulk([payload["id"] for payload in page])
+    return [found[payload["id"]] for payload in page]
 
 
 def make_invoice(sample: str = "issued", **changes: Any) -> Invoice:
@@ -31,15 +36,18 @@ def make_invoice(sample: str = "issued", **changes: Any) -> Invoice:
 
 
 def make_invoices(count: int, sample: str = "issued", **changes: Any) -> list[Invoice]:
-    return [
-        make_invoice(
-            sample,
-            id=f"{sample}{number:05}",
-            invoice_number=f"TEST-{number:05}",
-            **changes,
-        )
-        for number in range(count)
-    ]
+    payload = payloads.load(f"invoice_{sample}")
+    return store_page(
+        [
+            {
+                **payload,
+                "id": f"{sample}{number:05}",
+                "invoice_number": f"TEST-{number:05}",
+                **changes,
+            }
+            for number in range(count)
+        ]
+    )
 
 
 def operate(invoice: Invoice, *, actor: Any = None, **values: Any) -> InvoiceOperation:

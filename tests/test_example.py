@@ -90,6 +90,7 @@ def counts(output: str) -> list[tuple[str, ...]]:
     return re.findall(r"^  (\w+) +([\d,]+) +([\d,]+)$", output, re.MULTILINE)
 
 
+@pytest.mark.proof
 def test_the_demo_mirrors_the_sandbox_as_often_as_it_is_called(manage, tmp_path):
     first = manage("demo", "--no-serve", "--invoices", "200")
     second = manage("demo", "--no-serve", "--invoices", "120")
@@ -114,6 +115,7 @@ def test_the_demo_mirrors_the_sandbox_as_often_as_it_is_called(manage, tmp_path)
     }
 
 
+@pytest.mark.proof
 def test_the_demo_serves_the_admin_until_it_is_interrupted(environment):
     with demo(environment, "--invoices", "60", "--port", "0") as process:
         output = read_until(process, "Ctrl-C")
@@ -135,6 +137,7 @@ def test_the_demo_serves_the_admin_until_it_is_interrupted(environment):
     assert "Traceback" not in errors
 
 
+@pytest.mark.proof
 def test_a_second_demo_does_not_disturb_the_first(environment, manage):
     with demo(environment, "--invoices", "20", "--port", "0") as process:
         read_until(process, "Ctrl-C")
@@ -145,6 +148,7 @@ def test_a_second_demo_does_not_disturb_the_first(environment, manage):
     assert second.stderr.startswith("CommandError: Another demo is using")
 
 
+@pytest.mark.proof
 def test_a_port_that_is_taken_is_replaced_by_a_free_one(environment):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -159,6 +163,7 @@ def test_a_port_that_is_taken_is_replaced_by_a_free_one(environment):
     assert "Open http://127.0.0.1:" in output
 
 
+@pytest.mark.proof
 def test_with_a_key_the_demo_asks_orb_and_keeps_the_mirror(orb, manage, tmp_path):
     account = {"ORB_API_KEY": orb.api_key, "ORB_BASE_URL": orb.base_url}
 
@@ -177,6 +182,7 @@ def test_with_a_key_the_demo_asks_orb_and_keeps_the_mirror(orb, manage, tmp_path
     database.close()
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("key", "message"),
     [

@@ -35,6 +35,8 @@ from .admin.everything import WITHOUT_ROWS
 from .factories import make_staff
 from .odd_payloads import Oddity, every_oddity, oddities, write
 
+pytestmark = pytest.mark.proof
+
 SOUND = {"first", "last"}  # their pages are other tests' matter
 Test = TypeVar("Test", bound=Callable[..., None])
 
@@ -218,7 +220,7 @@ def check_values(alias: str, odd_invoices: Sequence[Any]) -> None:
 
 @given(odd_invoices=some_odd_invoices)
 @example([("draft", [Oddity(("id",), odd)]) for odd in ("null", '"\\ud800"')])
-@examples(4)
+@examples(2)
 def test_odd_invoices_fail_alone_or_are_shown(
     any_database: str, odd_invoices: Any
 ) -> None:
@@ -245,7 +247,7 @@ def test_every_oddity_at_every_key(any_database: str, name: str) -> None:
 
 
 @given(what=oddities(PAGE))
-@examples(15)
+@examples(6)
 def test_an_odd_page_is_mirrored_or_refused_in_words(
     any_database: str, what: Any
 ) -> None:
@@ -258,7 +260,7 @@ def test_an_odd_page_is_mirrored_or_refused_in_words(
 
 
 @given(name=st.sampled_from(SAMPLES), data=st.data())
-@examples(8)
+@examples(3)
 def test_an_odd_answer_is_stored_or_refused_in_words(
     any_database: str, name: str, data: st.DataObject
 ) -> None:
@@ -275,7 +277,7 @@ def test_an_odd_answer_is_stored_or_refused_in_words(
 @example([Oddity(("line_items", 0, "id"), "null")])
 @example([Oddity(("line_items", 0, "name"), '"\\ud800"')])
 @example([Oddity(("line_items", 0, "sub_line_items"), "9" * 5000)])
-@examples(15)
+@examples(6)
 def test_an_odd_forecast_is_read_and_shown_or_refused_in_words(
     any_database: str, what: Any
 ) -> None:
@@ -303,7 +305,7 @@ def assert_types(upcoming: UpcomingInvoice) -> None:
 @given(what=oddities(EVENT))
 @example([Oddity(("invoice", "memo"), '"\\ud800"')])
 @example([Oddity(("created_at",), '"0001-01-01T00:00:00+14:00"')])
-@examples(6)
+@examples(3)
 def test_an_odd_webhook_is_processed_or_refused(any_database: str, what: Any) -> None:
     body = write({**EVENT, "created_at": deliveries.now().isoformat()}, what).encode()
     with undone(any_database), orb_answers():
@@ -320,7 +322,7 @@ def test_an_odd_webhook_is_processed_or_refused(any_database: str, what: Any) ->
 
 
 @given(what=oddities(FEED))
-@examples(8)
+@examples(3)
 def test_an_odd_list_of_events_spares_the_sound_one(
     any_database: str, what: Any
 ) -> None:

@@ -79,6 +79,7 @@ def all_finished() -> bool:
     return not SyncRun.objects.filter(state=SyncRun.State.RUNNING).exists()
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("orb", [{"invoices": 300}], indirect=True)
 def test_workers_share_a_full_run_over_a_real_broker(
     any_committed_database: str,
@@ -399,6 +400,7 @@ class Changes(threading.Thread):
         self.join()
 
 
+@pytest.mark.proof
 @pytest.mark.django_db(databases=["postgresql"], transaction=True)
 def test_queue_outlives_workers_that_are_killed(
     broker_url: str, orb: OrbSandbox, make_workers: Callable[..., Workers]

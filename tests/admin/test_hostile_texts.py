@@ -45,6 +45,7 @@ def assert_harmless(text: str, name: str, page: str) -> None:
         assert len(longest) <= 60, name
 
 
+@pytest.mark.proof
 def test_no_page_of_the_admin_is_led_astray(text: str, finance: Client) -> None:
     shown = pages(finance)
 

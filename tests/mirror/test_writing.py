@@ -543,6 +543,7 @@ def test_writers_of_overlapping_pages_neither_deadlock_nor_fail(
     assert max(newest) == 85
 
 
+@pytest.mark.proof
 def test_processes_that_write_overlapping_pages_do_not_fail(
     any_committed_database: str, process_environment: Callable[[], dict[str, str]]
 ) -> None:

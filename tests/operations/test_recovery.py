@@ -53,6 +53,7 @@ def the_operation() -> InvoiceOperation:
     return InvoiceOperation.objects.get()
 
 
+@pytest.mark.proof
 @on_postgresql
 @pytest.mark.parametrize("when", ["before", "after", "during"])
 @pytest.mark.parametrize("name", OPERATIONS)

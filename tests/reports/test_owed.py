@@ -26,6 +26,7 @@ def owed_on(day: str, **which: Any) -> dict[str, Decimal]:
     return dict(found.values_list("pk", "owed"))
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_look_back_shows_what_was_true_on_each_day(
     any_database: str, seed: int, settings: Settings

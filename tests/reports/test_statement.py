@@ -49,6 +49,7 @@ def when(day: int, month: int = 3) -> str:
     return f"2026-{month:02}-{day:02}T10:00:00+00:00"
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("seed", [1, 2])
 def test_it_leads_from_what_was_true_before_to_what_was_true_after(
     any_database: str, seed: int

@@ -138,6 +138,7 @@ def test_what_else_is_carried_that_is_missing_or_extra_is_named() -> None:
     ]
 
 
+@pytest.mark.proof
 def test_every_oddity_in_what_else_is_carried_is_stored_as_it_is_compared() -> None:
     payload = load_full()
     odd_ones = [

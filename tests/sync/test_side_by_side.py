@@ -115,6 +115,7 @@ def test_as_many_windows_as_configured_wait_for_orb_at_a_time(
     assert_mirrors(spread)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("seed", range(4))
 def test_answers_may_come_in_any_order_while_orb_changes(
     any_database: str, spread: OrbSandbox, seed: int
@@ -350,6 +351,7 @@ def after_answers(
     patch.setattr(requests.Session, "send", watched)
 
 
+@pytest.mark.proof
 @pytest.mark.django_db(transaction=True)
 def test_page_that_comes_slowly_makes_the_next_ones_smaller(
     orb: OrbSandbox, settings: Any
@@ -384,6 +386,7 @@ def test_page_that_comes_slowly_makes_the_next_ones_smaller(
     assert_mirrors(orb)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_process_that_ends_anywhere_loses_nothing(
     any_committed_database: str,

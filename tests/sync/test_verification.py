@@ -252,6 +252,7 @@ DAMAGES = [
 ]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_named_and_fixed(mirrored: OrbSandbox, damage: Damage) -> None:
     expected = damage(mirrored)

@@ -62,6 +62,7 @@ def test_the_example_projects_own_tests_pass_side_by_side():
     assert "9 passed" in run_pytest(EXAMPLE, "-n", "2")
 
 
+@pytest.mark.proof
 def test_they_pass_with_djangos_runner():
     assert "Ran 3 tests" in run(EXAMPLE, "manage.py", "test")
 
