@@ -12,8 +12,7 @@ from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 from django.utils import dateformat
 from django.utils.formats import number_format
 from django.utils.safestring import SafeString
@@ -57,7 +56,7 @@ from .caching import keep
 from .cells import Cell, amount_of
 from .customer_links import customer_url
 from .exporting import PERMISSION, FileForm, log_export, make_download
-from .readonly import ReadOnlyAdmin
+from .readonly import PageAdmin
 
 CACHE_SECONDS = 300
 SHOWN = 25
@@ -155,26 +154,13 @@ class Part:
 
 
 @admin.register(MonthEnd)
-class MonthEndAdmin(ReadOnlyAdmin):
-    """A page in the place of a list; users who may view invoices may see it."""
+class MonthEndAdmin(PageAdmin):
+    """Shows one month; a POST writes it to a file."""
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("django_orb.view_invoice")
+    title = _("Month end")
+    template = "admin/django_orb/month_end.html"
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
-
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.changelist_view)
-        return [path("", view, name="django_orb_monthend_changelist")]
-
-    def changelist_view(  # type: ignore[override]
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponseBase:
-        """Show the page. A POST writes the month to a file."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        request.current_app = self.admin_site.name
+    def answer(self, request: HttpRequest) -> dict[str, Any] | HttpResponseBase:
         form = MonthForm(request.GET)
         file_form = FileForm(request.POST if request.method == "POST" else None)
         shown: dict[str, Any] = {}
@@ -185,12 +171,7 @@ class MonthEndAdmin(ReadOnlyAdmin):
                 if response is not None:
                     return response
             shown = self._shown(month)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": gettext("Month end"),
-            "subtitle": None,
-            "opts": self.opts,
-            "media": self.media,
+        return {
             "form": form,
             "file_form": file_form,
             "may_export": request.user.has_perm(PERMISSION),
@@ -198,7 +179,6 @@ class MonthEndAdmin(ReadOnlyAdmin):
             "errors": [text for texts in form.errors.values() for text in texts],
             **shown,
         }
-        return TemplateResponse(request, "admin/django_orb/month_end.html", context)
 
     def _export(
         self, request: HttpRequest, month: Month, form: FileForm

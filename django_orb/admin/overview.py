@@ -7,12 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
 from django_orb.formatting import ago, local_moment
 from django_orb.models import InvoiceOperation, Overview, SyncRun, WebhookEvent
@@ -21,7 +20,7 @@ from .attention import read_concerns
 from .badges import run_badge
 from .freshness import read_freshness
 from .overview_sheet import read_figures, read_sheet
-from .readonly import ReadOnlyAdmin
+from .readonly import PageAdmin
 
 LATE = {
     SyncRun.Kind.INCREMENTAL: timedelta(hours=2),
@@ -39,32 +38,11 @@ class Health:
 
 
 @admin.register(Overview)
-class OverviewAdmin(ReadOnlyAdmin):
-    """A page in the place of a list; users who may view invoices may see it."""
+class OverviewAdmin(PageAdmin):
+    title = _("Overview")
+    template = "admin/django_orb/overview.html"
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("django_orb.view_invoice")
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        request.current_app = self.admin_site.name
-        context = {
-            **self.admin_site.each_context(request),
-            "title": gettext("Overview"),
-            "subtitle": None,
-            "opts": self.opts,
-            "media": self.media,
-            **self.page_context(request),
-        }
-        return TemplateResponse(request, "admin/django_orb/overview.html", context)
-
-    def page_context(self, request: HttpRequest) -> dict[str, Any]:
+    def answer(self, request: HttpRequest) -> dict[str, Any]:
         site = self.admin_site.name
         figures, read_at = read_figures()
         return {

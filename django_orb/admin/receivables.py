@@ -12,8 +12,7 @@ from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -45,7 +44,7 @@ from .cells import Cell, amount_of
 from .customer_links import customer_url
 from .exporting import PERMISSION, FileForm, log_export, make_download
 from .paginator import CappedPaginator
-from .readonly import ReadOnlyAdmin
+from .readonly import PageAdmin
 
 CACHE_SECONDS = 300
 ON_A_PAGE = 50
@@ -165,26 +164,13 @@ class Figures:
 
 
 @admin.register(Receivables)
-class ReceivablesAdmin(ReadOnlyAdmin):
-    """A page in the place of a list; users who may view invoices may see it."""
+class ReceivablesAdmin(PageAdmin):
+    """Shows what its address asks for; a POST writes it to a file."""
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("django_orb.view_invoice")
+    title = _("Receivables")
+    template = "admin/django_orb/receivables.html"
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
-
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.changelist_view)
-        return [path("", view, name="django_orb_receivables_changelist")]
-
-    def changelist_view(  # type: ignore[override]
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponseBase:
-        """Show the page. A POST writes what the address asks for to a file."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        request.current_app = self.admin_site.name
+    def answer(self, request: HttpRequest) -> dict[str, Any] | HttpResponseBase:
         form = QuestionForm(request.GET)
         if form.is_valid():
             question = _question(form.cleaned_data)
@@ -196,18 +182,12 @@ class ReceivablesAdmin(ReadOnlyAdmin):
             shown = self._shown(request, question, file_form)
         else:
             shown = {"day_text": ""}
-        context = {
-            **self.admin_site.each_context(request),
-            "title": gettext("Receivables"),
-            "subtitle": None,
-            "opts": self.opts,
-            "media": self.media,
+        return {
             "form": form,
             "today": as_of().day.isoformat(),
             "errors": [text for texts in form.errors.values() for text in texts],
             **shown,
         }
-        return TemplateResponse(request, "admin/django_orb/receivables.html", context)
 
     def may_export(self, request: HttpRequest) -> bool:
         return request.user.has_perm(PERMISSION)

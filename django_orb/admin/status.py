@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.http import HttpRequest
+from django.urls import URLPattern
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from django_orb.formatting import local_moment
 from django_orb.models import Status
 from django_orb.status import Finding, Verdict, read_status
 
 from .badges import Look, badge
-from .readonly import ReadOnlyAdmin, outside_transactions
+from .readonly import PageAdmin, outside_transactions
 
 # More of an error is on the page of its run or event.
 DETAIL_CHARACTERS = 300
@@ -36,39 +35,27 @@ class Row(NamedTuple):
 
 
 @admin.register(Status)
-class StatusAdmin(ReadOnlyAdmin):
-    """A page in the place of a list; users who may view runs may see it."""
+class StatusAdmin(PageAdmin):
+    """Shows the status; a POST asks Orb first."""
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("django_orb.view_syncrun")
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
+    needed = "django_orb.view_syncrun"
+    title = _("Status")
+    template = "admin/django_orb/status.html"
 
     def get_urls(self) -> list[URLPattern]:
-        # Orb may take its time, for which no transaction should be open.
-        view = outside_transactions(self.admin_site.admin_view(self.changelist_view))
-        return [path("", view, name="django_orb_status_changelist")]
+        patterns = super().get_urls()
+        for pattern in patterns:
+            # Orb may take its time, for which no transaction should be open.
+            pattern.callback = outside_transactions(pattern.callback)
+        return patterns
 
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """Show the page. A POST asks Orb first."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        request.current_app = self.admin_site.name
+    def answer(self, request: HttpRequest) -> dict[str, Any]:
         report = read_status(ask_orb=request.method == "POST")
-        context = {
-            **self.admin_site.each_context(request),
-            "title": gettext("Status"),
-            "subtitle": None,
-            "opts": self.opts,
-            "media": self.media,
+        return {
             "verdict": verdict_badge(report.verdict, gettext("All is well")),
             "rows": [row_of(finding) for finding in report.findings],
             "read_at": local_moment(report.read_at),
         }
-        return TemplateResponse(request, "admin/django_orb/status.html", context)
 
 
 def row_of(finding: Finding) -> Row:
