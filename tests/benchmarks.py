@@ -309,7 +309,7 @@ def sdk_loop(base_url: str, alias: str, invoices: int) -> None:
             )
             invoice.line_items.all().delete()
             for line in mapped.lines:
-                InvoiceLineItem.objects.create(invoice=invoice, **line)
+                InvoiceLineItem.objects.create(**{**line, "invoice": invoice})
         if count == invoices:
             return
 

@@ -91,10 +91,11 @@ class RawInvoice:
         except NOT_READ_BY_MSGSPEC:
             return self.value
 
-    @property
-    def is_delicate(self) -> bool:
-        """True if the text may have characters that not every database stores."""
-        return _DELICATE.search(self.data) is not None
+    @cached_property
+    def may_be_unstorable(self) -> bool:
+        """Whether not every database may be able to store the text and read it back."""
+        is_delicate = _DELICATE.search(self.data) is not None
+        return is_delicate or exact_json.may_be_unstorable(self.data)
 
     @cached_property
     def digest(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import primary
-from .bulk import claim, insert, is_text_taken, upsert
+from .bulk import claim, format_rows, insert, is_text_taken, upsert, uses_copy
 from .clock import SLACK, Interval, Timed, epoch_sql, has_come, is_free, timed
 from .threads import in_this_context
 from .transactions import (
@@ -25,6 +25,7 @@ __all__ = [
     "claim",
     "ends_work",
     "epoch_sql",
+    "format_rows",
     "has_come",
     "in_this_context",
     "insert",
@@ -39,4 +40,5 @@ __all__ = [
     "timed",
     "uncompiled",
     "upsert",
+    "uses_copy",
 ]

@@ -24,6 +24,8 @@ from . import primary
 
 Row = Mapping[str, Any]
 
+_CopyWriter = tuple[str, Callable[[Any], str]]
+
 # In one statement: well below what servers accept.
 _MAX_PARAMETERS = 60_000
 # In its lax mode MariaDB would store "?" for a character that a column cannot hold.
@@ -39,9 +41,32 @@ _COPY_ROWS = 1000
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
+class FormattedRow(dict[str, Any]):
+    """A row that was formatted for COPY in advance, with all it had then."""
+
+    def __init__(self, model: type[models.Model], row: Row) -> None:
+        super().__init__(row)
+        self.names = tuple(row)
+        self.text = "\t".join(_copy_values(_copy_writers(model, self.names), row))
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name in self.names:
+            self.names = ()  # the text is no longer true
+        super().__setitem__(name, value)
+
+
+def format_rows(model: type[models.Model], rows: Iterable[Row]) -> list[FormattedRow]:
+    """
+    Format rows for `insert`, where it uses COPY; see `uses_copy`. It needs no database.
+
+    Columns that are set in a row later are formatted when it is inserted.
+    """
+    return [FormattedRow(model, row) for row in rows]
+
+
 def insert(model: type[models.Model], rows: Sequence[Row]) -> None:
     """
-    Insert new rows, all with the same field names.
+    Insert new rows, all with the same field names in the same order.
 
     With psycopg 3 this uses COPY, which saves putting a statement together.
 
@@ -51,7 +76,7 @@ def insert(model: type[models.Model], rows: Sequence[Row]) -> None:
     if not rows:
         return
     connection = primary.connection()
-    if _can_copy(connection):
+    if uses_copy():
         _copy(connection, model, rows)
     else:
         _execute(connection, model, rows, conflict="")
@@ -194,7 +219,9 @@ def _arrays(
     return ", ".join(f"%s::{kind}[]" for kind in types)
 
 
-def _can_copy(connection: BaseDatabaseWrapper) -> bool:
+def uses_copy() -> bool:
+    """Tell whether `insert` uses COPY."""
+    connection = primary.connection()
     if connection.vendor != "postgresql":
         return False
     connection.ensure_connection()
@@ -223,13 +250,17 @@ def _copy_text(
     writers = _copy_writers(model, names)
     lines = []
     for row in rows:
-        values = []
-        for name, write in writers:
-            value = row[name]
-            values.append(r"\N" if value is None else write(value))
-        lines.append("\t".join(values))
+        if isinstance(row, FormattedRow) and row.names == names[: len(row.names)]:
+            others = _copy_values(writers[len(row.names) :], row)
+            lines.append("\t".join([row.text, *others] if row.names else others))
+        else:
+            lines.append("\t".join(_copy_values(writers, row)))
     lines.append("")
     return "\n".join(lines)
+
+
+def _copy_values(writers: Iterable[_CopyWriter], row: Row) -> list[str]:
+    return [r"\N" if row[name] is None else write(row[name]) for name, write in writers]
 
 
 def _target(
@@ -302,7 +333,7 @@ def _adapter(
 @cache
 def _copy_writers(
     model: type[models.Model], names: tuple[str, ...]
-) -> tuple[tuple[str, Callable[[Any], str]], ...]:
+) -> tuple[_CopyWriter, ...]:
     """Return each field's converter to PostgreSQL's COPY text format."""
     return tuple((name, _copy_writer(_field(model, name))) for name in names)
 

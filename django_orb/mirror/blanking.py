@@ -57,7 +57,7 @@ def blank_invoices(invoice_ids: Sequence[str]) -> list[str]:
         taken.append(mapped)
         times = {"missing_since": missing_since, "mirrored_at": now}
         invoices.append({**mapped.columns, **times})
-        lines += [{"invoice": pk, **line} for line in mapped.lines]
+        lines += mapped.lines
     upsert(Invoice, invoices, key=["id"])
     upsert(InvoiceLineItem, lines, key=["invoice", "orb_id"])
     blank = {mapped.id: mapped.columns["payload"] for mapped in taken}

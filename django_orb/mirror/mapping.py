@@ -17,7 +17,7 @@ from django.db import models
 
 from django_orb import exact_json
 from django_orb.client import Shape
-from django_orb.db import primary
+from django_orb.db import format_rows, primary
 from django_orb.exceptions import OrbPayloadError
 from django_orb.fields import search_key
 from django_orb.models import (
@@ -85,7 +85,8 @@ class MappedInvoice:
     """
     One invoice as rows: column values by attribute name.
 
-    Taxes name their line by Orb's id of it.
+    `columns` lacks what is known when the row is written. Taxes name their line by Orb's
+    id of it.
     """
 
     id: str
@@ -93,6 +94,12 @@ class MappedInvoice:
     lines: list[dict[str, Any]]
     taxes: list[dict[str, Any]]
     children: dict[str, list[dict[str, Any]]]
+
+    def formatted(self) -> MappedInvoice:
+        """Return the same with the rows that most invoices have formatted for COPY."""
+        (columns,) = format_rows(Invoice, [self.columns])
+        lines: list[dict[str, Any]] = [*format_rows(InvoiceLineItem, self.lines)]
+        return replace(self, columns=columns, lines=lines)
 
 
 @dataclass(frozen=True)
@@ -285,7 +292,7 @@ def _map_lines(
             columns = map_columns(InvoiceLineItem, line, exact_digits=exact_digits)
         except OrbPayloadError as err:
             raise OrbPayloadError(f"line_items[{position}]: {err}") from err
-        columns["position"] = position
+        columns["invoice"], columns["position"] = payload["id"], position
         mapped.append(columns)
     if len({line["orb_id"] for line in mapped}) < len(mapped):
         raise OrbPayloadError("line_items holds the same id twice.")

@@ -227,7 +227,7 @@ class Incoming:
         if self.mapped.id != self.seen.invoice_id:
             raise OrbPayloadError("It has more than one id.")
         raw = None if self.is_blank else self._raw
-        if raw and not raw.is_delicate and not exact_json.may_be_unstorable(raw.data):
+        if raw and not raw.may_be_unstorable:
             return
         try:
             exact_json.require_storable(self.value)
@@ -266,14 +266,17 @@ class Incoming:
         return self.interval.started_at > moment
 
 
-def map_ahead(raw: RawInvoice, exact_digits: int | None) -> None:
+def map_ahead(raw: RawInvoice, exact_digits: int | None, *, to_copy: bool) -> None:
     """
-    Map an invoice that is probably new, in a thread that has nothing else to do.
+    Do what can be done for an invoice that is probably new, in a thread that has time.
 
-    What cannot be mapped fails once it is its turn.
+    With `to_copy` its rows are formatted for COPY. What cannot be mapped fails once it
+    is its turn.
     """
     with suppress(OrbPayloadError):
-        raw.kept[exact_digits] = _map_raw(raw, exact_digits)
+        mapped = _map_raw(raw, exact_digits)
+        raw.may_be_unstorable  # noqa: B018  # computed here, and kept
+        raw.kept[exact_digits] = mapped.formatted() if to_copy else mapped
 
 
 def _map_raw(raw: RawInvoice, exact_digits: int | None) -> MappedInvoice:

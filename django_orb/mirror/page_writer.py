@@ -318,13 +318,10 @@ class PageWriter:
     ) -> None:
         """Write changed invoices and all they carry; lines are replaced as a set."""
         mirrored_at = timezone.now()
-        invoices = [
-            {**mapped.columns, "missing_since": None, "mirrored_at": mirrored_at}
-            for mapped in taken
-        ]
-        lines = [
-            {"invoice": mapped.id, **line} for mapped in taken for line in mapped.lines
-        ]
+        invoices = [mapped.columns for mapped in taken]
+        for row in invoices:
+            row["missing_since"], row["mirrored_at"] = None, mirrored_at
+        lines = [line for mapped in taken for line in mapped.lines]
         was_there = [mapped.id for mapped in taken if stored[mapped.id].was_there]
         if self._trusts_claims and not was_there:
             insert(Invoice, invoices)

@@ -6,16 +6,18 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from django_orb import mirror
 from django_orb.account import in_turn
 from django_orb.client import OrbClient, RawPage, next_cursor
-from django_orb.db import Timed, in_this_context, timed
+from django_orb.db import Timed, in_this_context, timed, uses_copy
 from django_orb.exceptions import OrbResponseError
 from django_orb.models import SyncWindow
 
 from .page_sizes import size_of_step
+
+T = TypeVar("T")
 
 
 class _Asked(NamedTuple):
@@ -46,16 +48,22 @@ class PageReader:
         executor: ThreadPoolExecutor,
         filling: Filling | None = None,
         is_over: Callable[[], bool] = lambda: False,
+        most: int = 1,
     ) -> None:
-        """If `is_over`, requests that wait for their turn are not sent."""
+        """
+        If `is_over`, requests that wait for their turn are not sent. The executor makes
+        `most` requests at a time.
+        """
         self._client = client
         self.page_size = page_size
         self._executor = executor
         self._exact_digits = mirror.digits_kept()
+        self._uses_copy = uses_copy()
         self._asked: _Asked | None = None
         self._filling = filling or Filling()
         self._counted = (0, 0)
         self._is_over = is_over
+        self.most = most
 
     @property
     def awaited(self) -> Future[Timed[RawPage]] | None:
@@ -90,6 +98,11 @@ class PageReader:
             self._ask(window, following, limit)
         return answer
 
+    def submit(self, send: Callable[[], T]) -> Future[T]:
+        """Have another thread make a request, in the turn of a read."""
+        in_its_turn = in_turn(self._client, send, self._is_over)
+        return self._executor.submit(in_this_context(in_its_turn))
+
     def _note_what_was_new(self, window: SyncWindow) -> None:
         pages, created = self._counted
         if window.pages > pages:
@@ -109,6 +122,7 @@ class PageReader:
                     fetch,
                     self._exact_digits,
                     is_filling=self._filling.is_on,
+                    to_copy=self._uses_copy,
                 )
             )
         )
@@ -131,14 +145,18 @@ class PageReader:
 
 
 def _fetch_and_prepare(
-    fetch: Callable[[], Timed[RawPage]], exact_digits: int | None, *, is_filling: bool
+    fetch: Callable[[], Timed[RawPage]],
+    exact_digits: int | None,
+    *,
+    is_filling: bool,
+    to_copy: bool,
 ) -> Timed[RawPage]:
     """Do ahead what needs no database."""
     answer = fetch()
     for invoice in answer.value.invoices:
         invoice.digest  # noqa: B018  # computed in this thread, and kept
         if is_filling:
-            mirror.map_ahead(invoice, exact_digits)
+            mirror.map_ahead(invoice, exact_digits, to_copy=to_copy)
     return answer
 
 

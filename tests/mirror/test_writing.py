@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_orb import exact_json, mirror
 from django_orb.client.raw_invoice import RawInvoice
-from django_orb.db import primary
+from django_orb.db import primary, uses_copy
 from django_orb.db.clock import Interval, database_now
 from django_orb.mirror.mapping import map_invoice
 from django_orb.mirror.page_writer import PageWriter
@@ -608,7 +608,10 @@ def test_rows_left_by_a_partial_restore_are_overwritten(any_database: str) -> No
 
 
 def test_every_path_leaves_the_same_rows(any_database: str) -> None:
-    """New rows are copied in where the database can; changed ones are upserted."""
+    """
+    New rows are copied in where the database can, and may be formatted ahead; changed
+    ones are upserted.
+    """
     odd = make(
         memo='tab\t newline\n return\r backslash\\ \\N quote" ü 𐍈 \x01',
         invoice_number="\\.",
@@ -631,13 +634,19 @@ def test_every_path_leaves_the_same_rows(any_database: str) -> None:
     assert fetch(odd).updated == ["inv1"]
     upserted = rows()
     Invoice.objects.all().delete()
-    invoice_columns = map_invoice(odd)
-    Invoice.objects.create(**invoice_columns.columns, mirrored_at=NOON)
-    for line in invoice_columns.lines:
-        InvoiceLineItem.objects.create(invoice_id="inv1", **line)
+    InvoiceObservation.objects.all().delete()
+    raw = RawInvoice.of(odd)
+    mirror.map_ahead(raw, mirror.digits_kept(), to_copy=uses_copy())
+    assert see(raw, at(4, 5)).created == ["inv1"]
+    copied_ahead = rows()
+    Invoice.objects.all().delete()
+    mapped = map_invoice(odd)
+    invoice = Invoice.objects.create(**mapped.columns, mirrored_at=NOON)
+    for line in mapped.lines:
+        InvoiceLineItem.objects.create(**{**line, "invoice": invoice})
     by_orm = rows()
 
-    assert copied == upserted == by_orm
+    assert copied == upserted == copied_ahead == by_orm
     assert copied[0]["payload"] == odd
 
 
