@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from datetime import timedelta
+from functools import partial
 
 from django.db import models
 
 from django_orb.client import OrbClient, longest_request_seconds
-from django_orb.db import has_come, primary, timed
+from django_orb.db import Timed, has_come, primary, timed
 from django_orb.exceptions import OrbError, OrbNotFoundError
 from django_orb.models import InvoiceObservation, InvoiceRecheck
 
@@ -19,6 +22,9 @@ from .change_log import FETCHED, Origin
 from .writing import Observation, WriteResult
 
 logger = logging.getLogger(__name__)
+
+# Has another thread make the call, in the turn of a read.
+Submit = Callable[[Callable[[], Timed[object]]], Future[Timed[object]]]
 
 # Each round that leaves some in doubt was beaten by another writer meanwhile.
 MAX_ROUNDS = 5
@@ -38,16 +44,26 @@ def observe_invoice(
             invoice, but that `BASE_URL` is wrong.
     """
 
+    primary.clock().keep_measured()
+    return _seen(invoice_id, _fetch(client, invoice_id), supersedes)
+
+
+def _fetch(client: OrbClient, invoice_id: str) -> Timed[object]:
+    """Return Orb's answer, None for a 404 about the invoice. It needs no database."""
+
     def fetch() -> object:
         try:
             return client.fetch_invoice(invoice_id)
         except OrbNotFoundError:
             return None
 
-    clock = primary.clock()
-    clock.keep_measured()
-    answer = timed(fetch)
-    interval = clock.interval(answer.started, answer.ended)
+    return timed(fetch)
+
+
+def _seen(
+    invoice_id: str, answer: Timed[object], supersedes: int | None
+) -> Observation:
+    interval = primary.clock().interval(answer.started, answer.ended)
     if answer.value is None:
         return Observation.absent(invoice_id, interval, supersedes)
     return Observation(invoice_id, answer.value, interval, supersedes)
@@ -59,6 +75,8 @@ def observe_invoices(
     *,
     seconds: float = float("inf"),
     stops_at_error: bool = False,
+    submit: Submit | None = None,
+    most: int = 1,
 ) -> list[Observation]:
     """
     Ask Orb for each invoice. The answers are certainly newer than what is stored now.
@@ -68,21 +86,32 @@ def observe_invoices(
     After `seconds` the rest is left for another time, but one invoice is always asked
     for. With `stops_at_error`, an error ends the call only at the first invoice, and
     otherwise leaves the rest for another time.
+
+    With `submit`, other threads ask for `most` invoices at a time. What is returned is
+    always a beginning of `invoice_ids`, in order.
     """
     deadline = time.monotonic() + seconds
     versions = writing.versions(invoice_ids)
     seen: list[Observation] = []
-    for invoice_id in invoice_ids:
-        if seen and time.monotonic() > deadline:
-            break
-        known = versions.get(invoice_id)
-        try:
-            found = observe_invoice(client, invoice_id, supersedes=known)
-        except OrbError:
-            if stops_at_error and seen:
+    waiting: deque[Future[Timed[object]]] = deque()
+    try:
+        for number, invoice_id in enumerate(invoice_ids):
+            if seen and time.monotonic() > deadline:
                 break
+            primary.clock().keep_measured()
+            if submit is None:
+                answer = _fetch(client, invoice_id)
+            else:
+                for other in invoice_ids[number + len(waiting) : number + most]:
+                    waiting.append(submit(partial(_fetch, client, other)))
+                answer = waiting.popleft().result()
+            seen.append(_seen(invoice_id, answer, versions.get(invoice_id)))
+    except OrbError:
+        if not (stops_at_error and seen):
             raise
-        seen.append(found)
+    finally:
+        for unused in waiting:
+            unused.cancel()
     return seen
 
 

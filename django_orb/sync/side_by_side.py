@@ -1,9 +1,9 @@
 """
 Work on several windows of a run at a time, in one process.
 
-Threads wait for Orb, each for one page of one window. Only the caller's thread uses the
-database: it takes the steps whose pages have come, one after the other. So there is one
-writer, and memory holds at most two pages for each window.
+Threads wait for Orb, each for one page of one window or for a single invoice. Only the
+caller's thread uses the database: it takes the steps whose pages have come, one after the
+other. So there is one writer, and memory holds at most two pages for each window.
 
 # Note [Alone]
 Some pages kill the process, and the rows say only that an attempt did not finish. So a
@@ -92,11 +92,13 @@ class SideBySide:
         client: OrbClient,
         executor: ThreadPoolExecutor,
         *,
+        most: int,
         on_step: Callable[[], None],
         fail: Callable[[int, str, str], None],
     ) -> None:
         self._client = client
         self._executor = executor
+        self._most = most
         self._on_step = on_step
         self._fail = fail
         self._page_size = get_settings().PAGE_SIZE
@@ -202,6 +204,7 @@ class SideBySide:
             self._executor,
             self._filling,
             self._ended.is_set,
+            self._most,
         )
         self._ask(held)
         return held.reader
@@ -250,6 +253,6 @@ def opened(
     with ExitStack() as stack:
         executor = ThreadPoolExecutor(most, thread_name_prefix="django_orb_page")
         stack.callback(executor.shutdown, cancel_futures=True)
-        work = SideBySide(client, executor, on_step=on_step, fail=fail)
+        work = SideBySide(client, executor, most=most, on_step=on_step, fail=fail)
         stack.callback(work.end)
         yield work

@@ -84,7 +84,7 @@ def take_step(
     if refusal and is_fetch(window):
         observe = partial(_refuse, refusal)
     else:
-        observe = partial(_observe, client, size)
+        observe = partial(_observe, client, reader, size, window.attempts <= 1)
     if window.doubtful_ids:
         return _fetch_doubtful(window, observe)
     if window.kind == SyncWindow.Kind.LIST:
@@ -224,11 +224,25 @@ def without_events(window: SyncWindow, reason: str, requests: int = 1) -> Step:
 
 
 def _observe(
-    client: OrbClient, limit: int, invoice_ids: Sequence[str]
+    client: OrbClient,
+    reader: PageReader,
+    limit: int,
+    is_first_attempt: bool,
+    invoice_ids: Sequence[str],
 ) -> list[Observation]:
-    """Ask for invoices, at least one, until the step's time is up or Orb fails."""
+    """
+    Ask for invoices, at least one, until the step's time is up or Orb fails.
+
+    If an attempt did not finish, they are asked for one by one, so that it is known which
+    of them kills the process.
+    """
     return observe_invoices(
-        client, invoice_ids[:limit], seconds=STEP_SECONDS, stops_at_error=True
+        client,
+        invoice_ids[:limit],
+        seconds=STEP_SECONDS,
+        stops_at_error=True,
+        submit=reader.submit,
+        most=reader.most if is_first_attempt else 1,
     )
 
 

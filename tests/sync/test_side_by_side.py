@@ -51,9 +51,12 @@ def spread(orb: OrbSandbox) -> OrbSandbox:
 
 
 class Gate:
-    """Holds answers of the list until so many wait for it, and lets one go by chance."""
+    """Holds answers until so many wait for it, and lets one go by chance."""
 
-    def __init__(self, orb: OrbSandbox, chance: random.Random, most: int) -> None:
+    def __init__(
+        self, orb: OrbSandbox, chance: random.Random, most: int, of: str = LIST
+    ) -> None:
+        self._of = of
         self._chance = chance
         self._most = most
         self._change = threading.Condition()
@@ -65,7 +68,7 @@ class Gate:
         self, route: str, request: Any, go_on: Callable[[], Response]
     ) -> Response:
         page = go_on()
-        if route != LIST:
+        if route != self._of:
             return page
         mine = object()
         with self._change:
@@ -113,6 +116,45 @@ def test_as_many_windows_as_configured_wait_for_orb_at_a_time(
     assert run.failed == 0
     assert run.created == len(spread.invoice_ids())
     assert_mirrors(spread)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_as_many_single_invoices_as_configured_are_fetched_at_a_time(
+    any_database: str, spread: OrbSandbox, settings: Any, concurrency: int
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "CONCURRENCY": concurrency}
+    gate = Gate(spread, random.Random(1), concurrency, of=FETCH)
+    chosen = spread.invoice_ids()[:30]
+
+    with only_here():
+        run = services.sync_invoices(invoice_ids=chosen)
+
+    assert max(gate.numbers) == concurrency
+    assert len(gate.numbers) == len(chosen)
+    assert run.created == len(chosen)
+    assert {*Invoice.objects.values_list("pk", flat=True)} == {*chosen}
+
+
+def test_single_invoice_that_orb_refuses_for_a_while_hides_no_other(
+    any_database: str, spread: OrbSandbox, waits: list[float]
+) -> None:
+    chosen = spread.invoice_ids()[:30]
+    refused = [chosen[2], chosen[2], chosen[17]]
+
+    def refuse(route: str, request: Any, go_on: Callable[[], Response]) -> Response:
+        invoice_id = request.path.rpartition("/")[2]
+        if route == FETCH and invoice_id in refused:
+            refused.remove(invoice_id)
+            return Response(status=503)
+        return go_on()
+
+    spread.answer_through(refuse)
+
+    run = services.sync_invoices(invoice_ids=chosen)
+
+    assert not refused
+    assert (run.created, run.failed) == (len(chosen), 0)
+    assert {*Invoice.objects.values_list("pk", flat=True)} == {*chosen}
 
 
 @pytest.mark.proof
