@@ -62,6 +62,21 @@ FILL = """
     INSERT INTO django_orb_invoiceobservation ({observation_columns})
     SELECT {observation_values}
     FROM copies JOIN django_orb_invoiceobservation o ON o.invoice_id = copies.old;
+    INSERT INTO django_orb_invoicechange (
+        change_id, invoice_id, kind, previous_status, status, changed_fields, origin,
+        origin_id, created_at, announced_at, attempts, error
+    )
+    SELECT gen_random_uuid(), i.id, 'updated', 'draft', i.status, '["status"]', 'sync',
+        '1', i.invoice_date + interval '20 days', i.invoice_date + interval '20 days',
+        1, ''
+    FROM copies JOIN django_orb_invoice i ON i.id = copies.id
+    WHERE one BETWEEN 0.7 AND 0.9;
+"""
+# What invoices carry beside lines, dated some days after the invoice.
+FILL_CHILDREN = """
+    INSERT INTO {table} ({columns})
+    SELECT {values}
+    FROM copies JOIN {table} c ON c.invoice_id = copies.old
 """
 STATUS = """CASE WHEN one < 0.80 THEN 'paid' WHEN one < 0.88 THEN 'issued'
     WHEN one < 0.94 THEN 'synced' WHEN one < 0.98 THEN 'void' ELSE 'draft' END"""
@@ -86,6 +101,7 @@ def fill(invoices: int) -> None:
     from django.db import connections
 
     from django_orb import services
+    from django_orb.mirror.mapping import CHILDREN
     from django_orb.models import Invoice, InvoiceLineItem, InvoiceObservation
     from django_orb.testing.environment import use_sandbox
 
@@ -117,6 +133,20 @@ def fill(invoices: int) -> None:
         for statement in sql.split(";\n"):
             if statement.strip():
                 cursor.execute(statement, {"copies": copies, "lines": LINES})
+        for model in CHILDREN.values():
+            child = {
+                "invoice_id": "copies.id",
+                "orb_id": "substr(md5(c.orb_id || k), 1, 16)",
+                "created_at": f"{DATE} + interval '9 days'",
+                "dated_at": f"{DATE} + interval '9 days'",
+            }
+            child_names = columns(model, but="id")
+            statement = FILL_CHILDREN.format(
+                table=model._meta.db_table,
+                columns=", ".join(child_names),
+                values=", ".join(child.get(name, f"c.{name}") for name in child_names),
+            )
+            cursor.execute(statement, {})
         cursor.execute("VACUUM ANALYZE")
 
 
@@ -200,14 +230,25 @@ def addresses() -> Iterator[tuple[str, str]]:
                 )
                 yield f"{way}, JPY", listed(o=f"{sign}{column}", currency="JPY")
     yield "invoice page", f"{LISTS}invoice/{some.pk}/change/"
+    yield "history of an invoice", f"{LISTS}invoice/{some.pk}/history/"
+    for page in ("void", "mark-paid", "pay", "edit"):
+        yield f"{page} page", f"{LISTS}invoice/{some.pk}/{page}/"
+    yield "create page", f"{LISTS}invoice/create/"
     yield "overview", f"{LISTS}overview/"
+    yield "overview in JPY", f"{LISTS}overview/?currency=JPY"
+    yield "status", f"{LISTS}status/"
     yield "customer", f"{LISTS}invoice/customer/{some.customer_id}/"
     yield "statement", f"{LISTS}invoice/customer/{some.customer_id}/statement/"
+    yield "erase page", f"{LISTS}invoice/customer/{some.customer_id}/erase/"
     yield "invoices of a customer", listed(customer=some.customer_id)
     yield "paid by a customer", listed(customer=some.customer_id, status__exact="paid")
     yield from receivables(some)
     yield "month end", f"{LISTS}monthend/"
     yield "month end, a year ago", f"{LISTS}monthend/?month={year - 1}-03"
+    yield (
+        "month end, changes after its first day",
+        (f"{LISTS}monthend/?month={year - 1}-03&closed_on={year - 1}-03-01"),
+    )
     yield "all added up", listed(sums="all")
     yield "a status added up", listed(sums="all", status__exact="paid")
     yield "export", f"{LISTS}invoice/export/"
@@ -221,6 +262,14 @@ def addresses() -> Iterator[tuple[str, str]]:
     item = some.line_items.all()[0].item_id
     yield "line items of an item", f"{LISTS}invoicelineitem/?q={item}"
     yield "usage lines", f"{LISTS}invoicelineitem/?price_type=usage_price"
+    yield "credit notes", f"{LISTS}invoicecreditnote/"
+    yield "payment attempts", f"{LISTS}invoicepaymentattempt/"
+    yield "changes", f"{LISTS}invoicechange/"
+    yield "failures", f"{LISTS}invoicefailure/"
+    yield "events", f"{LISTS}webhookevent/"
+    yield "runs", f"{LISTS}syncrun/"
+    yield "operations", f"{LISTS}invoiceoperation/"
+    yield "export of operations", f"{LISTS}invoiceoperation/export/"
 
 
 def receivables(some: Any) -> Iterator[tuple[str, str]]:
