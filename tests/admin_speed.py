@@ -4,10 +4,11 @@ The admin at size: `python -m tests.admin_speed --invoices 1000000`.
 Fills a PostgreSQL database with invoices of three lines each, copies of a made-up
 account's with other ids, dates, customers and statuses, then asks for lists and pages
 as the admin's users do, in one process, and prints the server's time: the median of
-several, the worst, and the number of queries. Exit status 0 only if each median is
-below the limit, and no page makes more queries than it may.
+several, the worst, the number of queries, and the first time. Exit status 0 only if
+each median is below the limit, and no page makes more queries than it may.
 
-The first pass over all of them is not measured: it fills the database's cache.
+The first time fills the database's cache, and that of the pages whose sums are kept
+for minutes; it counts for nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .scale import own_database
 
 SAMPLE = 2000
 LINES = 3
-MAX_QUERIES = {"overview": 24, "customer": 14}
+MAX_QUERIES = {"overview": 30, "overview in JPY": 30, "status": 14, "customer": 16}
 MAX_QUERIES_OF_LIST = 12
 # What the user asks for in so many words, and what the page says takes a moment.
 MAX_MS = {"all added up": 2000.0, "a status added up": 2000.0}
@@ -308,6 +309,7 @@ def measure(rounds: int, limit_ms: float, only: str) -> bool:
     client.force_login(user)
     asked = [(name, path) for name, path in addresses() if only in name]
     times: dict[str, list[float]] = {}
+    first: dict[str, float] = {}
     for number in range(rounds + 1):
         for name, path in asked:
             begin = time.perf_counter()
@@ -316,8 +318,10 @@ def measure(rounds: int, limit_ms: float, only: str) -> bool:
             assert response.status_code == 200, (path, response.status_code)
             if number:
                 times.setdefault(name, []).append(took)
+            else:
+                first[name] = took
     is_good = True
-    print(f"{'':<36}{'median ms':>10}{'worst':>8}{'queries':>9}")
+    print(f"{'':<36}{'median ms':>10}{'worst':>8}{'queries':>9}{'first':>9}")
     for name, path in asked:
         with CaptureQueriesContext(connections["postgresql"]) as queries:
             client.get(path)
@@ -326,7 +330,9 @@ def measure(rounds: int, limit_ms: float, only: str) -> bool:
         is_ok = median < MAX_MS.get(name, limit_ms) and count <= most
         is_good &= is_ok
         worst, mark = max(times[name]), "" if is_ok else "  TOO MUCH"
-        print(f"{name:<36}{median:>10.0f}{worst:>8.0f}{count:>9}{mark}")
+        print(
+            f"{name:<36}{median:>10.0f}{worst:>8.0f}{count:>9}{first[name]:>9.0f}{mark}"
+        )
         for query in queries if only and not is_ok else ():
             print(f"    {query['time']} {query['sql'][:400]}")
     return is_good

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -243,9 +244,8 @@ def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def without_xlsxwriter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra [xlsx] is not installed."""
-    from django_orb.exports import formats
 
-    monkeypatch.setattr(formats, "xlsxwriter", None)
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
 
 
 @pytest.fixture

@@ -18,11 +18,6 @@ from django_orb.formatting import in_zone
 from .columns import Column, Kind
 from .texts import TOO_MANY_ROWS, XLSX_MISSING
 
-try:
-    import xlsxwriter
-except ImportError:
-    xlsxwriter = None
-
 #: What an Excel sheet has room for below its head.
 MAX_XLSX_ROWS = 1_048_575
 MAX_XLSX_TEXT = 32_767
@@ -171,8 +166,11 @@ class XlsxWriter:
         sheet: str,
         folder: str,
     ) -> None:
-        if xlsxwriter is None:
-            raise OrbExportError(XLSX_MISSING)
+        try:
+            # Here, since few processes that have the admin ever write a workbook.
+            import xlsxwriter
+        except ImportError as err:
+            raise OrbExportError(XLSX_MISSING) from err
         # Rows wait in a file of `folder`, which whoever made it removes.
         options = {"constant_memory": True, "tmpdir": folder}
         self._book = xlsxwriter.Workbook(stream, options)
