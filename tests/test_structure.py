@@ -57,7 +57,9 @@ ALLOWED = {
         "account client conf db exceptions metrics mirror models operations parsing "
         "signals webhooks"
     ),
-    "maintenance": "account conf db exact_json exceptions mirror models operations",
+    "maintenance": (
+        "account conf db exact_json exceptions fields mirror models operations"
+    ),
     "services": (
         "account client db exceptions exports formatting maintenance mirror models "
         "operations reports sync webhooks"

@@ -121,12 +121,21 @@ def resume_all(*, seconds: float = float("inf")) -> None:
     for erasure in waiting.order_by("pk"):
         _walk(erasure, deadline=deadline)
     active = primary.rows(CustomerErasure).exclude(active_customer_id=None)
-    theirs = primary.rows(Invoice).filter(
-        customer_id__in=active.values("active_customer_id")
-    )
-    if active.exists():
+    erased_ids = list(active.values_list("active_customer_id", flat=True))
+    if erased_ids:
         operations = primary.rows(InvoiceOperation)
+        theirs = primary.rows(Invoice).filter(customer_id__in=erased_ids)
         blank_operations(operations.filter(invoice_id__in=theirs.values("pk")))
+        # Those about an invoice that the mirror does not have.
+        state = InvoiceOperation.State.SUCCEEDED
+        blank_operations(
+            operations.filter(
+                Q(invoice_id="") | Q(state=state, mirrored_at=None),
+                Q(body__customer_id__in=erased_ids)
+                | Q(before__customer_id__in=erased_ids)
+                | Q(result__customer__id__in=erased_ids),
+            )
+        )
 
 
 def _username(actor: AbstractBaseUser | None) -> str:
@@ -260,10 +269,15 @@ def _texts(erasure: CustomerErasure) -> Iterator[str]:
     admin_history.blank_named(customer_id, own_ids)
     # Including those about an invoice that the mirror does not have yet.
     named = Q(result__customer__id=customer_id) | Q(body__customer_id=customer_id)
-    named |= Q(body__external_customer_id__in=own_ids)
-    operations = primary.rows(InvoiceOperation).filter(named)
-    admin_history.blank_entries(InvoiceOperation, operations)
-    blank_operations(operations)
+    by_own_id = Q(body__external_customer_id__in=own_ids)
+    operations = primary.rows(InvoiceOperation)
+    admin_history.blank_entries(InvoiceOperation, operations.filter(named | by_own_id))
+    blank_operations(operations.filter(named | by_own_id))
+    # Those that are not over are found by Orb's id later, when no invoice tells the
+    # project's own.
+    for operation in operations.filter(by_own_id, erased_at=None):
+        before = {**operation.before, "customer_id": customer_id}
+        operations.filter(pk=operation.pk).update(before=before)
     yield ""
 
 

@@ -12,6 +12,7 @@ from django.db.models import Case, CharField, Count, Max, Sum, Value, When
 
 from django_orb.customer_labels import Customer
 from django_orb.db import uncompiled
+from django_orb.parsing import exact_sum
 
 from .ages import AGES
 from .days import AsOf
@@ -29,7 +30,8 @@ class Amount:
     total: Decimal = ZERO
 
     def __add__(self, other: Amount) -> Amount:
-        return Amount(self.count + other.count, self.total + other.total)
+        total = exact_sum([self.total, other.total])
+        return Amount(self.count + other.count, total)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from django_orb import exact_json, maintenance, mirror, services
-from django_orb.db import primary, run_in_transaction
+from django_orb.db import primary, run_in_transaction, uses_copy
 from django_orb.db.clock import Interval
 from django_orb.mirror import erased, ordering
 from django_orb.mirror.page_writer import PageWriter
@@ -70,11 +70,12 @@ class Walk:
                 observed(self.payload(), interval, as_text=as_text) for _ in IDS
             )
         }
+        if as_text and self.chance.random() < 0.5:
+            for one in seen.values():
+                digits = mirror.digits_kept()
+                ordering.map_ahead(one.payload, digits, to_copy=uses_copy())
         writer = PageWriter(list(seen.values()))
-        if run_in_transaction(writer.see_again) is None:
-            if as_text and self.chance.random() < 0.5:
-                for one in seen.values():
-                    ordering.map_ahead(one.payload, mirror.digits_kept())
+        if writer.is_mapped_ahead or run_in_transaction(writer.see_again) is None:
             writer.prepare()
             self.prepared.append(writer)
 

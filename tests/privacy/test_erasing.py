@@ -6,14 +6,16 @@ import threading
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from django_orb import exact_json, maintenance, mirror, services
 from django_orb.client.raw_invoice import RawInvoice
-from django_orb.db import primary
+from django_orb.db import primary, uses_copy
 from django_orb.db.clock import Interval
 from django_orb.exceptions import OrbInputError, OrbTransactionError
 from django_orb.maintenance import erasing
@@ -115,6 +117,29 @@ def test_nothing_personal_is_left_in_any_table(any_database: str) -> None:
         assert invoice.line_items.count() == len(whole.payload["line_items"])
         numbers = [note.credit_note_number for note in invoice.credit_notes.all()]
         assert numbers == ["CN-00007", "CN-00008"]
+
+
+@pytest.mark.parametrize(
+    ("searched", "is_left"),
+    [
+        (f"{WORD.upper()}@EXAMPLE.com", False),
+        (f" {WORD.lower()}@ex, status__exact=issued", False),
+        (f"{WORD}@example.org", True),
+        ("z", True),
+    ],
+)
+def test_searches_for_the_customer_are_erased_from_the_log(
+    any_database: str, searched: str, is_left: bool
+) -> None:
+    """A search ignores case, and finds a customer by the beginning of the id."""
+    see(personal(), 0)
+    text = f"Exported 1 invoices as CSV; filter: age=30, q={searched}"
+    logged(make_staff(), Invoice, text)
+
+    services.erase_customer(CUSTOMER)
+
+    erased_text = "Exported 1 invoices as CSV; filter: erased"
+    assert LogEntry.objects.get().change_message == (text if is_left else erased_text)
 
 
 def test_other_customers_keep_all(any_database: str) -> None:
@@ -238,6 +263,26 @@ def test_process_that_knows_of_no_erasure_stores_events_blank(
     assert places() == []
 
 
+def test_event_of_a_killed_process_is_blanked_when_it_comes_again(
+    any_committed_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had stored the event, and had not yet checked who is erased."""
+    see(personal(), 0)
+    services.erase_customer(CUSTOMER)
+    erased._latest.clear()
+    issued = event(personal())
+    with monkeypatch.context() as killed:
+        killed.setattr(erased, "customers", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            receive(issued)
+    assert places() == ["django_orb_webhookevent.body"]
+
+    erased.customers()  # another process, which knows
+    receive(issued)
+
+    assert places() == []
+
+
 class Orb:
     """A client that answers with what it is given."""
 
@@ -279,7 +324,7 @@ def test_what_was_read_and_mapped_ahead_is_written_blank(any_database: str) -> N
     see(personal("known"), 0)
     seen = [observed(personal(name), at(10)) for name in ("inv1", "known")]
     raw = seen[0].payload
-    ordering.map_ahead(raw, mirror.digits_kept())
+    ordering.map_ahead(raw, mirror.digits_kept(), to_copy=uses_copy())
     seen.append(observed({**personal("bad"), "memo": [WORD]}, at(10)))
     writer = PageWriter(seen)
     with transaction.atomic(using=any_database):
@@ -388,6 +433,51 @@ def test_operation_keeps_what_it_needs_until_it_is_over(any_database: str) -> No
     assert places() == []
     pending.refresh_from_db()
     assert pending.result["total"] == personal()["total"]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"customer_id": CUSTOMER}, {"external_customer_id": f"{WORD}@example.com"}],
+)
+@pytest.mark.parametrize("state", ["refused", "succeeded"])
+def test_operation_without_an_invoice_here_is_blanked_once_it_is_over(
+    any_database: str, named: dict[str, str], state: str
+) -> None:
+    """What was to be created was refused, or is gone from Orb again."""
+    see(personal(), 0)
+    body = {**named, "memo": WORD}
+    asked: dict[str, Any] = {
+        "finished_at": None,
+        "mirrored_at": None,
+        "before": {},
+        "result": {},
+    }
+    pending = operated("", state="pending", body=body, **asked)
+    services.erase_customer(CUSTOMER)
+    pending.refresh_from_db()
+    assert pending.body == body
+
+    invoice_id = "gone" if state == "succeeded" else ""
+    finished_at = primary.now() - timedelta(days=1)
+    InvoiceOperation.objects.update(
+        state=state, finished_at=finished_at, invoice_id=invoice_id
+    )
+    maintenance.finish_operations()
+
+    assert places() == []
+
+
+def test_operation_that_is_refused_after_the_erasure_is_blanked(
+    any_database: str,
+) -> None:
+    see(personal(), 0)
+    services.erase_customer(CUSTOMER)
+    body = {"customer_id": CUSTOMER, "memo": WORD}
+    operated("", state="refused", body=body, mirrored_at=None, result={})
+
+    maintenance.finish_operations()
+
+    assert places() == []
 
 
 def test_orbs_answer_to_an_operation_is_recorded_blank(any_database: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from django_orb.exceptions import OrbInputError
 from django_orb.models import Invoice
+from django_orb.parsing import exact_sum
 from django_orb.reports import AGES, Amount, as_of, read_receivables
 from django_orb.reports.receivables import (
     customers_owing,
@@ -57,6 +58,17 @@ def test_receivables_are_those_that_are_open_by_age_and_currency(any_database):
     }
     assert dollars.all == Amount(7, Decimal(127))
     assert yen.by_age[2] == Amount(1, Decimal(900))
+
+
+def test_sum_of_all_ages_has_all_their_digits(any_database):
+    owe("one", 10, "99999999999.000000000000000001")
+    owe("two", 40, "99999999999.000000000000000001")
+
+    (dollars,) = read_receivables(Invoice.objects.all(), NOW)
+
+    assert dollars.all.total == exact_sum(one.total for one in dollars.by_age)
+    if any_database != "default":  # SQLite keeps 15 digits
+        assert dollars.all.total == Decimal("199999999998.000000000000000002")
 
 
 @pytest.mark.django_db
