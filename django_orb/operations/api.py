@@ -145,6 +145,7 @@ def create_invoice_line_item(
         end_date=end_date,
     )
     invoice_id = _id_of(invoice)
+    # If Orb's answer is lost, a line that was there before is certainly not this one.
     lines = primary.rows(InvoiceLineItem).filter(invoice_id=invoice_id)
     before = {"line_item_ids": list(lines.values_list("orb_id", flat=True))}
     request = Request(_KIND.CREATE_LINE_ITEM.value, invoice_id, body, before, **asker)
@@ -174,6 +175,7 @@ def delete_invoice_line_item(
     line_id = line_item.orb_id if isinstance(line_item, InvoiceLineItem) else line_item
     require_text(line_id, "line_item")
     lines = primary.rows(InvoiceLineItem)
+    # For the audit trail, since Orb no longer shows the line afterwards.
     stored = lines.filter(invoice_id=_id_of(invoice), orb_id=line_id).first()
     before = {"name": stored.name, "amount": str(stored.amount)} if stored else {}
     body = {"line_item_id": line_id}
@@ -286,11 +288,14 @@ def update_invoice(
     """
     body = update_body(metadata=metadata, net_terms=net_terms, due_date=due_date)
     invoice_id = _id_of(invoice)
+    # `perform` refuses as well, but Orb would have been asked for the metadata by then.
     ledger.require_writable()
     ledger.require_no_transaction()
     with open_account() as client:
         before = {}
         if "metadata" in body:
+            # From Orb, not from the mirror, which may be behind: it decides whether
+            # sending the edit again would undo another user's.
             before = _metadata_of(client, invoice_id)
         _do(client, Request(_KIND.UPDATE.value, invoice_id, body, before, **asker))
     return _stored(invoice_id)

@@ -61,6 +61,8 @@ def line_item_body(
             gettext_noop("Give the line a name, or an item."), field="name"
         )
     _require_period(start_date, end_date)
+    # Orb's schema has a text for the amount, written here without an exponent, and a
+    # number for the quantity.
     body: dict[str, Any] = {
         "amount": f"{exact_number(amount, 'amount'):f}",
         "quantity": exact_number(quantity, "quantity"),
@@ -90,6 +92,7 @@ def read_note(note: object) -> str:
         raise OrbInputError(
             gettext_noop("The note is longer than 1000 characters."), field="note"
         )
+    # Cs are halves of surrogate pairs, which no UTF-8 can hold.
     if any(unicodedata.category(one) in ("Cc", "Cs") for one in text.replace("\n", "")):
         raise OrbInputError(
             gettext_noop("The note has a control character, such as a tab or a NUL."),
@@ -318,6 +321,7 @@ def _require_period(start_date: date, end_date: date) -> None:
 
 
 def _require_date(value: object, field: str) -> None:
+    # In Python each datetime is a date, and its day depends on a time zone.
     if not isinstance(value, date) or isinstance(value, datetime):
         raise OrbInputError(
             f"{field} must be a date without a time: Orb reads it in the customer's "

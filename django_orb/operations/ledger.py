@@ -1,13 +1,11 @@
-"""
-Record operations, send each once, and return its outcome.
+"""Record operations, send each once, and return its outcome."""
 
 # Note [Exactly once]
-The record is committed before the request leaves, with the idempotency key that
-the request carries. If a process dies in between, the same request can be sent again
-under the same key: Orb answers a repeated key with the first answer, for 48 hours.
-An answer finishes the operation only; the mirror is updated by a fetch that began
-after it.
-"""
+# The record is committed before the request leaves, with the idempotency key that
+# the request carries. If a process dies in between, the same request can be sent
+# again under the same key: Orb answers a repeated key with the first answer, for 48
+# hours. An answer finishes the operation only; the mirror is updated by a fetch
+# that began after it.
 
 from __future__ import annotations
 
@@ -104,7 +102,10 @@ def queue(requests: Sequence[Request], *, batch: str) -> None:
     now = primary.now()
     manager = primary.rows(InvoiceOperation)
     rows = [_row(request, now, batch=batch) for request in requests]
+    # The rows were made before it: on SQLite a transaction that reads first, and writes
+    # after another process has written, fails with "database is locked".
     with primary.atomic(durable=True):
+        # Conflicts are the keys of a batch that is confirmed again.
         manager.bulk_create(rows, ignore_conflicts=True, batch_size=100)
         recorded = manager.in_bulk(
             [row.idempotency_key for row in rows], field_name="idempotency_key"
@@ -127,6 +128,8 @@ def cancel(batch: str, *, detail: str) -> int:
         first_sent_at=None,
         created_at__gt=now - timedelta(hours=RESEND_HOURS),
     )
+    # Leases do not matter: a worker that has just taken one up begins with an update of
+    # pending rows only, and so does not send what is cancelled here.
     return waiting.update(state=_STATE.CANCELLED, detail=detail, finished_at=now)
 
 
@@ -152,6 +155,8 @@ def require_no_transaction() -> None:
         OrbTransactionError: a transaction is open.
     """
     try:
+        # Django raises inside any block but the one that its own `TestCase` opens, so
+        # that projects can test what calls these services.
         with primary.atomic(durable=True):
             pass
     except RuntimeError as err:
@@ -173,6 +178,8 @@ def _record(request: Request, *, client: OrbClient) -> tuple[InvoiceOperation, b
             if request.invoice_id:
                 claim_observations([request.invoice_id])
     except IntegrityError:
+        # The unique key decides, not a look before the insert: of two clicks at the
+        # same moment both would have found nothing.
         existing = primary.rows(InvoiceOperation).get(
             idempotency_key=operation.idempotency_key
         )

@@ -13,7 +13,8 @@ from django.utils.translation import gettext_noop
 from django_orb.db import SLACK
 from django_orb.models import InvoiceOperation
 
-# Orb keeps a key for 48 hours; after that it would execute the request again.
+# Orb keeps a key for 48 hours; after that it would execute the request again:
+# https://docs.withorb.com/reference/idempotency
 RESEND_HOURS = 47
 
 SHOWN = gettext_noop("Orb gave no answer, but shows that it happened.")

@@ -1,14 +1,13 @@
-"""
-Resume operations whose sender died, got no answer, or left them in the queue.
+"""Resume operations whose sender died, got no answer, or left them in the queue."""
 
 # Note [Defined ends]
-The same request is sent again under the same key until 47 hours after it was recorded.
-After that, and always for an edit that the invoice would show, the invoice is fetched
-to see whether it does. If that does not tell, a person is asked. This holds even if an
-operation looks as if it had never been sent: its row may come from a restored backup,
-and so its refusal, too, is checked against the invoice before it is believed. An
-installation that only reads, such as a copy of production, sends nothing.
-"""
+# The same request is sent again under the same key until 47 hours after it was
+# recorded. After that, and always for an edit that the invoice would show, the invoice
+# is fetched to see whether it does. If that does not tell, a person is asked. This
+# holds even if an operation looks as if it had never been sent: its row may come from a
+# restored backup, and so its refusal, too, is checked against the invoice before it is
+# believed. An installation that only reads, such as a copy of production, sends
+# nothing.
 
 from __future__ import annotations
 
@@ -67,6 +66,8 @@ def recover_operations(
     Ends after `seconds`, or if Orb gives no answer: the next would get none either.
     """
     deadline = time.monotonic() + seconds
+    # Each is read again when its turn comes, as the one before may have taken minutes,
+    # in which another worker finished this one.
     for pk in list(stuck_operations().order_by("pk").values_list("pk")):
         operation = stuck_operations().filter(pk=pk[0]).first()
         if operation and _take_lease(operation, client):
@@ -164,6 +165,7 @@ def _see(
     try:
         finding = operation.type.look(client, operation)
     except OrbNotFoundError:
+        # It may have happened before the invoice was deleted.
         return attention, lookup.UNKNOWN_INVOICE, {}, False
     if finding.sight == Sight.SHOWN:
         return _STATE.SUCCEEDED.value, lookup.SHOWN, finding.result, False
@@ -185,6 +187,8 @@ def _see(
 def _take_lease(operation: InvoiceOperation, client: OrbClient) -> bool:
     expected = operation.lease_expires_at
     operation.lease_expires_at = primary.now() + lease_of(client)
+    # The lease that was read is part of the condition, so that of
+    # two workers one sends.
     mine = primary.rows(InvoiceOperation).filter(
         pk=operation.pk, lease_expires_at=expected, state=_STATE.PENDING
     )

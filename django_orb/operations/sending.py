@@ -1,18 +1,16 @@
-"""
-Send recorded operations once, and record their outcome.
+"""Send recorded operations once, and record their outcome."""
 
 # Note [Once without a key]
-Orb reads idempotency keys on POST only. A DELETE names a line whose id is never
-used again, so sending it again is harmless, and "no such line" then means that it
-is gone. A PUT sent again could undo another user's edit: before it is repeated, the
-invoice is fetched (`recovery`).
+# Orb reads idempotency keys on POST only. A DELETE names a line whose id is never used
+# again, so sending it again is harmless, and "no such line" then means that it is
+# gone. A PUT sent again could undo another user's edit: before it is repeated, the
+# invoice is fetched (`recovery`).
 
 # Note [Doubted refusals]
-If an earlier request got no answer, Orb may have obeyed it, and may refuse the next for
-that reason ("is void"). So the invoice is then fetched before a refusal is believed,
-whatever was asked for. Orb's reads may lag behind its writes: for a minute only what
-the invoice shows counts, not what it does not show.
-"""
+# If an earlier request got no answer, Orb may have obeyed it, and may refuse the next
+# for that reason ("is void"). So the invoice is then fetched before a refusal is
+# believed, whatever was asked for. Orb's reads may lag behind its writes: for a minute
+# only what the invoice shows counts, not what it does not show.
 
 from __future__ import annotations
 
@@ -86,6 +84,8 @@ def send(
         answer = operation.type.call(client, operation)
     except _AT_THE_DOOR as err:
         is_in_doubt = was_sent or _follows_doubt(err)
+        # After a 429 Orb has done nothing. A user waits for a single operation, and can
+        # try again; what was queued has time.
         is_busy = isinstance(err, OrbRateLimitError) and bool(operation.batch)
         if is_busy:
             _wait(operation)
@@ -146,6 +146,9 @@ def finish(
     answer = exact_json.storable(result or {})
 
     def record() -> None:
+        # In one transaction with the gate of erasures, which is locked
+        # first: an erasure that begins meanwhile waits for this row, and
+        # finds Orb's answer in it.
         _change(
             operation,
             expected=expected,
@@ -162,6 +165,7 @@ def finish(
 def _kept(answer: dict[str, Any], invoice_id: str) -> dict[str, Any]:
     """Return the parts of Orb's answer that may be kept; see `mirror.erased`."""
     gone = erased.customers(is_first=True)
+    # The answer itself is asked too, since the mirror may not have the invoice yet.
     is_theirs = personal.customer_of(answer) in gone or erased.is_of(invoice_id, gone)
     return personal.blank_result(answer) if is_theirs else answer
 
@@ -177,6 +181,9 @@ def _begin(operation: InvoiceOperation, client: OrbClient) -> datetime | None:
     pending = primary.rows(InvoiceOperation).filter(
         pk=operation.pk, state=_STATE.PENDING
     )
+    # Committed before the request leaves: if the process dies during it, the row says
+    # that Orb may have it. `first_sent_at` never moves, since Orb counts the 48 hours
+    # of a key from the first request.
     begun = pending.update(
         attempts=F("attempts") + 1,
         first_sent_at=Coalesce("first_sent_at", Value(now)),
@@ -248,6 +255,7 @@ def _may_tell(operation: InvoiceOperation, doubt: _Doubt) -> bool:
 def _may_lag(operation: InvoiceOperation, doubt: _Doubt) -> bool:
     """Tell whether the request without an answer is so recent that reads may lag."""
     sent_at = operation.first_sent_at or doubt.begun_at
+    # Within one call the client tries again, and an earlier try may have been obeyed.
     if _follows_doubt(doubt.err):
         sent_at = max(sent_at, doubt.begun_at)
     return doubt.is_doubtful and primary.now() - sent_at <= mirror.LAG
@@ -272,6 +280,8 @@ def _note_conflict(
     operation: InvoiceOperation, err: OrbConflictError, *, client: OrbClient
 ) -> None:
     """Wait while the key is in use; after an hour it belongs to another request."""
+    # Orb answers 409 both while a request with this key is under way and if the key was
+    # used with another body: https://docs.withorb.com/reference/idempotency
     if _age(operation) < timedelta(hours=CONFLICT_HOURS):
         leave_pending(operation, in_words(err))
         return
