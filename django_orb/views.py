@@ -46,6 +46,7 @@ def _outside_transactions(
     return view
 
 
+# Orb has neither a session nor a token: its signature is verified instead.
 @csrf_exempt
 @login_not_required
 @_outside_transactions
@@ -86,6 +87,8 @@ def _read(request: HttpRequest) -> bytes:
     if announced > MAX_BODY_BYTES:
         raise too_large  # without waiting for it
     body = bytearray()
+    # The byte beyond the limit tells a body that is too large from
+    # one that fits exactly.
     while chunk := _read_some(source, MAX_BODY_BYTES + 1 - len(body)):
         body += chunk
     if len(body) > MAX_BODY_BYTES:
@@ -133,8 +136,10 @@ def _unpack(request: HttpRequest, sent: bytes) -> bytes:
         return sent
     if encoding not in ("gzip", "x-gzip"):
         raise _RefusalError("The body is compressed in another way than gzip.", 415)
+    # 16 more means gzip, with its header: https://docs.python.org/3/library/zlib.html
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
+        # Bounded, since a few kilobytes may unpack to gigabytes.
         body = unpacker.decompress(sent, MAX_BODY_BYTES + 1)
     except zlib.error:
         raise _RefusalError("The body cannot be decompressed.", 400) from None
@@ -170,5 +175,6 @@ def _accept(event: OrbEvent, body: str) -> None:
     if get_settings().WEBHOOK_IN_PROCESS:
         processing.process_event(event.id)
         return
+    # A worker that is woken before the commit would not find the row.
     wake = partial(tasks.wake, tasks.process_webhook_event, event.id)
     primary.on_commit(wake)

@@ -46,6 +46,8 @@ def store(
 def store_all(events: Sequence[tuple[OrbEvent, str]], *, source: str) -> None:
     """Store events in one statement, and check in another which customers are erased."""
     now = primary.now()
+    # In the order of ids, so that two processes which store the same events cannot
+    # wait for each other.
     rows = [
         {
             "id": event.id,
@@ -75,6 +77,8 @@ def _store_or_hint(row: dict[str, Any]) -> None:
     try:
         _claim([row])
     except DataError:
+        # On MariaDB a table may have a narrower character set than Orb's
+        # texts, such as latin1.
         payload = {**exact_json.loads(row["body"]), "invoice": row["invoice_id"]}
         body = exact_json.dumps(payload)
         _claim([{**row, "body": body}])
@@ -176,6 +180,8 @@ def finish(events: Sequence[WebhookEvent], state: str) -> None:
     now = primary.now()
     changes = {"state": state, "finished_at": now, "error": "", **_RELEASED}
     if not webhook_received.has_listeners(WebhookEvent):
+        # One statement for all. With receivers each event needs a transaction of its
+        # own: if its receiver fails, only that one is tried again.
         mine = _mine(events)
         if run_in_transaction(lambda: mine.update(**changes)):
             metrics.events_ended(events, state, now)
@@ -247,6 +253,8 @@ def due_events(*, limit: int = 1000) -> list[str]:
     # A worker may have leased one since.
     free = is_free(now, longest=longest_lease())
     taken = _events().filter(free, pk__in=ids, state__in=OPEN)
+    # A lease that ended without being released is that of a worker that died, or
+    # that lost the database.
     taken.exclude(lease="").update(state=State.FAILED, error=DIED)
     taken.update(next_attempt_at=again_at)
     return ids

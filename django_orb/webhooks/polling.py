@@ -5,14 +5,14 @@ Reading begins where the last one ended, with some overlap, since Orb promises n
 the order of the list nor how late an event may appear in it. A new event is processed
 like a delivered one; an event that was delivered is known by its id.
 
-# Note [Ids first]
-If webhooks arrive, nearly all events of a page are already stored, and reading their
-payloads would be wasted. So the page is read without payloads; if it has unknown ids, the
-events that Orb could not deliver are read. Only the ids decide: if any is still unknown,
-the page itself is read with payloads, whatever Orb says about deliveries.
-
 Source: https://docs.withorb.com/api-reference/webhook/list-webhook-events
 """
+
+# Note [Ids first]
+# If webhooks arrive, nearly all events of a page are already stored, and reading their
+# payloads would be wasted. So the page is read without payloads; if it has unknown ids,
+# the events that Orb could not deliver are read. Only the ids decide: if any is still
+# unknown, the page itself is read with payloads, whatever Orb says about deliveries.
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ FIRST_LOOK = timedelta(hours=1)
 # An account without a list is asked for it again after a day, and a list that has
 # shown nothing for a day is not trusted to show everything.
 DAY = timedelta(days=1)
+# The most that Orb gives.
 PAGE_SIZE = 100
 # How long a step may process the events that it found; `recover` does the rest.
 PROCESS_SECONDS = 30.0
@@ -70,6 +71,7 @@ def plan(*, sweep: bool) -> Reading:
     suffices = feed.is_offered and is_lively and _was_swept(now)
     return Reading(
         sweeps=sweep or not suffices,
+        # A time in the future was noted before the clock was set back.
         events=feed.is_offered or not now - DAY <= feed.asked_at <= now + SLACK,
     )
 
@@ -114,6 +116,8 @@ def read(
     if read_until > start:
         # The clock was set back, so it is not known how far events were read.
         read_until = start - DAY
+    # The same for each page of a list: Orb's cursors are for the filters
+    # that they came with.
     since = {"created_at_gte": read_until, "limit": limit}
     try:
         page = _read_page(client, window.cursor, since)
@@ -129,8 +133,12 @@ def read(
         return Found(is_offered=False)
     latest = primary.now() + processing.SKEW
     newest = _newest(page.created_at, feed.newest_at if feed else None, latest)
+    # Before the position is noted: if the worker dies in between, the page is read
+    # again, and its events are known by their ids.
     inbox.store_all(page.events, source=WebhookEvent.Source.FEED.value)
     fetches = _process(page.ids, client, seconds)
+    # Not earlier: a list that was not read to its end has to be read
+    # again from the start.
     if page.following is None:
         read_until = max(read_until, start - OVERLAP)
     _note(is_offered=True, read_until=read_until, newest_at=newest)

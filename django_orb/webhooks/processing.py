@@ -76,6 +76,7 @@ def _process(events: Sequence[WebhookEvent], *, client: OrbClient | None) -> int
     try:
         if is_about_invoice:
             fetches = _mirror(events, client=client)
+            # Before they are finished: if it fails, the events are tried again.
             keep_reasons(events, skew=SKEW)
         inbox.finish(events, state.value)
     except Exception as err:
@@ -86,7 +87,9 @@ def _process(events: Sequence[WebhookEvent], *, client: OrbClient | None) -> int
         if isinstance(err, OrbRateLimitError):
             seconds = err.retry_after_seconds or PATIENCE_SECONDS
             hold_back(READS, min(seconds, 60.0))
+        # PostgreSQL holds no NUL, and messages may quote what Orb sent.
         trace = traceback.format_exc().replace("\0", "")
+        # The connection itself may have failed, and the next statement needs one.
         renew_connection()
         inbox.fail(events, err, trace)
         if ends_work(err):
@@ -112,6 +115,7 @@ def _mirror(events: Sequence[WebhookEvent], *, client: OrbClient | None) -> int:
         return 0
     if client is not None:
         return _fetch(newest.invoice_id, write, client)
+    # An event that fails waits in its row, so that its lease need not cover retries.
     with open_account(retries=0) as own_client:
         return _fetch(newest.invoice_id, write, own_client)
 

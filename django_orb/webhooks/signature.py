@@ -22,6 +22,7 @@ from dateutil.parser import isoparse
 from django_orb import exact_json
 from django_orb.exceptions import OrbPayloadError, OrbWebhookVerificationError
 
+# As much as Orb's own SDKs allow; the documentation names no limit.
 TOLERANCE = timedelta(minutes=5)
 SIGNATURE_HEADER = "X-Orb-Signature"
 TIMESTAMP_HEADER = "X-Orb-Timestamp"
@@ -112,8 +113,12 @@ def verify_signature(
     signatures = _header(headers, SIGNATURE_HEADER).split()
     _verify_timestamp(timestamp, now or datetime.now(timezone.utc))
     expected = [sign(body, timestamp, secret).encode() for secret in usable]
+    # All are compared, even after one has matched, so that the time which it takes
+    # tells nothing about secrets.
     is_signed = False
     for given in signatures:
+        # As bytes, since `compare_digest` raises a TypeError for texts that are not
+        # ASCII, which a stranger may send.
         raw = given.encode("utf-8", "backslashreplace")
         for signature in expected:
             is_signed |= hmac.compare_digest(signature, raw)
@@ -193,6 +198,7 @@ def _is_storable(value: object, max_length: int) -> bool:
     """Tell whether it is a text that every database can store, and not empty."""
     if not isinstance(value, str) or not 0 < len(value) <= max_length:
         return False
+    # PostgreSQL holds no NUL, and UTF-8 no half of a surrogate pair.
     return "\0" not in value and value.encode("utf-8", "replace").decode() == value
 
 
@@ -210,9 +216,11 @@ def _find_invoice(kind: str, payload: Mapping[str, Any]) -> dict[str, Any] | Non
             named = found if isinstance(found, dict) else {}
         invoice = named.get("id")
     elif kind.startswith(("invoice.", "invoice_")):
+        # With "_" it is `invoice_due_date_recalculation.completed`, for instance.
         invoice = payload.get("invoice")
     else:
         return None
+    # A credit note, and `invoice.cost_data_exported`, have only the invoice's id.
     if not isinstance(invoice, dict):
         invoice = {"id": invoice}
     return invoice if _is_storable(invoice.get("id"), ID_LENGTH) else None
@@ -224,6 +232,7 @@ def _is_whole(
     lines = invoice.get("line_items")
     return (
         kind in FULL_TYPES
+        # Events from before Orb had styles do not name one.
         and payload.get("payload_style", "expanded") == "expanded"
         and invoice.keys() >= FULL_KEYS
         and isinstance(lines, list)
