@@ -1,19 +1,17 @@
-"""
-Get a window past a step that Orb does not answer.
+"""Get a window past a step that Orb does not answer."""
 
 # Note [Getting past]
-A page that fails is asked for in smaller parts, down to one invoice. If that one
-keeps failing, Orb's list of summaries, which is lighter, tells its id and the next
-cursor; the invoice is then fetched by its id. Without a summary the window searches
-for the latest date before which the list can be read: `unreadable_lt` is lowered in
-growing steps until a page is answered, which also shows that Orb can be reached at
-all. Until then Orb may have been unreachable, so `unreadable_lt` is set back to where
-it began, and the gap between it and `readable_lt` is halved until it is small. If the
-page then keeps failing while Orb answers below it, the gap is passed over: it is
-recorded as one failure, the list goes on below it, and the run fails when it ends,
-because it did not read everything. A single invoice that cannot be fetched although
-Orb answers is recorded as failed.
-"""
+# A page that fails is asked for in smaller parts, down to one invoice. If that one
+# keeps failing, Orb's list of summaries, which is lighter, tells its id and the next
+# cursor; the invoice is then fetched by its id. Without a summary the window searches
+# for the latest date before which the list can be read: `unreadable_lt` is lowered in
+# growing steps until a page is answered, which also shows that Orb can be reached at
+# all. Until then Orb may have been unreachable, so `unreadable_lt` is set back to where
+# it began, and the gap between it and `readable_lt` is halved until it is small. If the
+# page then keeps failing while Orb answers below it, the gap is passed over: it is
+# recorded as one failure, the list goes on below it, and the run fails when it ends,
+# because it did not read everything. A single invoice that cannot be fetched although
+# Orb answers is recorded as failed.
 
 from __future__ import annotations
 

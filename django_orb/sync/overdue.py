@@ -1,23 +1,24 @@
 """
 Notice invoices that became overdue by a number of days, to send `invoice_overdue`.
+"""
 
 # Note [Announced once per threshold]
-Each number of `OVERDUE_DAYS` is a threshold. What a sync notices is recorded as a change,
-in one transaction with a notice that keeps it from being recorded again: once for each
-invoice and threshold, whatever becomes of its due date. Then `change_log` announces it,
-unless the invoice has been paid meanwhile.
-
-- Only a threshold that is crossed while it is watched counts. It is watched from the
-  first sync that knows it, so neither a new installation nor a new number in the setting
-  sends reminders for old debts. Without a receiver nothing is watched.
-- Only the highest threshold that an invoice has reached is announced and none below it,
-  after a time without syncs for instance, or if it was issued long after its due date.
-- A run that did not succeed announces nothing: the mirror may be behind, and reminders
-  would go to customers who have paid.
-- Invoices that crossed the highest threshold more than `LOOKBACK` ago are not looked at,
-  so that the search does not grow with debts that are never paid. It reads the index of
-  statuses and due dates.
-"""
+# Each number of `OVERDUE_DAYS` is a threshold. What a sync notices is recorded as a
+# change, in one transaction with a notice that keeps it from being recorded again: once
+# for each invoice and threshold, whatever becomes of its due date. Then `change_log`
+# announces it, unless the invoice has been paid meanwhile.
+#
+# - Only a threshold that is crossed while it is watched counts. It is watched from the
+#   first sync that knows it, so neither a new installation nor a new number in the
+#   setting sends reminders for old debts. Without a receiver nothing is watched.
+# - Only the highest threshold that an invoice has reached is announced and none below
+#   it, after a time without syncs for instance, or if it was issued long after its due
+#   date.
+# - A run that did not succeed announces nothing: the mirror may be behind, and
+#   reminders would go to customers who have paid.
+# - Invoices that crossed the highest threshold more than `LOOKBACK` ago are not looked
+#   at, so that the search does not grow with debts that are never paid. It reads the
+#   index of statuses and due dates.
 
 from __future__ import annotations
 

@@ -57,6 +57,8 @@ class PageReader:
         self._client = client
         self.page_size = page_size
         self._executor = executor
+        # Found out here, as the executor's threads are to open no
+        # connection of their own.
         self._exact_digits = mirror.digits_kept()
         self._uses_copy = uses_copy()
         self._asked: _Asked | None = None
@@ -86,6 +88,8 @@ class PageReader:
         cursor, limit = window.cursor, size_of_step(window, self.page_size)
         if self._is_asked(cursor, limit):
             assert self._asked is not None  # noqa: S101
+            # First, so that a page which failed is asked for again and
+            # not waited for twice.
             asked, self._asked = self._asked, None
             answer = asked.answer.result()
         else:
@@ -111,6 +115,7 @@ class PageReader:
 
     def _is_asked(self, cursor: str, limit: int) -> bool:
         asked = self._asked
+        # A page that was asked for before more was wanted will do.
         return asked is not None and asked.cursor == cursor and asked.limit <= limit
 
     def _ask(self, window: SyncWindow, cursor: str, limit: int) -> None:

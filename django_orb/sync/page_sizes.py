@@ -19,6 +19,8 @@ CAREFUL_STEPS = 10
 # might not come at all. But if Orb is slow at all sizes, it is never asked for fewer than
 # this many.
 SLOW_SHARE = 0.5
+# Orb's lists can be slow: users of another connector report frequent time-outs
+# (https://github.com/airbytehq/airbyte/issues/25490), and some ask for 20 at a time.
 SMALLEST_IF_SLOW = 20
 # After so many failures in a row, asking for one invoice has failed, too.
 FAILURES_DOWN_TO_ONE = 5

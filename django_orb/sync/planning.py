@@ -43,6 +43,8 @@ def plan_windows(
             *([events] if reading.events else []),
         ]
     else:
+        # Open at both ends: the oldest invoice is not known, and
+        # Orb dates drafts ahead.
         edges = [None, *_edges(now), None]
         planned = [
             _list(STATUSES, start=start, end=end)
@@ -55,6 +57,7 @@ def plan_windows(
 def add_sweep(run: SyncRun) -> None:
     """Add the lists of open and recent invoices to a run planned for events only."""
     windows = primary.rows(SyncWindow).filter(run=run)
+    # A step may be taken twice, and more than one step may ask for it.
     if windows.filter(kind=_LIST).exists():
         return
     planned = _sweep(primary.now())

@@ -28,6 +28,7 @@ from .steps import WindowFailedError
 
 logger = logging.getLogger(__name__)
 
+# With the key of another account Orb truly answers 404 for each invoice of the mirror.
 MAX_MISSING = 50
 MAX_MISSING_SHARE = 0.01
 MARK_BATCH = 100
@@ -61,6 +62,8 @@ def start_run(
         with primary.atomic():
             run = primary.rows(SyncRun).create(
                 kind=kind,
+                # Unique, and null once the run is over: MariaDB has no unique
+                # constraint with a condition, which Django leaves out there.
                 active_kind=kind if is_exclusive else None,
                 since=since,
                 accept_missing=accept_missing,
@@ -219,6 +222,8 @@ def fail_window(window_id: int, lease: str, reason: str) -> None:
     mine = primary.rows(SyncWindow).filter(pk=window_id, lease=lease)
     window = mine.select_related("run").first()
     if window is not None and window.run.is_active:
+        # If the lease was lost meanwhile, another worker has the window, and
+        # the update changes nothing.
         mine.update(state=SyncWindow.State.FAILED, error=reason)
         _end(window.run, SyncRun.State.FAILED, reason)
 
@@ -285,6 +290,8 @@ def _finish(run: SyncRun) -> None:
         return
     failures = primary.rows(InvoiceFailure)
     failing = set(failures.filter(pk__in=ids).values_list("pk", flat=True))
+    # Before the run ends: if the worker dies in between, `recover` finishes the run
+    # once more, and what is marked already is not counted again.
     _mark(absences.filter(invoice_id__in=gone | failing), run)
     unknown = sorted(ids - set(stored.filter(pk__in=ids).values_list("pk", flat=True)))
     if run.kind == SyncRun.Kind.ONE and unknown:

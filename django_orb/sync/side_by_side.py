@@ -4,13 +4,13 @@ Work on several windows of a run at a time, in one process.
 Threads wait for Orb, each for one page of one window or for a single invoice. Only the
 caller's thread uses the database: it takes the steps whose pages have come, one after the
 other. So there is one writer, and memory holds at most two pages for each window.
+"""
 
 # Note [Alone]
-Some pages kill the process, and the rows say only that an attempt did not finish. So a
-window with such an attempt takes its next step while nothing else is asked of Orb, and
-its attempt is counted only then. Otherwise the windows beside it would be blamed each
-time, until their invoices were passed over as well.
-"""
+# Some pages kill the process, and the rows say only that an attempt did not finish. So
+# a window with such an attempt takes its next step while nothing else is asked of Orb,
+# and its attempt is counted only then. Otherwise the windows beside it would be blamed
+# each time, until their invoices were passed over as well.
 
 from __future__ import annotations
 
@@ -216,6 +216,8 @@ class SideBySide:
     def _go_on_after(self, held: _Held, progress: windows.Progress) -> None:
         self._log.forget()
         if progress.wait_seconds:
+            # The row alone says it: a failure of Orb has set it back, one of
+            # this process has not.
             held.window.attempts = windows.attempts_of(held.window.pk)
             held.begin_to_wait(progress.wait_seconds)
             return
@@ -254,5 +256,7 @@ def opened(
         executor = ThreadPoolExecutor(most, thread_name_prefix="django_orb_page")
         stack.callback(executor.shutdown, cancel_futures=True)
         work = SideBySide(client, executor, most=most, on_step=on_step, fail=fail)
+        # Called before the executor's shutdown, which waits for threads: those that
+        # wait for their turn in the budget are to give up.
         stack.callback(work.end)
         yield work

@@ -1,13 +1,11 @@
-"""
-Ask Orb for one step of a window, and return what came; nothing is written here.
+"""Ask Orb for one step of a window, and return what came; nothing is written here."""
 
 # Note [Circles]
-A list whose cursors form a circle never ends, and a window does not remember all of
-its cursors. It remembers the next cursor of the page that last reached an earlier
-date, and after that the one 1, 2, 4, 8, .. pages later: a circle of any length
-returns to a remembered cursor (Brent's algorithm). A list that goes on with new
-cursors but without earlier dates is given up after `MAX_STALLED` pages.
-"""
+# A list whose cursors form a circle never ends, and a window does not remember all of
+# its cursors. It remembers the next cursor of the page that last reached an earlier
+# date, and after that the one 1, 2, 4, 8, .. pages later: a circle of any length
+# returns to a remembered cursor (Brent's algorithm). A list that goes on with new
+# cursors but without earlier dates is given up after `MAX_STALLED` pages.
 
 from __future__ import annotations
 
@@ -106,6 +104,7 @@ def _read_page(window: SyncWindow, reader: PageReader, refusal: str) -> Step:
     try:
         answer = reader.read(window)
     except OrbBadRequestError as err:
+        # A first page that is refused is not the fault of a cursor.
         if not window.cursor:
             raise
         return _reopen(window, f"Orb refused the cursor: {err}")
@@ -141,6 +140,7 @@ def _follow(
             f"Orb's list does not end: {MAX_STALLED} pages in a row led no further."
         )
     changes = {"cursor": following or "", "stalled_pages": stalled}
+    # At 0, 1, 2, 4, 8, ..
     if stalled & (stalled - 1) == 0:
         changes["cursor_mark"] = following or ""
     return changes
@@ -162,6 +162,7 @@ def _reopen(
         "stalled_pages": 0,
         "reopened_from": last,
         "last_invoice_date": last,
+        # Others of that instant may not have come yet; those that have are unchanged.
         "invoice_date_lt": last + timedelta(microseconds=1),
     }
     return Step(list(seen), is_page=bool(seen), changes=changes)
@@ -187,6 +188,7 @@ def _fetch_chosen(window: SyncWindow, observe: Observe) -> Step:
 def _check_unseen(window: SyncWindow, observe: Observe) -> Step:
     ids = _unseen_ids(window)
     seen = observe(ids)
+    # Fewer answers than ids mean that the time was up or that Orb failed, not the end.
     is_last = len(seen) == len(ids) < FETCHES_PER_STEP
     cursor = seen[-1].invoice_id if seen else window.cursor
     return _fetched(seen, is_last=is_last, changes={"cursor": cursor})
@@ -271,6 +273,7 @@ def _fetched(
 def _unseen_ids(window: SyncWindow) -> list[str]:
     """Return the next ids that the run should have met but did not, in order."""
     run = window.run
+    # What a later run has seen needs no check by this one.
     unseen = Q(observation__run_id=None) | Q(observation__run_id__lt=run.pk)
     failed_now = primary.rows(InvoiceFailure).filter(
         pk=OuterRef("pk"), run_id__gte=run.pk

@@ -47,7 +47,9 @@ from .comparison import (
 )
 
 BATCH = 50
+# More than elsewhere: a verification has no row in which it could wait for Orb.
 RETRIES = 8
+# Django stores decimals in SQLite as floating-point numbers.
 SQLITE_DIGITS = 15
 # An invoice that differs is compared again after these pauses, in seconds, since a
 # change may not have arrived yet. PATIENCE_SECONDS bounds all pauses together.
@@ -330,6 +332,8 @@ class Verification(Iterator[Difference]):
 
     def _write_again(self, invoice_ids: Sequence[str]) -> str:
         """Fetch and write invoices, even unchanged ones. Return why it failed."""
+        # A fetched invoice that looks unchanged would be left as it is, whatever became
+        # of its columns or lines.
         mirror.write_again(invoice_ids)
         kind = SyncRun.Kind.ONE.value
         run = runs.start_run(kind, invoice_ids=invoice_ids)
@@ -368,6 +372,7 @@ class _Notes:
     def __init__(self) -> None:
         # An empty name means a temporary file: https://www.sqlite.org/inmemorydb.html
         self._file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        # Nothing in it is needed after a crash.
         self._file.execute("PRAGMA journal_mode = OFF")
         self._file.execute(
             "CREATE TABLE note (kind, name, PRIMARY KEY (kind, name)) WITHOUT ROWID"

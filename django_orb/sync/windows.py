@@ -39,6 +39,9 @@ T = TypeVar("T")
 MIN_LEASE_SECONDS = 120.0
 # How old a sign of life may be when a step of another window begins.
 RENEW_SECONDS = 30.0
+# The longest that a message is delayed. Redis would deliver it twice after its
+# visibility time-out, and RabbitMQ closes consumers that hold messages for long:
+# https://docs.celeryq.dev/en/stable/userguide/calling.html#eta-and-countdown
 MAX_WAIT_SECONDS = 60
 MAX_ATTEMPTS = 10
 # Failures of Orb in a row, about 16 hours of them, after which a run ends.
@@ -80,6 +83,8 @@ def lease_window(window: SyncWindow) -> str | None:
 
     The lease holds until its holder has not renewed it for `lease_seconds()`.
     """
+    # The lease that was read is part of the condition below, so that one of two
+    # workers gets the window.
     now = primary.now()
     lease = new_lease()
     taken = (
@@ -241,6 +246,8 @@ def _commit_step(window: SyncWindow, step: Step, page_size: int) -> None:
             for name, value in moved_on.items()
             if value != getattr(window, name)
         )
+        # With the step in the condition, a message that came twice, whose tasks share a
+        # lease, writes the same page once.
         mine = primary.rows(SyncWindow).filter(
             pk=window.pk, lease=window.lease, step=window.step
         )
@@ -336,6 +343,8 @@ def _defer(window: SyncWindow, err: Exception, page_size: int) -> float:
     _wait(
         window,
         seconds,
+        # Orb failed, and not this process: attempts are counted to find
+        # pages that kill it.
         attempts=0,
         deferrals=window.deferrals + 1,
         error=str(err),
@@ -357,6 +366,7 @@ def _wait(window: SyncWindow, seconds: float, **changes: Any) -> None:
     mine = primary.rows(SyncWindow).filter(pk=window.pk, lease=window.lease)
     mine.update(
         not_before=now + timedelta(seconds=seconds),
+        # Kept during the wait: whoever goes on after it has this lease.
         lease_expires_at=now + timedelta(seconds=seconds + lease_seconds()),
         heartbeat_at=now,
         **changes,
