@@ -136,14 +136,19 @@ def list_invoices(
         )
         log = StatementLog()
         while True:
+            # With DEBUG, Django keeps the text of each statement, and with
+            # it the whole page.
             log.forget()
             clock.keep_measured()
+            # `next` sends the request, so these are the times of the answer.
             answer = timed(lambda: next(pages, None))
             if answer.value is None:
                 return
             interval = clock.interval(answer.started, answer.ended)
             seen = mirror.read_page(answer.value["data"], interval)
             store(client, seen)
+            # What is stored may be newer than the page, if another process
+            # has written it since.
             stored = primary.rows(Invoice).in_bulk([s.invoice_id for s in seen])
             for observation in seen:
                 if observation.invoice_id in stored:
@@ -197,7 +202,8 @@ def current_links(invoice: Invoice) -> InvoiceLinks:
     )
 
 
-#: The longest that a portal session lasts.
+#: The longest that a portal session lasts, as Orb's SDK says (`orb-billing` 4.58.0 and
+#: later, `resources/customers.py`).
 MAX_PORTAL_MINUTES = 180
 
 
@@ -239,12 +245,15 @@ def create_portal_session(
     Source: https://docs.withorb.com/guides/invoicing/invoice-portal
     """
     minutes = expires_in_minutes
+    # Not `isinstance`, for which True is a number.
     if type(minutes) is not int or not 1 <= minutes <= MAX_PORTAL_MINUTES:
         raise OrbInputError(
             f"A portal session lasts for 1 to {MAX_PORTAL_MINUTES} minutes, "
             f"not {minutes!r}.",
             field="expires_in_minutes",
         )
+    # It changes no invoice, but the link lets its holder act for the customer: a copy
+    # of production must not give it out.
     require_writable()
     with open_account() as client:
         session = client.create_portal_session(
@@ -252,6 +261,7 @@ def create_portal_session(
             external_customer_id=external_customer_id,
             expires_in_minutes=minutes,
             invalidate_existing=invalidate_existing,
+            # For the client's own retries, which would otherwise open a session each.
             idempotency_key=new_idempotency_key(),
         )
     url = safe_link(session.get("url"))
@@ -300,6 +310,9 @@ def sync_invoices(
         OrbSyncRunningError: another process works on a run of this kind.
         OrbSyncFailedError: the run ended without finishing; `run.error` says why.
     """
+    # Without retries, since a window that fails waits in its row. Opened before
+    # the run is recorded: if there is no key, or that of another account,
+    # nothing is left behind.
     with open_account(retries=0) as client:
         run = runs.start_or_resume(
             run_kind(mode=mode, since=since, invoice_ids=invoice_ids),
@@ -308,6 +321,7 @@ def sync_invoices(
             accept_missing=accept_missing,
             announce=announce,
         )
+        # Where no workers run, this call, which cron makes, is all that does it.
         processing.process_due()
         change_log.announce()
         runs.work_here(run, client=client, on_step=on_step)
@@ -387,12 +401,14 @@ def run_kind(
             f'mode is "incremental" or "full", not {mode!r}.', field="mode"
         )
     if invoice_ids is not None:
+        # "incremental" is the default, so that it was given cannot be told.
         if since or mode != "incremental":
             raise OrbInputError("invoice_ids cannot be combined with mode or since.")
         for invoice_id in invoice_ids:
             require_text(invoice_id, "invoice_ids")
         return SyncRun.Kind.ONE.value
     if since is None:
+        # The modes have the names of kinds of runs.
         return mode
     if since.tzinfo is None:
         raise OrbInputError("since needs a time zone.", field="since")

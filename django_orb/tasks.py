@@ -52,6 +52,8 @@ def _task(function: Callable[P, R]) -> Task[P, R]:
         finally:
             log.forget()
 
+    # With `acks_late` alone Celery still acknowledges the message if the process of the
+    # task is killed: https://docs.celeryq.dev/en/stable/userguide/tasks.html
     make = shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
     task: Task[P, R] = make(run)
     _TASKS[function.__name__] = task
@@ -180,6 +182,8 @@ def perform(name: str, *args: Any) -> None:
 def wake(task: Task[Any, Any], *args: object) -> bool:
     """Publish a message within about a second, because a user may wait for it."""
     alias = get_settings().TASK_BACKEND
+    # A task that runs within this call may take longer than a second,
+    # and needs no broker.
     if runs_at_once(alias) if alias else task.app.conf.task_always_eager:
         return publish(task, *args)
     return broker.ask(lambda: publish(task, *args))
@@ -203,6 +207,7 @@ def publish(task: Task[Any, Any], *args: object, seconds: float = 0.0) -> bool:
             named = (task.name.rpartition(".")[2], *args)
             alias = settings.TASK_BACKEND
             return enqueue(perform, named, alias=alias, seconds=seconds)
+        # Celery would otherwise try several times, while the caller waits.
         task.apply_async(args=args, retry=False, **options)
     except Exception:
         logger.warning("The broker took no message for %s.", task.name, exc_info=True)

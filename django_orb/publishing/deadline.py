@@ -20,6 +20,8 @@ from django_orb.db import in_this_context
 
 logger = logging.getLogger(__name__)
 
+# Orb waits five seconds for the answer to a webhook, which is given after this:
+# https://docs.withorb.com/guides/integrations-and-exports/webhooks
 PATIENCE_SECONDS = 1.0
 # After a question that got no answer, nothing is asked for this many seconds.
 PAUSE_SECONDS = 10.0

@@ -80,6 +80,7 @@ def enqueue(
         call = partial(task.enqueue, *args)
         return eager.run(call, (alias, *args), seconds=seconds)
     if seconds:
+        # Such a backend raises InvalidTask for a time that is given.
         if not task_backends[alias].supports_defer:
             return False
         task = task.using(run_after=timezone.now() + timedelta(seconds=seconds))
