@@ -1,20 +1,19 @@
-"""
-Erase a customer's personal data, and undo that.
+"""Erase a customer's personal data, and undo that."""
 
 # Note [Erased in stages]
-First the erasure is committed. From then on no personal data of the customer is written;
-see Note [No way past an erasure] in `mirror/erased.py`. Then a walk covers what is stored,
-in batches: each is a short transaction that locks the rows which writers lock, and moves
-the cursor in the erasure's row. If the process is killed, the walk goes on from there, when
-it is called again or by `recover`. Doing a step twice does no harm.
-
-The order of the stages matters, since each uses what a later one removes: the project's
-own ids of the customer, by which exports and operations are found, are in the invoices
-until these are blanked.
-
-Undoing an erasure brings nothing back. It lets Orb's next answers write the customer's
-invoices whole, and flags these to be written even if they are unchanged.
-"""
+# First the erasure is committed. From then on no personal data of the customer is
+# written; see Note [No way past an erasure] in `mirror/erased.py`. Then a walk covers
+# what is stored, in batches: each is a short transaction that locks the rows which
+# writers lock, and moves the cursor in the erasure's row. If the process is killed, the
+# walk goes on from there, when it is called again or by `recover`. Doing a step twice
+# does no harm.
+#
+# The order of the stages matters, since each uses what a later one removes: the
+# project's own ids of the customer, by which exports and operations are found, are in
+# the invoices until these are blanked.
+#
+# Undoing an erasure brings nothing back. It lets Orb's next answers write the
+# customer's invoices whole, and flags these to be written even if they are unchanged.
 
 from __future__ import annotations
 
@@ -174,6 +173,8 @@ def _require_known(customer_id: str) -> None:
 
 
 def _begin(customer_id: str, username: str, origin: str) -> CustomerErasure:
+    # First, because it waits for all who write now; what they wrote
+    # is then walked over.
     erased.close_gate()
     now = primary.now()
     rows = primary.rows(CustomerErasure)
@@ -230,6 +231,7 @@ def _walk(
             _note(erasure, cursor=cursor)
             on_step(erasure)
             if time.monotonic() > deadline:
+                # Released, so that `recover` goes on with its next turn.
                 _note(erasure, lease_expires_at=None)
                 return
         following = _NEXT[erasure.stage]
@@ -305,6 +307,8 @@ def _events(erasure: CustomerErasure) -> Iterator[str]:
     """Erase events of any kind; only their bodies say which customer they name."""
     events = primary.rows(WebhookEvent)
     for ids in _batches(events, erasure.cursor, EVENTS_AT_ONCE):
+        # Only a sieve: the id may be a part of a longer word, and SQLite takes capitals
+        # for small letters. Each event found is parsed to see whom it names.
         named = events.filter(pk__in=ids, body__contains=erasure.customer_id)
         for event_id in list(named.values_list("pk", flat=True)):
             blank_event(event_id, customer_id=erasure.customer_id)

@@ -60,6 +60,7 @@ def finish_operations(*, seconds: float = float("inf")) -> bool:
         lambda: answers.append(_recover_operations(seconds=seconds)),
         partial(_read_back),
         partial(_recheck),
+        # Last, as it blanks the operations that have ended by now.
         partial(resume_all, seconds=seconds),
     )
     return all(answers)
@@ -77,6 +78,8 @@ def _recover_operations(*, seconds: float) -> bool:
     with open_account() as client:
         for operation in recovery.recover_operations(client=client, seconds=seconds):
             has_answered = operation.state != InvoiceOperation.State.PENDING
+            # One fetch, without waits: if Orb lags, `_read_back` fetches it
+            # again a minute later.
             if operation.state == InvoiceOperation.State.SUCCEEDED:
                 confirmation.read_back(client, operation, waits=(0.0,))
             elif (

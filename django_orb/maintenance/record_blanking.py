@@ -57,6 +57,8 @@ def blank_operations(operations: QuerySet[InvoiceOperation]) -> None:
                 "detail": "",
                 "erased_at": now,
             }
+        # If it was finished meanwhile, it is left for the next time: this
+        # body may be wanted.
         rows = primary.rows(InvoiceOperation).filter(
             pk=operation.pk, state=operation.state, finished_at=operation.finished_at
         )
