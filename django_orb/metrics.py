@@ -53,6 +53,7 @@ ROUTE_WORDS = frozenset(
         "webhook_events",
     }
 )
+# Bounds how many routes there can be, whatever a path looks like.
 MAX_SEGMENTS = 5
 
 
@@ -116,6 +117,7 @@ INSTRUMENTS = (
 )
 
 
+# Protocols, because what writes and receives imports this module.
 class Written(Protocol):
     """The outcome of writing invoices: their ids, and for `failed` the reasons."""
 
@@ -157,6 +159,8 @@ def measures_request(
         sinks = _enabled()
         if not sinks:
             return send(sender, name, method, url, *args, **named)
+        # A duration must not follow a clock that is set; a span begins at a time of
+        # day, which OpenTelemetry counts in nanoseconds.
         started, began_at = time.perf_counter(), time.time_ns()
         status: int | None = None
         outcome = "no_answer"
@@ -300,6 +304,7 @@ class _Prometheus:
     """Write to the default registry of `prometheus_client`, or its multiprocess files."""
 
     def __init__(self) -> None:
+        # Here, since the package is optional, and is loaded only if METRICS names it.
         from prometheus_client import Counter, Histogram
 
         self._counters: dict[str, Counter] = {}
@@ -311,6 +316,7 @@ class _Prometheus:
                     name, instrument.help, instrument.labels, buckets=instrument.buckets
                 )
             else:
+                # The package itself appends "_total" to the names of counters.
                 self._counters[instrument.name] = Counter(
                     name, instrument.help, instrument.labels
                 )
@@ -369,6 +375,8 @@ class _OpenTelemetry:
         self, method: str, route: str, status: int | None, outcome: str, began_at: int
     ) -> None:
         """Record one span for a request when it is over."""
+        # The names are OpenTelemetry's own for a client's requests:
+        # https://opentelemetry.io/docs/specs/semconv/http/http-spans/
         attributes: dict[str, Any] = {
             "http.request.method": method,
             "url.template": route,
@@ -384,6 +392,8 @@ class _OpenTelemetry:
             start_time=began_at,
         )
         if outcome != "ok":
+            # Also after a 4xx, which OpenTelemetry counts as an error for clients,
+            # though not for servers.
             made.set_status(self._trace.StatusCode.ERROR)
         made.end()
 
@@ -430,6 +440,7 @@ def enabled_names() -> list[str]:
         names = get_settings().METRICS
     except OrbConfigurationError:
         return []
+    # A single text would be taken for a list of its letters.
     return [] if isinstance(names, str) else [str(name) for name in names]
 
 
@@ -439,6 +450,7 @@ def _forget(*, setting: str, **kwargs: Any) -> None:
         _sinks = None
 
 
+# Only tests that override settings send this signal.
 setting_changed.connect(_forget, dispatch_uid="django_orb.metrics")
 
 

@@ -83,6 +83,7 @@ def _write(
     with TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as whole:
         write(output=whole, **file)
         whole.seek(0)
+        # Bytes, since a workbook is not a text, and `command.stdout` takes only texts.
         shutil.copyfileobj(whole, sys.stdout.buffer)
         sys.stdout.buffer.flush()
 
@@ -92,6 +93,7 @@ def read_day(text: str) -> date:
     try:
         day = parse_date(text)
     except ValueError:
+        # Django raises it for a day that has the right form but does not exist.
         day = None
     if day is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-01-31.")

@@ -10,6 +10,7 @@ from django.core.management.base import OutputWrapper
 from django_orb.models import SyncRun
 
 REFRESH_SECONDS = 0.2
+# Lines stay in a log, where few are enough.
 LINE_SECONDS = 10.0
 BAR_WIDTH = 24
 
@@ -39,7 +40,9 @@ class ProgressPrinter:
         if not self._is_terminal:
             self._stdout.write(line)
             return
+        # The last line may have been longer, and what it showed would stay.
         self._stdout.write(f"\r{line.ljust(self._width)}", ending="")
+        # Without a line break the terminal would show nothing until the buffer is full.
         self._stdout.flush()
         self._width = len(line)
 
@@ -68,6 +71,7 @@ class ProgressPrinter:
             last: Any = (
                 SyncRun.objects.using(run._state.db)
                 .filter(kind=run.kind, state=SyncRun.State.SUCCEEDED)
+                # The newest, which is the order of the model.
                 .first()
             )
             self._expected = last.invoices if last else 0

@@ -40,6 +40,8 @@ class Command(BaseCommand):
             )
         except OrbInputError as err:
             raise CommandError(str(err)) from err
+        # All else was erased; the exit status tells that a person has to
+        # look at the rest.
         if erasure.error:
             raise CommandError(erasure.error)
         self.stdout.write(
@@ -48,6 +50,8 @@ class Command(BaseCommand):
         )
 
     def _show(self, erasure: CustomerErasure) -> None:
+        # A log would keep each of these lines, which only replace each
+        # other on a terminal.
         if self.stdout.isatty():
             text = f"\r{erasure.stage}: {erasure.invoices} invoices "
             self.stdout.write(text, ending="")

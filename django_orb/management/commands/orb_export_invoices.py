@@ -75,7 +75,10 @@ def chosen(options: dict[str, Any]) -> QuerySet[Invoice]:
     zone = ZoneInfo(get_settings().REPORT_TIME_ZONE)
     conditions: dict[str, Any] = {}
     if since:
+        # Orb gives the customer's midnight in UTC, which may be another
+        # day of the calendar.
         conditions["invoice_date__gte"] = datetime.combine(since, time(), zone)
+    # The day after the last one that Python knows does not exist.
     if until and until < date.max:
         day_after = until + timedelta(days=1)
         conditions["invoice_date__lt"] = datetime.combine(day_after, time(), zone)
@@ -83,4 +86,5 @@ def chosen(options: dict[str, Any]) -> QuerySet[Invoice]:
         conditions["status__in"] = options["status"]
     if options["currency"]:
         conditions["currency"] = options["currency"]
+    # From wherever the project's router reads, as an export decides nothing.
     return Invoice.objects.filter(**conditions)

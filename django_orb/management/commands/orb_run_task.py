@@ -22,6 +22,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            # Called, not sent: the task runs here, and only the work that it
+            # hands on needs workers.
             if options["task"] == "sync_invoices":
                 tasks.sync_invoices(options["mode"])
             elif options["task"] == "recover":

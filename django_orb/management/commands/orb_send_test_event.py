@@ -37,6 +37,8 @@ class Command(BaseCommand):
                 data=body,
                 headers=_headers(body),
                 timeout=TIMEOUT_SECONDS,
+                # `requests` follows a 301 or 302 with a GET, whose
+                # answer would tell nothing.
                 allow_redirects=False,
             )
         except requests.RequestException as err:
@@ -56,6 +58,7 @@ class Command(BaseCommand):
 def _event(invoice_id: str | None) -> dict[str, Any]:
     now = datetime.now(timezone.utc)
     event: dict[str, Any] = {
+        # Another one each time, since an event whose id is known is not stored again.
         "id": f"test-{uuid.uuid4().hex}",
         "created_at": now.isoformat(timespec="seconds"),
         "type": "resource_event.test",
@@ -83,5 +86,6 @@ def _headers(body: bytes) -> dict[str, str]:
     return {
         "Content-Type": "application/json",
         TIMESTAMP_HEADER: timestamp,
+        # Any of them is accepted: there are several only while one replaces another.
         SIGNATURE_HEADER: sign(body, timestamp, secrets[0]),
     }

@@ -69,6 +69,7 @@ class Command(BaseCommand):
             self._indent(f"-> {finding.next_step}")
 
     def _indent(self, text: str) -> None:
+        # Findings quote Orb, and a terminal would obey escape sequences.
         shown = "".join(letter if letter.isprintable() else " " for letter in text)
         indent = " " * 9
         self.stdout.write(

@@ -71,6 +71,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            # First, since the sync itself would refuse the key.
             if options["accept_key"]:
                 accept_key()
             if options["in_process"] or options["invoice"]:
@@ -98,6 +99,8 @@ class Command(BaseCommand):
             if stopping:
                 raise KeyboardInterrupt
 
+        # The handlers before come back below: `call_command` runs this in processes
+        # that have some of their own.
         before = {number: signal.signal(number, stop) for number in _SIGNALS}
         try:
             with noted(*_stands_for(options)):
@@ -112,6 +115,7 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             printer.close()
             self.stderr.write("Stopped. The next call goes on where this one stopped.")
+            # What shells report for a program that was interrupted.
             sys.exit(130)
         finally:
             for number, handler in before.items():
@@ -120,6 +124,7 @@ class Command(BaseCommand):
         self.stdout.write(_summary(run))
         # Without workers, only this command sends and finishes operations.
         maintenance.finish_operations()
+        # The run has succeeded, but the exit status is 0 only if everything went well.
         if run.failed:
             raise CommandError(run.error)
 
@@ -134,7 +139,10 @@ class Command(BaseCommand):
             )
         except OrbSyncRunningError as err:
             raise CommandError(str(err)) from err
+        # `wake`, because a broker that is silent would make the user
+        # wait for each window.
         tasks.publish_due(run, send=tasks.wake)
+        # Windows whose message was sent are leased, and so not due.
         if runs.due_windows(run=run):
             self.stdout.write(
                 f"Recorded {in_english(run)}. The message broker is out of reach, so "

@@ -75,6 +75,7 @@ class Command(BaseCommand):
             raise CommandError(" ".join(str(err).split())) from err
         except KeyboardInterrupt:
             self.stderr.write("Stopped. The rest was not compared.")
+            # What shells report for a program that was interrupted.
             sys.exit(130)
         finally:
             self._clear_progress()
@@ -102,16 +103,19 @@ class Command(BaseCommand):
         self._print(_summary(verification, is_fixing=is_fixing))
 
     def _print(self, line: str) -> None:
+        # Both may go to one terminal, and the line of progress has no end.
         self._clear_progress()
         self.stdout.write(line)
 
     def _show_progress(self, verification: Verification) -> None:
         now = time.monotonic()
+        # On standard error, so that what is printed can be piped.
         if not self.stderr.isatty() or now - self._shown_at < REFRESH_SECONDS:
             return
         self._shown_at = now
         rate = verification.invoices / (now - self._started)
         line = f"{_summary(verification)} {rate:.0f}/s"
+        # With `str` in place of the style of errors, which is red.
         self.stderr.write(f"\r{line.ljust(self._width)}", str, ending="")
         self.stderr.flush()
         self._width = len(line)
@@ -128,6 +132,7 @@ class _Table:
 
     def __init__(self, is_fixing: bool) -> None:
         self._is_fixing = is_fixing
+        # 36 for the first column and for the three gaps of two.
         rest = max(shutil.get_terminal_size((120, 24)).columns, 80) - 36
         self._widths = [30, rest * 2 // 5, rest * 3 // 10, rest * 3 // 10]
 
@@ -188,6 +193,7 @@ def _printable(text: str) -> str:
 
 def _digits(value: Decimal) -> str:
     """Write a number without the zeros that fill up a column's decimal places."""
+    # A number such as 1E+999999 would fill the screen with zeros.
     text = f"{value:f}" if -40 < value.adjusted() < 40 else str(value)
     return text.rstrip("0").rstrip(".") if "." in text and "E" not in text else text
 
