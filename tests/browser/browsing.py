@@ -35,6 +35,13 @@ NARROW: ViewportSize = {"width": 400, "height": 800}
 
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
 CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+# What a narrow screen may change of the same page.
+SCROLLING = {
+    "runOnly": {
+        "type": "rule",
+        "values": ["scrollable-region-focusable", "meta-viewport"],
+    }
+}
 # The admin's own search field has a picture for a label, and only colour tells some
 # links of Django 5.2 from their text.
 OURS = {
@@ -65,21 +72,21 @@ def photograph(page: Page, name: str) -> None:
 
     In each of them it must be accessible, and no wider than the screen.
     """
-    looks: list[tuple[str, ColorScheme, ViewportSize]] = [
-        ("", "light", WIDE),
-        ("-dark", "dark", WIDE),
-        ("-narrow", "light", NARROW),
+    looks: list[tuple[str, ColorScheme, ViewportSize, dict[str, Any]]] = [
+        ("", "light", WIDE, RULES),
+        ("-dark", "dark", WIDE, CONTRAST),
+        ("-narrow", "light", NARROW, SCROLLING),
     ]
-    for ending, scheme, size in looks:
+    for ending, scheme, size, rules in looks:
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size(size)
-        steadily(page, partial(_look, page, name + ending, scheme, size["width"]))
+        steadily(page, partial(_look, page, name + ending, rules, size["width"]))
     page.set_viewport_size(WIDE)
 
 
-def _look(page: Page, name: str, scheme: str, width: int) -> None:
+def _look(page: Page, name: str, rules: dict[str, Any], width: int) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
-    found = barriers(page, CONTRAST if scheme == "dark" else RULES)
+    found = barriers(page, rules)
     assert found == [], (name, str(found)[:1500])
     assert page.evaluate(TOO_WIDE, width) == [], name
 
