@@ -24,6 +24,8 @@ from django_orb.models import Invoice, InvoiceFailure, InvoiceOperation, Mirrore
 
 from .rate_limit import PacedClient
 
+# So many ids of each source are tried. After as many failures of Orb the search ends,
+# since each one costs its retries while Orb is away.
 PROBES = 3
 
 
@@ -57,6 +59,7 @@ def require_same_account(client: OrbClient) -> None:
     if known and known.fingerprint == client.fingerprint:
         return
     probes = _probes()
+    # An empty mirror proves nothing and has nothing to lose, so it takes any key.
     if probes and not _knows_any(client, probes):
         raise OrbAccountError(
             "This API key belongs to another Orb account than the mirror in this "
@@ -84,6 +87,7 @@ def accept_key() -> None:
         OrbError: Orb refuses the key; nothing was written.
     """
     with PacedClient.connect() as client:
+        # Orb answers a wrong key with 401, and then the row stays as it was.
         next(client.list_invoices(limit=1))
         upsert(MirroredAccount, [_row_of(client)], key=["id"])
 
@@ -127,6 +131,7 @@ def _probes() -> list[str]:
     operations = (
         primary.rows(InvoiceOperation)
         .filter(state=InvoiceOperation.State.SUCCEEDED)
+        # A creation that a user closed as done has no invoice.
         .exclude(invoice_id="")
     )
     sources = [
@@ -157,6 +162,8 @@ def _knows_any(client: OrbClient, invoice_ids: Sequence[str]) -> bool:
     for invoice_id in invoice_ids:
         try:
             client.fetch_invoice(invoice_id)
+        # Only Orb's own kind of 404: that of a whole route comes from a wrong BASE_URL
+        # and says nothing about the account.
         except OrbNotFoundError:
             continue
         except (OrbResponseError, OrbServerError, OrbTimeoutError) as err:

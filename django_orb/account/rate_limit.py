@@ -4,13 +4,13 @@ Keep all processes within one budget of requests, in the mirror's database.
 A budget is the time when its next request may leave. A process moves it on by as many
 requests as it will need and then knows when they may leave, so that it asks the
 database once for many requests.
+"""
 
 # Note [Reserving inside a transaction]
-Other processes would not see what a transaction reserves until it ends, and would wait
-for its lock. So inside a transaction a separate connection reserves, for a moment.
-SQLite has a single writer, which would wait for the transaction that waits for it:
-there the budget is only read, and this process only spaces its own requests.
-"""
+# Other processes would not see what a transaction reserves until it ends, and would
+# wait for its lock. So inside a transaction a separate connection reserves, for a
+# moment. SQLite has a single writer, which would wait for the transaction that waits
+# for it: there the budget is only read, and this process only spaces its own requests.
 
 from __future__ import annotations
 
@@ -87,6 +87,8 @@ class Pacer:
         starts_in = reserve(self._name, self._block, self._per_second)
         begin = time.monotonic() + starts_in
         self._turns.extend(begin + n / self._per_second for n in range(self._block))
+        # Only a process that keeps sending reserves more at a time: others would wait
+        # for turns that it took and did not use.
         self._block *= 2
 
     def wait(self) -> None:
@@ -121,6 +123,7 @@ class Pacer:
         now = time.monotonic()
         while True:
             try:
+                # In one step, since several threads take turns.
                 turn = self._turns.popleft()
             except IndexError:
                 return now + 1 / self._per_second
@@ -209,6 +212,8 @@ def reserve(name: str, count: int, per_second: float) -> float:
         try:
             return _apart(reserve_here)
         except (DatabaseError, TookTooLong):
+            # If the database has no connection left, the request leaves all the same,
+            # and only this process keeps its distance.
             logger.warning("Requests to Orb were not reserved.", exc_info=True)
     budget = primary.rows(RequestBudget).filter(pk=name).first()
     now = primary.now()
@@ -226,6 +231,8 @@ def _reserve(name: str, count: int, per_second: float) -> float:
             continue
         start = _start(budget.next_at, now, per_second)
         end = start + timedelta(seconds=count / per_second)
+        # Nothing is locked between reading and writing. If another process was quicker,
+        # no row has this time any more, and all is read again.
         if budgets.filter(next_at=budget.next_at).update(next_at=end):
             return (start - now).total_seconds()
 
@@ -239,6 +246,8 @@ def _start(next_at: datetime, now: datetime, per_second: float) -> datetime:
 def hold_back(name: str, seconds: float) -> None:
     """Let no process send for a while, as Orb asked for."""
     hold_here = partial(_hold_back, name, min(seconds, MAX_HOLD_SECONDS))
+    # On SQLite the open transaction is the only writer, and holds the others back once
+    # it is committed.
     if not _is_in_transaction() or primary.connection().vendor == "sqlite":
         hold_here()
         return
@@ -260,6 +269,7 @@ def _is_in_transaction() -> bool:
     """Tell whether a transaction is open, other than that of a test case."""
     connection = primary.connection()
     if not connection.in_atomic_block:
+        # Without autocommit the first statement has opened a transaction.
         return not connection.get_autocommit()
     blocks = connection.atomic_blocks
     # Django tells them apart like this to check that an outermost block is durable.
@@ -278,6 +288,8 @@ def _apart(call: Callable[[], T]) -> T:
     """
 
     def run() -> T:
+        # Looked up now: if the caller gives up waiting, the router may name another
+        # database by the time that this one is to be closed.
         connection = primary.connection()
         try:
             return call()
@@ -288,6 +300,7 @@ def _apart(call: Callable[[], T]) -> T:
     try:
         return executor.submit(copy_context().run, run).result(CONNECTION_SECONDS)
     finally:
+        # Or a locked budget would hold the caller up for longer than it waits.
         executor.shutdown(wait=False)
 
 
