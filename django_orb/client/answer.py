@@ -88,6 +88,7 @@ def _unpacked_pieces(name: str, response: requests.Response) -> Iterator[bytes]:
     if encoding not in ("", "identity"):
         pieces = _unpack(name, encoding, pieces)
     for piece in pieces:
+        # A session of the caller's own does not look at the deadline while it reads.
         seconds_left()
         yield piece
 
@@ -106,6 +107,7 @@ def _unpack(name: str, encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes
         for piece in pieces:
             rest, is_empty = piece, False
             while rest:
+                # A gzip file may have several members (RFC 1952, section 2.2).
                 if unpacker.eof:
                     unpacker = _new_unpacker()
                 yield unpacker.decompress(rest, PIECE_BYTES)
@@ -115,11 +117,13 @@ def _unpack(name: str, encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes
             yield last
     except zlib.error as err:
         raise OrbResponseError(f"{problem}: {err}") from err
+    # An answer without a body may have the header, too.
     if not unpacker.eof and not is_empty:
         raise OrbResponseError(f"{problem}: it broke off.")
 
 
 def _new_unpacker() -> zlib._Decompress:
+    # 16 more than the size of the window means gzip's header and checksum.
     return zlib.decompressobj(16 + zlib.MAX_WBITS)
 
 

@@ -67,6 +67,8 @@ class DeadlineSession(requests.Session):
 class _DeadlineAdapter(HTTPAdapter):
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        # The same pool is returned for every request to its host, so its class may be
+        # one with a deadline already.
         pool.ConnectionCls = _with_deadline(pool.ConnectionCls)
         return pool
 
@@ -81,6 +83,8 @@ def _with_deadline(connection: type) -> type:
 class _Response(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
+        # `http.client` has wrapped the socket in a buffer of its own, which nothing has
+        # been read into yet.
         self.fp: Any = io.BufferedReader(_Stream(self.fp.detach(), sock))
 
 
@@ -93,6 +97,8 @@ class _Stream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int | None:
+        # It is not set back: urllib3 sets the time-out again before each request and
+        # each answer.
         left, timeout = seconds_left(), self._socket.gettimeout()
         if timeout is None or left < timeout:
             self._socket.settimeout(left if left < math.inf else None)

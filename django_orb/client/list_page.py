@@ -10,6 +10,7 @@ import msgspec
 
 from .raw_invoice import RawInvoice
 
+# Most invoices need no parsing for their id: it comes first, and has no escapes.
 _ID_FIRST = re.compile(rb'\s*\{\s*"id"\s*:\s*"([\x20-\x21\x23-\x5b\x5d-\x7e]+)"')
 # A page of one unreadable invoice, with its keys in Orb's order.
 _PAGE_OF_ONE = re.compile(
@@ -23,6 +24,8 @@ _ESCAPE = re.compile(
     rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
+# This byte occurs in no UTF-8 text, so what takes the place of a backslash can be found
+# again.
 _NOT_IN_UTF8 = b"\xff"
 
 

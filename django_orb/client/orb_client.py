@@ -184,6 +184,7 @@ class OrbClient(InvoiceWrites):
         query = list_query(limit, filters)
         if cursor is not None:
             query.append(("cursor", cursor))
+        # Orb has no filter that leaves the lines out, but a list of its own for that.
         path = "/invoices/summary" if summaries else "/invoices"
         read = split_page_of_one if limit == 1 else split_page
         page = self._transport.get(path, query, read=read)
@@ -213,6 +214,8 @@ class OrbClient(InvoiceWrites):
     def _pages(
         self, query: list[tuple[str, str]], cursor: str | None
     ) -> Iterator[dict[str, Any]]:
+        # Orb promises nothing about a cursor while invoices change. One that comes
+        # again would lead in a circle for ever.
         seen = {cursor}
         while True:
             page = self._page(query, cursor)
@@ -282,6 +285,9 @@ def next_cursor(page: dict[str, Any]) -> str | None:
     cursor = metadata.get("next_cursor") if isinstance(metadata, dict) else 0
     if not isinstance(cursor, str | None):
         raise OrbResponseError("A page of Orb's list has no readable next_cursor.")
+    # Orb's SDK goes by the cursor alone, Orb's Fivetran connector by `has_more`. Here
+    # `has_more` decides, and the cursor where it is missing. That there is more and no
+    # way to it is an error: what was not read must not count as read.
     has_more = cast("dict[str, Any]", metadata).get("has_more", bool(cursor))
     if has_more and not cursor:
         raise OrbResponseError("Orb's list has more, but does not say where.")

@@ -62,8 +62,12 @@ def list_query(limit: int, filters: InvoiceFilters) -> list[tuple[str, str]]:
             continue
         if name == "status" and not isinstance(value, str):
             statuses = [str(status) for status in cast("Sequence[str]", value)]
+            # Orb's own SDK drops an empty list, and gets issued, paid and synced
+            # invoices for it.
             if not statuses:
                 raise OrbInputError("No status is asked for.", field="status")
+            # Orb documents only this form of a list; Orb's first SDK left the brackets
+            # out.
             query += [("status[]", status) for status in statuses]
         else:
             query.append((key, _query_value(name, value)))
@@ -73,11 +77,13 @@ def list_query(limit: int, filters: InvoiceFilters) -> list[tuple[str, str]]:
 def _query_value(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    # Orb's own SDK would send it without an offset, and leave it to Orb to guess.
     if isinstance(value, datetime) and value.utcoffset() is None:
         raise OrbInputError(f"{name} needs a time zone.", field=name)
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Decimal) and value.is_finite():
+        # Not `str`, which writes some amounts as 1E+2.
         return format(value, "f")
     if isinstance(value, str):
         return value

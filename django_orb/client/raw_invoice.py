@@ -117,6 +117,8 @@ class RawInvoice:
 
 def _queries(data: bytes) -> list[tuple[int, int]]:
     """Return the spans of the links' signatures, or none if they are uncertain."""
+    # Where this is too careful, nothing is lost but time: another digest only means
+    # that the content is compared by its hash.
     found = []
     for link in _LINKS:
         position = data.rfind(link)

@@ -12,6 +12,7 @@ from django_orb.exceptions import OrbConnectionError
 
 from .answer import Answer
 
+# As in Orb's own SDK, which also obeys `Retry-After` up to a minute only.
 MAX_BACKOFF_SECONDS = 8.0
 MAX_RETRY_AFTER_SECONDS = 60.0
 
@@ -36,6 +37,8 @@ class RetryPolicy(Retry):
             return self.get_backoff_time() if is_transient else None
         if not self.is_retry(method, answer.response.status_code):
             return None
+        # Orb documents no header that tells how long to wait after a 429.
+        # Source: https://docs.withorb.com/api-reference/rate-limits
         advised = retry_after_seconds(answer.response) or self.get_backoff_time()
         # The caller decides about a longer wait, since it may have other work to do.
         return advised if advised <= MAX_RETRY_AFTER_SECONDS else None
@@ -43,6 +46,10 @@ class RetryPolicy(Retry):
     @classmethod
     def of(cls, retries: int) -> RetryPolicy:
         """Return a policy that repeats a request of any method up to `retries` times."""
+        # Those that Orb's own SDK repeats. A 409 may say that the request before it,
+        # with the same key, is not done yet. Which methods are repeated, `transport`
+        # decides.
+        # Source: https://docs.withorb.com/api-reference/idempotency
         return cls(
             total=retries,
             allowed_methods=None,

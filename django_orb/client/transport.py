@@ -49,6 +49,7 @@ from .retry_policy import (
 
 logger = logging.getLogger(__name__)
 
+# As in Orb's own SDK.
 CONNECT_SECONDS = 5.0
 MAX_REDIRECTS = 5
 # A request ends after this many time-outs, each of which begins again with every byte.
@@ -68,6 +69,7 @@ _BY_TYPE: dict[tuple[int, str], type[OrbAPIError]] = {
     (404, "404-resource-not-found"): OrbNotFoundError,
 }
 
+# Orb documents no type for 403; its own SDK has an error for it nevertheless.
 _BY_STATUS: dict[int, type[OrbAPIError]] = {
     400: OrbBadRequestError,
     401: OrbAuthenticationError,
@@ -182,6 +184,9 @@ class Transport:
             seconds = policy.seconds_to_wait(method, answer)
             if seconds is None:
                 break
+            # A void that is refused when it is repeated may have been done by the
+            # attempt before, whose answer was lost. The caller has to look before it
+            # believes so.
             is_in_doubt |= may_have_been_done(answer)
             logger.info("%s: %s; again in %.1f s", name, _outline(answer), seconds)
             policy = policy.increment(method, path)
@@ -251,6 +256,9 @@ class Transport:
         # A proxy is for the network outside, even if no_proxy does not say so.
         proxies = {"http": "", "https": ""} if is_loopback(url) else None
         for _ in range(MAX_REDIRECTS + 1):
+            # Left alone, requests would accept encodings that `answer` cannot unpack,
+            # read the body without a limit, and repeat a redirected POST as a GET, whose
+            # success would pass for the POST's.
             response = self.session.request(
                 method,
                 url,
@@ -273,6 +281,7 @@ class Transport:
             target = self._target_here(url, response)
             if method != "GET" or target is None:
                 break
+            # The target has a query of its own.
             url, content = target, {}
         return answer
 
@@ -300,9 +309,13 @@ class Transport:
     def _error(self, name: str, response: requests.Response) -> OrbAPIError:
         status = response.status_code
         problem = _problem(response)
+        # Only what follows the "#" stays the same: the host was docs.billwithorb.com
+        # once.
         problem_type = _text(problem.get("type")).rpartition("#")[2]
         title = self._auth.redact(_text(problem.get("title")))
         detail = self._auth.redact(_text(problem.get("detail")))
+        # Orb's SDK says that these are objects, other clients read texts.
+        # Source: https://github.com/MaterializeInc/rust-orb-billing (src/client.rs)
         given = problem.get("validation_errors")
         reasons = [
             self._auth.redact(reason) if isinstance(reason, str) else reason
@@ -330,6 +343,8 @@ class Transport:
 
 def worst_case_seconds(timeout_seconds: float, retries: int) -> float:
     """Return the most seconds that a request may take with all of its retries."""
+    # Leases are computed from this. If it were too little, another worker would take
+    # what is still under way.
     once = min(CONNECT_SECONDS, timeout_seconds)
     once += TIMEOUTS_PER_REQUEST * timeout_seconds
     return (retries + 1) * once + retries * MAX_RETRY_AFTER_SECONDS

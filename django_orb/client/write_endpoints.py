@@ -15,6 +15,8 @@ from .transport import Transport
 
 MAX_IDEMPOTENCY_KEY_LENGTH = 64
 
+# requests refuses a header with a line break or a space at its beginning. Spaces at the
+# end do not belong to the value (RFC 9110, section 5.5), so Orb would see another key.
 _HEADER_TEXT = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 
@@ -81,6 +83,7 @@ class InvoiceWrites:
             idempotency_key=_idempotency_key(idempotency_key),
         )
         invoice = as_object("POST /invoices", answer)
+        # The operation learns from nothing else which invoice it made.
         if not isinstance(invoice.get("id"), str) or not invoice["id"]:
             raise OrbResponseError("Orb's answer to POST /invoices has no id.")
         return invoice
@@ -110,6 +113,8 @@ class InvoiceWrites:
 
         Source: https://docs.withorb.com/api-reference/invoice/create-invoice-line-item
         """
+        # The amount is a text in Orb's API, and the quantity a number; both keep their
+        # digits.
         body = {
             "invoice_id": invoice_id,
             "amount": amount,
@@ -163,6 +168,7 @@ class InvoiceWrites:
 
         Source: https://docs.withorb.com/api-reference/invoice/issue-invoice
         """
+        # Orb's own SDK sends an empty object too, but with a void no body at all.
         body = {} if synchronous is None else {"synchronous": synchronous}
         return self._act(invoice_id, "issue", idempotency_key, body)
 
@@ -296,6 +302,7 @@ class InvoiceWrites:
         """
         path = f"/invoices/{segment(invoice_id)}"
         key = _idempotency_key(idempotency_key)
+        # With its nulls, which elsewhere are left out: here they remove something.
         answer = self._transport.put(path, dict(changes), idempotency_key=key)
         return as_object(f"PUT {path}", answer)
 
@@ -322,6 +329,8 @@ class InvoiceWrites:
     ) -> dict[str, Any]:
         path = f"/invoices/{segment(invoice_id)}/{action}"
         key = _idempotency_key(idempotency_key)
+        # Orb's first API document gives a void the status 201, today's names none. So
+        # any 2xx will do, with a body or without.
         answer = self._transport.post(path, body, idempotency_key=key)
         return {} if answer is None else as_object(f"POST {path}", answer)
 
@@ -344,6 +353,7 @@ def segment(value: str, field: str = "invoice_id") -> str:
 
 
 def _day(value: date | str, field: str) -> str:
+    # Orb takes days of the customer's time zone, and a time has another day there.
     if isinstance(value, datetime):
         raise OrbInputError(f"{field} must be a date without a time.", field=field)
     return value if isinstance(value, str) else value.isoformat()
