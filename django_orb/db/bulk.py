@@ -34,6 +34,7 @@ _STRICTLY = "SET STATEMENT sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES') F
 _OVERHEAD_BYTES = 8192
 _MAX_PLAIN_BYTES = 64
 _QUOTES_BYTES = 4
+# What the driver writes as two characters (`mysql_real_escape_string`).
 _MARIADB_ESCAPES = "\\'\"\0\n\r\x1a"
 # By the driver's connection, since another one may have another limit.
 _max_packets: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
@@ -51,6 +52,7 @@ class FormattedRow(dict[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name in self.names:
+            # So all of it is formatted again when the row is inserted.
             self.names = ()  # the text is no longer true
         super().__setitem__(name, value)
 
@@ -133,6 +135,9 @@ def _execute(
     marks = f"({', '.join(['%s'] * len(names))})"
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
+            # There is no round trip to save. A statement for all rows would have
+            # another text for each number of rows, and fill the memory as the driver
+            # caches statements.
             cursor.executemany(f"{head} VALUES {marks} {conflict}", parameters)
             return
         if connection.vendor == "postgresql":
@@ -280,6 +285,7 @@ def _conflict(
     quote = connection.ops.quote_name
     changed = [quote(_column(model, name)) for name in names if name not in key]
     if connection.vendor == "mysql":
+        # MariaDB has no alias for the new row, as MySQL does.
         update = ", ".join(f"{column} = VALUES({column})" for column in changed)
         return f"ON DUPLICATE KEY UPDATE {update}"
     target = ", ".join(quote(_column(model, name)) for name in names if name in key)
@@ -320,6 +326,7 @@ def _adapter(
     vendor: str, zone: str, has_uuid: bool, field: models.Field[Any, Any]
 ) -> Callable[[Any], Any] | None:
     if isinstance(field, models.UUIDField):
+        # MariaDB has a type for UUIDs since 10.7, which Django uses.
         return str if has_uuid else _hex
     if isinstance(field, models.JSONField):
         return _json_text(field)

@@ -1,13 +1,11 @@
-"""
-Read the mirror database's clock without asking the database each time.
+"""Read the mirror database's clock without asking the database each time."""
 
 # Note [Eras]
-A worker knows the database's clock by how far it is ahead of the worker's own
-monotonic clock. If a measurement contradicts this, one of the clocks was set at some
-instant since the measurement before, and another era began. An interval that may lie
-in either era gets the bounds that hold in both. A clock that was set back shows some
-times twice, so until it has passed them an interval ends with the last of them.
-"""
+# A worker knows the database's clock by how far it is ahead of the worker's own
+# monotonic clock. If a measurement contradicts this, one of the clocks was set at some
+# instant since the measurement before, and another era began. An interval that may lie
+# in either era gets the bounds that hold in both. A clock that was set back shows some
+# times twice, so until it has passed them an interval ends with the last of them.
 
 from __future__ import annotations
 
@@ -35,6 +33,8 @@ SLACK = timedelta(seconds=2 * REMEASURE_SECONDS)
 # MariaDB tells the present only in local time, which has an hour twice when summer time
 # ends. In UTC it tells when the statement began; the difference of both in local time is
 # how long ago that was, apart from a change of the zone, which is of half hours.
+# Half an hour is 1,800,000,000 microseconds. What is added before `mod`, a day and a
+# quarter of an hour, and taken away after it, lets the rest be negative too.
 _MARIADB_NOW = """(
     timestampdiff(microsecond, '1970-01-01', utc_timestamp(6))
     + mod(timestampdiff(microsecond, now(6), sysdate(6)) + 87300000000, 1800000000)
@@ -156,6 +156,7 @@ class DatabaseClock:
 
     def _eras_between(self, started: float, ended: float) -> list[_Era]:
         """Return the eras in which an instant between two readings may lie."""
+        # Read once: all threads share the clock, and another one may measure meanwhile.
         eras = self.eras
         return [
             era

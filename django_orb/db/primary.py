@@ -22,6 +22,7 @@ Model = TypeVar("Model", bound=models.Model)
 
 def alias() -> str:
     """Return the database's alias, as the project's router says."""
+    # By name, since this package is below the models.
     return router.db_for_write(apps.get_model("django_orb", "Invoice"))
 
 

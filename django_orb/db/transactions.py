@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 MAX_ATTEMPTS = 10
 # MariaDB: deadlock, lock wait time-out, row changed since it was read.
+# The last comes from 11.8 on by default, which has `innodb_snapshot_isolation` on.
+# After 1205 the earlier statements of the transaction are still there, unless
+# `innodb_rollback_on_timeout` is on: so all of it is rolled back here.
 _MYSQL_RETRY_CODES = {1213, 1205, 1020}
 # PostgreSQL: serialization failure, deadlock, lock time-out.
 _SQLSTATES = {"40001", "40P01", "55P03"}
@@ -31,6 +34,7 @@ def run_in_transaction(body: Callable[[], T]) -> T:
     Inside a caller's transaction it runs once: what the caller did before cannot
     be repeated from here.
     """
+    # A savepoint, so that an error here leaves the caller's transaction usable.
     if primary.connection().in_atomic_block:
         with primary.atomic():
             return body()
@@ -41,6 +45,7 @@ def run_in_transaction(body: Callable[[], T]) -> T:
         except OperationalError as err:
             if attempt == MAX_ATTEMPTS or not is_contention(err):
                 raise
+            # By chance, so that two that met do not meet again.
             time.sleep(random.uniform(0, 0.05 * attempt))  # noqa: S311
     raise AssertionError("unreachable")
 
@@ -59,6 +64,9 @@ def snapshot() -> Iterator[None]:
         return
     with primary.atomic():
         with connection.cursor() as cursor:
+            # Both read what is committed, statement by statement, unless they are told
+            # otherwise: PostgreSQL by its own default, MariaDB by Django's. PostgreSQL
+            # takes this only as the first statement.
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         yield
 
@@ -82,6 +90,7 @@ def uncompiled(rows: QuerySet[Any, Any]) -> Iterator[None]:
 
 def is_contention(err: BaseException) -> bool:
     """Tell whether a database error only says that another transaction interfered."""
+    # Python 3.10 gives no code of the error, only its text.
     if "locked" in str(err):  # SQLite
         return True
     if err.args and err.args[0] in _MYSQL_RETRY_CODES:
@@ -116,6 +125,8 @@ class StatementLog:
 def ends_work(err: BaseException) -> bool:
     """Tell whether an exception is meant for the process, whatever it interrupted."""
     return any(
+        # Celery raises it wherever the task is when its time is up, and it is an
+        # ordinary Exception, which `except Exception` around any call would take.
         isinstance(cause, SoftTimeLimitExceeded) or not isinstance(cause, Exception)
         for cause in _causes(err)
     )
