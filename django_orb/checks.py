@@ -30,6 +30,7 @@ from .metrics import PACKAGES
 
 
 def _is_number(value: Any) -> bool:
+    # To Python, True is a number.
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -188,6 +189,7 @@ def _check_webhook_secrets(conf: OrbSettings) -> list[CheckMessage]:
                 id="django_orb.E004",
             )
         ]
+    # A project may do without webhooks, and leave out the URL.
     if secrets or not _has_endpoint():
         return []
     return [
@@ -263,6 +265,8 @@ def check_time_zones(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+# Django runs such checks only with aliases that `migrate`, or `check --database`, gives
+# it, since they need a connection.
 @register(Tags.database)
 def check_databases(
     *, databases: Sequence[str] | None = None, **kwargs: Any
@@ -319,6 +323,8 @@ def _narrow_encoding(alias: str) -> str:
             cursor.execute("SHOW server_encoding")
             encoding = cursor.fetchone()[0]
             return "" if encoding == "UTF8" else f"A database in {encoding}"
+        # A column may have another encoding than its table, and a table than the
+        # database, whose encoding the next migration's tables get.
         tables = [model._meta.db_table for model in _our_models()]
         names = ", ".join(["%s"] * len(tables))
         cursor.execute(
@@ -342,6 +348,8 @@ def _untested_vendor(alias: str) -> str:
     connection: Any = connections[alias]
     if connection.vendor in ("sqlite", "postgresql"):
         return ""
+    # Django has one vendor for MariaDB and MySQL. The latter is not tested, because
+    # neither Debian nor PyPI has its server.
     if connection.vendor != "mysql":
         return str(connection.display_name)
     try:

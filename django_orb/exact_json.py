@@ -42,7 +42,11 @@ MAX_DIGITS = 640
 # MariaDB refuses JSON that is 32 levels deep.
 MAX_DEPTH = 30
 _SHAPE_OF_NUMBERS = bytes.maketrans(b"123456789E+", b"000000000e-")
+# With digits as 0 and E+ as e-, three searches find each number that may have too many
+# digits. Without 200 in a row, on neither side of the point, and with an exponent below
+# 100 it has fewer than 400.
 _LONG_NUMBERS = (b"0" * 200, b"0e000", b"0e-000")
+# Python's texts may hold it, UTF-8 does not.
 _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 _TOO_LARGE = 10**MAX_DIGITS
 _TOO_MANY_DIGITS = f"A number has more than {MAX_DIGITS} digits."
@@ -72,6 +76,7 @@ class ExactJSONEncoder(json.JSONEncoder):
             return super().default(o)
         if not o.is_finite():
             raise ValueError(f"{o} is not JSON.")
+        # Counted, because a text that begins with a NUL and digits looks the same.
         self._marked += 1
         return f"\0{o}"
 
@@ -88,6 +93,7 @@ class ExactJSONEncoder(json.JSONEncoder):
     def iterencode(self, o: Any, _one_shot: bool = False) -> Iterator[str]:
         if _one_shot:
             return super().iterencode(o, _one_shot)
+        # `json.dump` calls this and not `encode`, and would write the marks.
         return iter([self.encode(o)])
 
 

@@ -9,6 +9,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .exact_json import ExactJSONDecoder, ExactJSONEncoder
 
+# PostgreSQL indexes no text of more than about 2,700 bytes, and Orb bounds none of its
+# own; a character has 4 bytes at most.
 SEARCH_KEY_LENGTH = 100
 EXACT_COLLATIONS = {"mysql": "utf8mb4_nopad_bin", "postgresql": "C"}
 
@@ -78,11 +80,15 @@ class PayloadField(models.JSONField):
     """JSON as Orb sent it: fractional numbers are `Decimal` in both directions."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Django's default refuses a `Decimal`, and `DjangoJSONEncoder` makes the number
+        # 1.50 the text "1.50".
         kwargs["encoder"] = ExactJSONEncoder
         kwargs["decoder"] = ExactJSONDecoder
         super().__init__(*args, **kwargs)
 
     def deconstruct(self) -> Any:
         name, path, args, kwargs = super().deconstruct()
+        # `__init__` gives them; a migration would import them from where they are
+        # today.
         del kwargs["encoder"], kwargs["decoder"]
         return name, path, args, kwargs
