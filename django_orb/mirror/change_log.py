@@ -1,20 +1,18 @@
-"""
-Record what changed in the mirror, and call the receivers of the signals about it.
+"""Record what changed in the mirror, and call the receivers of the signals about it."""
 
 # Note [Told once]
-A change is a row of the transaction that wrote the invoice. Its receivers are called
-after that, inside a transaction that first marks the row as announced: the worker that
-marks it first holds its lock until the receivers are done, and what they wrote to this
-database is committed with the mark or not at all. The changes of one invoice are marked
-in the order of their keys, which is the order in which they were made, since writers of
-an invoice wait for each other.
-
-The attempt is counted before, in a statement of its own, so that it counts even if it
-ends its worker. A failure that is not the receiver's own is recorded, and the change is
-told again later; until then the invoice's later changes wait, and other invoices do
-not. After `MAX_ATTEMPTS` the change has failed: it needs attention, and is told again
-from the admin.
-"""
+# A change is a row of the transaction that wrote the invoice. Its receivers are called
+# after that, inside a transaction that first marks the row as announced: the worker
+# that marks it first holds its lock until the receivers are done, and what they wrote
+# to this database is committed with the mark or not at all. The changes of one invoice
+# are marked in the order of their keys, which is the order in which they were made,
+# since writers of an invoice wait for each other.
+#
+# The attempt is counted before, in a statement of its own, so that it counts even if it
+# ends its worker. A failure that is not the receiver's own is recorded, and the change
+# is told again later; until then the invoice's later changes wait, and other invoices
+# do not. After `MAX_ATTEMPTS` the change has failed: it needs attention, and is told
+# again from the admin.
 
 from __future__ import annotations
 
@@ -53,6 +51,7 @@ from .receivers import call_receivers
 logger = logging.getLogger(__name__)
 
 BATCH = 1000
+# With these waits the last attempt comes almost two and a half hours after the first.
 MAX_ATTEMPTS = 12
 # How long a worker holds a change whose receivers it calls.
 LEASE_SECONDS = 60
@@ -116,6 +115,7 @@ def record(
         "origin": origin.kind,
         "origin_id": origin.id,
         "created_at": now,
+        # A receiver that is connected later is not told of what was before it.
         "announced_at": None if _has_listeners() else now,
         "attempts": 0,
         "error": "",

@@ -1,13 +1,11 @@
-"""
-Write the rows of what an invoice carries beside its lines.
+"""Write the rows of what an invoice carries beside its lines."""
 
 # Note [Written when they differ]
-Most invoices carry none of it, and most changes of an invoice do not touch it. So each
-set is compared with that of the previous payload, which the transaction has read, and a
-set that is the same costs no statement. It is written nevertheless if the previous
-payload does not tell which rows exist: because an older release filled them, or because
-the invoice was asked to be written again.
-"""
+# Most invoices carry none of it, and most changes of an invoice do not touch it. So
+# each set is compared with that of the previous payload, which the transaction has
+# read, and a set that is the same costs no statement. It is written nevertheless if the
+# previous payload does not tell which rows exist: because an older release filled them,
+# or because the invoice was asked to be written again.
 
 from __future__ import annotations
 
@@ -112,6 +110,7 @@ def _rows(one: _Set, taken: Sequence[MappedInvoice]) -> list[Row]:
     taxed = [mapped for mapped in taken if mapped.taxes]
     if not taxed:
         return []
+    # The lines' own keys come from the database, and COPY does not return them.
     lines = primary.rows(InvoiceLineItem).filter(
         invoice_id__in=[mapped.id for mapped in taxed]
     )

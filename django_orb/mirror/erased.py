@@ -1,23 +1,24 @@
 """
 Know which customers are erased, so that their personal data is never written again.
+"""
 
 # Note [No way past an erasure]
-An erasure is a row, committed before anything is blanked. Every writer of what Orb sent
-(the page writer, and what records an operation's outcome) first locks the one row of
-`ErasureGate` for reading, until its transaction ends, and blanks the data of erased
-customers. The inbox of events, for which Orb waits, reads that row once its insert is
-committed, and blanks what it has to. An erasure changes that row. So it waits for all writers that began before it,
-whose rows are committed when the walk over the stored rows begins; and all that begin
-after it know of it. No writer uses an outdated set of customers, however long ago the
-invoice was requested, read or mapped.
-
-The token in that row changes with each erasure, and tells a process whether the set that
-it has read is still right. So the gate usually costs one statement, and only for a page
-that writes something: a page of unchanged texts writes nothing that Orb sent.
-
-Texts are compared by digests of what Orb sent, and content by hashes of what is stored.
-So a blanked invoice counts as unchanged, without a signal, as long as Orb's text is.
-"""
+# An erasure is a row, committed before anything is blanked. Every writer of what Orb
+# sent (the page writer, and what records an operation's outcome) first locks the one
+# row of `ErasureGate` for reading, until its transaction ends, and blanks the data of
+# erased customers. The inbox of events, for which Orb waits, reads that row once its
+# insert is committed, and blanks what it has to. An erasure changes that row. So it
+# waits for all writers that began before it, whose rows are committed when the walk
+# over the stored rows begins; and all that begin after it know of it. No writer uses an
+# outdated set of customers, however long ago the invoice was requested, read or mapped.
+#
+# The token in that row changes with each erasure, and tells a process whether the set
+# that it has read is still right. So the gate usually costs one statement, and only for
+# a page that writes something: a page of unchanged texts writes nothing that Orb sent.
+#
+# Texts are compared by digests of what Orb sent, and content by hashes of what is
+# stored. So a blanked invoice counts as unchanged, without a signal, as long as Orb's
+# text is.
 
 from __future__ import annotations
 
@@ -91,6 +92,8 @@ def close_gate() -> None:
     primary.rows(ErasureGate).filter(pk=_GATE).update(token=uuid.uuid4().hex)
 
 
+# MariaDB does not know FOR SHARE. SQLite has no locks of rows: there a transaction that
+# has written is alone.
 _SHARED = {"postgresql": "FOR SHARE", "mysql": "LOCK IN SHARE MODE"}
 
 

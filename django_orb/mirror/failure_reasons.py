@@ -1,27 +1,26 @@
-"""
-Why Orb failed at an invoice, as events tell, and until when that holds.
+"""Why Orb failed at an invoice, as events tell, and until when that holds."""
 
 # Note [Which failure is over]
-Events come twice, late and in any order. So each row keeps the newest failure and the
-newest moment up to which failures are over, and both only move on: whatever the order
-of the events, the row ends the same. The newest is the one created last; of two that
-were created in the same second, the one with the greater id; and an end counts before a
-failure of the same second. A failure is over
-
-- once an event of success, created at the same time or later, says so;
-- once the mirror sees the invoice leave the statuses in which it fails. What is noted
-  then is the invoice's own time of the failure, so that a late event of it counts as
-  over even if the invoice is in such a status again;
-- if the mirror, which is never behind an event that was processed, has already left
-  those statuses.
-
-Orb does not clear the time of a failure from an invoice, and a later failure changes it.
-That, too, `InvoiceFailureReason.objects.current()` compares. The invoice shows nothing of
-the sync to accounting: such a failure is over only when a success of the same connection
-says so, since an invoice that is paid, or void, still has to reach the books.
-
-All of it happens under the lock that writers of the invoice take.
-"""
+# Events come twice, late and in any order. So each row keeps the newest failure and the
+# newest moment up to which failures are over, and both only move on: whatever the order
+# of the events, the row ends the same. The newest is the one created last; of two that
+# were created in the same second, the one with the greater id; and an end counts before
+# a failure of the same second. A failure is over
+#
+# - once an event of success, created at the same time or later, says so;
+# - once the mirror sees the invoice leave the statuses in which it fails. What is noted
+#   then is the invoice's own time of the failure, so that a late event of it counts as
+#   over even if the invoice is in such a status again;
+# - if the mirror, which is never behind an event that was processed, has already left
+#   those statuses.
+#
+# Orb does not clear the time of a failure from an invoice, and a later failure changes
+# it. That, too, `InvoiceFailureReason.objects.current()` compares. The invoice shows
+# nothing of the sync to accounting: such a failure is over only when a success of the
+# same connection says so, since an invoice that is paid, or void, still has to reach
+# the books.
+#
+# All of it happens under the lock that writers of the invoice take.
 
 from __future__ import annotations
 

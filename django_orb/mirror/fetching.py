@@ -30,6 +30,7 @@ Submit = Callable[[Callable[[], Timed[object]]], Future[Timed[object]]]
 MAX_ROUNDS = 5
 # How many invoices `recover` fetches at a time.
 RECHECKS = 20
+# Longer leases follow TIMEOUT_SECONDS, since one request may outlast five minutes.
 MIN_LEASE_SECONDS = 300.0
 
 
@@ -185,10 +186,13 @@ def recheck(client: OrbClient) -> None:
     for row in list(due_rechecks()[:RECHECKS]):
         mine = primary.rows(InvoiceRecheck).filter(pk=row.pk)
         taken_until = primary.now() + recheck_lease()
+        # Another worker has taken it since it was read.
         if not mine.filter(due_at=row.due_at).update(due_at=taken_until):
             continue
         if not _is_decided(row):
             store(client, observe_invoices(client, [row.pk]))
+        # Unless an answer was left out meanwhile: then it is due again, at another
+        # time.
         mine.filter(due_at=taken_until).delete()
 
 

@@ -71,6 +71,8 @@ _MONEY = Context(prec=38, rounding=ROUND_HALF_EVEN)
 _CENT = Decimal(1).scaleb(-18)
 _MAX_MONEY = Decimal(10) ** 20
 _ID_LENGTH: int = Invoice._meta.get_field("id").max_length or 0
+# SQLite keeps decimals as binary floating-point numbers.
+# Source: https://www.sqlite.org/floatingpoint.html
 SQLITE_EXACT_DIGITS = 15
 
 
@@ -201,6 +203,8 @@ def map_columns(
         source = _dig(payload, path)
         for name, key, read, is_money, column in columns:
             raw = source.get(key)
+            # Older payloads lack keys that Orb has added since: the lines of January 2025
+            # have no `adjustments` and no `credits_applied`.
             if raw is None:
                 if column.required and not is_lenient:
                     raise OrbPayloadError(f"{column.label} is missing.")
@@ -263,6 +267,7 @@ def fit_decimal(
         return None, False
     if exact_digits is not None:
         # SQLite rounds what it stores, maybe up to more than can be read.
+        # Such an invoice would be stored, and every list that it is in would fail.
         shown = Context(prec=exact_digits).create_decimal_from_float(float(value))
         if abs(shown) >= _MAX_MONEY:
             return None, False
@@ -294,6 +299,7 @@ def _map_lines(
             raise OrbPayloadError(f"line_items[{position}]: {err}") from err
         columns["invoice"], columns["position"] = payload["id"], position
         mapped.append(columns)
+    # As rows they would be one: the key would keep only the last of them.
     if len({line["orb_id"] for line in mapped}) < len(mapped):
         raise OrbPayloadError("line_items holds the same id twice.")
     return mapped

@@ -135,10 +135,15 @@ _TEXTS = """
         WHERE o.invoice_id = s.invoice_id AND o.state = %%s AND o.finished_at > %%s
     )
 """
+# In the order of ids, so that two pages with the same invoices wait for each other and
+# do not deadlock. The clock is read in the same statement, which costs no other one.
+# `%%s` is left for the driver; `%s` becomes the list of ids.
 _LOCK = """
     SELECT s.invoice_id, {epoch}, {columns} FROM {seen} s
     WHERE s.invoice_id %s ORDER BY s.invoice_id {for_update}
 """
+# Zero stands for no run: if one argument is NULL, so is the greatest on SQLite and
+# MariaDB; only PostgreSQL passes over it.
 _SEE_AGAIN = """
     UPDATE {seen} SET version = version + 1,
         started_at = {greatest}(started_at, %%s),
@@ -169,6 +174,7 @@ def _one_of(connection: BaseDatabaseWrapper, values: Sequence[str]) -> str:
     if connection.vendor == "postgresql":
         return "= ANY(%s)"
     if connection.vendor == "sqlite":
+        # One parameter for any number of ids, so that the text stays the same.
         return "IN (SELECT value FROM json_each(%s))"
     return f"IN ({', '.join(['%s'] * len(values))})"
 

@@ -1,34 +1,32 @@
-"""
-Decide what an observation of Orb means for what is stored, without a database.
+"""Decide what an observation of Orb means for what is stored, without a database."""
 
 # Note [Never stale]
-An answer of Orb shows an invoice as it was at some instant between the request
-and the end of the answer: an interval, not an instant. What is stored carries
-the interval in which it was seen. An observation that lies wholly after is
-taken, one wholly before is dropped, and one that overlaps with other content is
-a doubt that only a new fetch decides. Seeing the same content again moves both
-bounds up, never down, so that an older state cannot slip in behind it.
-
-An answer that cannot be stored has an interval too. It is ordered against what is
-stored and against the failure before it, and only a later answer makes it go away.
-
-Orb's answers may lag behind our own writes. For a while after a write, only an
-answer that shows it counts at all. One that was left out may have shown a later change
-by another party, so the invoice is fetched again when that while is over.
-
-Nothing blanks an interval. An invoice whose row is to be written although unchanged is
-flagged, and the flag goes with an answer to a request that began after it was set.
+# An answer of Orb shows an invoice as it was at some instant between the request and
+# the end of the answer: an interval, not an instant. What is stored carries the
+# interval in which it was seen. An observation that lies wholly after is taken, one
+# wholly before is dropped, and one that overlaps with other content is a doubt that
+# only a new fetch decides. Seeing the same content again moves both bounds up, never
+# down, so that an older state cannot slip in behind it.
+#
+# An answer that cannot be stored has an interval too. It is ordered against what is
+# stored and against the failure before it, and only a later answer makes it go away.
+#
+# Orb's answers may lag behind our own writes. For a while after a write, only an answer
+# that shows it counts at all. One that was left out may have shown a later change by
+# another party, so the invoice is fetched again when that while is over.
+#
+# Nothing blanks an interval. An invoice whose row is to be written although unchanged
+# is flagged, and the flag goes with an answer to a request that began after it was set.
 
 # Note [Releases side by side]
-A row tells which mapper filled it. A newer release fills it again, once; an older one
-leaves it alone, unless the content has changed. Content is compared by what it says,
-whichever mapper wrote it.
+# A row tells which mapper filled it. A newer release fills it again, once; an older one
+# leaves it alone, unless the content has changed. Content is compared by what it says,
+# whichever mapper wrote it.
 
 # Note [Hashed when needed]
-Hashing content takes as long as reading and mapping it together, and a text that
-comes again as it was needs no hash. So what came as text is stored with the digest
-of the text alone; what is stored is hashed when another text comes.
-"""
+# Hashing content takes as long as reading and mapping it together, and a text that
+# comes again as it was needs no hash. So what came as text is stored with the digest of
+# the text alone; what is stored is hashed when another text comes.
 
 from __future__ import annotations
 

@@ -1,12 +1,10 @@
-"""
-The writer: the only code that changes the mirror's rows.
+"""The writer: the only code that changes the mirror's rows."""
 
 # Note [Quick when nothing changed]
-An invoice whose text has the stored digest is not even read. A page of nothing
-else takes two statements, one to lock and one to move on. Otherwise the rows are
-let go, the content is compared by hash, and only what differs is mapped to
-columns; then they are locked again, and looked at again.
-"""
+# An invoice whose text has the stored digest is not even read. A page of nothing else
+# takes two statements, one to lock and one to move on. Otherwise the rows are let go,
+# the content is compared by hash, and only what differs is mapped to columns; then they
+# are locked again, and looked at again.
 
 from __future__ import annotations
 
@@ -323,6 +321,8 @@ class PageWriter:
             row["missing_since"], row["mirrored_at"] = None, mirrored_at
         lines = [line for mapped in taken for line in mapped.lines]
         was_there = [mapped.id for mapped in taken if stored[mapped.id].was_there]
+        # Only who has claimed the observation of an unknown invoice writes its rows, so
+        # none can be there, and COPY will do, which knows no conflicts.
         if self._trusts_claims and not was_there:
             insert(Invoice, invoices)
             insert(InvoiceLineItem, lines)

@@ -27,6 +27,7 @@ def call_receivers(signal: Signal, sender: type[models.Model], **named: Any) -> 
     Raises:
         Exception: it was not the receiver's own failure; the caller rolls back.
     """
+    # Django has no public way to call receivers one by one.
     for receiver in _live_receivers(signal, sender):
         try:
             with primary.atomic():
@@ -58,12 +59,15 @@ class _LostError(Exception):
 def _call(receiver: Callable[..., Any], **named: Any) -> None:
     """Call a receiver, and do not believe that it went well if its work is lost."""
     connection: Any = primary.connection()
+    # Django sets it and never clears it: an earlier receiver's error would be blamed.
     connection.rollback_exc = None
     receiver(**named)
     if not is_spoilt():
         return
     text = "A receiver returned, but the transaction that it ran in cannot be committed"
     if connection.rollback_exc is not None:
+        # The receiver swallowed this error of the database. As the cause it decides
+        # whether the same call may go well later.
         raise RuntimeError(text) from connection.rollback_exc
     raise _LostError(text)
 
