@@ -43,8 +43,8 @@ MAX_DIGITS = 640
 MAX_DEPTH = 30
 _SHAPE_OF_NUMBERS = bytes.maketrans(b"123456789E+", b"000000000e-")
 # With digits as 0 and E+ as e-, three searches find each number that may have too many
-# digits. Without 200 in a row, on neither side of the point, and with an exponent below
-# 100 it has fewer than 400.
+# digits: with fewer than 200 in a row on each side of the point, and an exponent below
+# 100, it is written in fewer than 400.
 _LONG_NUMBERS = (b"0" * 200, b"0e000", b"0e-000")
 # Python's texts may hold it, UTF-8 does not.
 _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")

@@ -59,7 +59,7 @@ def require_same_account(client: OrbClient) -> None:
     if known and known.fingerprint == client.fingerprint:
         return
     probes = _probes()
-    # An empty mirror proves nothing and has nothing to lose, so it takes any key.
+    # An empty mirror proves nothing, so it takes any key.
     if probes and not _knows_any(client, probes):
         raise OrbAccountError(
             "This API key belongs to another Orb account than the mirror in this "

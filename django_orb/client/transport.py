@@ -49,8 +49,7 @@ from .retry_policy import (
 
 logger = logging.getLogger(__name__)
 
-# As in Orb's own SDK.
-CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 5.0  # as in Orb's own SDK
 MAX_REDIRECTS = 5
 # A request ends after this many time-outs, each of which begins again with every byte.
 TIMEOUTS_PER_REQUEST = 2

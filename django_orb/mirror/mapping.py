@@ -328,6 +328,7 @@ def _map_children(
     sent = payload.get(name)
     rows: dict[str, dict[str, Any]] = {}
     for position, item in enumerate(sent if isinstance(sent, list) else ()):
+        # Leniently: what is odd in a credit note must not fail the whole invoice.
         if isinstance(item, dict):
             row = map_columns(
                 CHILDREN[name], item, exact_digits=exact_digits, is_lenient=True
@@ -419,6 +420,7 @@ def _to_text(value: Any) -> str:
 
 def _dig(payload: Any, path: tuple[str, ...]) -> dict[str, Any]:
     """Return the object at this path, or an empty one if there is none."""
+    # `subscription`, for instance, is null on a one-off invoice.
     for key in path:
         payload = payload.get(key)
         if not isinstance(payload, dict):

@@ -160,6 +160,7 @@ class PageWriter:
             if not stored.lacks_hash or (text and text == stored.raw_digest):
                 continue
             seen = self._known.get(pk)
+            # Not written since it was hashed, while nothing was locked.
             if seen and not seen.lacks_hash and seen.version == stored.version:
                 stored.content_hash, stored.before = seen.content_hash, seen.before
             else:
@@ -279,6 +280,7 @@ class PageWriter:
     def _lock(self, ids: list[str]) -> dict[str, Known]:
         """Claim the unknown and lock all, in the order of their ids."""
         unknown = [pk for pk in ids if pk not in self._known]
+        # A claim writes, which on SQLite has to come before all reading.
         if unknown:
             claim_observations(unknown)
         elif primary.connection().vendor == "sqlite":
