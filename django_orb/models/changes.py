@@ -30,6 +30,8 @@ class InvoiceChange(models.Model):
         OPERATION = "operation", _("Operation")
 
     id = models.BigAutoField(primary_key=True)
+    # Not the key: a restored backup gives its numbers to other changes, while receivers
+    # may have noted the number of the first.
     change_id = models.UUIDField(
         _("change's id"),
         default=uuid.uuid4,
@@ -52,6 +54,7 @@ class InvoiceChange(models.Model):
         blank=True,
         help_text=_("Empty if the invoice is new."),
     )
+    # No choices: a change to a status that Orb adds is recorded like any other.
     status = models.CharField(_("status"), max_length=64)
     changed_fields = models.JSONField(
         _("changed fields"),
@@ -92,7 +95,10 @@ class InvoiceChange(models.Model):
         permissions = [("tell_invoicechange", "Can have failed changes told again")]
         indexes = [
             models.Index(fields=["invoice", "id"], name="orb_change_invoice"),
+            # What waits has NULL here and is told in the order of the keys. Retention
+            # deletes by it too.
             models.Index(fields=["announced_at", "id"], name="orb_change_waiting"),
+            # What changed in a period, for statements and the end of a month.
             models.Index(fields=["created_at", "id"], name="orb_change_created"),
         ]
 

@@ -52,6 +52,8 @@ class InvoiceCreditNote(InvoiceChild):
         db_index=False,  # the constraint below serves it
     )
     credit_note_number = models.TextField(_("credit note number"), blank=True)
+    # The choices only name the types: one that Orb adds is stored, and shown as it
+    # came.
     type = models.CharField(_("type"), max_length=64, choices=Type.choices, blank=True)
     total = MoneyField(_("total"), null=True, blank=True)
     reason = models.TextField(_("reason"), blank=True)
@@ -76,6 +78,7 @@ class InvoiceCreditNote(InvoiceChild):
                 fields=["invoice", "orb_id"], name="orb_credit_note_once_per_invoice"
             )
         ]
+        # For what was credited in a month, and for what was owed before it.
         indexes = [models.Index(fields=["dated_at"], name="orb_credit_note_dated")]
 
     def __str__(self) -> str:
@@ -111,6 +114,8 @@ class InvoicePaymentAttempt(InvoiceChild):
             )
         ]
         indexes = [
+            # The order of the admin's list, without a filter and with the one that it
+            # has.
             models.Index(fields=["-created_at", "-id"], name="orb_attempt_created"),
             models.Index(
                 fields=["succeeded", "-created_at", "-id"], name="orb_attempt_succeeded"

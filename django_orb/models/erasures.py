@@ -24,6 +24,8 @@ class CustomerErasure(models.Model):
     # MariaDB, which has no conditional constraints.
     active_customer_id = OrbIdField(null=True, unique=True, editable=False)
     erased_at = models.DateTimeField(_("erased at"))
+    # A text and not a foreign key, as in `InvoiceOperation`: users may live in another
+    # database, and the record outlives them.
     erased_by = models.CharField(
         _("erased by"),
         max_length=255,

@@ -96,6 +96,9 @@ class InvoiceFailureReason(models.Model):
         db_index=False,  # the constraint below serves it
     )
     kind = models.CharField(_("kind"), max_length=32, choices=FailureKind.choices)
+    # It is part of the unique constraint, where MariaDB's default collation would take
+    # names that differ in case for the same. Empty and not NULL for other kinds of
+    # failure: to a constraint each NULL is another value.
     connection_type = ExactCharField(
         _("connection"),
         max_length=64,

@@ -63,6 +63,8 @@ class Difference(Func):
         self, compiler: Any, connection: Any, **context: Any
     ) -> tuple[str, tuple[Any, ...]]:
         whole, part = map(compiler.compile, self.get_source_expressions())
+        # A float holds about 15 digits (https://www.sqlite.org/floatingpoint.html):
+        # without rounding, 0.30 - 0.10 is 0.19999999999999998.
         digits = f"LENGTH(CAST(ABS({whole[0]}) AS INTEGER))"
         sql = f"ROUND({whole[0]} - {part[0]}, 14 - {digits})"
         return sql, (*whole[1], *part[1], *whole[1])
@@ -100,6 +102,8 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
             return self.filter(customer_id=customer_id)
         assert external_customer_id is not None  # noqa: S101
         return self.filter(
+            # The key is folded and cut, so that an index can hold it. Several ids may
+            # share one: the id itself decides.
             external_customer_key=search_key(external_customer_id),
             external_customer_id=external_customer_id,
         )
@@ -112,6 +116,7 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
         None if the total of one credit note is not known, since the sum of the others
         would look complete.
         """
+        # By its name, because `children` imports this module.
         model: Any = self.model._meta.get_field("credit_notes").related_model
         notes = model._default_manager.filter(invoice=OuterRef("pk"), voided_at=None)
         sums = notes.order_by().values("invoice").annotate(sum=Sum("total"))
@@ -137,6 +142,8 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
         columns = {
             f"{kind}_failure_reason": Subquery(
                 current.filter(kind=kind)
+                # Each accounting system may have a reason of its own; a column has room
+                # for one.
                 .order_by("-failed_at", "-pk")
                 .values_list(text)[:1]
             )
@@ -174,11 +181,14 @@ class Invoice(models.Model):
         ONE_OFF = "one_off", _("One-off")
 
     id = OrbIdField(primary_key=True)
+    # Orb publishes no limit for it. What is searched is the bounded key beside it.
     invoice_number = models.TextField(_("invoice number"), blank=True)
     invoice_number_key = SearchKeyField(blank=True)
     invoice_source = models.CharField(
         _("invoice source"), max_length=64, choices=Source.choices, blank=True
     )
+    # The choices only name the statuses: one that Orb adds is stored, and shown as it
+    # came.
     status = models.CharField(_("status"), max_length=64, choices=Status.choices)
     currency = models.CharField(_("currency"), max_length=64)
     subtotal = MoneyField(_("subtotal"))
@@ -189,6 +199,7 @@ class Invoice(models.Model):
     external_customer_key = SearchKeyField(blank=True)
     subscription_id = OrbIdField(_("subscription"), blank=True, db_index=True)
     invoice_date = models.DateTimeField(_("invoice date"))
+    # Orb sets it when it issues the invoice: drafts have none.
     due_date = models.DateTimeField(_("due date"), null=True, blank=True)
     created_at = models.DateTimeField(_("created at"))
     issued_at = models.DateTimeField(_("issued at"), null=True, blank=True)
@@ -234,7 +245,7 @@ class Invoice(models.Model):
 
     objects = InvoiceQuerySet.as_manager()
 
-    #: What the project calls the customer; set by `customers.label_customers`.
+    #: What the project calls the customer; set by `customer_labels.label_customers`.
     customer_label: Any
 
     class Meta:
@@ -273,7 +284,10 @@ class Invoice(models.Model):
                 fields=["invoice_number_key", "id"], name="orb_invoice_number"
             ),
             models.Index(
-                fields=["currency", "amount_due", "id"], name="orb_invoice_amount_due"
+                # Amounts only compare within a currency, so the list sorts by the
+                # currency first.
+                fields=["currency", "amount_due", "id"],
+                name="orb_invoice_amount_due",
             ),
             models.Index(fields=["currency", "total", "id"], name="orb_invoice_total"),
             models.Index(fields=["due_date", "id"], name="orb_invoice_due"),
@@ -342,6 +356,8 @@ class Invoice(models.Model):
         return _whole_sum(line.tax for line in self.line_items.all())
 
 
+# The admin's index lists models only. These are proxies without permissions of their
+# own: their pages ask for `view_invoice`.
 class Overview(Invoice):
     """The admin's page of figures, which its index shows beside the models."""
 
@@ -398,6 +414,7 @@ class InvoiceLineItem(models.Model):
     start_date = models.DateTimeField(_("start date"), null=True, blank=True)
     end_date = models.DateTimeField(_("end date"), null=True, blank=True)
     grouping = models.TextField(_("grouping"), blank=True)
+    # The admin finds line items by the whole id of an item or of a price.
     item_id = OrbIdField(_("item"), blank=True, db_index=True)
     price_id = OrbIdField(_("price"), blank=True, db_index=True)
     price_type = models.CharField(_("price type"), max_length=64, blank=True)
@@ -413,7 +430,9 @@ class InvoiceLineItem(models.Model):
         ordering = ["invoice", "position"]
         constraints = [
             models.UniqueConstraint(
-                fields=["invoice", "orb_id"], name="orb_line_item_once_per_invoice"
+                # Orb does not say that line items' ids are unique across invoices.
+                fields=["invoice", "orb_id"],
+                name="orb_line_item_once_per_invoice",
             )
         ]
         permissions = permissions_on("invoicelineitem")

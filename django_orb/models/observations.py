@@ -27,14 +27,19 @@ class InvoiceObservation(models.Model):
         primary_key=True,
         on_delete=models.CASCADE,
         related_name="observation",
+        # This row is claimed and locked before the invoice's own row exists.
         db_constraint=False,
     )
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
+    # Empty until another text comes; see Note [Hashed when needed] in
+    # `mirror/ordering.py`.
     content_hash = models.CharField(max_length=64, blank=True)
     raw_digest = models.CharField(
         max_length=64, blank=True, help_text=_("Of the latest text from Orb.")
     )
+    # A fetch that was begun after this version had been read is newer than it, even if
+    # the clocks leave that in doubt.
     version = models.PositiveBigIntegerField(
         default=0, help_text=_("Counts the writes of this row.")
     )
@@ -84,8 +89,10 @@ class InvoiceFailure(models.Model):
     Every run tries it again; the row goes once that succeeds.
     """
 
+    # Not a foreign key: the mirror may never have had the invoice.
     invoice_id = OrbIdField(_("invoice"), primary_key=True)
     reason = models.TextField(_("reason"))
+    # Not JSON: the database may have refused a part of it, such as a NUL character.
     payload_text = models.TextField(
         _("what Orb sent"),
         blank=True,

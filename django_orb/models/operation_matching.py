@@ -22,6 +22,7 @@ def shows_before(operation: InvoiceOperation, payload: Mapping[str, Any]) -> boo
     before = operation.before.get("metadata")
     if before is None:
         return False
+    # Orb merges metadata: only the keys that are given change, and null clears all.
     shown, wanted = payload.get("metadata") or {}, operation.body["metadata"]
     if wanted is None:
         return bool(shown == before)
@@ -35,6 +36,8 @@ def is_as_asked(line: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
     if "item_id" in body and item != body["item_id"]:
         return False
     try:
+        # By their values: Orb does not say how it writes a number that was sent as
+        # "12.0".
         numbers = all(
             parse_decimal(line.get(name)) == parse_decimal(body.get(name))
             for name in ("quantity", "amount")

@@ -50,6 +50,7 @@ class Void(OperationType):
     asked = _("%(who)s asked to void it")
     button = _("Void invoice")
     statuses = (_ISSUED,)
+    # Orb has no operation that leads out of the status.
     happens_once = is_lasting = True
 
     def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
@@ -88,6 +89,8 @@ class Issue(OperationType):
     def why_not(self, invoice: Invoice) -> str:
         if reason := super().why_not(invoice):
             return reason
+        # Orb issues by request only drafts that it does not issue itself:
+        # "will_auto_issue" must be false (the SDK's resources/invoices.py).
         payload = invoice.payload if isinstance(invoice.payload, dict) else {}
         if payload.get("will_auto_issue"):
             return gettext("Orb issues it automatically.")
@@ -105,9 +108,12 @@ class MarkPaid(OperationType):
     done = _("%(who)s marked it as paid")
     asked = _("%(who)s asked to mark it as paid")
     button = _("Mark as paid")
+    # Neither once nor lasting: a payment can be undone in Orb, which then sends the
+    # event invoice.undo_mark_as_paid.
     statuses = (_ISSUED, InvoiceStatus.SYNCED)
 
     def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
+        # A void invoice is not unpaid either, but no payment made it so.
         if payload.get("status") == InvoiceStatus.VOID:
             return NOT_SHOWN
         return super().find(operation, payload)
@@ -134,6 +140,7 @@ class Pay(OperationType):
     def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
         """A payment is shown if it succeeded; one that was tried may be this one's."""
         attempts = payload.get("payment_attempts") or []
+        # Paid without a successful attempt: it may have been marked as paid meanwhile.
         if payload.get("status") == InvoiceStatus.PAID:
             return SHOWN if any(one.get("succeeded") for one in attempts) else UNCLEAR
         return UNCLEAR if attempts else NOT_SHOWN
@@ -207,6 +214,7 @@ class RegeneratePDF(OperationType):
     renews_links = True
 
     def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
+        # A new link proves nothing: Orb may sign the links in each answer again.
         return UNCLEAR
 
     def subject(self, operation: InvoiceOperation) -> str:
@@ -292,6 +300,8 @@ class DeleteLineItem(_LineItem):
     done = _("%(who)s deleted %(what)s")
     asked = _("%(who)s asked to delete %(what)s")
     gone_already = gettext_noop("The line was already gone.")
+    # Orb ignores keys of a DELETE too (https://docs.withorb.com/reference/idempotency).
+    # A line's id is never used again, so a repeated one does nothing more.
     has_key = False
     is_lasting = True
 
@@ -336,9 +346,11 @@ class CreateInvoice(OperationType):
         body = operation.body
         day = parse_datetime(body["invoice_date"])
         pages = client.list_invoices(
+            # Unless they are asked for, Orb's list leaves out drafts and voids.
             status=InvoiceStatus.values,
             customer_id=body.get("customer_id"),
             external_customer_id=body.get("external_customer_id"),
+            # Wider than what `is_asked_for` accepts, which decides.
             invoice_date_gte=day - 2 * _DAY,
             invoice_date_lte=day + 2 * _DAY,
         )

@@ -61,6 +61,8 @@ class InvoiceOperation(models.Model):
     # Empty until an invoice that is to be created exists.
     invoice_id = OrbIdField(_("invoice"), db_index=True)
     body = PayloadField(_("body"), default=dict, blank=True)
+    # Orb takes keys of up to 64 characters
+    # (https://docs.withorb.com/reference/idempotency).
     idempotency_key = models.CharField(_("idempotency key"), max_length=64, unique=True)
     # As texts, not as a foreign key: users may live in another database, and the
     # names stay when a user is deleted.
@@ -125,10 +127,14 @@ class InvoiceOperation(models.Model):
         ordering = ["-created_at", "-pk"]
         indexes = [
             models.Index(
-                fields=["state", "lease_expires_at"], name="orb_operation_recover"
+                # What is pending and in the hands of no worker.
+                fields=["state", "lease_expires_at"],
+                name="orb_operation_recover",
             ),
             models.Index(
-                fields=["state", "mirrored_at"], name="orb_operation_read_back"
+                # What succeeded and is not shown by the mirror yet.
+                fields=["state", "mirrored_at"],
+                name="orb_operation_read_back",
             ),
         ]
 
@@ -143,6 +149,7 @@ class InvoiceOperation(models.Model):
             user = get_user_model()._default_manager.filter(pk=self.actor_id).first()
         except (ValueError, ValidationError):  # the id is not a key of this user model
             return None
+        # The key alone may be another user's by now.
         is_the_same = user and user.get_username() == self.actor_username
         return user if is_the_same else None
 

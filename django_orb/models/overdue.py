@@ -32,6 +32,7 @@ class OverdueNotice(models.Model):
         db_constraint=False,
         db_index=False,  # the constraint below serves it
     )
+    # Kept here and not read off the changes, because retention deletes those.
     days = models.PositiveIntegerField()
 
     class Meta:

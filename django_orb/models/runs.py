@@ -136,10 +136,14 @@ class SyncWindow(models.Model):
         default=0,
         help_text=_("Counts commits, so that a second worker cannot repeat one."),
     )
+    # All waiting is a time in the row, never a message that is held back: Redis
+    # delivers such a message again after its visibility time-out, and RabbitMQ closes
+    # consumers that hold one for long.
     lease = models.CharField(max_length=32, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
     not_before = models.DateTimeField(null=True, blank=True)
+    # Counted before the step, so that a page which kills its worker is noticed.
     attempts = models.PositiveIntegerField(
         default=0, help_text=_("Attempts at this step that did not finish.")
     )
@@ -207,6 +211,8 @@ class SyncAbsence(models.Model):
     """
 
     run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="absences")
+    # Not marked at once: the key of another account also gets an honest 404 for each
+    # invoice.
     invoice_id = OrbIdField()
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField()

@@ -24,6 +24,8 @@ class WebhookEvent(models.Model):
         WEBHOOK = "webhook", _("Webhook")
         FEED = "feed", _("List of events")
 
+    # Orb delivers at least once, so its id is what makes an event one
+    # (https://docs.withorb.com/guides/integrations-and-exports/webhooks).
     id = OrbIdField(_("id"), primary_key=True)
     type = models.CharField(_("type"), max_length=255)
     state = models.CharField(
@@ -67,7 +69,9 @@ class WebhookEvent(models.Model):
         permissions = [("retry_webhookevent", "Can process failed events again")]
         indexes = [
             models.Index(fields=["-received_at", "-id"], name="orb_event_received"),
+            # What `recover` looks for each minute.
             models.Index(fields=["state", "next_attempt_at"], name="orb_event_due"),
+            # All events of an invoice are processed together.
             models.Index(fields=["invoice_id", "state"], name="orb_event_invoice"),
         ]
 
