@@ -30,6 +30,9 @@ class Age:
         return found
 
 
+# As many spans as Orb's own report on the age of receivables has
+# (https://docs.withorb.com/financial-operations/ar-aging), and one for what has no
+# date.
 AGES = (
     Age("not_due", _("Not yet due"), end=0),
     Age("30", _("1 to 30 days late"), first=0, end=30),
@@ -56,4 +59,5 @@ def days_late(due_date: datetime | None, moment: datetime) -> int | None:
     if due_date is None:
         return None
     late = moment - due_date
+    # So the number fits the span: what is late by an hour is in "1 to 30 days".
     return -(-late // timedelta(days=1)) if late > timedelta() else 0

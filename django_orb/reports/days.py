@@ -55,7 +55,10 @@ def as_of(day: date | str | None = None, *, now: datetime | None = None) -> AsOf
             f"{chosen} is too long ago: choose a day since {FIRST_DAY}.", field="day"
         )
     if chosen == today:
+        # A day that goes on has no end yet, and its open invoices need no history.
         return AsOf(chosen, now, is_now=True)
+    # The beginning of the next day, and not 24 hours after that of this one: a day has
+    # 23 or 25 hours if the clocks change. What happened at midnight is the next day's.
     return AsOf(chosen, begin_of(chosen + timedelta(days=1)) - INSTANT, is_now=False)
 
 
@@ -66,6 +69,7 @@ def to_day(day: date | str) -> date:
     Raises:
         OrbInputError: it is not a day.
     """
+    # To Python a datetime is a date, but which day it is depends on a time zone.
     if isinstance(day, date) and not isinstance(day, datetime):
         return day
     try:

@@ -140,6 +140,7 @@ def choose(
 
 
 class _Reader(InvoiceReader):
+    # The days late are counted from it, whether or not its own column is chosen.
     more_paths = ("due_date",)
 
     def __init__(self, columns: list[Column], at: AsOf) -> None:
@@ -173,6 +174,7 @@ def _customers(invoices: Invoices, at: AsOf) -> Iterator[list[Cells]]:
     has_names = bool(get_settings().CUSTOMER_LABELS)
     every = read_by_customer(invoices, at)
     while page := list(islice(every, INVOICES_AT_ONCE)):
+        # One call of the project's function for each page.
         names = read_names(one.customer for one in page if one.customer)
         yield [_cells(one, names if has_names else None) for one in page]
 

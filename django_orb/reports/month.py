@@ -168,6 +168,7 @@ def _first_day(text: str | None, today: date) -> date:
 
 
 def _following(first: date) -> date:
+    # No month is longer, so this leads into the next one.
     return (first + timedelta(days=31)).replace(day=1)
 
 
@@ -186,6 +187,7 @@ def read_totals(invoices: QuerySet[Invoice, Any], month: Month) -> list[Totals]:
         one.currency: one.all for one in read_receivables(invoices, month.at)
     }
     parts = [invoiced, credited, paid, outstanding, undated]
+    # A currency may have payments in a month in which nothing was invoiced in it.
     currencies = {currency for part in parts for currency in part}
     found = [
         Totals(one, *(part.get(one, Amount()) for part in parts)) for one in currencies
@@ -219,12 +221,14 @@ def rows_of(kind: str, invoices: QuerySet[Invoice, Any], month: Month) -> Any:
         failing = Q()
         for one in FAILING.values():
             failing |= one.condition()
+        # Invoices show nothing of the sync to accounting: only its reason tells.
         reasons = InvoiceFailureReason.objects.using(invoices.db)
         accounting = reasons.filter(kind=FailureKind.ACCOUNTING_SYNC, over_until=None)
         failing |= Q(pk__in=accounting.values("invoice"), missing_since=None)
         failed = invoices.filter(of_month).filter(failing)
         return failed.order_by("-invoice_date", "-id").defer("payload")
     if kind == CHANGES:
+        # An invoice that becomes overdue is as it was before.
         changes = InvoiceChange.objects.using(invoices.db).exclude(
             kind=InvoiceChange.Kind.OVERDUE
         )
@@ -233,6 +237,7 @@ def rows_of(kind: str, invoices: QuerySet[Invoice, Any], month: Month) -> Any:
         )
         return _with_invoice(late.order_by("created_at", "id"))
     notes = _notes(invoices.db).filter(
+        # Without a date it is listed with its invoice, or no month would have it.
         month.dates("dated_at") | Q(month.dates("invoice__invoice_date"), dated_at=None)
     )
     return _with_invoice(notes.order_by("-dated_at", "-id"))
@@ -320,6 +325,8 @@ def _reasons(invoices: list[Any]) -> dict[str, list[str]]:
 
 def _actors(changes: list[Any]) -> dict[tuple[str, str], str]:
     """Return the users who asked for the operations that changes came from."""
+    # Only operations are asked for by users; syncs, webhooks and fetches bring the
+    # rest.
     origin = InvoiceChange.Origin.OPERATION.value
     ids = {
         int(one.origin_id)
@@ -335,6 +342,8 @@ def read_items(
     kind: str, invoices: QuerySet[Invoice, Any], month: Month
 ) -> Iterator[list[Item]]:
     """Yield pages of all items of a part, in the order of their rows."""
+    # By its key, which nothing moves, each row is in exactly one page, whatever is
+    # written meanwhile.
     rows = rows_of(kind, invoices, month).order_by("pk")
     page = list(rows[:ROWS_AT_ONCE])
     while page:

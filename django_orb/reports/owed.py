@@ -1,37 +1,34 @@
-"""
-Find out what was owed on each invoice at a moment of the past.
+"""Find out what was owed on each invoice at a moment of the past."""
 
 # Note [What was owed]
-Orb's invoice says when it was issued, paid and voided, and keeps these dates whatever
-happens later. So an invoice was owed at a moment if it had been issued by then, and had
-not yet been paid, voided or deleted in Orb. An invoice's amounts are frozen when it is
-issued, and only a credit note of the type `adjustment` lowers what is due on it (one on a
-paid invoice is a refund, and does not). So what was due then is what is due now, plus the
-adjustments that came later.
-
-Some things cannot be known from invoices alone:
-
-- The date of a credit note. The invoice lists its credit notes without dates, so
-  `InvoiceCreditNote.dated_at` is the date of the balance transaction that names the
-  credit note, or else when the mirror first saw it. One that was there when the invoice
-  was first mirrored counts from when the invoice was issued.
-- When an invoice was handed over to an external provider (`synced`): Orb has no date for
-  that. It is when the mirror saw it, as long as `CHANGE_RETENTION_DAYS` keeps the change;
-  an invoice that was never seen as issued counts as handed over at once. As on the
-  overview, an invoice that was handed over is not owed.
-- A payment that was undone (`invoice.undo_mark_as_paid`): its date is then empty, and
-  the invoice counts as never paid.
-- A due date that was recalculated since: the present one decides how late it was.
-- Whether Orb changes `amount_due` when an invoice is voided, or for a reason other than
-  these: the present amount counts.
-- A payment counts from when the invoice was paid in Orb (`paid_at`), even if the money
-  was received on another day (`payment_received_at`).
-
-
-Sources: https://docs.withorb.com/invoicing/credit-notes and
-https://docs.withorb.com/invoicing/structure; the fields of Orb's SDK,
-types/shared/invoice.py.
-"""
+# Orb's invoice says when it was issued, paid and voided, and keeps these dates whatever
+# happens later. So an invoice was owed at a moment if it had been issued by then, and
+# had not yet been paid, voided or deleted in Orb. An invoice's amounts are frozen when
+# it is issued, and only a credit note of the type `adjustment` lowers what is due on it
+# (one on a paid invoice is a refund, and does not). So what was due then is what is due
+# now, plus the adjustments that came later.
+#
+# Some things cannot be known from invoices alone:
+#
+# - The date of a credit note. The invoice lists its credit notes without dates, so
+#   `InvoiceCreditNote.dated_at` is the date of the balance transaction that names the
+#   credit note, or else when the mirror first saw it. One that was there when the
+#   invoice was first mirrored counts from when the invoice was issued.
+# - When an invoice was handed over to an external provider (`synced`): Orb has no date
+#   for that. It is when the mirror saw it, as long as `CHANGE_RETENTION_DAYS` keeps the
+#   change; an invoice that was never seen as issued counts as handed over at once. As
+#   on the overview, an invoice that was handed over is not owed.
+# - A payment that was undone (`invoice.undo_mark_as_paid`): its date is then empty, and
+#   the invoice counts as never paid.
+# - A due date that was recalculated since: the present one decides how late it was.
+# - Whether Orb changes `amount_due` when an invoice is voided, or for a reason other
+#   than these: the present amount counts.
+# - A payment counts from when the invoice was paid in Orb (`paid_at`), even if the
+#   money was received on another day (`payment_received_at`).
+#
+# Sources: https://docs.withorb.com/invoicing/credit-notes and
+# https://docs.withorb.com/invoicing/structure; the fields of Orb's SDK,
+# types/shared/invoice.py.
 
 from __future__ import annotations
 
@@ -93,6 +90,8 @@ def _still_open(invoices: Invoices, moment: datetime) -> Q:
     went_later = changes.filter(
         previous_status=Status.ISSUED, status=Status.SYNCED, created_at__gt=moment
     )
+    # A change away from the status counts too: the mirror may not have the one that led
+    # to it, since retention deletes changes.
     was_synced = Exists(
         changes.filter(
             Q(status=Status.SYNCED) | Q(previous_status=Status.SYNCED),
@@ -134,6 +133,8 @@ def amount_at(invoices: Invoices, moment: datetime | OuterRef) -> Any:
         F("amount_due"), Coalesce(Subquery(sums.values("sum")), Decimal(0))
     )
     return Case(
+        # Few invoices have such adjustments. All others keep their own amount, without
+        # a subquery for each, and on SQLite without a sum of floats.
         When(pk__in=later.values("invoice"), then=then),
         default=F("amount_due"),
         output_field=MoneyField(),

@@ -56,6 +56,8 @@ def read_receivables(invoices: Invoices, at: AsOf) -> list[Ageing]:
     """Return what was owed by age; first the currency with most invoices."""
     rows: Any = _aged(owed(invoices, at), at).order_by()
     sums = rows.values("currency", "age").annotate(count=Count("pk"), sum=Sum("owed"))
+    # To PostgreSQL so many conditions look expensive: it would compile them, for longer
+    # than they take (https://www.postgresql.org/docs/current/jit-decision.html).
     with uncompiled(invoices):
         sums = sorted(sums, key=_currency_of)
     found = [
@@ -76,8 +78,13 @@ def customers_owing(invoices: Invoices, at: AsOf, currency: str) -> Any:
         of_currency.order_by()
         .values("customer_id")
         .annotate(
-            external=Max("external_customer_id"), count=Count("pk"), sum=Sum("owed")
+            # Not grouped by, because invoices of one customer may differ in it, and an
+            # empty id is the least.
+            external=Max("external_customer_id"),
+            count=Count("pk"),
+            sum=Sum("owed"),
         )
+        # With the id, since of two equal sums one could otherwise be on two pages.
         .order_by("-sum", "customer_id")
     )
 
@@ -113,6 +120,8 @@ def read_by_customer(invoices: Invoices, at: AsOf) -> Iterator[Ageing]:
         )
         .order_by("currency", "customer_id")
     )
+    # By the order of the statement a customer's rows come one after the other, so only
+    # one customer is in memory at a time.
     for (currency, customer_id), found in groupby(
         sums.iterator(chunk_size=ROWS_AT_ONCE),
         key=lambda row: (row["currency"], row["customer_id"]),

@@ -132,6 +132,7 @@ def read_statement(
         raise OrbInputError(
             f"The period begins on {first}, after its end on {end.day}.", field="since"
         )
+    # What was owed before a period is what was owed at the end of the day before it.
     begin = as_of(first - timedelta(days=1), now=now)
     opening, closing = _sums(invoices, begin), _sums(invoices, end)
     steps: dict[str, list[_Step]] = {}
@@ -166,6 +167,7 @@ def _account(
     currency: str, opening: Decimal, steps: list[_Step], closing: Decimal
 ) -> Account:
     def position(step: _Step) -> tuple[bool, Any, int, str]:
+        # Those come last: only the closing balance shows that they happened.
         undated = step.moment is None
         return undated, step.moment or 0, ORDER.index(step.kind), str(step.invoice)
 
@@ -216,8 +218,11 @@ def _lives(invoices: Invoices, begin: AsOf, end: AsOf) -> list[_Life]:
             .values("invoice")
         )
     )
+    # At its own issue each invoice had its own amount: what Orb shows now has later
+    # credit notes taken off.
     first_owed = amount_at(invoices, OuterRef("issued_at"))
     found: list[Any] = list(
+        # One more than a statement covers tells that there are too many.
         touched.defer("payload").annotate(first_owed=first_owed).order_by()[: MOST + 1]
     )
     if len(found) > MOST:
@@ -228,6 +233,8 @@ def _lives(invoices: Invoices, begin: AsOf, end: AsOf) -> list[_Life]:
         of_invoices.setdefault(note.invoice_id, []).append(note)
     handed_over: dict[str, datetime | None] = {}
     for change in synced.filter(invoice__in=pks):
+        # A change from another status gives no date of the hand-over, but tells that
+        # there was one.
         is_first = change.previous_status == STATUS.ISSUED
         known = handed_over.get(change.invoice_id)
         handed_over[change.invoice_id] = change.created_at if is_first else known
@@ -255,6 +262,7 @@ def _told(
         then = max(then, ZERO)  # what is owed is never negative
         change = exact_sum([then, -running])
         running = then
+        # An invoice without anything to pay belongs on a statement as well.
         if change or event.kind == ISSUED:
             yield _Step(event.kind, event.moment, change, life.invoice, event.number)
     if running != after:
@@ -273,12 +281,14 @@ def _events(life: _Life) -> list[_Event]:
     found = [(invoice.issued_at, ISSUED, invoice.first_owed, "")]
     for note in life.notes:
         total, name = note.total or ZERO, str(note)
+        # One from before the issue has already lowered the first amount.
         if not _is_before(note.dated_at, invoice.issued_at):
             found.append((note.dated_at, CREDITED, -total, name))
         found.append((note.voided_at, CREDIT_VOIDED, total, name))
     if ended is not None:
         found.append((*ended, None, ""))
     events = [_Event(*one) for one in found if one[0] is not None]
+    # Nothing that happens to an invoice after its end changes what is owed.
     if ended is not None:
         events = [one for one in events if one.moment <= ended[0]]
     return sorted(events, key=lambda one: (one.moment, ORDER.index(one.kind)))
@@ -299,6 +309,7 @@ def _end(life: _Life) -> tuple[datetime, str] | None:
     ends = []
     if invoice.status in dated:
         moment, kind = dated[invoice.status]
+        # Once it was handed over, a payment changes nothing: it was no longer owed.
         if life.was_synced or kind == SYNCED:
             moment, kind = life.synced_at, SYNCED
         if moment is None:
