@@ -68,6 +68,7 @@ _STATE = [
     Column("paid_at", _("Paid at"), "paid_at", Kind.MOMENT),
     Column("invoice_type", _("Invoice type"), "invoice_source"),
 ]
+# Orb's own files do not have these: they have to be chosen.
 _MORE_OF_INVOICES = [
     Column("created_at", _("Created at"), "created_at", Kind.MOMENT, False),
     Column("issued_at", _("Issued at"), "issued_at", Kind.MOMENT, False),

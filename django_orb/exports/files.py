@@ -27,14 +27,18 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     # A link stays one, and what it leads to is replaced.
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
+    # In the same folder: only within one file system is a file given its name in one
+    # step.
     part = os.path.join(folder, f".{name[:100]}.{uuid.uuid4().hex}.part")
     try:
+        # A device or a pipe, such as /dev/stdout, would be replaced by a file.
         if os.path.exists(target) and not os.path.isfile(target):
             raise OSError(f"{target} is not a file.")
         with open(part, "xb") as stream:
             try:
                 yield stream
                 stream.flush()
+                # Otherwise the name could lead to an empty file after a power failure.
                 os.fsync(stream.fileno())
                 os.replace(part, target)
             except BaseException:

@@ -19,6 +19,8 @@ from .columns import Column, Kind
 from .texts import TOO_MANY_ROWS, XLSX_MISSING
 
 #: What an Excel sheet has room for below its head.
+# Source:
+# https://support.microsoft.com/office/excel-specifications-and-limits-1672b34d-7043-467e-8e27-269d656771c3
 MAX_XLSX_ROWS = 1_048_575
 MAX_XLSX_TEXT = 32_767
 # Excel counts days from 1900 on, and has a 29th of February in that year.
@@ -28,6 +30,7 @@ FIRST_XLSX_YEAR = 1901
 KEPT = 8192
 
 # What a spreadsheet takes for the beginning of a formula, also in full width.
+# Source: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001
 
 
@@ -179,6 +182,8 @@ class XlsxWriter:
         self._zone = zone
         self._rows = 0
         self._looks = {
+            # As many places as a column of the database has, of which two are always
+            # shown.
             Kind.MONEY: self._book.add_format({"num_format": f"#,##0.00{'#' * 16}"}),
             Kind.DAY: self._book.add_format({"num_format": "yyyy-mm-dd"}),
             Kind.MOMENT: self._book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
@@ -211,8 +216,10 @@ class XlsxWriter:
             # As text even if it begins as a formula does.
             sheet.write_string(row, place, value)
         else:
+            # Excel knows no time zones, and the library refuses a time with one.
             local = in_zone(value, self._zone).replace(tzinfo=None)
             if kind is Kind.DAY:
+                # A time of day would not be shown, but would count in comparisons.
                 local = local.replace(hour=0, minute=0, second=0, microsecond=0)
             if local.year < FIRST_XLSX_YEAR:
                 sheet.write_string(row, place, local.isoformat(sep=" "))
@@ -220,6 +227,7 @@ class XlsxWriter:
                 sheet.write_datetime(row, place, local, self._looks[kind])
 
     def close(self) -> None:
+        # Only now is it known how many rows it covers.
         self._sheet.autofilter(0, 0, self._rows, len(self._columns) - 1)
         self._book.close()
 

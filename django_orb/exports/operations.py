@@ -75,6 +75,7 @@ def export_operations(
     newest = rows.using(primary.alias()).order_by("-pk")
 
     def read() -> Iterator[list[Cells]]:
+        # Said before minutes are spent: is there one row more than there is room for?
         if file_format == "xlsx" and newest[MAX_XLSX_ROWS : MAX_XLSX_ROWS + 1].exists():
             raise OrbExportError(TOO_MANY_ROWS)
         log = StatementLog()
@@ -93,6 +94,7 @@ def export_operations(
 
 
 def _pages(newest: Any) -> Iterator[list[InvoiceOperation]]:
+    # Answers of Orb may be whole invoices, and no column shows them.
     page = list(newest.defer("result", "before")[:AT_ONCE])
     while page:
         yield page
@@ -114,6 +116,7 @@ def _cells(page: list[InvoiceOperation], columns: Sequence[Column]) -> list[Cell
             return numbers.get(operation.invoice_id, "")
         found: Any = getattr(operation, column.path)
         if column.path == _BODY:
+            # With the digits that were sent.
             text = json.dumps(found, cls=ExactJSONEncoder, ensure_ascii=False)
             return text if found else ""
         if column.kind is Kind.QUANTITY:

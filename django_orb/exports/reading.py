@@ -56,6 +56,7 @@ def read_cells(
         pages = _lines_of_invoices(rows, reader.paths)
     else:
         pages = _pages_of_lines(rows, reader.paths)
+    # While DEBUG is on, Django keeps the text of each statement.
     log = StatementLog()
     for page in pages:
         yield reader.cells(page)
@@ -180,6 +181,7 @@ def read_taxes(owner: str, invoice_ids: Sequence[str]) -> Amounts:
     tax whose amount Orb left empty counts as 0.
     """
     taxes = primary.rows(InvoiceLineTax).filter(line_item__invoice_id__in=invoice_ids)
+    # Added up here, because SQLite's SUM is a float.
     rows: list[tuple[Any, Decimal | None]] = list(
         taxes.order_by().values_list(owner, "amount")
     )
@@ -251,6 +253,8 @@ def pages_of_invoices(
         if len(page) < size:
             return
         pk, date = page[-1][:2]
+        # That is (invoice_date, id) < (date, pk), and the bound of the date beside it
+        # says where in an index to begin.
         later = Q(invoice_date__lt=date) | Q(id__lt=pk)
         rest = ordered.filter(later, invoice_date__lte=date)
         page = list(rest.values_list(*paths)[:size])
@@ -278,6 +282,7 @@ def _lines_of_invoices(invoices: Rows, paths: Sequence[str]) -> Iterator[list[Ro
     for page in pages_of_invoices(invoices, read, INVOICES_WITH_LINES_AT_ONCE):
         tails = [tuple(row[place] for place in places) for row in page]
         rank = {row[0]: place for place, row in enumerate(page)}
+        # A join would read the columns of an invoice again for each of its lines.
         found = every.filter(invoice_id__in=list(rank)).values_list(*own)
         lines = sorted(found, key=lambda line: (rank[line[1]], line[2]))
         if lines:

@@ -58,6 +58,8 @@ def export_rows(
     rows = rows.using(primary.alias())
     chosen = choose_columns(columns, lines=lines)
 
+    # Begins once the first page is asked for, so what is counted is the snapshot that
+    # is then read.
     def read() -> Iterator[list[Cells]]:
         if file_format == "xlsx":
             _require_room(rows, lines)
@@ -126,6 +128,7 @@ def _write(
 ) -> int:
     zone = ZoneInfo(get_settings().REPORT_TIME_ZONE)
     count = 0
+    # A workbook's rows wait where the project has room for large files.
     with TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder, snapshot():
         writer: Writer
         if file_format == "csv":
