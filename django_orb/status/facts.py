@@ -28,6 +28,8 @@ from django_orb.models import (
 
 MAX_WINDOWS = 500
 # How long an event counts that is in Orb's list and was not delivered.
+# Only those about invoices do, since endpoints in Orb may leave out other types; and
+# none from the future, which would be ahead of every webhook for good.
 LISTED = timedelta(days=1)
 
 Kind = SyncRun.Kind
@@ -172,6 +174,8 @@ def _try_to_read_runs() -> tuple[dict[str, KindFacts], tuple[ActiveRun, ...], st
     """Read runs, or why they cannot be read: that holds up nothing else."""
     is_inside = primary.connection().in_atomic_block
     try:
+        # After a statement that failed, PostgreSQL refuses all others of a transaction
+        # until it is rolled back, if only to a savepoint.
         with primary.atomic() if is_inside else nullcontext():
             return *_read_runs(), ""
     except DatabaseError as err:

@@ -24,6 +24,7 @@ from .schedule import ScheduledTask, read_schedule
 MIRROR_AGES = (timedelta(hours=2), timedelta(hours=6))
 BACKLOG_AGES = (timedelta(minutes=10), timedelta(hours=1))
 LATENESS = (timedelta(minutes=5), timedelta(minutes=15))
+# Full runs may be scheduled once a week; a day is added.
 FULL_AGE = timedelta(days=8)
 # A worker at work on a run gives a sign of life more often than that.
 SILENCE = timedelta(minutes=15)
@@ -95,6 +96,7 @@ def judge_account(facts: Facts) -> Finding:
             gettext("The key has not been used yet."),
             gettext("Ask Orb now, or start the first sync."),
         )
+    # A warning only: it may be a new key of the same account, which Orb alone knows.
     if fingerprint != facts.fingerprint:
         return Finding(
             "account",
@@ -276,6 +278,7 @@ def _judge_webhooks(facts: Facts) -> Finding:
         words = gettext("The last one arrived %(ago)s.") % {"ago": ago(last)}
     refused = facts.occurrences.get(REFUSED)
     details = tuple(_describe_refusals(facts))
+    # Requests without a signature do not count: whoever knows the address can send one.
     if refused and (last is None or refused.at > last):
         return Finding(
             "webhooks",
@@ -367,6 +370,7 @@ def _judge_backlog(facts: Facts) -> Finding:
         words = words or gettext("Nothing is waiting.")
         return Finding("backlog", title, verdict, words)
     others = events.count + changes.count + erasures.count
+    # What waits for Orb then waits on purpose, and no worker would change that.
     if get_settings().READ_ONLY and not others:
         step = gettext("READ_ONLY is on: nothing is sent to Orb from here.")
         return Finding("backlog", title, Verdict.WARNING, words, step)

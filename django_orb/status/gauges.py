@@ -96,6 +96,8 @@ GAUGES = (
 class PrometheusCollector:
     """Register it in a registry of `prometheus_client` that is not the default one."""
 
+    # Without this the registry would collect when the collector is registered, and so
+    # ask the database while the project starts.
     def describe(self) -> Iterable[Metric]:
         return self._families({})
 
@@ -104,6 +106,7 @@ class PrometheusCollector:
         return self._families({} if facts is None else _values(facts))
 
     def _families(self, values: dict[str, dict[str, float]]) -> Iterator[Metric]:
+        # Imported here and below, because each belongs to an extra.
         from prometheus_client.core import GaugeMetricFamily
 
         for gauge in GAUGES:
@@ -127,6 +130,7 @@ def register(names: Sequence[str]) -> None:
             logger.debug("%s is not installed, as a check says.", name)
 
 
+# The default registry refuses a second collector of the same names.
 @cache
 def _register(name: str) -> None:
     if name == "prometheus":

@@ -47,12 +47,14 @@ def _note(given: Sequence[str], detail: str) -> None:
     names = [name for name in given if name in SCHEDULED]
     if not names:
         return
+    # PostgreSQL refuses a NUL in a text.
     text = detail.replace("\0", "")[:MAX_DETAIL]
     try:
         now = primary.now()
         rows = [{"name": name, "at": now, "detail": text} for name in sorted(names)]
         upsert(LastOccurrence, rows, key=["name"])
     except Error:
+        # A note that fails must not change how the work itself ended.
         logger.warning("It was not noted that %s ran.", names, exc_info=True)
 
 
@@ -70,6 +72,8 @@ def note_refusal(reason: str, *, is_signed: bool) -> None:
     try:
         now = primary.now()
         row = {"name": name, "at": now, "detail": reason[:MAX_DETAIL]}
+        # Other processes have a memory of their own: the row decides which of them
+        # notes.
         claim(LastOccurrence, [row])
         old = primary.rows(LastOccurrence).filter(
             pk=name, at__lt=now - timedelta(seconds=PAUSE_SECONDS)

@@ -59,7 +59,9 @@ def read_status(*, ask_orb: bool = False) -> StatusReport:
 def _ask_orb() -> Finding:
     title = gettext("Key and account")
     try:
+        # With retries it would take several times as long.
         with PacedClient.connect(retries=0) as client:
+            # The next line asks Orb only about a key that is new here.
             client.ping()
             require_same_account(client)
     except (OrbError, OrbConfigurationError) as err:

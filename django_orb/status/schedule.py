@@ -67,9 +67,11 @@ def _entries() -> Iterator[tuple[str, Any]]:
         task = str(entry.get("task", ""))
         name = task.removeprefix(PREFIX)
         if name == "sync_invoices":
+            # The task's own default.
             given = [*entry.get("args", ()), "incremental"][0]
             name = f"{name} {entry.get('kwargs', {}).get('mode', given)}"
         if task.startswith(PREFIX) and name in SCHEDULED:
+            # Beat also takes a number of seconds or a timedelta.
             yield name, maybe_schedule(entry["schedule"])
 
 
@@ -82,6 +84,7 @@ def _late(schedule: Any, facts: Facts, name: str) -> timedelta | None:
     last = _last(facts, name)
     if last is None:
         return None
+    # Negative once the next run after the last one is due.
     remaining: timedelta = schedule.remaining_estimate(schedule.maybe_make_aware(last))
     return -remaining
 
