@@ -17,6 +17,7 @@ from .models import Invoice
 logger = logging.getLogger(__name__)
 
 #: The most customers that a search may find.
+# Each becomes two parameters of the statement that searches.
 MAX_FOUND = 500
 
 
@@ -59,6 +60,7 @@ def read_labels(customers: Iterable[Customer]) -> dict[Customer, CustomerLabel]:
     try:
         return ask_for_labels(customers)
     except Exception:
+        # It is the project's own code: a page with ids is of more use than an error.
         logger.exception("CUSTOMER_LABELS failed; customers are shown by their ids.")
         return {}
 

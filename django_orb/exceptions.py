@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 def in_english(value: object) -> str:
     """Return a value's text in English, whatever language is active."""
+    # Errors end up in logs and in the database. What users read of them is translated
+    # then, for which it must be stored as the code has it.
     with translation.override(None):
         return str(value)
 
@@ -119,6 +121,7 @@ class OrbDuplicateResourceError(OrbBadRequestError):
     """400: something with this id exists already."""
 
 
+# Orb's table of errors has it as a 404, and its schema says "status: 400".
 class OrbFeatureNotAvailableError(OrbBadRequestError):
     """400 or 404: the feature is not enabled for the account."""
 
@@ -127,6 +130,7 @@ class OrbAuthenticationError(OrbAPIError):
     """401: the API key is missing, wrong or revoked."""
 
 
+# Orb documents no type of error for it: only the status tells.
 class OrbPermissionError(OrbAPIError):
     """403: the API key may not do this."""
 
@@ -143,6 +147,8 @@ class OrbURLNotFoundError(OrbAPIError):
     """
 
 
+# Orb has not begun, and does not keep this answer under the key: asking again does no
+# harm (https://docs.withorb.com/reference/idempotency).
 class OrbConflictError(OrbAPIError):
     """409: the idempotency key is in use, or was used with another body."""
 
@@ -151,6 +157,7 @@ class OrbTooLargeError(OrbAPIError):
     """413: request or answer is too large."""
 
 
+# Orb documents no header with advice, so that is None as a rule.
 class OrbRateLimitError(OrbAPIError):
     """429: not executed; `retry_after_seconds` is Orb's advice if it gave one."""
 
@@ -197,6 +204,7 @@ class OrbInputError(OrbError, ValueError):
         self.field = field
 
 
+# If it leaves a view, Django answers 400, as to any SuspiciousOperation.
 class OrbWebhookVerificationError(OrbError, SuspiciousOperation):
     """A webhook that Orb did not sign, or not within the last five minutes."""
 

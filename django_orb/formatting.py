@@ -100,6 +100,7 @@ def to_moment(raw: Any) -> datetime | None:
 def day(value: date | None) -> str:
     if value is None:
         return ""
+    # A plain date, so that all moments of a day share an entry of the cache.
     return _written(date(value.year, value.month, value.day), DAY, get_language())
 
 

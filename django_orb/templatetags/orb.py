@@ -40,6 +40,7 @@ def orb_invoices(
     invoices = Invoice.objects.for_customer(
         customer_id=customer_id, external_customer_id=external_customer_id
     )
+    # Drafts still change, and show only what Orb last computed.
     shown = [Status.ISSUED, Status.PAID, Status.SYNCED]
     invoices = invoices.filter(status__in=shown, missing_since=None)
     # One more row tells whether there are more.
