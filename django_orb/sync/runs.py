@@ -222,8 +222,6 @@ def fail_window(window_id: int, lease: str, reason: str) -> None:
     mine = primary.rows(SyncWindow).filter(pk=window_id, lease=lease)
     window = mine.select_related("run").first()
     if window is not None and window.run.is_active:
-        # If the lease was lost meanwhile, another worker has the window, and
-        # the update changes nothing.
         mine.update(state=SyncWindow.State.FAILED, error=reason)
         _end(window.run, SyncRun.State.FAILED, reason)
 
