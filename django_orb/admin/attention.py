@@ -96,12 +96,14 @@ def read_concerns(request: HttpRequest, site: str) -> list[Concern]:
     for kind in (*_kinds_of_invoices(), *_other_kinds()):
         if not request.user.has_perm(f"django_orb.view_{kind.model}"):
             continue
+        # Bounded, because counting reads each of them.
         count = kind.rows.order_by()[: MOST + 1].count()
         first = list(kind.rows[:SHOWN])
         if count:
             found.append((kind, count, first))
     invoices = [row for *_, first in found for row in first if isinstance(row, Invoice)]
     current = InvoiceFailureReason.objects.current()
+    # For all kinds at once, after what each of them shows is known.
     prefetch_related_objects(
         invoices, Prefetch("failure_reasons", current, to_attr="reasons")
     )

@@ -53,6 +53,7 @@ EVENT_LOOKS = {
     WebhookEvent.State.FAILED.value: Look("bad", "✕"),
     WebhookEvent.State.IGNORED.value: Look("muted", "○"),
 }
+# For a status that Orb adds, or a state that a newer release recorded.
 UNKNOWN = Look("warn", "?")
 
 

@@ -32,6 +32,7 @@ def keep(name: str, seconds: int, read: Callable[[], T]) -> tuple[T, datetime]:
     try:
         found: tuple[T, datetime] | None = cache.get(key)
     except Exception:
+        # Each cache raises the errors of its own library.
         logger.warning("The cache cannot be read.", exc_info=True)
         found = None
     if found is None:
@@ -46,9 +47,11 @@ def keep(name: str, seconds: int, read: Callable[[], T]) -> tuple[T, datetime]:
 
 def _key(name: str) -> str:
     accounts = primary.rows(MirroredAccount)
+    # Tenants in schemas of one database also share the cache's keys.
     account = accounts.values_list("fingerprint", flat=True).first()
     where = primary.connection().settings_dict
     database = f"{where['HOST']} {where['PORT']} {where['NAME']}"
+    # With the release, whose classes are what was pickled.
     parts = "\n".join([__version__, database, account or "", name])
     # Some caches refuse long keys, and characters that an id may have.
     return f"django_orb:{hashlib.sha256(parts.encode()).hexdigest()}"

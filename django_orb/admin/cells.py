@@ -21,6 +21,7 @@ class Cell:
 
 
 def amount_of(amount: Amount, currency: str, url: str = "") -> Cell:
+    # Unlike a sum of 0, which may be that of several invoices.
     if not amount.count:
         return Cell("-")
     count = number_format(amount.count, force_grouping=True)

@@ -11,6 +11,7 @@ from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.http import HttpRequest
 from django.urls import reverse
 
+# No character in it is changed by the admin's quoting of keys.
 ANY = "any-of-them"
 
 
@@ -19,6 +20,7 @@ class QuickChangeList(ChangeList):
         return (
             super()
             .get_queryset(*args, **kwargs)
+            # A payload has kilobytes, and a page has fifty rows.
             .defer(*getattr(self.model_admin, "heavy", ()))
         )
 
@@ -31,6 +33,8 @@ class QuickChangeList(ChangeList):
         ordering = super().get_ordering(request, queryset)
         if not self.params.get(ORDER_VAR):
             return ordering
+        # Django goes on with the list's own order, which no index has behind the
+        # column.
         default = queryset.query.order_by
         chosen = [str(one) for one in ordering[: len(ordering) - len(default)]]
         if not chosen:

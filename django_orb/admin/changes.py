@@ -128,6 +128,7 @@ class InvoiceChangeAdmin(ReadOnlyAdmin):
     def has_tell_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_orb.tell_invoicechange")
 
+    # The action wakes a worker, which must see what it changed.
     @outside_transactions
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -58,6 +58,7 @@ def bar_chart(
     values = list(series.values())
     top = max((value for one in values for value in one), default=Decimal(0))
     bottom = min((value for one in values for value in one), default=Decimal(0))
+    # A month may be below nothing, if it has more credits than charges.
     ticks = round_ticks(min(bottom, Decimal(0)), max(top, Decimal(0)))
     scale = Scale(ticks[0], ticks[-1])
     slot = (WIDTH - LEFT - RIGHT) / max(len(groups), 1)

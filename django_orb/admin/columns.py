@@ -22,6 +22,7 @@ NOTHING_DUE = (Invoice.Status.PAID.value, Invoice.Status.VOID.value)
 class InvoiceColumns:
     admin_site: AdminSite
 
+    # Sorted by the key, which has an index, while the number itself has no limit.
     @admin.display(description=_("number"), ordering="invoice_number_key")
     def number(self, invoice: Invoice) -> str:
         return short(str(invoice))
@@ -48,6 +49,7 @@ class InvoiceColumns:
 
     @admin.display(description=_("dated (UTC)"), ordering="invoice_date")
     def dated(self, invoice: Invoice) -> SafeString:
+        # In the customer's time zone it may be another day: the tooltip has the moment.
         moment = utc_moment(invoice.invoice_date)
         return format_html(
             '<span title="{}">{}</span>', moment, utc_day(invoice.invoice_date)

@@ -19,6 +19,7 @@ class InvoiceCreditNoteAdmin(OfInvoicesAdmin):
 
     list_display = ("number", "of_invoice", "kind", "total_cell", "why", "voided")
     list_filter = ("type", VoidedFilter)
+    # By the key: many have no date, as Orb lists them without one.
     ordering = ("-id",)
     search_fields = ("credit_note_number",)
     search_help_text = _("The number of a credit note, or the id of an invoice.")

@@ -14,6 +14,7 @@ from django_orb.formatting import short
 from django_orb.models import Invoice
 
 CUSTOMER_VAR = "customer"
+# A project's own id may have any length.
 TOOLTIP_CHARACTERS = 500
 
 

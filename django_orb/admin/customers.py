@@ -63,6 +63,7 @@ class CustomerPages(ReadOnlyAdmin):
         return request.user.has_perm("django_orb.erase_customer")
 
     def has_forecast_permission(self, request: HttpRequest) -> bool:
+        # Each forecast is a request to Orb, as fetching an invoice is.
         return request.user.has_perm("django_orb.sync_invoice")
 
     def customer_view(self, request: HttpRequest, customer_id: str) -> HttpResponse:
@@ -122,6 +123,7 @@ class CustomerPages(ReadOnlyAdmin):
             "title": gettext("Portal link for %(name)s") % {"name": customer.name},
         }
         response = self.show(request, customer, "customer_portal.html", context)
+        # The page shows a link with which anyone can do what the customer can.
         add_never_cache_headers(response)
         return response
 
@@ -132,6 +134,7 @@ class CustomerPages(ReadOnlyAdmin):
         customer = self.find(request, customer_id)
         if request.method == "POST":
             change_erasure(request, customer.customer_id)
+            # So that loading the page again does not send the form again.
             return HttpResponseRedirect(request.path)
         erasure = read_erasure(customer.customer_id)
         context = {

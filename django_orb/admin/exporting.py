@@ -83,6 +83,7 @@ class FileForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Most likely the reader's Excel writes numbers as the admin does.
         if get_format("DECIMAL_SEPARATOR") == ",":
             self.fields["file_format"].initial = "csv_semicolon"
 
@@ -133,6 +134,8 @@ class DownloadResponse(FileResponse):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         parts: Iterator[bytes] = iter(self.streaming_content)  # type: ignore[arg-type]
+        # Django would make a list of all parts first. Any thread will do, because
+        # reading the file asks no database.
         read = sync_to_async(lambda: next(parts, None), thread_sensitive=False)
         while (part := await read()) is not None:
             yield part
@@ -157,6 +160,7 @@ def make_download(
             failed = OrbExportError(CANNOT_WRITE, detail=str(err))
             form.add_error(None, _explain(failed))
             return None
+        # Open until the response is closed, which then removes it.
         stack.pop_all()
     whole.seek(0)
     file_format = arguments["file_format"]
@@ -175,11 +179,13 @@ def log_export(
 ) -> None:
     """Record in the admin's history who exported what."""
     file_format = form.arguments()["file_format"].upper()
+    # Django's `log_change` wants a row, and an export has none.
     LogEntry.objects.create(
         user=request.user,  # type: ignore[misc]
         content_type=ContentType.objects.get_for_model(model),
         object_repr=in_english(_("Export")),
         action_flag=CHANGE,
+        # In English for everyone, as all that is stored.
         change_message=f"Exported {what} as {file_format}; {details}",
     )
 
@@ -222,6 +228,8 @@ class ExportingAdmin(ReadOnlyAdmin):
             partial(services.export_rows, lines=lines),
         )
 
+    # Only outside the request's transaction can the export choose an isolation level
+    # that shows one instant. It may also take minutes.
     @outside_transactions
     def export_view(
         self, request: HttpRequest, lines: bool = False
@@ -229,6 +237,7 @@ class ExportingAdmin(ReadOnlyAdmin):
         if not self.has_export_permission(request, lines):
             raise PermissionDenied
         try:
+            # The list itself reads the address, so what it shows is what is exported.
             changelist = self.get_changelist_instance(request)
         except IncorrectLookupParameters:
             # As the list does: an export of all rows is not what was asked for.
@@ -264,6 +273,7 @@ class ExportingAdmin(ReadOnlyAdmin):
             f"{name}={text}"
             for name, texts in sorted(request.GET.lists())
             for text in texts
+            # These do not choose rows: all pages are exported.
             if text and name not in (PAGE_VAR, ORDER_VAR, ERROR_FLAG)
         ]
         log_export(

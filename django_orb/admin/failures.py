@@ -34,6 +34,7 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
     @admin.action(permissions=["sync"], description=_("Fetch selected again from Orb"))
     def try_again(self, request: HttpRequest, queryset: Any) -> None:
         """Start a run for them; one that can be read is removed from the failures."""
+        # Those were given a key here: Orb cannot be asked for them.
         known = queryset.exclude(pk__startswith=mirror.NO_ID)
         failures = list(known.defer("payload_text")[: self.most_at_once])
         if not failures:
@@ -48,6 +49,7 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
                 request, failure, gettext("Asked for it to be fetched again.")
             )
 
+    # The action sends a message about a run, which a worker must be able to see.
     @outside_transactions
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -52,6 +52,8 @@ def read_currencies() -> list[str]:
         return [currency for (currency,) in cursor.fetchall()]
 
 
+# A loose index scan, which PostgreSQL does not do for DISTINCT
+# (https://wiki.postgresql.org/wiki/Loose_indexscan).
 _CURRENCIES = """
     WITH RECURSIVE known (currency) AS (
         SELECT MIN(currency) FROM {table}
@@ -69,6 +71,7 @@ class CustomerFilter(admin.SimpleListFilter):
     title = _("customer")
     parameter_name = CUSTOMER_VAR
 
+    # Customers may be many thousands: only the one that is chosen has a name here.
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         chosen = self.value()
         if not chosen:
@@ -207,6 +210,7 @@ class InvoiceDateFilter(admin.SimpleListFilter):
         """Return the next choices: years, or the months or days of the chosen one."""
         span = _span_of(chosen)
         if span is None:
+            # The two ends of an index.
             ends = Invoice.objects.aggregate(
                 first=Min("invoice_date"), last=Max("invoice_date")
             )
@@ -262,6 +266,7 @@ def _span_of(value: str) -> Span | None:
     try:
         start = datetime(year, month or 1, day or 1, tzinfo=timezone.utc)
         if day:
+            # The calendar has no moment after its last day.
             is_last = start.date() == date.max
             return start, None if is_last else start + timedelta(days=1)
         is_last = year == MAXYEAR and month in (0, 12)

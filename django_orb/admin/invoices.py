@@ -108,6 +108,8 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
         "dated",
         "due",
     )
+    # None of them reads rows to offer its choices: those of "status" and of
+    # "invoice_source" are the model's.
     list_filter = (
         CustomerFilter,
         "status",
@@ -126,6 +128,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
     paginator = SummingPaginator
     fields = ("id",)
     ordering = ("-invoice_date", "-id")
+    # Only shows the field for searching: `get_search_results` does the work.
     search_fields = ("id",)
     search_help_text = _(
         "The beginning of a number or of your customer's id, or an id of Orb's."
@@ -144,6 +147,8 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
+        # By the beginning, or the whole of an id, as indexes find it: Django's
+        # `icontains` takes seconds with a million invoices.
         key = search_key(term)
         found = (
             Q(pk=term)
@@ -157,6 +162,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
             found |= Q(customer_id__in=customers) | Q(external_customer_key__in=keys)
         return queryset.filter(found), False
 
+    # The list's actions are sent to its own address, and ask Orb.
     @outside_transactions
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -232,6 +238,8 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
 
     def call_for(self, request: HttpRequest, queryset: Any, action: str) -> Call:
         """Return a call for the invoices that were chosen, in the order of the list."""
+        # One more than are taken tells that too many were chosen. The payload, which
+        # the list leaves out, is what a confirmation says the amounts by.
         most = fetch_again.MAX_INVOICES + 1
         invoices = list(queryset.order_by(*self.ordering).defer(None)[:most])
         return Call(self, request, invoices, action, request.get_full_path())
@@ -260,6 +268,8 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
             route = f"<path:object_id>/{page.replace('_', '-')}/"
             function = wrap(self.action_view)
             own.append(path(route, function, {"page": page}, name=f"{name}_{page}"))
+        # Django's last address takes any path for a key, and
+        # `<path:object_id>/upcoming/` takes a customer's.
         return [*self.customer_urls(), *own, *super().get_urls()]
 
     @outside_transactions
@@ -298,6 +308,8 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
     ) -> HttpResponse:
         """Do what the list's action does for one invoice, and end on its own page."""
         invoice = self.get_object(request, unquote(object_id))
+        # Before the 404, which would tell who may not look whether there is such an
+        # invoice.
         if not is_allowed or not self.has_view_permission(request, invoice):
             raise PermissionDenied
         if invoice is None:

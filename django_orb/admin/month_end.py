@@ -105,6 +105,7 @@ class MonthForm(forms.Form):
         try:
             given["chosen"] = month_of(given["month"], closed_on=given["closed_on"])
         except OrbInputError as err:
+            # Errors of services are in English, and this page may not be.
             raise forms.ValidationError(_refused(err, given)) from err
         return given
 
@@ -227,6 +228,7 @@ Read = tuple[list[Totals], list[tuple[str, int, list[Item]]]]
 
 def _read(month: Month) -> Read:
     invoices = Invoice.objects.all()
+    # PostgreSQL would compile so many conditions for longer than they take.
     with uncompiled(invoices):
         totals = read_totals(invoices, month)
         parts = []

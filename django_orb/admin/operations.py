@@ -137,6 +137,7 @@ class InvoiceOperationAdmin(ExportingAdmin):
     def get_urls(self) -> list[URLPattern]:
         wrap, name = self.admin_site.admin_view, "django_orb_invoiceoperation"
         own = [
+            # Before Django's own, whose last one takes any path for a key.
             path("batch/<str:batch>/", wrap(self.batch_view), name=f"{name}_batch"),
             path("batch/<str:batch>/stop/", wrap(self.stop_view), name=f"{name}_stop"),
             path(

@@ -59,6 +59,7 @@ class OverviewAdmin(PageAdmin):
 
 def read_health(kind: SyncRun.Kind) -> Health:
     """Return whether runs of a kind succeed often enough; one query."""
+    # A success before these is not lately, however quick the runs are.
     last = list(SyncRun.objects.filter(kind=kind).order_by("-pk")[:20])
     good = next((one for one in last if one.state == SyncRun.State.SUCCEEDED), None)
     label = str(kind.label)

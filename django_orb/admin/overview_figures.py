@@ -116,6 +116,7 @@ def _in_months(
     # The bounds come from here, because MariaDB may have no time zones loaded.
     begins = [bound.astimezone(timezone.utc) for bound in bounds]
     month = Case(
+        # The first that matches counts, so each needs only the end of its month.
         *(When(**{f"{date}__lt": end}, then=n) for n, end in enumerate(begins[1:])),
         default=Value(-1),
         output_field=IntegerField(),

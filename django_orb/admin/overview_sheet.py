@@ -106,6 +106,8 @@ def read_figures() -> tuple[Figures, datetime]:
         return Figures(
             read_receivables(Invoice.objects.all(), as_of(now=now)),
             overview_figures.turnover(bounds),
+            # The trend of days is that of paid invoices: what was owed at the end of
+            # each of twelve months takes seconds a month with a million invoices.
             overview_figures.days_to_payment(bounds),
             bounds,
             zone.key,
@@ -160,13 +162,16 @@ def read_debtors(currency: str, site: str) -> list[Row]:
         most = customers_owing(every, now, currency)[:DEBTORS]
         return read_customers(every, now, currency, most)
 
+    # Only of the currency that is shown, and so apart from the other figures.
     found, _ = keep(f"debtors {currency}", CACHE_SECONDS, read)
     customers = [one.customer for one in found if one.customer]
+    # The cache has ids only: names are the project's to change.
     labels = read_labels(customers)
     rows = []
     for one, customer in zip(found, customers, strict=True):
         label = labels.get(customer)
         name = customer.external_customer_id or customer.customer_id
+        # Without what is not due yet, and what has no due date.
         overdue = sum(one.by_age[1:-1], Amount())
         rows.append(
             Row(
@@ -223,6 +228,7 @@ def days_of_sales(owed: Ageing, turnover: Turnover | None, figures: Figures) -> 
     if turnover is None:
         return ""
     invoiced = sum((one.total for one in turnover.invoiced[-SALES_MONTHS:]), Decimal(0))
+    # More credits than charges would make the days negative.
     if invoiced <= 0:
         return ""
     # The last bound is the beginning of the next month.

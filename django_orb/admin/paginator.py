@@ -35,6 +35,8 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
     @cached_property
     def _counted(self) -> int:
         rows: Any = self.object_list
+        # A slice is counted in a subquery with a LIMIT, at which the database stops
+        # reading.
         return int(rows.order_by(*self.count_by)[: MOST + 1].count())
 
     @property

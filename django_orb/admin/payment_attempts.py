@@ -44,6 +44,7 @@ class InvoicePaymentAttemptAdmin(OfInvoicesAdmin):
 
     @admin.display(description=_("created at"), ordering="created_at")
     def when(self, attempt: InvoicePaymentAttempt) -> str:
+        # The list's link to the row is in this column, so it is never empty.
         return utc_moment(attempt.created_at) or short(attempt.orb_id)
 
     @admin.display(description=_("amount"))

@@ -15,6 +15,7 @@ from django_orb.models import Invoice, InvoiceOperation
 
 from .badges import operation_badge
 
+# As many as one form may queue.
 SHOWN = 500
 
 
@@ -50,9 +51,11 @@ class Progress:
 def read_progress(batch: str) -> Progress:
     """Return a batch's progress, in the order of sending. Two queries."""
     found = primary.rows(InvoiceOperation).filter(batch=batch).order_by("pk")
+    # What was never queued has an empty batch.
     operations = list(found.defer("result")[:SHOWN]) if batch else []
     ids = {one.invoice_id for one in operations}
     columns = ("invoice_number", "customer_id", "external_customer_id", "total")
+    # Without the payloads, of which there may be hundreds.
     stored = primary.rows(Invoice).only(*columns, "currency")
     invoices = stored.in_bulk(ids)
     label_customers(invoices.values())

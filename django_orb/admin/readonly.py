@@ -54,7 +54,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     No user may add, change or delete any, whatever their permissions.
     """
 
+    # A count beside each choice of a filter would be a query over the whole list.
     show_facets = admin.ShowFacets.NEVER
+    # Django would count the whole table beside each filtered list.
     show_full_result_count = False
     list_per_page = 50
     paginator = CappedPaginator
@@ -70,6 +72,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @property
     def urls(self) -> list[URLPattern]:
+        # Here and not in `get_urls`, which subclasses extend, so that no view is left
+        # out.
         patterns = self.get_urls()
         for pattern in patterns:
             pattern.callback = without_nul(pattern.callback)
@@ -108,6 +112,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if getattr(queryset, "model", None) is not self.model:
             return paginator
         chosen = request.GET.keys() - {ORDER_VAR, PAGE_VAR, ERROR_FLAG, "sums"}
+        # Behind the column of one filter an index has the list's order; with a second
+        # filter, or with a search, none has.
         if SEARCH_VAR not in chosen and len(chosen) <= 1:
             paginator.count_by = self.get_ordering(request)
         return paginator
@@ -121,6 +127,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
+        # Django's own title would ask to select a row.
         title = capfirst(str(self.opts.verbose_name_plural))
         context = {
             "title": title,
@@ -145,14 +152,19 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         action on none if all of them have.
         """
         post = request.POST
+        # Read as Django's form reads it, to which "0" is false.
         if not forms.BooleanField(required=False).clean(post.get("select_across")):
             queryset = self.get_queryset(request)
             chosen = post.getlist(ACTION_CHECKBOX_NAME)
+            # Whoever sends the form may have changed it: text among numbers, or a
+            # number that is too large for the column, would be an error of the
+            # database.
             are_keys = all(map(self._is_key, chosen))
             if not are_keys or not queryset.filter(pk__in=chosen).exists():
                 text = gettext("The selected rows no longer exist. Nothing was done.")
                 self.message_user(request, text, messages.WARNING)
                 return HttpResponseRedirect(request.get_full_path())
+        # Django 6.1 also gives the page that the form was on.
         return super().response_action(request, queryset, *args, **kwargs)
 
     def _is_key(self, text: str) -> bool:
@@ -183,6 +195,7 @@ class PageAdmin(ReadOnlyAdmin):
         """Return what the template shows, or a response in its place."""
         raise NotImplementedError
 
+    # A proxy has no permissions of its own.
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm(self.needed)
 
@@ -191,6 +204,7 @@ class PageAdmin(ReadOnlyAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         name = f"{self.opts.app_label}_{self.opts.model_name}_changelist"
+        # The list's address alone: there are no rows to add, change or delete.
         return [path("", self.admin_site.admin_view(self.changelist_view), name=name)]
 
     def changelist_view(  # type: ignore[override]
@@ -198,6 +212,7 @@ class PageAdmin(ReadOnlyAdmin):
     ) -> HttpResponseBase:
         if not self.has_view_permission(request):
             raise PermissionDenied
+        # So that links in the template stay in this site, if a project has two.
         request.current_app = self.admin_site.name
         answer = self.answer(request)
         if isinstance(answer, HttpResponseBase):
@@ -230,6 +245,7 @@ def without_nul(view: View) -> View:
         if any("\0" in str(value) for value in kwargs.values()):
             raise Http404
         if any("\0" in text for _, texts in request.GET.lists() for text in texts):
+            # As Django answers a filter that cannot be right.
             return HttpResponseRedirect(f"{request.path}?{ERROR_FLAG}=1")
         return view(request, *args, **kwargs)
 
@@ -242,6 +258,7 @@ def outside_transactions(view: View) -> View:
 
     What it records must be committed before a request to Orb leaves.
     """
+    # ATOMIC_REQUESTS is a setting of each database.
     for alias in connections:
         view = transaction.non_atomic_requests(using=alias)(view)
     return view

@@ -48,6 +48,7 @@ from .readonly import PageAdmin
 
 CACHE_SECONDS = 300
 ON_A_PAGE = 50
+# More than any page has. Python refuses to read very long numbers.
 MAX_DIGITS = 4
 
 
@@ -65,6 +66,7 @@ class QuestionForm(forms.Form):
     age = forms.ChoiceField(
         required=False, choices=[("", ""), *((one.name, one.title) for one in AGES)]
     )
+    # As long as an id of Orb's may be.
     customer = forms.CharField(required=False, max_length=128)
     show = forms.ChoiceField(required=False, choices=[("", ""), ("invoices", "")])
 
@@ -251,6 +253,7 @@ class ReceivablesAdmin(PageAdmin):
         page = pages.get_page(number)
         rows: Any = owed(question.rows(), at).defer("payload")
         first = (page.number - 1) * ON_A_PAGE
+        # PostgreSQL would compile so many conditions for longer than they take.
         with uncompiled(rows):
             found = list(rows.order_by("due_date", "pk")[first : first + ON_A_PAGE])
         labels = _labels(
@@ -375,6 +378,7 @@ class KnownPages(CappedPaginator):
 
     @property
     def _counted(self) -> int:
+        # Counted together with the sums, so that turning pages does not count again.
         return len(self.object_list) + self._is_capped
 
 

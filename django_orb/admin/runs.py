@@ -76,6 +76,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
         count = 0
         for run in queryset.filter(state=SyncRun.State.RUNNING):
             runs.cancel_run(run)
+            # It may have ended meanwhile.
             if run.state == SyncRun.State.CANCELLED:
                 self.log_change(request, run, gettext("Cancelled."))
                 count += 1
@@ -92,6 +93,8 @@ class SyncRunAdmin(ReadOnlyAdmin):
         name = "django_orb_syncrun_cancel"
         return [path("<path:object_id>/cancel/", view, name=name), *super().get_urls()]
 
+    # Within the request's transaction, if there is one: nothing is asked of Orb, and
+    # receivers are told after the commit.
     def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Cancel a run from its own page."""
         if not (
@@ -141,6 +144,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
     def took(self, run: SyncRun) -> str:
         end = run.finished_at or timezone.now()
         seconds = (end - run.started_at).total_seconds()
+        # Django's `timesince` knows nothing shorter than a minute.
         if seconds < 60:
             return gettext("%(seconds)s seconds") % {
                 "seconds": number_format(seconds, 1)

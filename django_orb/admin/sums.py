@@ -87,6 +87,7 @@ class SummedChangeList(QuickChangeList):
 
     def get_filters_params(self, params: Any = None) -> dict[str, Any]:
         chosen: dict[str, Any] = super().get_filters_params(params)
+        # Django refuses an address with a parameter that is not a filter's.
         chosen.pop(SUMS_VAR, None)
         return chosen
 
@@ -99,11 +100,13 @@ def add_up(
     invoices: QuerySet[Invoice, Any], order: Sequence[str], most: int
 ) -> list[CurrencyTotal]:
     """As `totals_by_currency`, of the first so many in an order that an index has."""
+    # The ORM cannot group the rows of a slice: it would cut off groups instead.
     listed = invoices.order_by(*order).values("currency", "total", "amount_due")[:most]
     using = listed.db
     try:
         sql, params = listed.query.get_compiler(using).as_sql()
     except EmptyResultSet:
+        # For a query that nothing can match, Django has no SQL.
         return []
     with connections[using].cursor() as cursor:
         cursor.execute(_ADD_UP.format(invoices=sql), params)

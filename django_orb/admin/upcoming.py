@@ -19,6 +19,7 @@ from .actions import Call, explain
 from .caching import keep
 from .invoice_page import ZERO, LineView, Row, read_lines, read_sums
 
+# Users go back and forth between pages: each look would be a request to Orb.
 CACHE_SECONDS = 60
 
 

@@ -47,6 +47,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         is_list = request.resolver_match and "changelist" in (
             request.resolver_match.url_name or ""
         )
+        # A body may have megabytes.
         return queryset.defer("body") if is_list else queryset
 
     def get_search_results(
@@ -60,6 +61,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_orb.retry_webhookevent")
 
+    # The action wakes workers, which must see what it changed.
     @outside_transactions
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -71,6 +73,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         failed = queryset.filter(state=WebhookEvent.State.FAILED)
         chosen = list(failed.defer("body")[:MAX_RETRIES])
         ids = [event.pk for event in chosen]
+        # Before any worker is woken, which must find it due.
         inbox.retry_now(ids)
         for event in chosen:
             tasks.wake(tasks.process_webhook_event, event.pk)
@@ -101,6 +104,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("error"), empty_value="")
     def why(self, event: WebhookEvent) -> str:
+        # A traceback says in its last line what went wrong.
         return short((event.error.strip().splitlines() or [""])[-1])
 
     @admin.display(description=_("next attempt"))

@@ -54,6 +54,8 @@ class Call:
         self, token: FormToken, shown: Iterable[Invoice], fields: object = None
     ) -> str:
         """Bind the form's token to what the form shows, for `confirms`."""
+        # Both what was selected and what is shown of it: what was left out, with the
+        # reason, is not confirmed, even if it allows the action later.
         selected = [invoice.pk for invoice in self.invoices]
         return token.sealed(selected, [invoice.pk for invoice in shown], fields)
 
@@ -142,12 +144,14 @@ class Call:
         """Warn of what other users asked for after this confirmation was shown."""
         seen = read_pk(self.request.POST.get("newest_operation", ""))
         ids = [invoice.pk for invoice in invoices]
+        # What this very form asked for, if it is sent twice.
         mine = {token.key_for(invoice_id) for invoice_id in ids}
         others = [
             operation
             for operation in operations_of(ids, recent=True)
             if operation.pk > seen
             and operation.kind == kind
+            # A refused one changed nothing.
             and operation.state != InvoiceOperation.State.REFUSED
             and operation.idempotency_key not in mine
         ]

@@ -55,6 +55,7 @@ ISSUE = ConfirmedAction(
         ),
         _("An issued invoice cannot become a draft again: it can only be voided."),
     ],
+    # Orb issues asynchronously, unless it is asked for the opposite.
     is_done=lambda invoice: invoice.status != Status.DRAFT,
     not_yet=_("Orb accepted this and will issue it shortly; the next sync shows it."),
     is_grave=True,

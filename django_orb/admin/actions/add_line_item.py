@@ -43,6 +43,7 @@ def respond(call: Call) -> HttpResponse | None:
         call.report_skipped(batch.skipped)
         return None
     post = call.request.POST
+    # Choosing drafts in the list is a POST as well, without any of these buttons.
     is_filled_in = is_ours and any(name in post for name in ("preview", "edit", "post"))
     given = post if is_filled_in else None
     form = LineItemForm(given, currencies=read_currencies(batch))

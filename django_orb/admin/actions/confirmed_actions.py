@@ -72,6 +72,7 @@ def respond(call: Call, action: ConfirmedAction) -> HttpResponse | None:
     if not batch.chosen:
         call.report_skipped(batch.skipped)
         return None
+    # Without the form's values, which are only filled in on the confirmation.
     is_confirmed = is_ours and call.confirms(token, batch.chosen)
     form = action.form_class(call.request.POST if is_confirmed else None)
     if not is_confirmed or not form.is_valid() or tells(call, batch, token, action):
@@ -134,6 +135,7 @@ def read_effect(invoice: Invoice) -> Effect:
 
 def details_of(form: forms.Form) -> dict[str, Any]:
     """Return what the form holds for Orb."""
+    # Orb does not get the note.
     return {name: v for name, v in form.cleaned_data.items() if name != "note"}
 
 
@@ -212,11 +214,13 @@ def queue(
         for invoice in batch.chosen
     ]
     try:
+        # All or none, and before the history says that they were asked for.
         operations.queue(requests, batch=token.batch)
     except (OrbError, OrbConfigurationError) as err:
         call.say(messages.ERROR, explain(err))
         return None
     for invoice in batch.chosen:
+        # A form that is sent twice is one entry in the history.
         if invoice.pk not in begun:
             text = gettext("%(asked)s It is queued with others.") % {
                 "asked": action.asked
@@ -224,6 +228,8 @@ def queue(
             call.model_admin.log_change(call.request, invoice, text)
     say_queued(call, token.batch)
     call.report_skipped(batch.skipped)
+    # The page of the batch is for those who may see operations; others stay where they
+    # were.
     if not call.request.user.has_perm("django_orb.view_invoiceoperation"):
         return None
     return HttpResponseRedirect(

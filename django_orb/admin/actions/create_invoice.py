@@ -86,6 +86,7 @@ def confirm(
     name = (known or customer).customer_label.name
     context = {
         "title": gettext("Create this invoice?"),
+        # There is no invoice yet: its values are all that is confirmed.
         "token": call.seal(token, [], form.body),
         "form": form,
         "customer": name,
@@ -102,6 +103,7 @@ def confirm(
 
 def create(call: Call, token: FormToken, form: InvoiceForm) -> HttpResponse | None:
     made: list[Invoice] = []
+    # In the place of the invoice's id, which Orb has yet to give.
     key = token.key_for(KIND)
     is_first = not token.begun([KIND])
 
@@ -116,6 +118,7 @@ def create(call: Call, token: FormToken, form: InvoiceForm) -> HttpResponse | No
         return True
 
     outcome: Outcome = attempt_write(
+        # Messages are about an invoice, and there is none yet.
         Invoice(),
         make,
         key=key,
@@ -146,6 +149,7 @@ def is_issued(values: dict[str, Any]) -> str:
     if not values["will_auto_issue"]:
         return "never"
     now = timezone.now()  # in UTC
+    # Time zones reach from UTC-12 to UTC+14.
     if values["invoice_date"] <= (now - timedelta(hours=12)).date():
         return "now"
     has_begun = values["invoice_date"] <= (now + timedelta(hours=14)).date()
@@ -198,6 +202,7 @@ def read_others(form: InvoiceForm, token: FormToken) -> list[InvoiceOperation]:
     asked = primary.rows(InvoiceOperation).filter(
         kind=KIND, created_at__gte=timezone.now() - RECENT
     )
+    # Without an invoice, only the customer tells that two requests may be for the same.
     names = ("customer_id", "external_customer_id")
     mine = token.key_for(KIND)
     return [

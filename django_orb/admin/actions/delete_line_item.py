@@ -23,6 +23,7 @@ KIND = DELETE_LINE_ITEM.kind.value
 
 def is_deletable(line: InvoiceLineItem) -> bool:
     """Return whether Orb deletes it: one-off lines only."""
+    # Source: the SDK's resources/invoices.py, at `delete_line_item`.
     price = as_map(as_map(line.payload).get("price"))
     return bool(price.get("cadence") == "one_time")
 
@@ -30,6 +31,7 @@ def is_deletable(line: InvoiceLineItem) -> bool:
 def respond(call: Call) -> HttpResponse | None:
     """Ask for confirmation, or do what was confirmed and return None."""
     line_id = call.request.POST.get("line") or call.request.GET.get("line", "")
+    # With the line, so that the forms of two lines of a draft have different keys.
     token, is_ours = call.token(f"{KIND} {line_id}")
     ids = [invoice.pk for invoice in call.invoices]
     begun = token.begun(ids) if is_ours else set()
@@ -39,6 +41,7 @@ def respond(call: Call) -> HttpResponse | None:
         return None
     invoice = batch.chosen[0]
     line = stored_line(invoice, line_id)
+    # If this form was sent before, the line may be gone because of it.
     if not begun and (line is None or not is_deletable(line)):
         text = (
             gettext("The draft no longer has this line.")

@@ -23,6 +23,7 @@ from .outcomes import Outcome, attempt_write
 from .selection import FormToken, sort_out
 
 KIND = UPDATE.kind.value
+# Orb's invoices have no net terms, and drafts no due date.
 NOT_SHOWN = _("not shown by Orb")
 
 
@@ -46,6 +47,8 @@ def respond(call: Call) -> HttpResponse | None:
         return None
     invoice, post = batch.chosen[0], call.request.POST
     is_filled_in = is_ours and any(name in post for name in ("preview", "edit", "post"))
+    # As it was when the form was opened, so that what another user has edited since is
+    # neither undone nor taken for this user's wish.
     shown = read_shown(post.get("shown", "")) if is_filled_in else metadata_of(invoice)
     form = EditForm(
         post if is_filled_in else None,

@@ -15,6 +15,7 @@ from django_orb.sync import runs
 from .action_context import Call
 from .outcomes import Outcome, attempt_all, attempt_read, explain
 
+# Each is a request to Orb that the user waits for.
 HANDFUL = 5
 MAX_INVOICES = 1000
 
@@ -48,6 +49,8 @@ def read_later(call: Call, invoice_ids: Sequence[str]) -> None:
     """Start a run for them, also for those that are not in the mirror."""
     ids = list(invoice_ids)
     run = runs.start_run(SyncRun.Kind.ONE.value, invoice_ids=ids)
+    # Gives up after about a second: users should not wait for a silent broker, and
+    # `recover` finds the run anyway.
     tasks.publish_due(run, send=tasks.wake)
     text = ngettext(
         "Fetching %(count)s invoice again from Orb.",

@@ -75,7 +75,10 @@ def read_typed(text: str) -> str:
             else whole
         )
         plain = typed.replace(separator, "")
+        # Python refuses to read thousands of digits as a number.
         is_usual = len(plain) <= 20 and plain.isdecimal()
+        # The language itself says where it separates: groups are not of three
+        # everywhere.
         if not is_usual or number_format(int(plain), force_grouping=True) != typed:
             raise ValueError(text)
     if not (plain + places).isdecimal() or bool(point) != bool(places):
@@ -129,6 +132,7 @@ class RequestForm(forms.Form):
             try:
                 self.body = self.make_body(**self.arguments(values))
             except OrbInputError as err:
+                # It may be one that this form leaves out.
                 field = err.field if err.field in self.fields else None
                 self.add_error(field, capfirst(recorded(str(err))))
         return values
@@ -352,6 +356,7 @@ class EditForm(RequestForm, NoteForm):
         super().__init__(data, initial={"metadata": as_lines(shown)})
         self.shown = shown
         if not is_draft:
+            # Orb changes these on drafts only.
             del self.fields["net_terms"], self.fields["due_date"]
 
     def clean_metadata(self) -> dict[str, str | None]:
@@ -399,5 +404,6 @@ def editable(metadata: Mapping[str, str]) -> dict[str, str]:
         if "=" not in key
         and key == key.strip()
         and value == value.strip()
+        # The full stop is there because `splitlines` ignores a line break at the end.
         and len(f"{key}={value}.".splitlines()) == 1
     }

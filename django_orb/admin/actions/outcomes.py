@@ -102,10 +102,12 @@ def attempt_write(
     except OrbOutcomeUnknownError as err:
         return _unknown(invoice, err, asked)
     except (OrbError, OrbConfigurationError) as err:
+        # It may be done, and only the fetch after it have failed: the record knows.
         operations = primary.rows(InvoiceOperation)
         operation = operations.filter(idempotency_key=key).first()
         if _is_done(operation, err):
             return Outcome(invoice, messages.WARNING, f"{done} {NOT_YET}", done)
+        # Nothing leaves before it is recorded.
         return _trouble(invoice, err, "" if operation else NOTHING_SENT)
     if not_yet and not is_shown:
         return Outcome(invoice, messages.WARNING, not_yet, asked)
@@ -136,6 +138,7 @@ def explain(err: Exception) -> str:
         return gettext("Orb did not accept the API key. %(err)s") % {
             "err": in_words(err)
         }
+    # A 404 of a route or a proxy does not say that the invoice is gone.
     if isinstance(err, OrbURLNotFoundError):
         return gettext("Orb does not know this address; check BASE_URL. %(err)s") % {
             "err": in_words(err)
@@ -201,6 +204,7 @@ def _is_done(operation: InvoiceOperation | None, err: Exception) -> bool:
 
 def _trouble(invoice: Invoice, err: Exception, note: str = "") -> Outcome:
     text = explain(err)
+    # Some errors say it themselves.
     if note and note.lower() not in text.lower():
         text = f"{text} {note}"
     ends_batch = not isinstance(err, _OF_ONE_INVOICE)

@@ -67,6 +67,7 @@ def close(
 ) -> None:
     was_done = verdict == "done"
     text = str(VERDICTS[verdict]) % {"who": name_of(request)}
+    # Another user, or a worker, may have been faster.
     if recovery.close(operation, was_done=was_done, detail=text):
         model_admin.message_user(request, text, messages.SUCCESS)
         model_admin.log_change(request, operation, text)
@@ -77,6 +78,8 @@ def stop(model_admin: Any, request: HttpRequest, batch: str) -> None:
     waiting = primary.rows(InvoiceOperation).filter(
         batch=batch, state=InvoiceOperation.State.PENDING, first_sent_at=None
     )
+    # Read first and looked at afterwards: a worker may begin one in between, and what
+    # was begun is not cancelled.
     stopped = list(waiting)
     text = gettext("%(who)s stopped it before it was sent.") % {"who": name_of(request)}
     count = operations.cancel(batch, detail=text)

@@ -21,6 +21,7 @@ MAX_QUEUED = 500
 # More than that is queued, so that the user need not wait.
 HANDFUL = 5
 
+# Such as `new_idempotency_key` makes.
 _TOKEN = re.compile(r"[A-Za-z0-9-]{20,64}")
 
 
@@ -88,6 +89,8 @@ class FormToken:
             "shown": sorted(shown),
             "fields": None if fields is None else _digest(fields),
         }
+        # Signed, since the browser keeps it, and compressed, since it may name
+        # hundreds.
         seal = signing.dumps(content, salt=self._salt, compress=True)
         return f"{self.value}.{seal}"
 
@@ -101,17 +104,20 @@ class FormToken:
             return False
         return (
             content["selected"] == _digest(sorted(selected))
+            # Fewer may allow it by now, but none that the form had not shown.
             and {*chosen} <= {*content["shown"]}
             and content["fields"] in (None, _digest(fields))
         )
 
     @property
     def _salt(self) -> str:
+        # A seal of another form, user or action does not fit.
         return "\0".join(["django_orb", self.value, self.user_id, self.kind])
 
     def key_for(self, invoice_id: str) -> str:
         parts = [self.value, self.user_id, self.kind, invoice_id]
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        # Orb takes keys of up to 64 characters.
         return f"django-orb-{digest[:40]}"
 
     @property

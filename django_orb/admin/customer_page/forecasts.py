@@ -17,6 +17,7 @@ from .sections import Customer
 #: How many subscriptions a page asks Orb about at most.
 MOST = 10
 #: A subscription without an invoice for that long has ended.
+# Longer than a year, for those that are billed once a year.
 LATELY = timedelta(days=400)
 
 
@@ -58,6 +59,7 @@ def read_forecasts(customer: Customer) -> Forecasts:
             forecast, read_at = upcoming.fetch(subscription_id)
             sheet = upcoming.read_forecast(forecast, read_at)
         except OrbNotFoundError as err:
+            # Concerns this subscription alone, for instance because it has ended.
             one = Subscription(subscription_id, note=err.detail)
         except (OrbError, OrbConfigurationError) as err:
             found.problem = explain(err)

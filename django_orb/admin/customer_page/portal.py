@@ -19,6 +19,7 @@ from django_orb.models import Invoice
 from .sections import Customer
 
 MINUTES = (15, 60, services.MAX_PORTAL_MINUTES)
+# As long as the column of Django's log.
 MAX_REPR = 200
 
 
@@ -55,6 +56,7 @@ def open_portal(
     except (OrbError, OrbConfigurationError) as err:
         form.add_error(None, explain(err))
         return None
+    # Django's `log_change` wants a row, and a customer has none.
     LogEntry.objects.create(
         user=request.user,  # type: ignore[misc]
         content_type=ContentType.objects.get_for_model(Invoice),

@@ -138,6 +138,8 @@ def read_page(customer: Customer, site: str, *, adds_up_all: bool) -> Page:
     is_capped = count > paginator.MOST
     latest = every.order_by("-invoice_date", "-id")
     shown = list(latest.defer("payload")[:SHOWN])
+    # Payments and credit notes have no index by customer: they are looked up for so
+    # many invoices, however many the customer has.
     searched = list(latest.values_list("pk", flat=True)[:SEARCHED])
     is_added_up = adds_up_all or not is_capped
     figures = read_figures(customer, site) if is_added_up else None
@@ -207,6 +209,7 @@ def read_figures(customer: Customer, site: str) -> list[Figures]:
         )
         sums = [
             cell(_all(ages), status__exact=issued),
+            # Without what is not due yet, and what has no due date.
             cell(_all(ages[1:-1]), overdue="yes"),
             cell(total("amount_due", paid), status__exact=paid),
             cell(total("total", synced), status__exact=synced),
@@ -236,6 +239,7 @@ def read_credited(invoices: Invoices) -> dict[str, Amount]:
         invoice__in=invoices.order_by(), voided_at=None
     )
     rows = notes.order_by().values_list("invoice__currency")
+    # The cell says of how many invoices the sum is: one may have several credit notes.
     found = rows.annotate(count=Count("invoice", distinct=True), sum=Sum("total"))
     return {currency: Amount(count, total or ZERO) for currency, count, total in found}
 
@@ -271,6 +275,7 @@ def read_payments(invoices: Invoices, invoice_ids: list[str]) -> list[PaymentRow
         ~Exists(attempts.filter(invoice=OuterRef("pk"), succeeded=True)),
         pk__in=invoice_ids,
         status=_PAID,
+        # Orb takes an invoice of 0 for paid once it is issued, without any payment.
         amount_due__gt=0,
     )
     found = [(one.created_at, _attempt_row(one)) for one in tried]

@@ -73,6 +73,7 @@ class PeriodForm(forms.Form):
         if not self.is_valid():
             return None
         since, until = self.cleaned_data["since"], self.cleaned_data["until"]
+        # Errors of the service are in English: what is often mistaken is said here.
         today = in_zone(timezone.now(), report_zone()).date()
         if until > today:
             self.add_error("until", _("This day has not come yet."))
@@ -140,6 +141,7 @@ def _note(kind: str, invoice: Invoice) -> str:
             gettext("dated %(day)s") % {"day": utc_day(invoice.invoice_date)},
             gettext("due %(day)s") % {"day": due} if due else "",
         )
+    # The provider's day of the payment, which may be another than Orb's.
     received = invoice.payment_received_at if kind == "paid" else None
     if received and invoice.paid_at and received.date() != invoice.paid_at.date():
         return gettext("received %(day)s") % {"day": utc_day(received)}

@@ -43,6 +43,7 @@ def read_sums(invoice: Invoice, payload: Mapping[str, Any]) -> list[Row]:
         (gettext("Discounts and adjustments"), read_adjusted(lines), discounts),
         (
             gettext("Prepaid credits"),
+            # A minus sign would round to 28 digits, the precision of Python's decimals.
             sum_of(lines, "credits_applied").copy_negate(),
             "",
         ),
@@ -119,6 +120,7 @@ def read_adjusted(lines: list[Mapping[str, Any]]) -> Decimal:
     for line in lines:
         before = to_decimal(line.get("subtotal"))
         after = to_decimal(line.get("adjusted_subtotal"))
+        # Older payloads, of January 2025 for instance, lack the second.
         if before is not None and after is not None:
             changes.append(_difference(after, [before]))
     return exact_sum(changes)
@@ -149,6 +151,7 @@ def balance_applied(payload: Mapping[str, Any]) -> Decimal:
     for one in as_maps(payload.get("customer_balance_transactions")):
         if one.get("action") == "applied_to_invoice":
             value = to_decimal(one.get("amount")) or ZERO
+            # Amounts have no sign: the type says whether the balance grew.
             is_returned = one.get("type") == "increment"
             used.append(value.copy_negate() if is_returned else value)
     return exact_sum(used)

@@ -128,6 +128,8 @@ def operations_of(
     invoice_ids: Collection[str], *, recent: bool = False
 ) -> list[InvoiceOperation]:
     """Return an invoice's operations, the newest first. One query."""
+    # A replica that lags would hide what another user has just asked for, of which this
+    # warns.
     stored = primary.rows(InvoiceOperation)
     found = stored.filter(invoice_id__in=invoice_ids)
     if recent:

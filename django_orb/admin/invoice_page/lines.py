@@ -71,11 +71,13 @@ def read_lines(payload: Mapping[str, Any], currency: str) -> list[LineView]:
 
 
 def read_line(line: Mapping[str, Any], currency: str) -> LineView:
+    # Lines of upcoming invoices in older accounts have none.
     price = as_map(line.get("price"))
     parts = as_maps(line.get("sub_line_items"))
     start, end = to_moment(line.get("start_date")), to_moment(line.get("end_date"))
     return LineView(
         orb_id=as_text(line.get("id")),
+        # The page offers to delete these only: Orb deletes no other lines.
         is_one_off=as_map(line.get("price")).get("cadence") == "one_time",
         name=as_text(line.get("name")) or gettext("(without a name)"),
         grouping=read_grouping(line.get("grouping")),
@@ -132,11 +134,13 @@ def read_pricing(price: Mapping[str, Any], currency: str) -> str:
     model = as_text(price.get("model_type"))
     if not model:
         return ""
+    # Each of Orb's price models keeps its values under its own name.
     config = as_map(price.get(f"{model}_config"))
     unit = to_decimal(config.get("unit_amount"))
     words = gettext("%(model)s price") % {"model": humanized(model)}
     if unit is None:
         return words
+    # A price may be in a unit of its own, such as credits.
     unit_currency = as_text(price.get("currency")) or currency
     return gettext("%(words)s, %(unit)s each") % {
         "words": words,
@@ -166,6 +170,7 @@ def read_part(part: Mapping[str, Any], currency: str) -> Part:
 
 def read_tier(tier: Mapping[str, Any], currency: str) -> str:
     first, last = number(tier.get("first_unit")), number(tier.get("last_unit"))
+    # The last tier has no end.
     units = (
         span(first, last) if last else gettext("%(first)s and more") % {"first": first}
     )
@@ -188,6 +193,7 @@ def read_steps(line: Mapping[str, Any], currency: str) -> list[Part]:
     if steps:
         subtotal = amount(line.get("subtotal"), currency)
         steps.insert(0, Part(gettext("Before adjustments"), amount=subtotal))
+    # Source: https://docs.withorb.com/invoicing/invoice-calculation-examples
     return steps + [
         Part(
             read_tax_label(tax),
@@ -214,6 +220,8 @@ def read_discount_label(discount: Mapping[str, Any], kind: str, currency: str) -
     """Name a discount, for instance "Percentage discount of 10 %"."""
     share = to_decimal(discount.get("percentage_discount"))
     if share is not None:
+        # Orb writes the share of a discount as 0.15, and the rate of a tax as 15 (the
+        # SDK's types/shared/percentage_discount.py and tax_amount.py).
         return gettext("%(share)s %% discount") % {"share": quantity(share * 100)}
     fixed = to_decimal(discount.get("amount_discount"))
     if fixed is not None:

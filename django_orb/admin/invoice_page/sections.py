@@ -97,6 +97,7 @@ def read_sheet(invoice: Invoice, customer_url: str = "") -> Sheet:
         dates=read_dates(invoice, payload),
         references=read_references(invoice, customer_url),
         lines=read_lines(payload, currency),
+        # Lines without a quantity, which Orb may leave out of its answer.
         hidden_lines=as_text(payload.get("hidden_line_item_count") or None),
         sums=read_sums(invoice, payload),
         balance=read_balance(payload, currency),
@@ -244,6 +245,7 @@ def read_payments(payload: Mapping[str, Any], currency: str) -> list[Payment]:
         Payment(
             moment=utc_moment(to_moment(one.get("created_at"))),
             amount=amount(one.get("amount"), currency),
+            # A payload may hold anything here: only a plain true counts.
             succeeded=one.get("succeeded") is True,
             provider=joined(
                 " ",
