@@ -89,6 +89,7 @@ def find_customers(text: str) -> list[str]:
     except Exception:
         logger.exception("CUSTOMER_SEARCH failed; invoices are found by ids alone.")
         return []
+    # An empty one would find all invoices without an id of the project's.
     return [found_id for found_id in found if found_id]
 
 
@@ -113,6 +114,7 @@ def host_function(name: str) -> Callable[[Any], Any] | None:
 
 def _given_to(customer: Customer, given: Mapping[str, Any]) -> Any:
     """Look up a customer by the host's id if it has a value, else by Orb's."""
+    # Customers without one would share the label of the empty id.
     by_external_id = customer.external_customer_id and given.get(
         customer.external_customer_id
     )

@@ -322,6 +322,7 @@ def _feed_is_ahead(facts: Facts) -> bool:
     newest = facts.undelivered_created_at
     if newest is None:
         return False
+    # By Orb's clock on both sides, unless the event came without a time.
     delivered = facts.webhook_created_at or facts.webhook_received_at
     return delivered is None or newest - delivered > FEED_AHEAD
 

@@ -60,6 +60,7 @@ def _ages(facts: Facts) -> dict[str, float]:
 
 
 def _mirror_ages(facts: Facts) -> dict[str, float]:
+    # Left out before the first success: 0 would look like a mirror that is up to date.
     ends = {kind: run.succeeded_at for kind, run in facts.runs.items()}
     return {
         kind: _seconds(ends[kind], facts)
@@ -69,6 +70,7 @@ def _mirror_ages(facts: Facts) -> dict[str, float]:
 
 
 def _run_ages(facts: Facts) -> dict[str, float]:
+    # Always all kinds, so that a series goes back to 0 when its run ends.
     ages = dict.fromkeys(SyncRun.Kind.values, 0.0)
     for run in facts.active_runs:
         age = _seconds(run.started_at, facts)

@@ -57,6 +57,7 @@ def read_schedule(facts: Facts) -> Schedule:
                 how_late if how_late and how_late > timedelta() else None,
             )
         )
+    # Without any entry, cron or a backend of Django's tasks does the work.
     missing = [name for name in SCHEDULED if entries and name not in entries]
     return Schedule(bool(entries), tuple(tasks), tuple(missing))
 
