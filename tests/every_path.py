@@ -29,7 +29,7 @@ from django.db import models
 from django_orb import exact_json, mirror
 from django_orb.client.orb_client import OrbClient
 from django_orb.client.raw_invoice import RawInvoice
-from django_orb.db import clock, primary
+from django_orb.db import clock, primary, uses_copy
 from django_orb.exceptions import OrbConnectionError, OrbError, OrbNotFoundError
 from django_orb.maintenance import retention
 from django_orb.mirror import fetching, mapping, observation_sql
@@ -260,6 +260,9 @@ class Walk:
         else:
             value = self.ages[age].payload()
             payload = RawInvoice.of(value) if kind == "page" else value
+            if isinstance(payload, RawInvoice) and self.writes % 2:
+                # It came after a page of new ones.
+                mirror.map_ahead(payload, mirror.digits_kept(), to_copy=uses_copy())
             seen = Observation(ID, payload, interval, version)
         self.newest = max(self.newest, age)
         self._store([seen])

@@ -32,7 +32,7 @@ from django.db import connections, transaction
 from django_orb import mirror
 from django_orb.client.orb_client import OrbClient
 from django_orb.client.raw_invoice import RawInvoice
-from django_orb.db import clock, primary
+from django_orb.db import clock, primary, uses_copy
 from django_orb.db.clock import DatabaseClock, Interval
 from django_orb.exceptions import OrbNotFoundError
 from django_orb.mirror import fetching
@@ -526,6 +526,9 @@ class Player:
                 self._clocks.at(reader.began), self._clocks.at(reader.ended)
             )
             raw = RawInvoice.of(payload_of(reader.saw))
+            if reader.worker % 2:
+                # It came after a page of new ones.
+                mirror.map_ahead(raw, mirror.digits_kept(), to_copy=uses_copy())
             seen = mirror.read_page([raw], interval)
         elif reader.saw == GONE:
             gone = Observation.absent(ID, Interval(*reader.bounds))

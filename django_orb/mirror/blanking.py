@@ -40,7 +40,7 @@ def blank_invoices(invoice_ids: Sequence[str]) -> list[str]:
     ids = sorted(invoice_ids)
     if primary.connection().vendor == "sqlite":
         begin_writing(primary.connection())
-    known, _ = lock_known(ids)
+    known, _ = lock_known(ids, written_since=primary.now())
     rows = primary.rows(Invoice).filter(pk__in=ids).order_by("pk")
     taken, unmapped = [], []
     invoices: list[dict[str, Any]] = []

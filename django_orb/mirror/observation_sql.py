@@ -36,12 +36,10 @@ def lock_texts(
 ) -> tuple[dict[str, Known], float | None]:
     """
     Lock rows like `lock_known`, but return only what tells whether a text came before.
-
-    `was_written_to` says whether we changed the invoice in Orb after `written_since`.
     """
-    since = primary.connection().ops.adapt_datetimefield_value(written_since)
-    state = InvoiceOperation.State.SUCCEEDED.value
-    rows, epoch = _lock(_TEXTS, invoice_ids, [state, since])
+    rows, epoch = _lock(
+        f"{_TEXTS}, {_WRITTEN_TO}", invoice_ids, _written(written_since)
+    )
     known = {}
     for pk, _, content_hash, raw_digest, version, mapper_version, *answers in rows:
         is_flagged, has_failed, was_written_to = map(bool, answers)
@@ -57,21 +55,33 @@ def lock_texts(
     return known, epoch
 
 
-def lock_known(invoice_ids: Sequence[str]) -> tuple[dict[str, Known], float | None]:
+def lock_known(
+    invoice_ids: Sequence[str], *, written_since: datetime
+) -> tuple[dict[str, Known], float | None]:
     """
     Lock rows in the order of their ids. Return them, and the database's time.
 
+    `was_written_to` says whether we changed the invoice in Orb after `written_since`.
     The time is in seconds since 1970. On SQLite it is None, and rows have no locks:
     there a statement before must have written.
     """
-    rows, epoch = _lock(_KNOWN, invoice_ids)
+    rows, epoch = _lock(
+        f"{_KNOWN}, {_WRITTEN_TO}", invoice_ids, _written(written_since)
+    )
     read_time = _time_reader(primary.connection())
     known = {}
-    for pk, _, *values in rows:
+    for pk, _, *values, was_written_to in rows:
         for index in range(len(_TIMES)):
             values[index] = values[index] and read_time(values[index])
-        known[pk] = Known(**dict(zip(_TIMES + _OTHERS, values, strict=True)))
+        columns = dict(zip(_TIMES + _OTHERS, values, strict=True))
+        known[pk] = Known(**columns, was_written_to=bool(was_written_to))
     return known, epoch
+
+
+def _written(since: datetime) -> list[Any]:
+    """Return the parameters of `_WRITTEN_TO`."""
+    adapt = primary.connection().ops.adapt_datetimefield_value
+    return [InvoiceOperation.State.SUCCEEDED.value, adapt(since)]
 
 
 def _lock(
@@ -126,14 +136,16 @@ def see_again(
 _TIMES = ("started_at", "ended_at", "failed_from", "failed_until", "rewrite_at")
 _OTHERS = ("content_hash", "raw_digest", "version", "run_id", "mapper_version")
 _KNOWN = ", ".join(f"s.{name}" for name in _TIMES + _OTHERS)
-_TEXTS = """
-    s.content_hash, s.raw_digest, s.version, s.mapper_version,
-    s.rewrite_at IS NOT NULL,
-    s.failed_until IS NOT NULL OR EXISTS (SELECT 1 FROM {failed} f WHERE f.invoice_id = s.invoice_id),
+_WRITTEN_TO = """
     EXISTS (
         SELECT 1 FROM {operation} o
         WHERE o.invoice_id = s.invoice_id AND o.state = %%s AND o.finished_at > %%s
     )
+"""
+_TEXTS = """
+    s.content_hash, s.raw_digest, s.version, s.mapper_version,
+    s.rewrite_at IS NOT NULL,
+    s.failed_until IS NOT NULL OR EXISTS (SELECT 1 FROM {failed} f WHERE f.invoice_id = s.invoice_id)
 """
 # In the order of ids, so that two pages with the same invoices wait for each other and
 # do not deadlock. The clock is read in the same statement, which costs no other one.

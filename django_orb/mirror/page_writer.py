@@ -116,7 +116,6 @@ class PageWriter:
         for one in self._incoming.values():
             one.keep_blank(erased.probably())
         self._hash_stored(self._known)
-        self._find_late()
         for invoice_id, one in self._incoming.items():
             self._check(one, self._known.get(invoice_id))
 
@@ -184,11 +183,11 @@ class PageWriter:
             finished_at__lte=primary.now() + SLACK,
         )
 
-    def _find_late(self) -> None:
+    def _find_late(self, stored: dict[str, Known]) -> None:
         """
         Mark the answers that were asked for after our own write and do not show it.
         """
-        ids = [pk for pk, known in self._known.items() if known.was_written_to]
+        ids = [pk for pk, known in stored.items() if known.was_written_to]
         if not ids:
             return
         operations = self._operations().filter(invoice_id__in=ids)
@@ -286,8 +285,9 @@ class PageWriter:
         elif primary.connection().vendor == "sqlite":
             begin_writing(primary.connection())
         before = time.monotonic()
-        stored, epoch = lock_known(ids)
+        stored, epoch = lock_known(ids, written_since=self._lags_since())
         self._check_clock(before, epoch)
+        self._find_late(stored)
         self._keep_blank(stored)
         self._hash_stored(stored)
         return stored

@@ -12,7 +12,7 @@ import pytest
 from django_orb import mirror, services, tasks
 from django_orb.client.orb_client import OrbClient
 from django_orb.client.raw_invoice import RawInvoice
-from django_orb.db import primary
+from django_orb.db import primary, uses_copy
 from django_orb.db.clock import Interval
 from django_orb.mirror import fetching, hashing, mapping
 from django_orb.mirror.writing import Observation
@@ -264,6 +264,26 @@ def test_answer_that_does_not_show_our_own_write_is_fetched_once_orb_no_longer_l
     due_at = after(operation, mirror.LAG.total_seconds()).started_at
     assert InvoiceRecheck.objects.get().due_at == due_at
     assert not fetching.due_rechecks().exists()
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["known", "unknown"])
+def test_lagging_page_that_was_mapped_ahead_does_not_undo_our_own_write(
+    any_database: str, is_known: bool
+) -> None:
+    """A full sync has filled the pages before it, and takes this one for new, too."""
+    operation = operate(any_database, primary.now())
+    see(make(status="paid"), after(operation, 1))
+    if not is_known:
+        Invoice.objects.all().delete()
+        InvoiceObservation.objects.all().delete()
+    page = [text(id="inv0", status="issued"), text(status="issued")]
+    for raw in page:
+        mirror.map_ahead(raw, mirror.digits_kept(), to_copy=uses_copy())
+
+    mirror.write(mirror.read_page(page, after(operation, 2)))
+
+    assert statuses() == {"inv0": "issued", **({"inv1": "paid"} if is_known else {})}
+    assert InvoiceRecheck.objects.get().pk == "inv1"
 
 
 def test_answer_that_was_written_late_does_not_undo_our_own_write(
