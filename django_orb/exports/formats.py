@@ -16,13 +16,15 @@ from django_orb.exceptions import OrbExportError, OrbInputError
 from django_orb.formatting import in_zone
 
 from .columns import Column, Kind
-from .texts import TOO_MANY_ROWS, XLSX_MISSING
+from .texts import TOO_LARGE, TOO_MANY_ROWS, XLSX_MISSING
 
 #: What an Excel sheet has room for below its head.
 # Source:
 # https://support.microsoft.com/office/excel-specifications-and-limits-1672b34d-7043-467e-8e27-269d656771c3
 MAX_XLSX_ROWS = 1_048_575
 MAX_XLSX_TEXT = 32_767
+# What is larger, unpacked, needs an extension of ZIP that not all programs read.
+MAX_XLSX_BYTES = 2_000_000_000
 # Excel counts days from 1900 on, and has a 29th of February in that year.
 FIRST_XLSX_YEAR = 1901
 
@@ -205,6 +207,13 @@ class XlsxWriter:
             ):
                 if value is not None and value != "":
                     self._write(place, column.kind, value)
+        self._require_room()
+
+    def _require_room(self) -> None:
+        """Raise an error before more is written than a file can hold."""
+        waiting = self._sheet.row_data_fh
+        if waiting is not None and waiting.tell() > MAX_XLSX_BYTES:
+            raise OrbExportError(TOO_LARGE)
 
     def _write(self, place: int, kind: Kind, value: Any) -> None:
         sheet, row = self._sheet, self._rows

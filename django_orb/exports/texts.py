@@ -11,6 +11,10 @@ TOO_MANY_ROWS = gettext_noop(
     "An Excel workbook has room for 1,048,575 rows, and these are more. Choose CSV, or "
     "filter for fewer."
 )
+TOO_LARGE = gettext_noop(
+    "An Excel workbook has room for 2 GB, and this is more. Choose CSV, fewer columns, or "
+    "filter for fewer rows."
+)
 XLSX_MISSING = gettext_noop(
     'Excel workbooks need an extra on the server: pip install "django-orb[xlsx]"'
 )

@@ -242,7 +242,7 @@ class PageWriter:
                 result.doubtful.append(invoice_id)
                 continue
             if verdict == "fail":
-                result.failed[invoice_id] = one.failure
+                result.failed[invoice_id] = self._reason(one)
             elif verdict not in ("take", "rewrite"):
                 result.unchanged.append(invoice_id)
             elif not one.seen.is_absent:
@@ -415,18 +415,24 @@ class PageWriter:
                 "failed_at": failed_at,
                 "run_id": self._run_id,
             }
-            for invoice_id, found in failed.items()
-            for reason, text in [self._explain(invoice_id, found)]
+            for invoice_id, reason in failed.items()
+            for text in [self._text_of(invoice_id)]
         ]
         upsert(InvoiceFailure, rows, key=["invoice_id"])
 
-    def _explain(self, invoice_id: str, reason: str) -> tuple[str, str]:
-        """Return why an invoice failed and what Orb sent, as far as these may be kept."""
+    def _reason(self, one: Incoming) -> str:
+        """Return why an invoice failed, as far as that may be told and kept."""
+        return WITHHELD if self._may_be_erased(one) else one.failure
+
+    def _text_of(self, invoice_id: str) -> str:
+        """Return what Orb sent, as far as that may be kept."""
         one = self._incoming[invoice_id]
+        return "" if self._may_be_erased(one) else one.as_ascii()
+
+    def _may_be_erased(self, one: Incoming) -> bool:
+        """Tell whether an invoice does not say whose it is, and customers are erased."""
         is_anyones = one.seen.payload is not None and one.customer_id is None
-        if is_anyones and self._erased:
-            return WITHHELD, ""
-        return reason, one.as_ascii()
+        return is_anyones and bool(self._erased)
 
     def _has_failed(self, invoice_id: str, stored: dict[str, Known]) -> bool:
         looked_at = self._known.get(invoice_id)

@@ -3,8 +3,10 @@ from __future__ import annotations
 import csv
 import io
 import os
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -244,6 +246,24 @@ def test_a_workbook_has_numbers_and_texts_and_never_a_formula() -> None:
     assert len(row["External customer ID"].value) == formats.MAX_XLSX_TEXT
     assert row["External customer ID"].value.endswith("…")
     assert row["Due date"].is_date
+
+
+@pytest.mark.django_db
+def test_a_workbook_refuses_more_than_a_zip_file_holds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The library would fail only at the end, with an error of its own."""
+    make_invoices(3)
+    path = tmp_path / "made.xlsx"
+    for limit, is_refused in ((100_000, False), (1000, True)):
+        monkeypatch.setattr(formats, "MAX_XLSX_BYTES", limit)
+        monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1.05 * limit)
+        refuses = (
+            pytest.raises(OrbExportError, match="2 GB") if is_refused else nullcontext()
+        )
+        with refuses:
+            export_rows(Invoice.objects.all(), output=path, file_format="xlsx")
+        assert os.listdir(tmp_path) == ["made.xlsx"]
 
 
 @pytest.mark.django_db

@@ -417,6 +417,20 @@ def test_killed_walk_goes_on_where_it_stopped(
     assert CustomerErasure.objects.get().finished_at
 
 
+def test_event_does_not_quote_what_may_be_of_the_erased(any_database: str) -> None:
+    """What Orb sends fails, and does not say whose it is."""
+    see(personal(), 0)
+    services.erase_customer(CUSTOMER)
+    hint = event("inv1", "invoice.manually_marked_as_paid")
+    receive(hint)
+    odd: Any = Orb(inv1={**personal(), "customer": None, "memo": [WORD]})
+
+    processing.process_event(hint["id"], client=odd)
+
+    assert "which customer it is for" in WebhookEvent.objects.get().error
+    assert places() == []
+
+
 def test_operation_keeps_what_it_needs_until_it_is_over(any_database: str) -> None:
     see(personal(), 0)
     pending = operated("inv1", state="pending", finished_at=None, mirrored_at=None)
