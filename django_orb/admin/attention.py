@@ -129,6 +129,7 @@ def _kinds_of_invoices() -> Iterator[Kind]:
             title,
             ADVICE[name],
             rows.order_by("invoice_date"),
+            # For invoices that are gone the list has a filter of their own.
             "?missing=yes" if name == "missing" else f"?needs={name}",
             partial(_amount_and_reason, kind=name.removesuffix("_failed")),
         )

@@ -23,6 +23,7 @@ from .readonly import ReadOnlyAdmin, outside_transactions
 
 SHOWN = 50
 MAX_RETRIES = 1000
+# The only name in `changed_fields` that is not Orb's.
 MISSING = "missing_since"
 
 

@@ -49,6 +49,8 @@ class CustomerPages(ReadOnlyAdmin):
         }
         return [
             path(
+                # A slash in an id is quoted, as in all keys of the admin, so `str`
+                # takes any id.
                 "/".join(["customer", "<str:customer_id>", *filter(None, [view]), ""]),
                 wrap(function),
                 name=f"{name}_{view}" if view else name,

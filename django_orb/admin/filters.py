@@ -195,6 +195,8 @@ class InvoiceDateFilter(admin.SimpleListFilter):
         return list(_SPANS.items())
 
     def choices(self, changelist: Any) -> Iterator[Any]:
+        # Django's has the fixed choices; which others there are depends on the one
+        # chosen.
         yield from super().choices(changelist)
         chosen = self.value() or ""
         for value in [*_above(chosen), *self._below(chosen)]:
@@ -264,6 +266,7 @@ def _span_of(value: str) -> Span | None:
         return None
     year, month, day = (int(part) if part else 0 for part in match.groups())
     try:
+        # In UTC, as the column of the list shows the dates.
         start = datetime(year, month or 1, day or 1, tzinfo=timezone.utc)
         if day:
             # The calendar has no moment after its last day.

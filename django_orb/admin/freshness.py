@@ -20,6 +20,7 @@ class Freshness:
 
 def read_freshness() -> Freshness:
     """Return when a run last brought the whole mirror up to date, and what runs now."""
+    # Runs since a date, or of chosen invoices, tell nothing about all the others.
     whole = SyncRun.objects.filter(
         kind__in=[SyncRun.Kind.FULL, SyncRun.Kind.INCREMENTAL]
     )

@@ -27,6 +27,7 @@ class InvoiceLineItemAdmin(ExportingAdmin, OfInvoicesAdmin):
         "price_id",
     )
     list_filter = (PriceTypeFilter,)
+    # By the key, because their invoices' dates are in another table.
     ordering = ("-id",)
     search_fields = ("item_id",)
     search_help_text = _("The id of an item, of a price or of an invoice.")

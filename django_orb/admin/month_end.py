@@ -62,6 +62,8 @@ CACHE_SECONDS = 300
 SHOWN = 25
 MOST = 1000
 
+# What Orb's guide asks to look at before a month is closed:
+# https://docs.withorb.com/revenue-reporting/month-end-close
 PARTS: dict[str, tuple[Any, Any, Any]] = {
     DRAFTS: (
         _("Drafts that are not issued"),

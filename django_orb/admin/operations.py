@@ -61,6 +61,7 @@ class InvoiceOperationAdmin(ExportingAdmin):
         self, request: HttpRequest, queryset: Any, search_term: str
     ) -> tuple[Any, bool]:
         term = search_term.strip()
+        # Whole, as the indexes of both columns have them.
         if term:
             queryset = queryset.filter(Q(invoice_id=term) | Q(idempotency_key=term))
         return queryset, False
@@ -102,6 +103,7 @@ class InvoiceOperationAdmin(ExportingAdmin):
     ) -> dict[str, Any]:
         needs_person = operation.state == InvoiceOperation.State.NEEDS_ATTENTION
         invoice = (
+            # From where the operation was read: a replica may not have the invoice yet.
             Invoice.objects.using(operation._state.db)
             .filter(pk=operation.invoice_id)
             .first()

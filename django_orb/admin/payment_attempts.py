@@ -68,6 +68,7 @@ class InvoicePaymentAttemptAdmin(OfInvoicesAdmin):
         if not url:
             return ""
         return format_html(
+            # The other site gets neither this page's address nor hold of its window.
             '<a href="{}" target="_blank" rel="noopener noreferrer">{}</a>',
             url,
             gettext("Receipt"),

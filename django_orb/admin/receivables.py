@@ -201,6 +201,7 @@ class ReceivablesAdmin(PageAdmin):
             raise PermissionDenied
         if not form.is_valid():
             return None
+        # The page of customers has a button for either file.
         are_invoices = question.is_of_invoices or "invoices" in request.POST
 
         def write(**file: Any) -> int:

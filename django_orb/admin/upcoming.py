@@ -83,6 +83,7 @@ def read_forecast(upcoming: UpcomingInvoice, read_at: datetime) -> Forecast:
     )
     sums = read_sums(like, upcoming.payload)
     return Forecast(
+        # Upcoming invoices have this in the place of an invoice date.
         target=utc_short(upcoming.target_date),
         read_at=local_moment(read_at),
         amount_due=sums[-1].amount,

@@ -22,6 +22,8 @@ from .forms import NoteForm, PaymentForm
 Status = Invoice.Status
 
 
+# Source of what its template says about the balance, credits and top-ups:
+# https://docs.withorb.com/api-reference/invoice/void-invoice
 VOID = ConfirmedAction(
     operation_type=operation_types.VOID,
     serve=services.void_invoice,
@@ -61,6 +63,7 @@ ISSUE = ConfirmedAction(
     is_grave=True,
 )
 
+# Orb's API has no operation that undoes this.
 MARK_PAID = ConfirmedAction(
     operation_type=operation_types.MARK_PAID,
     serve=services.mark_invoice_paid,
@@ -81,6 +84,8 @@ MARK_PAID = ConfirmedAction(
     body_of=lambda values: payment_body(**values),
 )
 
+# Without a shared payment token Orb takes the customer's default payment method (the
+# SDK's resources/invoices.py, at `pay`).
 PAY = ConfirmedAction(
     operation_type=operation_types.PAY,
     serve=services.pay_invoice,

@@ -124,6 +124,7 @@ def read_previews(batch: Batch, form: LineItemForm | None) -> list[Preview]:
 
 
 def read_currencies(batch: Batch) -> list[str]:
+    # Orb takes the amount in the currency of each draft: more than one is warned of.
     return sorted({invoice.currency for invoice in batch.chosen})
 
 

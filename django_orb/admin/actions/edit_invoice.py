@@ -53,6 +53,7 @@ def respond(call: Call) -> HttpResponse | None:
     form = EditForm(
         post if is_filled_in else None,
         shown=shown,
+        # Orb changes metadata in any status, and everything else on drafts only.
         is_draft=invoice.status == Invoice.Status.DRAFT,
     )
     if not form.is_bound or not form.is_valid() or "edit" in post:

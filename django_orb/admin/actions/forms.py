@@ -164,6 +164,8 @@ class LineItemForm(RequestForm, NoteForm):
         ),
     )
     quantity = NumberField(label=_("Quantity"), initial="1")
+    # Orb's dashboard takes negative amounts. Whether its API does is not documented, so
+    # that is left to Orb.
     amount = NumberField(
         label=_("Amount"),
         help_text=_(
@@ -221,6 +223,8 @@ class InvoiceForm(RequestForm):
         label=_("Or your id of the customer"),
         widget=AdminTextInputWidget,
     )
+    # Orb refuses any other than the customer's, and the mirror knows customers by their
+    # invoices only.
     currency = forms.CharField(
         label=_("Currency"),
         max_length=20,
@@ -241,6 +245,7 @@ class InvoiceForm(RequestForm):
         label=_("Net terms in days"),
         help_text=_("0 for due on issue. Empty uses the customer's terms."),
     )
+    # Orb takes either this or net terms.
     due_date = forms.DateField(
         required=False,
         label=_("Due date"),

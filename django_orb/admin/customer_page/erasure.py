@@ -39,6 +39,7 @@ def _erase(request: HttpRequest, customer_id: str) -> tuple[int, str]:
     )
     if erasure.error:
         return messages.ERROR, erasure.error
+    # The time was up before everything had been looked through.
     if erasure.stage:
         return messages.WARNING, gettext(
             "From now on no personal data of this customer is stored. What was stored "

@@ -280,6 +280,7 @@ def read_payments(invoices: Invoices, invoice_ids: list[str]) -> list[PaymentRow
     )
     found = [(one.created_at, _attempt_row(one)) for one in tried]
     for invoice in paid.defer("payload").order_by():
+        # The day on which the money came, if Orb was told.
         moment = invoice.payment_received_at or invoice.paid_at
         found.append((moment, _paid_row(invoice, moment)))
     dated = [(moment, row) for moment, row in found if moment is not None]

@@ -150,6 +150,7 @@ def _note(kind: str, invoice: Invoice) -> str:
 
 def read_bill_to(customer: Customer) -> list[str]:
     """Return the lines of the latest invoice's billing address; one query."""
+    # Only invoices have an address: the mirror has no customers of its own.
     latest = customer.invoices.order_by("-invoice_date").only("payload").first()
     payload = as_map(latest.payload) if latest else {}
     return read_address(payload.get("billing_address"))

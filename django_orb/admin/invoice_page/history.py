@@ -86,6 +86,7 @@ def tell(operation: InvoiceOperation, currency: str = "") -> str:
     """Describe an operation, for instance: Ada added “Support” 12.00 USD."""
     is_done = operation.state == InvoiceOperation.State.SUCCEEDED
     words = str(operation.type.done if is_done else operation.type.asked)
+    # A kind that a newer release recorded has no words here.
     if not words:
         return f"{who(operation)}: {operation.get_kind_display()}"
     return words % {

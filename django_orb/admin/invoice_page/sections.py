@@ -138,6 +138,7 @@ def read_tax_id(tax_id: Any) -> str:
 
 
 def read_dates(invoice: Invoice, payload: Mapping[str, Any]) -> list[Fact]:
+    # There is no column for the next attempt to collect a payment.
     collection = as_map(payload.get("auto_collection"))
     dates = [
         (gettext("Invoice date"), invoice.invoice_date),
@@ -215,6 +216,7 @@ def read_provenance(invoice: Invoice) -> str:
 def read_headline(invoice: Invoice, payload: Mapping[str, Any]) -> Fact:
     """Return the amount to see first: what is to be paid, or else the total."""
     note = read_settled(invoice)
+    # An amount due would look like a debt beside "paid" or "void".
     if note:
         total = exact(payload, "total", invoice.total)
         return Fact(gettext("Total"), money(total, invoice.currency), note)
