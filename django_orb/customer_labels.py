@@ -56,9 +56,17 @@ def customer_of(invoice: Invoice) -> Customer:
 
 
 def read_labels(customers: Iterable[Customer]) -> dict[Customer, CustomerLabel]:
-    """Return the labels of `CUSTOMER_LABELS`; none, and a log record, if it fails."""
+    """
+    Return the labels of `CUSTOMER_LABELS`; none, and a log record, if it fails.
+
+    A customer without a name is called by the id.
+    """
     try:
-        return ask_for_labels(customers)
+        labels = ask_for_labels(customers)
+        return {
+            customer: label if label.name else _fallback(customer, label.url)
+            for customer, label in labels.items()
+        }
     except Exception:
         # It is the project's own code: a page with ids is of more use than an error.
         logger.exception("CUSTOMER_LABELS failed; customers are shown by their ids.")
@@ -122,10 +130,10 @@ def _given_to(customer: Customer, given: Mapping[str, Any]) -> Any:
 
 
 def _label(value: Any) -> CustomerLabel:
-    if isinstance(value, str):
-        return CustomerLabel(value)
-    name, url = value
-    return CustomerLabel(str(name), _safe(url))
+    name, url = (value, "") if isinstance(value, str) else value
+    text = "" if name is None else str(name)
+    # Half of a surrogate pair can be neither on a page nor in a file.
+    return CustomerLabel(text.encode("utf-8", "replace").decode(), _safe(url))
 
 
 def _safe(url: Any) -> str:
@@ -137,5 +145,5 @@ def _safe(url: Any) -> str:
     return str(url) if is_path else ""
 
 
-def _fallback(customer: Customer) -> CustomerLabel:
-    return CustomerLabel(customer.external_customer_id or customer.customer_id)
+def _fallback(customer: Customer, url: str = "") -> CustomerLabel:
+    return CustomerLabel(customer.external_customer_id or customer.customer_id, url)

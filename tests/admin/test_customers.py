@@ -15,6 +15,7 @@ from django_orb.admin.customer_links import customer_url
 from django_orb.customer_labels import (
     Customer,
     CustomerLabel,
+    ask_for_labels,
     label_customers,
     read_labels,
 )
@@ -36,6 +37,9 @@ def labels(asked: list[Customer]) -> dict[str, Any]:
         "evil": ("Evil", "javascript:alert(1)"),
         "far": ("Far", "//elsewhere.test/"),
         "web": ("Web", "https://crm.test/web"),
+        "nameless": (None, "/accounts/8/"),
+        "empty": ("", "/accounts/9/"),
+        "half": "Half \ud800",
     }
 
 
@@ -85,6 +89,24 @@ def test_either_id_gives_a_name_and_only_pages_are_linked(named: Any) -> None:
         Customer("orb-3", "far"): CustomerLabel("Far"),
         Customer("orb-4", "web"): CustomerLabel("Web", "https://crm.test/web"),
     }
+
+
+def test_a_customer_without_a_name_is_called_by_the_id(named: Any) -> None:
+    asked = [Customer(f"orb-{name}", name) for name in ("nameless", "empty", "half")]
+
+    assert read_labels(asked) == dict(
+        zip(
+            asked,
+            [
+                CustomerLabel("nameless", "/accounts/8/"),
+                CustomerLabel("empty", "/accounts/9/"),
+                CustomerLabel("Half ?"),
+            ],
+            strict=True,
+        )
+    )
+    # A file has a column for the name alone.
+    assert {label.name for label in ask_for_labels(asked).values()} == {"", "Half ?"}
 
 
 def test_a_list_asks_once_and_shows_names(named: Any, finance: Client) -> None:
