@@ -27,11 +27,10 @@ from .exports import CsvStyle, export_operations, export_rows
 from .formatting import safe_link, to_moment
 from .maintenance import erase_customer, undo_erasure
 from .mirror import (
-    Observation,
     UpcomingInvoice,
     UpcomingLineItem,
     change_log,
-    observe_invoice,
+    observe_existing,
     read_upcoming,
     store,
 )
@@ -193,7 +192,7 @@ def current_links(invoice: Invoice) -> InvoiceLinks:
             safe_link(invoice.hosted_invoice_url), safe_link(invoice.invoice_pdf)
         )
     with open_account() as client:
-        seen = _observe(client, invoice.pk)
+        seen = observe_existing(client, invoice.pk)
         store(client, [seen])
     # From the answer, since the row keeps its old links if nothing else changed.
     return InvoiceLinks(
@@ -415,15 +414,8 @@ def run_kind(
     return SyncRun.Kind.PARTIAL.value
 
 
-def _observe(client: OrbClient, invoice_id: str) -> Observation:
-    seen = observe_invoice(client, invoice_id)
-    if seen.is_absent:
-        client.fetch_invoice(invoice_id)  # asked again for Orb's own error
-    return seen
-
-
 def _fetch(client: OrbClient, invoice_id: str) -> Invoice:
-    seen = _observe(client, invoice_id)
+    seen = observe_existing(client, invoice_id)
     result = store(client, [seen])
     if result.failed:
         raise OrbPayloadError(result.failed[invoice_id])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,26 @@ def test_unknown_invoice_is_not_found(
         services.fetch_invoice("nope")
 
     assert not Invoice.objects.exists()
+
+
+@pytest.mark.parametrize("call", ["fetch_invoice", "current_links"])
+def test_a_404_is_neither_asked_about_again_nor_stored(
+    any_committed_database: str, orb: OrbSandbox, call: str
+) -> None:
+    invoice = services.fetch_invoice(orb.invoice_ids("issued")[0])
+    Invoice.objects.update(mirrored_at=invoice.mirrored_at - timedelta(days=99))
+    invoice.refresh_from_db()
+    asked = invoice.pk if call == "fetch_invoice" else invoice
+    orb.clear_requests()
+    orb.fail_next(1, status=404, route="fetch_invoice")
+
+    with pytest.raises(OrbNotFoundError):
+        getattr(services, call)(asked)
+
+    # A second answer could contradict the first, and only one of them would be stored.
+    assert orb.request_counts()["fetch_invoice"] == 1
+    assert Invoice.objects.get().missing_since is None
+    assert getattr(services, call)(asked)
 
 
 def test_invoice_that_cannot_be_stored_says_why(

@@ -5,7 +5,13 @@ from __future__ import annotations
 from . import blanking, change_log, erased, failure_reasons, fetching, personal
 from .change_log import Origin
 from .failure_reasons import Told
-from .fetching import fetch_until_ordered, observe_invoice, observe_invoices, store
+from .fetching import (
+    fetch_until_ordered,
+    observe_existing,
+    observe_invoice,
+    observe_invoices,
+    store,
+)
 from .mapping import digits_kept, map_columns
 from .observation_sql import claim_observations
 from .ordering import NO_ID, map_ahead
@@ -43,6 +49,7 @@ __all__ = [
     "fetching",
     "map_ahead",
     "map_columns",
+    "observe_existing",
     "observe_invoice",
     "observe_invoices",
     "personal",

@@ -49,6 +49,19 @@ def observe_invoice(
     return _seen(invoice_id, _fetch(client, invoice_id), supersedes)
 
 
+def observe_existing(client: OrbClient, invoice_id: str) -> Observation:
+    """
+    Ask Orb for one invoice, which has to be there.
+
+    Raises:
+        OrbNotFoundError: Orb has no such invoice. To ask again for this error would not
+            do: the second answer may contradict the first.
+        OrbError: Orb did not answer.
+    """
+    primary.clock().keep_measured()
+    return _seen(invoice_id, timed(lambda: client.fetch_invoice(invoice_id)), None)
+
+
 def _fetch(client: OrbClient, invoice_id: str) -> Timed[object]:
     """Return Orb's answer, None for a 404 about the invoice. It needs no database."""
 
