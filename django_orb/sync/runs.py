@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from django.db import DatabaseError, IntegrityError
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
 from django_orb import metrics, mirror
 from django_orb.client import OrbClient
 from django_orb.conf import get_settings
-from django_orb.db import Interval, has_come, is_free, primary
+from django_orb.db import Interval, has_come, is_free, primary, run_in_transaction
 from django_orb.exceptions import OrbSyncRunningError, in_english
 from django_orb.mirror import Observation, Origin, send_robust
 from django_orb.models import Invoice, InvoiceFailure, SyncAbsence, SyncRun, SyncWindow
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 MAX_MISSING = 50
 MAX_MISSING_SHARE = 0.01
 MARK_BATCH = 100
+# How often a run may be refused because of one that has ended by the time of the look.
+MAX_STARTS = 3
 
 
 def start_run(
@@ -53,36 +55,41 @@ def start_run(
     Raises:
         OrbSyncRunningError: a run of this kind is already active; its `run`.
     """
-    now = primary.now()
     is_exclusive = kind != SyncRun.Kind.ONE
     # Read before the transaction, which has to begin with a write on SQLite.
     announces_new = announce or _was_filled()
     reading = polling.plan(sweep=sweep)
-    try:
-        with primary.atomic():
-            run = primary.rows(SyncRun).create(
-                kind=kind,
-                # Unique, and null once the run is over: MariaDB has no unique
-                # constraint with a condition, which Django leaves out there.
-                active_kind=kind if is_exclusive else None,
-                since=since,
-                accept_missing=accept_missing,
-                announces_new=announces_new,
-                started_at=now,
-            )
-            planned = plan_windows(run, now, list(invoice_ids), reading)
-            primary.rows(SyncWindow).bulk_create(planned)
-    except IntegrityError as err:
-        active = primary.rows(SyncRun).filter(active_kind=kind).first()
-        if active is None:
-            raise
-        raise OrbSyncRunningError(
-            f"{in_english(active)} has been running since "
-            f"{active.started_at:%Y-%m-%d %H:%M} UTC, or stopped less than "
-            f"{windows.lease_seconds():.0f} seconds ago.",
-            run=active,
-        ) from err
-    return run
+    for attempt in range(1, MAX_STARTS + 1):
+        run = SyncRun(
+            kind=kind,
+            # Unique, and null once the run is over: MariaDB has no unique
+            # constraint with a condition, which Django leaves out there.
+            active_kind=kind if is_exclusive else None,
+            since=since,
+            accept_missing=accept_missing,
+            announces_new=announces_new,
+            started_at=primary.now(),
+        )
+        try:
+            with primary.atomic():
+                run.save(using=primary.alias(), force_insert=True)
+                planned = plan_windows(run, run.started_at, list(invoice_ids), reading)
+                primary.rows(SyncWindow).bulk_create(planned)
+        except IntegrityError as err:
+            active = primary.rows(SyncRun).filter(active_kind=kind).first()
+            if active is not None:
+                raise OrbSyncRunningError(
+                    f"{in_english(active)} has been running since "
+                    f"{active.started_at:%Y-%m-%d %H:%M} UTC, or stopped less than "
+                    f"{windows.lease_seconds():.0f} seconds ago.",
+                    run=active,
+                ) from err
+            # It has ended since it was in the way.
+            if attempt == MAX_STARTS:
+                raise
+        else:
+            return run
+    raise AssertionError("unreachable")
 
 
 def _was_filled() -> bool:
@@ -221,9 +228,8 @@ def fail_window(window_id: int, lease: str, reason: str) -> None:
     """End the run of a window that cannot be finished, if the lease still holds."""
     mine = primary.rows(SyncWindow).filter(pk=window_id, lease=lease)
     window = mine.select_related("run").first()
-    if window is not None and window.run.is_active:
-        mine.update(state=SyncWindow.State.FAILED, error=reason)
-        _end(window.run, SyncRun.State.FAILED, reason)
+    if window is not None:
+        _end(window.run, SyncRun.State.FAILED, reason, because_of=mine)
 
 
 def advance(run: SyncRun) -> list[SyncWindow]:
@@ -296,7 +302,8 @@ def _finish(run: SyncRun) -> None:
         reason = f"Orb does not know {', '.join(unknown)}."
         _end(run, SyncRun.State.FAILED, reason)
         return
-    if run.windows.using(primary.alias()).filter(has_gap=True).exists():
+    unread = Q(has_gap=True) | Q(state=SyncWindow.State.FAILED)
+    if run.windows.using(primary.alias()).filter(unread).exists():
         reason = f"A part of Orb's list could not be read. {_note_of(run)}"
         _end(run, SyncRun.State.FAILED, reason)
         return
@@ -342,15 +349,43 @@ def _mark(absences: Iterable[SyncAbsence], run: SyncRun) -> None:
         mirror.fetch_later(result.doubtful)
 
 
-def _end(run: SyncRun, state: str, error: str) -> None:
-    progress = run.progress()
-    totals = {name: progress[name] for name in COUNTS}
-    active = primary.rows(SyncRun).filter(pk=run.pk, state=SyncRun.State.RUNNING)
-    # A worker that still holds a window loses its lease, and can write nothing more.
-    primary.rows(SyncWindow).filter(run=run).update(lease="")
-    is_mine = active.update(
-        state=state, active_kind=None, finished_at=primary.now(), error=error, **totals
-    )
+def _end(
+    run: SyncRun,
+    state: str,
+    error: str,
+    *,
+    because_of: QuerySet[SyncWindow] | None = None,
+) -> None:
+    """
+    End a run that is active, because of a window that fails if one is given.
+
+    A window that another worker holds by now ends nothing.
+    """
+
+    def end() -> bool:
+        active = primary.rows(SyncRun).filter(pk=run.pk, state=SyncRun.State.RUNNING)
+        # As in `advance`, the row of the run is locked before those of its windows.
+        if not active.update(state=SyncRun.State.RUNNING):
+            return False
+        # With the run, since of a window that failed alone nobody would take notice.
+        failed = SyncWindow.State.FAILED
+        if because_of is not None and not because_of.update(state=failed, error=error):
+            return False
+        # A worker that still holds a window loses its lease, and can write nothing more:
+        # only after that do the counts not change any more.
+        primary.rows(SyncWindow).filter(run=run).update(lease="")
+        progress = run.progress()
+        totals = {name: progress[name] for name in COUNTS}
+        active.update(
+            state=state,
+            active_kind=None,
+            finished_at=primary.now(),
+            error=error,
+            **totals,
+        )
+        return True
+
+    is_mine = run_in_transaction(end)
     run.refresh_from_db(using=primary.alias())
     if is_mine:
         _log_end(run)

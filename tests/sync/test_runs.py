@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from copy import copy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from django_orb.models import (
     SyncWindow,
 )
 from django_orb.sync import runs, windows
-from tests import times
+from tests import crash_points, times
 from tests.factories import make_invoices
 
 if TYPE_CHECKING:
@@ -482,6 +483,109 @@ def test_cancelled_run_stops_at_the_next_page(
     run.refresh_from_db()
     assert (run.state, run.active_kind) == (SyncRun.State.CANCELLED, None)
     start("full")
+
+
+def last_window(run: SyncRun) -> SyncWindow:
+    return SyncWindow.objects.filter(run=run, kind="list").latest("position")
+
+
+def die_before(number: int) -> Callable[[str, Any], bool]:
+    """Tell whether a statement is the one of this number, from 0 on."""
+    statements = itertools.count()
+    return lambda sql, params: next(statements) == number
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_run_whose_worker_dies_while_it_fails_is_never_called_complete(
+    any_committed_database: str, orb: OrbSandbox, number: int
+) -> None:
+    run = start("full")
+    window = last_window(run)
+    lease = take(window)
+
+    with (
+        suppress(KeyboardInterrupt),
+        crash_points.dying_at_statement(any_committed_database, die_before(number)),
+    ):
+        runs.fail_window(window.pk, lease, "It cannot be read.")
+    SyncWindow.objects.update(lease_expires_at=None)
+    SyncWindow.objects.filter(pk=window.pk).update(attempts=windows.MAX_ATTEMPTS)
+    with suppress(OrbSyncFailedError):
+        services.sync_invoices(mode="full")
+
+    run.refresh_from_db()
+    assert (run.state, run.active_kind) == (SyncRun.State.FAILED, None)
+
+
+def test_worker_that_lost_its_window_does_not_end_the_run(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    run = start("full")
+    window = last_window(run)
+    lease = take(window)
+
+    def lose(sql: str, params: Any) -> None:
+        if not SyncWindow.objects.filter(pk=window.pk, lease="another's").exists():
+            SyncWindow.objects.filter(pk=window.pk).update(lease="another's")
+
+    looked: list[int] = []
+
+    def after_the_look(sql: str, params: Any) -> None:
+        looked.append(1)
+        if len(looked) == 2:
+            lose(sql, params)
+
+    with crash_points.before_statements(any_committed_database, after_the_look):
+        runs.fail_window(window.pk, lease, "It cannot be read.")
+
+    run.refresh_from_db()
+    assert run.is_active
+
+
+def test_page_that_is_stored_while_its_run_is_cancelled_counts(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    run = start("full")
+    window = last_window(run)
+    lease = take(window)
+    stored: list[int] = []
+
+    def store(sql: str, params: Any) -> None:
+        """Another worker's page, just before the run's windows lose their leases."""
+        is_release = sql.startswith("UPDATE") and "orb_syncwindow" in sql
+        if is_release and not stored:
+            stored.append(1)
+            SyncWindow.objects.filter(pk=window.pk).update(created=7)
+
+    with crash_points.before_statements(any_committed_database, store):
+        runs.cancel_run(run)
+
+    assert stored
+    assert lease
+    assert SyncRun.objects.get().created == 7
+
+
+@pytest.mark.parametrize("begin", [runs.start_run, runs.start_or_join])
+def test_run_starts_if_the_active_one_ends_just_then(
+    any_committed_database: str, orb: OrbSandbox, begin: Callable[[str], SyncRun]
+) -> None:
+    first = start("full")
+
+    def end(sql: str, params: Any) -> None:
+        """The insert was refused because of the first run, which ends before the look."""
+        is_look = (
+            sql.startswith("SELECT") and "active_kind" in sql.partition("WHERE")[2]
+        )
+        if is_look and SyncRun.objects.filter(pk=first.pk, finished_at=None).exists():
+            SyncRun.objects.filter(pk=first.pk).update(
+                active_kind=None, state="cancelled", finished_at=primary.now()
+            )
+
+    with crash_points.before_statements(any_committed_database, end):
+        second = begin("full")
+
+    assert second.pk != first.pk
+    assert second.is_active
 
 
 def test_worker_keeps_its_window_from_step_to_step(
