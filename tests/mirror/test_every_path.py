@@ -65,6 +65,14 @@ def fill_as_own(invoice_id: str, known: Known, *rest: Any) -> dict[str, Any]:
     return {**row, "mapper_version": 0} if rest[1] == "same" else row
 
 
+_find_late = PageWriter._find_late
+
+
+def find_late_if_looked_at(self: PageWriter, stored: dict[str, Known]) -> None:
+    """A page that was mapped ahead is not looked at before it is locked."""
+    _find_late(self, self._known)
+
+
 class Fault(NamedTuple):
     """How it is put back, and the steps and the seed of a walk that comes across it."""
 
@@ -77,6 +85,15 @@ class Fault(NamedTuple):
 
 WAY = ("change", "wait", "ask", "answer", "answer")
 OWN = (*WAY, "write_to_orb", "recover")
+OWN_PAGES = (
+    "change",
+    "wait",
+    "ask_page",
+    "answer",
+    "answer",
+    "write_to_orb",
+    "recover",
+)
 PAYING = ("fail", "pay", "undo", "deliver", "ask", "answer")
 FAULTS = {
     "a failure that is over comes back": Fault(
@@ -94,6 +111,9 @@ FAULTS = {
     "an older release writes again": Fault(page_writer, "touch", fill_as_own, WAY, 8),
     "our own write is not waited for": Fault(
         PageWriter, "_find_late", lambda *_: None, OWN, 10
+    ),
+    "our own write is not waited for by a page mapped ahead": Fault(
+        PageWriter, "_find_late", find_late_if_looked_at, OWN_PAGES, 10
     ),
 }
 
