@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from unittest.mock import Mock
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -140,6 +141,68 @@ def test_searches_for_the_customer_are_erased_from_the_log(
 
     erased_text = "Exported 1 invoices as CSV; filter: erased"
     assert LogEntry.objects.get().change_message == (text if is_left else erased_text)
+
+
+@pytest.mark.parametrize(
+    ("own_id", "text"),
+    [
+        *(
+            (own_id, f"Opened the portal of customer {other} for 60 minutes.")
+            for own_id in ("6", "7", "customer")
+            for other in ("cus7other", f"{CUSTOMER}2", CUSTOMER.lower())
+        ),
+        ("6", "Exported 6 rows of the month 2026-01 as CSV; changes after 2026-02-06"),
+        *(
+            (own_id, f"Exported 67 invoices as CSV; filter: {chosen}")
+            for own_id in ("6", "customer")
+            for chosen in (
+                "none",
+                "age=6, customer=cus7other",
+                "q=67",
+                "day=2026-01-06&customer=cus7other&show=invoices",
+            )
+        ),
+    ],
+)
+def test_entries_that_only_look_like_the_customers_stay(
+    any_database: str, own_id: str, text: str
+) -> None:
+    """The project's own ids may be short, and may be words of any entry."""
+    customer = {"id": CUSTOMER, "external_customer_id": own_id}
+    see(personal(customer=customer), 0)
+    logged(make_staff(), Invoice, text)
+
+    services.erase_customer(CUSTOMER)
+
+    entry = LogEntry.objects.get()
+    assert (entry.object_repr, entry.change_message) == ("-", text)
+
+
+@pytest.mark.parametrize("own_id", ["6", "Doe, Jane & Co", "a=b"])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        "age=30, customer={own_id}, q=x",
+        "q= {own_id} ",
+        "external_customer_id__in=x,{own_id}",
+        "{as_address}",
+        f"customer={CUSTOMER}, status__exact=paid",
+        f"day=2026-01-06&customer={CUSTOMER}&show=invoices",
+    ],
+)
+def test_filters_that_name_the_customer_are_erased_from_the_log(
+    any_database: str, own_id: str, chosen: str
+) -> None:
+    see(personal(customer={"id": CUSTOMER, "external_customer_id": own_id}), 0)
+    address = urlencode({"day": "2026-01-06", "customer": own_id.lower()})
+    filters = chosen.format(own_id=own_id, as_address=address)
+    logged(make_staff(), Invoice, f"Exported 1 invoices as CSV; filter: {filters}")
+
+    services.erase_customer(CUSTOMER)
+
+    entry = LogEntry.objects.get()
+    assert entry.change_message == "Exported 1 invoices as CSV; filter: erased"
+    assert entry.object_repr == "-"
 
 
 def test_other_customers_keep_all(any_database: str) -> None:
