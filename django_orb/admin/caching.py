@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import TypeVar
 
 from django.core.cache import cache
+from django.db.models import F, Func, Subquery
 from django.utils import timezone
 
 from django_orb import __version__
 from django_orb.db import primary
-from django_orb.models import MirroredAccount
+from django_orb.models import CustomerErasure, ErasureGate, MirroredAccount
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +26,9 @@ def keep(name: str, seconds: int, read: Callable[[], T]) -> tuple[T, datetime]:
     Return what `read` returned in the last so many seconds, and when it was read.
 
     An entry of another account, database or release is not found; a tenant of the same
-    database and cache is another account. If the cache is out of reach, `read` is
-    called each time.
+    database and cache is another account. Nor is one that was read before a customer was
+    erased, or before that was complete. If the cache is out of reach, `read` is called
+    each time.
     """
     key = _key(name)
     try:
@@ -52,6 +54,20 @@ def _key(name: str) -> str:
     where = primary.connection().settings_dict
     database = f"{where['HOST']} {where['PORT']} {where['NAME']}"
     # With the release, whose classes are what was pickled.
-    parts = "\n".join([__version__, database, account or "", name])
+    parts = "\n".join([__version__, database, account or "", _erasures(), name])
     # Some caches refuse long keys, and characters that an id may have.
     return f"django_orb:{hashlib.sha256(parts.encode()).hexdigest()}"
+
+
+def _erasures() -> str:
+    """
+    Return a text that changes when an erasure begins and when it is complete.
+
+    In between, what is read may still show the customer. One query.
+    """
+    unfinished = CustomerErasure.objects.exclude(stage="").order_by()
+    count = unfinished.annotate(count=Func(F("pk"), function="COUNT")).values("count")
+    # Where the pages read: a replica that lags still has what was erased, and has the
+    # older token too.
+    gates = ErasureGate.objects.annotate(unfinished=Subquery(count))
+    return " ".join(map(str, gates.values_list("token", "unfinished").first() or ()))

@@ -270,7 +270,7 @@ def test_it_costs_the_same_for_little_and_for_much(
             )
         trouble() if many == 1 else None
         cache.clear()
-        with django_assert_max_num_queries(37) as captured:
+        with django_assert_max_num_queries(39) as captured:
             page(finance)
         counts.append(len(captured))
 
