@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from .conf import get_settings
+from .formatting import safe_link
 from .models import Invoice
 
 logger = logging.getLogger(__name__)
@@ -133,16 +133,8 @@ def _label(value: Any) -> CustomerLabel:
     name, url = (value, "") if isinstance(value, str) else value
     text = "" if name is None else str(name)
     # Half of a surrogate pair can be neither on a page nor in a file.
-    return CustomerLabel(text.encode("utf-8", "replace").decode(), _safe(url))
-
-
-def _safe(url: Any) -> str:
-    """Return the address if it is http, https or a path of the same site, else ""."""
-    parts = urlsplit(str(url or ""))
-    if parts.scheme in {"http", "https"} and parts.netloc:
-        return str(url)
-    is_path = parts.path.startswith("/") and not (parts.scheme or parts.netloc)
-    return str(url) if is_path else ""
+    name = text.encode("utf-8", "replace").decode()
+    return CustomerLabel(name, safe_link(str(url or ""), or_path=True))
 
 
 def _fallback(customer: Customer, url: str = "") -> CustomerLabel:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.utils import dateformat, formats
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
 from django.utils.timezone import get_current_timezone, now
@@ -170,8 +171,12 @@ def short(text: str) -> str:
     return text if fits else Truncator(text).chars(LIST_CHARACTERS)
 
 
-def safe_link(url: Any) -> str:
-    """Return the address if a browser may open it, else "": only http and https."""
+def safe_link(url: Any, *, or_path: bool = False) -> str:
+    """
+    Return the address if a browser may open it, else "": only http and https.
+
+    With `or_path` also a path of the same site, which only the project itself can give.
+    """
     if not isinstance(url, str):
         return ""
     try:
@@ -179,6 +184,11 @@ def safe_link(url: Any) -> str:
         parts = urlsplit(url)
     except ValueError:
         return ""
+    if or_path and url.startswith("/"):
+        # Browsers leave out what is not printable, and what follows may then be the name
+        # of another site.
+        is_path = url.isprintable() and url_has_allowed_host_and_scheme(url, None)
+        return url if is_path else ""
     return url if parts.scheme in {"http", "https"} and parts.netloc else ""
 
 

@@ -95,3 +95,32 @@ def test_http_addresses_are_links(url: str) -> None:
 )
 def test_nothing_else_is_a_link(url: object) -> None:
     assert formatting.safe_link(url) == ""
+    assert formatting.safe_link(url, or_path=True) == ""
+
+
+@pytest.mark.parametrize("url", ["/", "/accounts/7/", "/a?next=//b.example/#c", "/ä:b"])
+def test_a_path_of_the_site_is_a_link_where_the_project_gives_it(url: str) -> None:
+    assert formatting.safe_link(url, or_path=True) == url
+    assert formatting.safe_link(url) == ""
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "//evil.example",
+        "///evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        # Browsers leave these characters out.
+        "/\t/evil.example",
+        "/\n//evil.example",
+        "/\r\\evil.example",
+        " //evil.example",
+        "\x01//evil.example",
+        "accounts/7/",
+        "/accounts/\ud800/",
+        "//[",
+    ],
+)
+def test_what_a_browser_takes_for_another_site_is_no_path(url: str) -> None:
+    assert formatting.safe_link(url, or_path=True) == ""

@@ -68,9 +68,9 @@ def _entries() -> Iterator[tuple[str, Any]]:
         task = str(entry.get("task", ""))
         name = task.removeprefix(PREFIX)
         if name == "sync_invoices":
-            # The task's own default.
-            given = [*entry.get("args", ()), "incremental"][0]
-            name = f"{name} {entry.get('kwargs', {}).get('mode', given)}"
+            # Beat takes None for no arguments. The last is the task's own default.
+            given = [*(entry.get("args") or ()), "incremental"][0]
+            name = f"{name} {(entry.get('kwargs') or {}).get('mode', given)}"
         if task.startswith(PREFIX) and name in SCHEDULED:
             # Beat also takes a number of seconds or a timedelta.
             yield name, maybe_schedule(entry["schedule"])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
+from django.utils.translation import gettext_lazy
 
 from django_orb import checks, customer_labels
 from django_orb.admin.customer_links import customer_url
@@ -40,6 +41,9 @@ def labels(asked: list[Customer]) -> dict[str, Any]:
         "nameless": (None, "/accounts/8/"),
         "empty": ("", "/accounts/9/"),
         "half": "Half \ud800",
+        "broken": ("Broken", "http://["),
+        "slashes": ("Slashes", "///evil.example"),
+        "lazy": ("Lazy", gettext_lazy("/accounts/10/")),
     }
 
 
@@ -89,6 +93,16 @@ def test_either_id_gives_a_name_and_only_pages_are_linked(named: Any) -> None:
         Customer("orb-3", "far"): CustomerLabel("Far"),
         Customer("orb-4", "web"): CustomerLabel("Web", "https://crm.test/web"),
     }
+
+
+def test_an_address_that_is_no_link_costs_no_customer_the_name(named: Any) -> None:
+    asked = [Customer(f"orb-{one}", one) for one in ("broken", "slashes", "lazy")]
+
+    assert list(read_labels(asked).values()) == [
+        CustomerLabel("Broken"),
+        CustomerLabel("Lazy", "/accounts/10/"),
+        CustomerLabel("Slashes"),
+    ]
 
 
 def test_a_customer_without_a_name_is_called_by_the_id(named: Any) -> None:

@@ -245,6 +245,19 @@ def test_a_task_that_has_never_run_is_late_in_its_turn(healthy: str) -> None:
     assert finding("schedule").verdict is Verdict.OK
 
 
+@pytest.mark.parametrize("nothing", [None, (), [], {}])
+def test_a_schedule_may_say_that_a_task_has_no_arguments(
+    healthy: str, nothing: Any
+) -> None:
+    """Beat takes any of these, as does django-celery-beat's JSON."""
+    current_app.conf.beat_schedule = {
+        name: {"args": nothing, "kwargs": nothing, **entry}
+        for name, entry in SCHEDULE.items()
+    }
+
+    assert finding("schedule").verdict is Verdict.OK
+
+
 def test_a_task_that_failed_or_is_not_scheduled_is_a_warning(healthy: str) -> None:
     note("prune", "ValueError: no", minutes=1)
     found = finding("schedule")
