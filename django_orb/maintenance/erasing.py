@@ -228,7 +228,8 @@ def _walk(
     }
     while erasure.stage:
         for cursor in steps[erasure.stage](erasure):
-            _note(erasure, cursor=cursor)
+            if not _note(erasure, cursor=cursor):
+                return
             on_step(erasure)
             if time.monotonic() > deadline:
                 # Released, so that `recover` goes on with its next turn.
@@ -240,11 +241,15 @@ def _walk(
             changes["lease_expires_at"] = None
             if erasure.active_customer_id and not erasure.error:
                 changes["finished_at"] = primary.now()
-        _note(erasure, **changes)
+        if not _note(erasure, **changes):
+            return
 
 
-def _note(erasure: CustomerErasure, **changes: Any) -> None:
-    """Record how far the walk has come, unless it was undone or begun again meanwhile."""
+def _note(erasure: CustomerErasure, **changes: Any) -> bool:
+    """
+    Record how far the walk has come. Return False if another process goes on with it,
+    because it was undone meanwhile, or because two walk and the other is ahead.
+    """
     changes = {"lease_expires_at": primary.now() + LEASE, **changes}
     names = ("invoices", "error")
     changes |= {name: getattr(erasure, name) for name in names}
@@ -254,9 +259,9 @@ def _note(erasure: CustomerErasure, **changes: Any) -> None:
     if mine.update(**changes):
         for name, value in changes.items():
             setattr(erasure, name, value)
-    else:
-        erasure.refresh_from_db(using=primary.alias())
-        erasure.stage = ""  # the process that changed it goes on
+        return True
+    erasure.refresh_from_db(using=primary.alias())
+    return False
 
 
 # Each stage yields its cursor after each batch.
@@ -290,7 +295,8 @@ def _invoices(erasure: CustomerErasure) -> Iterator[str]:
         # First, since they may be in another database.
         admin_history.blank_entries(Invoice, invoices.filter(pk__in=ids))
         admin_history.blank_entries(InvoiceOperation, operations)
-        unmapped = run_in_transaction(partial(blanking.blank_invoices, ids))
+        blank = partial(blanking.blank_invoices, ids, customer_id=erasure.customer_id)
+        unmapped = run_in_transaction(blank)
         events = primary.rows(WebhookEvent).filter(invoice_id__in=ids)
         for event_id in list(events.order_by("pk").values_list("pk", flat=True)):
             blank_event(event_id)

@@ -20,7 +20,7 @@ from django_orb.models import (
     InvoiceObservation,
 )
 
-from . import personal
+from . import erased, personal
 from .children import write_children
 from .hashing import content_hash
 from .mapping import digits_kept, map_invoice
@@ -30,17 +30,20 @@ from .ordering import ABSENT
 ERASED = "The reason was erased with the customer's personal data."
 
 
-def blank_invoices(invoice_ids: Sequence[str]) -> list[str]:
+def blank_invoices(invoice_ids: Sequence[str], *, customer_id: str) -> list[str]:
     """
     Remove personal data from stored invoices and from the rows that they carry.
 
-    Call it in a transaction: it locks the invoices as writers do. Return the ids of those
-    that could not be mapped, which are left as they are.
+    Call it in a transaction: it locks the invoices as writers do. If the customer is no
+    longer erased, it does nothing: an answer may have filled the invoices again. Return
+    the ids of those that could not be mapped, which are left as they are.
     """
     ids = sorted(invoice_ids)
     if primary.connection().vendor == "sqlite":
         begin_writing(primary.connection())
     known, _ = lock_known(ids, written_since=primary.now())
+    if customer_id not in erased.customers():
+        return []
     rows = primary.rows(Invoice).filter(pk__in=ids).order_by("pk")
     taken, unmapped = [], []
     invoices: list[dict[str, Any]] = []

@@ -455,6 +455,47 @@ def test_erased_again_after_undoing_there_are_two_records(any_database: str) -> 
     assert again.active_customer_id == CUSTOMER
 
 
+def test_two_walks_at_a_time_both_end(
+    any_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a double click; the one that is behind leaves the rest to the other."""
+    monkeypatch.setattr(erasing, "BATCH", 1)
+    for name in ("inv1", "new"):
+        see(personal(name), 0)
+    second = []
+
+    def erase_too(erasure: CustomerErasure) -> None:
+        if erasure.stage == erasing.INVOICES and not second:
+            second.append(services.erase_customer(CUSTOMER))
+
+    first = erasing.erase_customer(CUSTOMER, on_step=erase_too)
+
+    assert [one.finished_at is not None for one in (first, *second)] == [True, True]
+    assert places() == []
+
+
+def test_walk_blanks_nothing_that_was_filled_again_meanwhile(
+    any_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process undoes the erasure between the walk's reading and its locks."""
+    see(personal(), 0)
+    blank_entries = erasing.admin_history.blank_entries
+    now = (primary.now() - NOON).total_seconds()
+    undone = []
+
+    def undo(model: Any, rows: Any) -> None:
+        blank_entries(model, rows)
+        if model is Invoice and not undone:
+            undone.append(services.undo_erasure(CUSTOMER))
+            assert see(personal(), now + 10).updated == ["inv1"]
+
+    monkeypatch.setattr(erasing.admin_history, "blank_entries", undo)
+    services.erase_customer(CUSTOMER)
+
+    assert see(personal(), now + 20).unchanged == ["inv1"]
+    assert Invoice.objects.get().memo == WORD
+
+
 @pytest.mark.parametrize("number", range(1, 9))
 def test_killed_walk_goes_on_where_it_stopped(
     any_committed_database: str, number: int
