@@ -261,7 +261,10 @@ def update_body(
     """
     body: dict[str, Any] = {}
     if metadata is not UNCHANGED:
-        body["metadata"] = None if metadata is None else _metadata(metadata)
+        merged = None if metadata is None else _metadata(metadata)
+        # Without a key they change nothing, and every invoice would show them as done.
+        if merged != {}:
+            body["metadata"] = merged
     if net_terms is not UNCHANGED:
         _require_terms(net_terms)
         body["net_terms"] = net_terms
@@ -269,7 +272,7 @@ def update_body(
         if due_date is not None:
             _require_date(due_date, "due_date")
         body["due_date"] = None if due_date is None else due_date.isoformat()
-    if not body or body.get("metadata", True) == {}:
+    if not body:
         raise OrbInputError(gettext_noop("There is nothing to change."))
     _require_one_of_terms(body)
     return body

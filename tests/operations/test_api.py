@@ -308,6 +308,30 @@ def test_edits_that_cannot_be_right_are_refused_before(
 
 
 @pytest.mark.parametrize(
+    ("terms", "sent"),
+    [
+        ({"net_terms": 30}, {"net_terms": 30}),
+        ({"net_terms": None}, {"net_terms": None}),
+        ({"due_date": DAY}, {"due_date": DAY.isoformat()}),
+    ],
+)
+def test_metadata_without_a_key_do_not_hinder_an_edit_of_terms(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    terms: dict[str, Any],
+    sent: dict[str, Any],
+) -> None:
+    """They change nothing, so they are not sent, and prove nothing of the rest."""
+    invoice_id = add(orb, "draft")
+
+    services.update_invoice(invoice_id, metadata={}, **terms)
+
+    operation = InvoiceOperation.objects.get()
+    assert (operation.state, operation.body) == ("succeeded", sent)
+    assert orb.request_counts()["update_invoice"] == 1
+
+
+@pytest.mark.parametrize(
     ("call", "field"),
     [
         (lambda: services.delete_invoice_line_item("inv", ""), "line_item"),
