@@ -129,12 +129,16 @@ def take(event_id: str) -> list[WebhookEvent]:
     that worker calls `take_arrived` at the end.
     """
     event = _events().filter(pk=event_id, state__in=OPEN)
-    invoice_id = event.values_list("invoice_id", flat=True).first()
-    if invoice_id is None:
+    found = event.values_list("invoice_id", "lease").first()
+    if found is None:
         return []
-    if not invoice_id:
-        return _lease(_events().filter(pk=event_id))
-    return _take_group(invoice_id)
+    invoice_id, lease = found
+    if invoice_id:
+        return _take_group(invoice_id)
+    event = _events().filter(pk=event_id)
+    if lease:
+        _end_dead(event)
+    return _lease(event)
 
 
 def take_arrived(invoice_id: str) -> list[WebhookEvent]:
@@ -145,8 +149,10 @@ def take_arrived(invoice_id: str) -> list[WebhookEvent]:
 
 def _take_group(invoice_id: str) -> list[WebhookEvent]:
     group = _events().filter(invoice_id=invoice_id, state__in=OPEN)
-    if group.exclude(is_free(primary.now(), longest=longest_lease())).exists():
-        return []
+    if group.exclude(lease="").exists():
+        if group.exclude(is_free(primary.now(), longest=longest_lease())).exists():
+            return []
+        _end_dead(group)
     return _lease(group)
 
 
@@ -219,6 +225,25 @@ def fail(events: Sequence[WebhookEvent], error: Exception, trace: str) -> None:
         send_robust(webhook_failed, WebhookEvent, event=event, error=error)
 
 
+def _end_dead(events: QuerySet[WebhookEvent]) -> None:
+    """
+    End the attempts whose lease ran out, and tell that they failed, as `fail` does.
+
+    A lease that ended without being released is that of a worker that died, or that lost
+    the database. If the worker is only slow, it can no longer finish the event.
+    """
+    now = primary.now()
+    changes = {"state": State.FAILED.value, "error": DIED, **_RELEASED}
+    free = events.filter(is_free(now, longest=longest_lease()), state__in=OPEN)
+    for event in free.exclude(lease="").order_by("received_at", "pk").defer("body"):
+        # With the lease in the condition, one of several workers tells it.
+        if _mine([event]).update(**changes):
+            ended = _events().defer("body").get(pk=event.pk)
+            metrics.events_ended([ended], State.FAILED.value, now)
+            error = RuntimeError(DIED)
+            send_robust(webhook_failed, WebhookEvent, event=ended, error=error)
+
+
 _RELEASED = {"lease": "", "lease_expires_at": None}
 
 
@@ -253,9 +278,7 @@ def due_events(*, limit: int = 1000) -> list[str]:
     # A worker may have leased one since.
     free = is_free(now, longest=longest_lease())
     taken = _events().filter(free, pk__in=ids, state__in=OPEN)
-    # A lease that ended without being released is that of a worker that died, or
-    # that lost the database.
-    taken.exclude(lease="").update(state=State.FAILED, error=DIED)
+    _end_dead(taken)
     taken.update(next_attempt_at=again_at)
     return ids
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from django.db.models import F
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from django_orb import tasks
+from django_orb import metrics, tasks
 from django_orb.client import OrbClient
 from django_orb.db.clock import database_now
 from django_orb.models import WebhookEvent
@@ -103,7 +103,8 @@ def test_dead_workers_event_is_taken_over_and_not_settled_by_it(
     heir = inbox.take(event_id)
     inbox.finish(dead, State.IGNORED.value)
     inbox.fail(dead, ValueError(), "too late")
-    assert WebhookEvent.objects.get().state == State.RECEIVED
+    stored = WebhookEvent.objects.get()
+    assert (stored.state, stored.error) == (State.FAILED, inbox.DIED)
 
     inbox.finish(heir, State.PROCESSED.value)
     assert WebhookEvent.objects.get().state == State.PROCESSED
@@ -141,6 +142,51 @@ def test_attempts_that_take_their_worker_along_are_counted_and_seen(
     inbox.finish(taken, State.PROCESSED.value)
     stored.refresh_from_db()
     assert (stored.state, stored.attempts, stored.error) == ("processed", 4, "")
+
+
+@pytest.mark.parametrize("noticed_by", ["recover", "its next message", "a later event"])
+def test_each_attempt_that_took_its_worker_along_is_told_and_counted_once(
+    any_database: str, monkeypatch: pytest.MonkeyPatch, noticed_by: str
+) -> None:
+    first, second = about("inv1"), about("inv1")
+    told: list[Any] = []
+    counted: list[Any] = []
+
+    def listen(event: WebhookEvent, error: Exception, **more: Any) -> None:
+        told.append((event.pk, event.state, event.attempts, str(error)))
+
+    def count(events: Any, outcome: str, ended_at: datetime) -> None:
+        counted.extend((event.pk, outcome) for event in events)
+
+    def notice() -> None:
+        if noticed_by == "recover":
+            assert due() == [first, second]
+            assert due() == []
+            pass_time(seconds=inbox.SECOND_MESSAGE_SECONDS + 1)
+            assert due() == [first, second]
+        else:
+            is_later = noticed_by == "a later event"
+            assert take(about("inv1") if is_later else second)
+            WebhookEvent.objects.exclude(pk__in=[first, second]).delete()
+
+    monkeypatch.setattr(metrics, "events_ended", count)
+    webhook_failed.connect(listen, sender=WebhookEvent)
+    try:
+        assert take(first) == [first, second]
+        for attempt in (1, 2):
+            pass_time(seconds=inbox.MIN_LEASE_SECONDS + 1)
+            notice()
+            if noticed_by == "recover":
+                assert take(first) == [first, second]
+            assert told == [
+                (pk, "failed", number, inbox.DIED)
+                for number in range(1, attempt + 1)
+                for pk in (first, second)
+            ]
+    finally:
+        webhook_failed.disconnect(listen, sender=WebhookEvent)
+
+    assert counted == [(pk, outcome) for pk, outcome, _, _ in told]
 
 
 def test_event_is_due_when_its_message_had_time_to_arrive(any_database: str) -> None:
