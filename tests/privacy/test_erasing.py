@@ -19,7 +19,7 @@ from django_orb.client.raw_invoice import RawInvoice
 from django_orb.db import primary, uses_copy
 from django_orb.db.clock import Interval
 from django_orb.exceptions import OrbInputError, OrbTransactionError
-from django_orb.maintenance import erasing
+from django_orb.maintenance import admin_history, erasing
 from django_orb.mirror import erased, ordering
 from django_orb.mirror.page_writer import PageWriter
 from django_orb.models import (
@@ -462,7 +462,7 @@ def test_two_walks_at_a_time_both_end(
     monkeypatch.setattr(erasing, "BATCH", 1)
     for name in ("inv1", "new"):
         see(personal(name), 0)
-    second = []
+    second: list[CustomerErasure] = []
 
     def erase_too(erasure: CustomerErasure) -> None:
         if erasure.stage == erasing.INVOICES and not second:
@@ -479,9 +479,9 @@ def test_walk_blanks_nothing_that_was_filled_again_meanwhile(
 ) -> None:
     """Another process undoes the erasure between the walk's reading and its locks."""
     see(personal(), 0)
-    blank_entries = erasing.admin_history.blank_entries
+    blank_entries = admin_history.blank_entries
     now = (primary.now() - NOON).total_seconds()
-    undone = []
+    undone: list[CustomerErasure] = []
 
     def undo(model: Any, rows: Any) -> None:
         blank_entries(model, rows)
@@ -489,7 +489,7 @@ def test_walk_blanks_nothing_that_was_filled_again_meanwhile(
             undone.append(services.undo_erasure(CUSTOMER))
             assert see(personal(), now + 10).updated == ["inv1"]
 
-    monkeypatch.setattr(erasing.admin_history, "blank_entries", undo)
+    monkeypatch.setattr(admin_history, "blank_entries", undo)
     services.erase_customer(CUSTOMER)
 
     assert see(personal(), now + 20).unchanged == ["inv1"]
