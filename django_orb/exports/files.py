@@ -27,9 +27,11 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     # A link stays one, and what it leads to is replaced.
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
+    # File systems limit the bytes of a name, not its characters.
+    begin = name.encode(errors="ignore")[:100].decode(errors="ignore")
     # In the same folder: only within one file system is a file given its name in one
     # step.
-    part = os.path.join(folder, f".{name[:100]}.{uuid.uuid4().hex}.part")
+    part = os.path.join(folder, f".{begin}.{uuid.uuid4().hex}.part")
     try:
         # A device or a pipe, such as /dev/stdout, would be replaced by a file.
         if os.path.exists(target) and not os.path.isfile(target):

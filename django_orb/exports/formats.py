@@ -220,10 +220,8 @@ class XlsxWriter:
         if kind in (Kind.MONEY, Kind.QUANTITY):
             sheet.write_number(row, place, value, self._looks.get(kind))
         elif kind is Kind.TEXT:
-            if len(value) > MAX_XLSX_TEXT:
-                value = f"{value[: MAX_XLSX_TEXT - 1]}…"
             # As text even if it begins as a formula does.
-            sheet.write_string(row, place, value)
+            sheet.write_string(row, place, _fitting(value))
         else:
             # Excel knows no time zones, and the library refuses a time with one.
             local = in_zone(value, self._zone).replace(tzinfo=None)
@@ -243,3 +241,14 @@ class XlsxWriter:
     def abandon(self) -> None:
         # As the library does at the end, which would write the whole file first.
         self._sheet._opt_close()
+
+
+def _fitting(text: str) -> str:
+    """Return the text, cut to what a cell holds, which Excel counts in UTF-16."""
+    if 2 * len(text) <= MAX_XLSX_TEXT:
+        return text
+    encoded = text.encode("utf-16-le", "replace")
+    if len(encoded) <= 2 * MAX_XLSX_TEXT:
+        return text
+    # Half of a character at the end is left out.
+    return f"{encoded[: 2 * (MAX_XLSX_TEXT - 1)].decode('utf-16-le', 'ignore')}…"

@@ -159,12 +159,13 @@ def _first_day(text: str | None, today: date) -> date:
         return (today.replace(day=1) - timedelta(days=1)).replace(day=1)
     match = _MONTH.fullmatch(str(text).strip())
     try:
-        assert match  # noqa: S101  as for a month that there is not
-        return date(int(match[1]), int(match[2]), 1)
-    except (AssertionError, ValueError):
-        raise OrbInputError(
-            f"{str(text)[:40]!r} is not a month such as 2026-01.", field="month"
-        ) from None
+        if match:
+            return date(int(match[1]), int(match[2]), 1)
+    except ValueError:  # there is no such month
+        pass
+    raise OrbInputError(
+        f"{str(text)[:40]!r} is not a month such as 2026-01.", field="month"
+    )
 
 
 def _following(first: date) -> date:

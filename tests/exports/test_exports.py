@@ -249,6 +249,26 @@ def test_a_workbook_has_numbers_and_texts_and_never_a_formula() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("memo", "written"),
+    [
+        ("😀" * 20_000, f"{'😀' * 16_383}…"),
+        (f"w{'😀' * 20_000}", f"w{'😀' * 16_382}…"),  # half a character is cut off
+        (f"w{'😀' * 16_383}", f"w{'😀' * 16_383}"),
+    ],
+    ids=["even", "odd", "fits"],
+)
+def test_a_cell_counts_characters_as_excel_does(memo: str, written: str) -> None:
+    """One outside Unicode's first plane counts twice."""
+    make_invoice(memo=memo)
+
+    _, (cell,) = workbook(Invoice.objects.all(), columns=["memo"])
+
+    assert cell.value == written
+    assert len(written.encode("utf-16-le")) // 2 <= formats.MAX_XLSX_TEXT
+
+
+@pytest.mark.django_db
 def test_a_workbook_refuses_more_than_a_zip_file_holds(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -335,6 +355,22 @@ def test_what_breaks_in_the_middle_leaves_the_older_file_alone(
     assert link.is_symlink()
     assert path.read_bytes() != b"the month before"
     assert sorted(os.listdir(tmp_path)) == ["link.csv", "month.csv"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "name",
+    [f"{'发' * 80}.csv", f"{'é' * 125}.csv", f"{'w' * 251}.csv", "caf\udce9.csv"],
+    ids=["three bytes", "two bytes", "one byte", "not in Unicode"],
+)
+def test_a_file_may_have_any_name_that_the_system_takes(
+    tmp_path: Path, name: str
+) -> None:
+    make_invoice()
+
+    assert export_rows(Invoice.objects.all(), output=tmp_path / name) == 1
+
+    assert os.listdir(tmp_path) == [name]
 
 
 @pytest.mark.django_db
