@@ -366,25 +366,22 @@ def _judge_backlog(facts: Facts) -> Finding:
         ),
     ]
     words = _counted(waiting)
-    verdict = worst(*(_age_of(backlog, facts) for backlog, _ in waiting))
-    if verdict is Verdict.OK:
-        words = words or gettext("Nothing is waiting.")
-        return Finding("backlog", title, verdict, words)
-    others = events.count + changes.count + erasures.count
-    # What waits for Orb then waits on purpose, and no worker would change that.
-    if get_settings().READ_ONLY and not others:
-        step = gettext("READ_ONLY is on: nothing is sent to Orb from here.")
-        return Finding("backlog", title, Verdict.WARNING, words, step)
-    return Finding(
-        "backlog",
-        title,
-        verdict,
-        words,
-        gettext(
-            "Check that workers are running and that recover runs every minute: it "
-            "resumes what is waiting."
-        ),
-    )
+    sent = _age_of(operations, facts)
+    done = worst(*(_age_of(one, facts) for one in (events, changes, erasures)))
+    steps = []
+    if get_settings().READ_ONLY and sent is not Verdict.OK:
+        # They wait on purpose, and no worker would change that.
+        sent = Verdict.WARNING
+        steps.append(gettext("READ_ONLY is on: nothing is sent to Orb from here."))
+    if done is not Verdict.OK or (sent is not Verdict.OK and not steps):
+        steps.append(
+            gettext(
+                "Check that workers are running and that recover runs every minute: it "
+                "resumes what is waiting."
+            )
+        )
+    words = words or gettext("Nothing is waiting.")
+    return Finding("backlog", title, worst(sent, done), words, " ".join(steps))
 
 
 def _age_of(backlog: Backlog, facts: Facts) -> Verdict:

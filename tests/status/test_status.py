@@ -402,6 +402,38 @@ def test_what_waits_is_judged_by_the_age_of_the_oldest(
     assert found.summary.startswith("1 ")
 
 
+@pytest.mark.parametrize(
+    ("others", "verdict"),
+    [
+        ({}, Verdict.WARNING),
+        ({"minutes": 0}, Verdict.WARNING),  # traffic is nothing to look into
+        ({"minutes": 20}, Verdict.WARNING),
+        ({"hours": 2}, Verdict.FAILING),
+    ],
+)
+def test_what_waits_on_purpose_is_not_judged_by_what_else_waits(
+    healthy: str, settings: Any, others: dict[str, float], verdict: Verdict
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "READ_ONLY": True}
+    InvoiceOperation.objects.create(
+        kind="void_invoice",
+        invoice_id="in",
+        idempotency_key="k",
+        created_at=ago(hours=2),
+    )
+    if others:
+        WebhookEvent.objects.create(
+            id="whk", type="x", received_at=ago(**others), body="{}"
+        )
+
+    found = finding("backlog")
+
+    is_late = bool(others) and ago(minutes=10) > ago(**others)
+    assert found.verdict is verdict
+    assert ("READ_ONLY" in found.next_step) is True
+    assert ("workers are running" in found.next_step) is is_late
+
+
 def test_what_needs_attention_is_counted(healthy: str) -> None:
     now = ago()
     InvoiceFailure.objects.create(invoice_id="odd", reason="No total.", failed_at=now)
