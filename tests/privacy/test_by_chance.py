@@ -85,7 +85,11 @@ class Walk:
             run_in_transaction(self.prepared.pop(index).write)
 
     def deliver(self) -> None:
-        body = exact_json.dumps(event(self.payload()))
+        sent = self.payload()
+        if not Invoice.objects.filter(pk=sent["id"]).exists():
+            # Otherwise nothing would tell whose it is.
+            sent["customer"] = personal()["customer"]
+        body = exact_json.dumps(event(sent))
         inbox.store(parse_event(body.encode()), body)
 
     def answer(self) -> None:

@@ -20,7 +20,7 @@ from django_orb.db import primary, uses_copy
 from django_orb.db.clock import Interval
 from django_orb.exceptions import OrbInputError, OrbTransactionError
 from django_orb.maintenance import admin_history, erasing
-from django_orb.mirror import erased, ordering
+from django_orb.mirror import erased, ordering, page_writer
 from django_orb.mirror.page_writer import PageWriter
 from django_orb.models import (
     CustomerErasure,
@@ -519,6 +519,20 @@ def test_killed_walk_goes_on_where_it_stopped(
     Invoice.objects.filter(pk="inv2").delete()
     assert places() == []
     assert CustomerErasure.objects.get().finished_at
+
+
+def test_failure_whose_text_was_too_long_quotes_nothing(
+    any_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing tells whose it is: MariaDB takes no text of that length."""
+    see(personal(), 0)
+    with monkeypatch.context() as small:
+        small.setattr(page_writer, "is_text_taken", lambda text: False)
+        assert see({**personal("bad"), "memo": [WORD]}, 0).failed
+
+    services.erase_customer(CUSTOMER)
+
+    assert places() == []
 
 
 def test_event_does_not_quote_what_may_be_of_the_erased(any_database: str) -> None:
