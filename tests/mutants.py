@@ -59,6 +59,8 @@ TESTS = {
     "sync/steps": f"{RUNS} webhooks/test_polling.py",
     "sync/runs": f"mirror {RUNS} test_tasks.py test_services.py sync/test_overdue.py",
     "sync/planning": f"{RUNS} webhooks/test_polling.py",
+    "sync/side_by_side": "sync/test_side_by_side.py",
+    "sync/page_reader": "sync/test_side_by_side.py sync/test_runs.py db/test_threads.py",
     "webhooks/inbox": EVENTS,
     "webhooks/processing": f"{EVENTS} account/test_identity.py",
     "webhooks/polling": f"{EVENTS} {RUNS}",
