@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django_orb.models import Invoice, InvoiceFailureReason, WebhookEvent
+from django_orb.models import (
+    Invoice,
+    InvoiceFailure,
+    InvoiceFailureReason,
+    WebhookEvent,
+)
 
 from .histories import Stale
 
@@ -46,7 +51,13 @@ class Reasons:
         if is_paid:
             self.over = max(self.over, failed)
         shown = self.shown()
-        if shown is not None and (shown <= self.over or shown != failed):
+        if shown is None:
+            return
+        # An event also tells the reason of a state that cannot be stored: the row is then
+        # known to be behind.
+        is_behind = InvoiceFailure.objects.using(self.using).exists()
+        fits = shown >= failed if is_behind else shown == failed
+        if shown <= self.over or not fits:
             raise Stale(f"reason {shown} is shown of {failed}; over are {self.over}")
 
     def shown(self) -> int | None:
