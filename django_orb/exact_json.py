@@ -231,6 +231,16 @@ def why_not_text(text: str) -> str:
     return "" if is_whole else "Half of a surrogate pair is not a character."
 
 
+def storable_text(text: str) -> str:
+    """
+    Return the text with "?" in place of each character that not every database stores.
+
+    Errors may quote anything that Orb or a receiver holds, so their texts pass here before
+    they are stored: otherwise what was being recorded would be lost, too.
+    """
+    return text.replace("\0", "?").encode("utf-8", "replace").decode()
+
+
 def storable(value: Any) -> Any:
     """Return the value with a text in place of all that `require_storable` refuses."""
     try:
@@ -242,8 +252,7 @@ def storable(value: Any) -> Any:
 
 def _storable(value: Any, depth: int) -> Any:
     if isinstance(value, str):
-        text = value.replace("\0", "\ufffd")
-        return text.encode("utf-8", "replace").decode()
+        return storable_text(value)
     reason = _why_not(value, depth)
     if reason:
         return f"({reason})"

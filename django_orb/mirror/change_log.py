@@ -37,6 +37,7 @@ from django_orb.db import (
     renew_connection,
     run_in_transaction,
 )
+from django_orb.exact_json import storable_text
 from django_orb.models import Invoice, InvoiceChange, OverdueNotice, SyncRun
 from django_orb.signals import (
     invoice_created,
@@ -287,12 +288,11 @@ def _note(
         "A change was not announced (attempt %s).", attempts, exc_info=err, extra=ids
     )
     trace = "".join(traceback.format_exception(type(err), err, err.__traceback__))
-    storable = trace.replace("\0", "").encode("utf-8", "replace").decode()
     try:
         renew_connection()
         now = primary.now()
         untold.update(
-            error=storable,
+            error=storable_text(trace),
             next_attempt_at=now + _wait(attempts),
             failed_at=now if attempts >= MAX_ATTEMPTS else None,
         )

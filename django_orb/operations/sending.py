@@ -317,6 +317,8 @@ def _change(
 ) -> None:
     """Write changes unless it was finished meanwhile: an outcome never changes again."""
     unchanged = primary.rows(InvoiceOperation).filter(pk=operation.pk, state=expected)
+    if "detail" in changes:
+        changes["detail"] = exact_json.storable_text(changes["detail"])
     is_mine = unchanged.update(**changes)
     operation.refresh_from_db(using=primary.alias())
     if is_mine and "finished_at" in changes:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from django.db import Error
 
 from django_orb.db import claim, primary, upsert
+from django_orb.exact_json import storable_text
 from django_orb.models import LastOccurrence
 
 logger = logging.getLogger(__name__)
@@ -47,8 +48,7 @@ def _note(given: Sequence[str], detail: str) -> None:
     names = [name for name in given if name in SCHEDULED]
     if not names:
         return
-    # PostgreSQL refuses a NUL in a text.
-    text = detail.replace("\0", "")[:MAX_DETAIL]
+    text = storable_text(detail)[:MAX_DETAIL]
     try:
         now = primary.now()
         rows = [{"name": name, "at": now, "detail": text} for name in sorted(names)]
@@ -72,7 +72,7 @@ def note_refusal(reason: str, *, is_signed: bool) -> None:
     _noted_at[name] = time.monotonic()
     try:
         now = primary.now()
-        row = {"name": name, "at": now, "detail": reason[:MAX_DETAIL]}
+        row = {"name": name, "at": now, "detail": storable_text(reason)[:MAX_DETAIL]}
         # Other processes have a memory of their own: the row decides which of them
         # notes.
         claim(LastOccurrence, [row])

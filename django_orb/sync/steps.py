@@ -20,6 +20,7 @@ from django.db.models import Exists, OuterRef, Q
 from django_orb import mirror
 from django_orb.client import OrbClient, RawInvoice, Shape, next_cursor
 from django_orb.db import Interval, primary
+from django_orb.exact_json import storable_text
 from django_orb.exceptions import OrbBadRequestError, OrbError, OrbResponseError
 from django_orb.mirror import Observation, observe_invoices
 from django_orb.models import Invoice, InvoiceFailure, SyncRun, SyncWindow
@@ -39,7 +40,10 @@ _DATED = Shape(plain=("invoice_date",))
 
 
 class WindowFailedError(OrbError):
-    """The window cannot be finished; the message says why."""
+    """The window cannot be finished; the message says why, and is stored."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(storable_text(reason))
 
 
 @dataclass

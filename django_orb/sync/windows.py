@@ -22,6 +22,7 @@ from django_orb import metrics, mirror
 from django_orb.account import READS, hold_back
 from django_orb.client import OrbClient, longest_request_seconds
 from django_orb.db import StatementLog, is_free, primary
+from django_orb.exact_json import storable_text
 from django_orb.exceptions import OrbConfigurationError, OrbError, OrbRateLimitError
 from django_orb.mirror import Observation, Origin, WriteResult
 from django_orb.models import SyncAbsence, SyncRun, SyncWindow
@@ -278,8 +279,8 @@ def _changes(window: SyncWindow, step: Step, result: WriteResult) -> dict[str, A
         "attempts": 1,  # the next step begins at once
         "deferrals": 0,
         "not_before": None,
-        "error": "",
         **step.changes,
+        "error": storable_text(step.changes.get("error", "")),
         "doubtful_ids": doubtful,
         "is_exhausted": is_exhausted,
         "state": SyncWindow.State.DONE if is_done else SyncWindow.State.PENDING,
@@ -356,12 +357,11 @@ def _defer(window: SyncWindow, err: Exception, page_size: int) -> float:
 def _note_failure(window: SyncWindow, err: Exception) -> float:
     """Record that the step failed here, not at Orb. Return the seconds to wait."""
     seconds = float(min(2**window.attempts, MAX_WAIT_SECONDS))
-    text = f"{type(err).__name__}: {err}".replace("\0", "")
-    _wait(window, seconds, error=text)
+    _wait(window, seconds, error=f"{type(err).__name__}: {err}")
     return seconds
 
 
-def _wait(window: SyncWindow, seconds: float, **changes: Any) -> None:
+def _wait(window: SyncWindow, seconds: float, *, error: str, **changes: Any) -> None:
     now = primary.now()
     mine = primary.rows(SyncWindow).filter(pk=window.pk, lease=window.lease)
     mine.update(
@@ -369,5 +369,6 @@ def _wait(window: SyncWindow, seconds: float, **changes: Any) -> None:
         # Kept during the wait: whoever goes on after it has this lease.
         lease_expires_at=now + timedelta(seconds=seconds + lease_seconds()),
         heartbeat_at=now,
+        error=storable_text(error),
         **changes,
     )

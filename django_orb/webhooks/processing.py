@@ -18,6 +18,7 @@ from django_orb import mirror
 from django_orb.account import READS, hold_back, is_of_account, open_account
 from django_orb.client import OrbClient
 from django_orb.db import Interval, ends_work, primary, renew_connection
+from django_orb.exact_json import storable_text
 from django_orb.exceptions import OrbPayloadError, OrbRateLimitError
 from django_orb.mirror import (
     Observation,
@@ -87,8 +88,7 @@ def _process(events: Sequence[WebhookEvent], *, client: OrbClient | None) -> int
         if isinstance(err, OrbRateLimitError):
             seconds = err.retry_after_seconds or PATIENCE_SECONDS
             hold_back(READS, min(seconds, 60.0))
-        # PostgreSQL holds no NUL, and messages may quote what Orb sent.
-        trace = traceback.format_exc().replace("\0", "")
+        trace = storable_text(traceback.format_exc())
         # The connection itself may have failed, and the next statement needs one.
         renew_connection()
         inbox.fail(events, err, trace)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import responses
@@ -14,17 +16,30 @@ from django.db import transaction
 from django_orb import exact_json, mirror, services
 from django_orb.client.raw_invoice import RawInvoice
 from django_orb.db import primary
-from django_orb.exceptions import OrbError, OrbInputError, OrbPayloadError
-from django_orb.mirror import read_upcoming
+from django_orb.exceptions import (
+    OrbConnectionError,
+    OrbError,
+    OrbInputError,
+    OrbPayloadError,
+    OrbResponseError,
+)
+from django_orb.mirror import change_log, read_upcoming
 from django_orb.models import (
     Invoice,
+    InvoiceChange,
     InvoiceFailure,
     InvoiceLineItem,
     InvoiceOperation,
+    LastOccurrence,
+    SyncRun,
+    SyncWindow,
     WebhookEvent,
 )
 from django_orb.operations.arguments import line_item_body, update_body
-from django_orb.operations.sending import finish
+from django_orb.operations.sending import finish, leave_pending
+from django_orb.status import occurrences
+from django_orb.sync import runs, windows
+from django_orb.sync.steps import Step, WindowFailedError
 from django_orb.testing import OrbSandbox
 from django_orb.webhooks import inbox, processing
 from django_orb.webhooks.signature import parse_event
@@ -232,3 +247,89 @@ def test_what_orb_says_of_an_error_can_be_recorded(
         InvoiceFailure.objects.create(
             invoice_id="inv1", reason=str(caught.value), failed_at=at(0).started_at
         )
+
+
+# Errors, which may quote anything
+
+ODD = "It was a\0b \ud83d."
+STORED = "It was a?b ?."
+
+
+def step_that(act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return what the row has after a step that went like this."""
+    run = runs.start_run(SyncRun.Kind.FULL.value)
+    window = run.windows.filter(state=SyncWindow.State.PENDING)[0]
+    lease = windows.lease_window(window)
+    assert lease
+    monkeypatch.setattr(windows, "next_step", lambda *_: act())
+    try:
+        windows.take_step(
+            windows.begin(window.pk, lease), Mock(page_size=10, most=1), Mock()
+        )
+    except WindowFailedError as err:
+        runs.fail_window(window.pk, lease, str(err))
+    window.refresh_from_db()
+    return str(window.error)
+
+
+def of_event(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(processing, "_mirror", Mock(side_effect=RuntimeError(ODD)))
+    body = exact_json.dumps(event_of(make("inv1")))
+    inbox.store(parse_event(body.encode()), body)
+    processing.process_event(WebhookEvent.objects.get().pk)
+    stored = WebhookEvent.objects.get()
+    assert (stored.state, stored.lease) == ("failed", "")
+    return stored.error
+
+
+def of_change(monkeypatch: pytest.MonkeyPatch) -> str:
+    see(make("inv1"), at(0))
+    InvoiceChange.objects.update(announced_at=None)
+    monkeypatch.setattr(change_log, "_announce", Mock(side_effect=RuntimeError(ODD)))
+    change_log.announce()
+    return InvoiceChange.objects.get().error
+
+
+def of_task(monkeypatch: pytest.MonkeyPatch) -> str:
+    with suppress(RuntimeError), occurrences.noted(occurrences.RECOVER):
+        raise RuntimeError(ODD)
+    return LastOccurrence.objects.get().detail
+
+
+def of_refusal(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(occurrences, "_noted_at", {})
+    occurrences.note_refusal(ODD, is_signed=True)
+    return LastOccurrence.objects.get().detail
+
+
+def of_operation(monkeypatch: pytest.MonkeyPatch) -> str:
+    now = primary.now()
+    operation = InvoiceOperation.objects.create(
+        kind="void_invoice", invoice_id="inv1", idempotency_key="a", created_at=now
+    )
+    leave_pending(operation, ODD)
+    return InvoiceOperation.objects.get().detail
+
+
+@pytest.mark.parametrize("of", [of_event, of_change, of_task, of_refusal, of_operation])
+def test_what_went_wrong_is_recorded_whatever_it_quotes(
+    any_database: str, monkeypatch: pytest.MonkeyPatch, of: Callable[..., str]
+) -> None:
+    assert STORED in of(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError, OrbResponseError, OrbInputError, OrbConnectionError]
+)
+def test_why_a_step_failed_is_recorded_whatever_it_quotes(
+    any_database: str, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    assert STORED in step_that(Mock(side_effect=error(ODD)), monkeypatch)
+
+
+def test_what_a_step_passed_by_is_recorded_whatever_it_quotes(
+    any_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Step([], changes={"error": ODD})
+
+    assert step_that(lambda: step, monkeypatch) == STORED
