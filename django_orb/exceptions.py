@@ -76,8 +76,9 @@ class OrbAPIError(OrbError):
 
     `type` is the last part of Orb's problem type, such as
     "404-resource-not-found", or "" if the body was not Orb's JSON.
-    `follows_doubt` says that the client had sent the same request before and got no
-    answer that told whether it was done.
+    `retry_after_seconds` is Orb's advice, if it gave one. `follows_doubt` says that the
+    client had sent the same request before and got no answer that told whether it was
+    done.
 
     Source: https://docs.withorb.com/api-reference/error-responses
     """
@@ -93,6 +94,7 @@ class OrbAPIError(OrbError):
         validation_errors: list[Any] | None = None,
         request_id: str | None = None,
         response: requests.Response | None = None,
+        retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status_code = status_code
@@ -102,6 +104,7 @@ class OrbAPIError(OrbError):
         self.validation_errors = validation_errors or []
         self.request_id = request_id
         self.response = response
+        self.retry_after_seconds = retry_after_seconds
         self.follows_doubt = False
 
 
@@ -160,12 +163,6 @@ class OrbTooLargeError(OrbAPIError):
 # Orb documents no header with advice, so that is None as a rule.
 class OrbRateLimitError(OrbAPIError):
     """429: not executed; `retry_after_seconds` is Orb's advice if it gave one."""
-
-    def __init__(
-        self, message: str, *, retry_after_seconds: float | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(message, **kwargs)
-        self.retry_after_seconds = retry_after_seconds
 
 
 class OrbServerError(OrbAPIError):

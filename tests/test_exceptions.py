@@ -97,6 +97,7 @@ def test_errors_survive_the_way_between_processes():
     for error in (
         OrbAPIError("No.", status_code=400, detail="d"),
         exceptions.OrbRateLimitError("Slow.", status_code=429, retry_after_seconds=3),
+        exceptions.OrbServerError("Down.", status_code=503, retry_after_seconds=3),
         OrbInputError("Empty.", field="name"),
         OrbRefusedError(7, "Paid."),
         OrbOutcomeUnknownError(SimpleNamespace(pk=7)),

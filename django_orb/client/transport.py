@@ -331,12 +331,11 @@ class Transport:
             "validation_errors": reasons,
             "request_id": response.headers.get("X-Request-Id"),
             "response": response,
+            "retry_after_seconds": retry_after_seconds(response),
         }
         kind = _BY_TYPE.get((status, problem_type)) or _BY_STATUS.get(status)
         if kind is None:
             kind = OrbServerError if status >= 500 else OrbAPIError
-        if issubclass(kind, OrbRateLimitError):
-            values["retry_after_seconds"] = retry_after_seconds(response)
         return kind(f"Orb answered {status} to {name}: {explanation}", **values)
 
 

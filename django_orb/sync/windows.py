@@ -330,16 +330,19 @@ def _defer(window: SyncWindow, err: Exception, page_size: int) -> float:
         raise WindowFailedError(
             f"Gave up after Orb failed {window.deferrals} times in a row. {err}"
         ) from err
+    # Orb's own SDK obeys such advice after any error that it repeats.
+    # Source: https://github.com/orbcorp/orb-python (`src/orb/_base_client.py`)
     advised = getattr(err, "retry_after_seconds", None)
+    seconds = advised or 2 ** min(window.deferrals, 10)
     changes: dict[str, Any] = {}
     if isinstance(err, OrbRateLimitError):
-        seconds = advised or 2 ** min(window.deferrals, 10)
         hold_back(READS, min(seconds, MAX_WAIT_SECONDS))
     else:
         changes = page_sizes.size_after_failure(window, page_size)
         if window.readable_lt is None:  # Orb answered at no date
             changes["unreadable_lt"] = None
-        seconds = 1 if "page_size" in changes else 2 ** min(window.deferrals, 10)
+        if "page_size" in changes and not advised:
+            seconds = 1
     seconds = float(min(seconds, MAX_WAIT_SECONDS))
     _wait(
         window,

@@ -28,6 +28,8 @@ SECOND_MESSAGE_SECONDS = 300
 # An event waits this long for its second attempt, and twice as long for each later.
 FIRST_WAIT_SECONDS = 10
 MAX_WAIT_SECONDS = 3600
+# The longest wait that Orb's advice can cause, as in a run.
+MAX_ADVISED_SECONDS = 60.0
 DIED = "An attempt did not finish: its worker died, or lost the database."
 LONGEST_MESSAGE = timedelta(seconds=SECOND_MESSAGE_SECONDS)
 LONGEST_WAIT = timedelta(seconds=MAX_WAIT_SECONDS)
@@ -210,11 +212,13 @@ def _finish(event: WebhookEvent, changes: dict[str, Any]) -> bool:
 def fail(events: Sequence[WebhookEvent], error: Exception, trace: str) -> None:
     """Record why events could not be processed, and when to try again."""
     now = primary.now()
+    advised = getattr(error, "retry_after_seconds", None) or 0.0
+    least = timedelta(seconds=min(advised, MAX_ADVISED_SECONDS))
     failed = []
     for event in events:
         changes = {
             "state": State.FAILED.value,
-            "next_attempt_at": now + _wait(event.attempts - 1),
+            "next_attempt_at": now + max(least, _wait(event.attempts - 1)),
             "error": trace,
             **_RELEASED,
         }

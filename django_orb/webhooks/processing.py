@@ -87,7 +87,7 @@ def _process(events: Sequence[WebhookEvent], *, client: OrbClient | None) -> int
         )
         if isinstance(err, OrbRateLimitError):
             seconds = err.retry_after_seconds or PATIENCE_SECONDS
-            hold_back(READS, min(seconds, 60.0))
+            hold_back(READS, min(seconds, inbox.MAX_ADVISED_SECONDS))
         trace = storable_text(traceback.format_exc())
         # The connection itself may have failed, and the next statement needs one.
         renew_connection()

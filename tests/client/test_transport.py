@@ -307,6 +307,17 @@ def test_a_long_advised_pause_is_left_to_the_caller(orb_answers, client, pauses)
     assert (limit.call_count, pauses) == (1, [])
 
 
+@pytest.mark.parametrize("status", [408, 409, 503])
+def test_the_advice_of_any_error_is_left_to_the_caller(orb_answers, client, status):
+    headers = {"Retry-After": "61"}
+    orb_answers.get(INVOICE_URL, **problem(status), headers=headers)
+
+    with pytest.raises(OrbAPIError) as caught:
+        client.fetch_invoice("inv1")
+
+    assert caught.value.retry_after_seconds == 61
+
+
 def test_without_advice_a_rate_limit_has_none(orb_answers, client, pauses):
     orb_answers.get(INVOICE_URL, **problem(429))
 

@@ -310,6 +310,20 @@ def test_failure_is_written_down_and_success_wipes_it(
     assert (failed.state, failed.attempts, failed.error) == (State.PROCESSED, 2, "")
 
 
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(("advice", "seconds"), [("40", 40), ("3600", 60), ("1", 10)])
+def test_event_waits_at_least_as_long_as_orb_asked_for_up_to_a_minute(
+    any_database: str, orb: OrbSandbox, status: int, advice: str, seconds: int
+) -> None:
+    orb.fail_next(1, status=status, headers={"Retry-After": advice})
+
+    failed = process(event_of(orb.invoice_ids()[0], "invoice.edited"))
+
+    assert failed.next_attempt_at is not None
+    wait = failed.next_attempt_at - database_now(any_database)
+    assert seconds - 8 < wait.total_seconds() < seconds + 1
+
+
 def test_rate_limit_holds_every_worker_back(any_database: str, orb: OrbSandbox) -> None:
     orb.fail_next(1, status=429, headers={"Retry-After": "30"})
 
