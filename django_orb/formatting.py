@@ -34,6 +34,11 @@ _AGO: dict[str, Any] = {
         "before “ago”", "%(num)d minute", "%(num)d minutes", "num"
     ),
 }
+# What users decided about an operation, which is stored with their names.
+CHECKED_DONE = gettext_noop("%(who)s checked in Orb: it was done.")
+CHECKED_NOT_DONE = gettext_noop("%(who)s checked in Orb: it was not done.")
+STOPPED = gettext_noop("%(who)s stopped it before it was sent.")
+_OF_USERS = (CHECKED_DONE, CHECKED_NOT_DONE, STOPPED)
 # The names of Orb that are translated; a name that Orb adds is shown as it is.
 _WORDS = {
     # changes of a customer's balance
@@ -227,6 +232,10 @@ def span(start: str, end: str) -> str:
 
 def recorded(text: str) -> str:
     """Translate a text that was stored in English, if it is one of ours."""
+    for of_user in _OF_USERS:
+        rest = of_user.removeprefix("%(who)s")
+        if text.endswith(rest):
+            return gettext(of_user) % {"who": text.removesuffix(rest)}
     return gettext(text) if text else ""
 
 

@@ -148,9 +148,7 @@ class InvoiceChangeAdmin(ReadOnlyAdmin):
         ids = [change.pk for change in chosen]
         change_log.tell_again(ids)
         for change in chosen:
-            self.log_change(
-                request, change, gettext("Asked for it to be announced again.")
-            )
+            self.log_change(request, change, _("Asked for it to be announced again."))
         tasks.wake(tasks.recover)
         text = ngettext(
             "%d change is announced again.", "%d changes are announced again.", len(ids)

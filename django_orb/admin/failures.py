@@ -6,7 +6,6 @@ from typing import Any
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_orb import mirror
@@ -45,9 +44,7 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
             Call(self, request, [], "", ""), [failure.pk for failure in failures]
         )
         for failure in failures:
-            self.log_change(
-                request, failure, gettext("Asked for it to be fetched again.")
-            )
+            self.log_change(request, failure, _("Asked for it to be fetched again."))
 
     # The action sends a message about a run, which a worker must be able to see.
     @outside_transactions

@@ -10,6 +10,7 @@ from django import forms
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import LogEntry
 from django.contrib.admin.views.main import (
     ERROR_FLAG,
     ORDER_VAR,
@@ -28,12 +29,14 @@ from django.http import (
 )
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils import translation
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 
 from django_orb.db import primary
+from django_orb.formatting import recorded
 
 from .changelist import QuickChangeList
 from .paginator import CappedPaginator
@@ -135,6 +138,22 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "look": find_look(),
         }
         return super().changelist_view(request, {**context, **(extra_context or {})})
+
+    def history_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        response = super().history_view(request, object_id, extra_context)
+        for entry in getattr(response, "context_data", {}).get("action_list", ()):
+            entry.change_message = recorded(entry.change_message)
+        return response
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> LogEntry:
+        """Record in English, as all that is stored; so the text must be a lazy one."""
+        with translation.override(None):
+            return super().log_change(request, obj, str(message))
 
     def render_change_form(
         self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any

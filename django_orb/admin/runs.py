@@ -78,7 +78,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
             runs.cancel_run(run)
             # It may have ended meanwhile.
             if run.state == SyncRun.State.CANCELLED:
-                self.log_change(request, run, gettext("Cancelled."))
+                self.log_change(request, run, _("Cancelled."))
                 count += 1
         if not count:
             self.message_user(request, _("None of them is running."), messages.WARNING)

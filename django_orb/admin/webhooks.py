@@ -77,9 +77,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         inbox.retry_now(ids)
         for event in chosen:
             tasks.wake(tasks.process_webhook_event, event.pk)
-            self.log_change(
-                request, event, gettext("Asked for it to be processed again.")
-            )
+            self.log_change(request, event, _("Asked for it to be processed again."))
         if not ids:
             self.message_user(
                 request, gettext("None of them failed."), messages.WARNING

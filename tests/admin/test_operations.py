@@ -71,6 +71,39 @@ def test_a_person_ends_it(
     assert entry.get_change_message() == lost.detail
 
 
+def test_what_is_recorded_is_in_english_and_read_in_any_language(
+    finance: Client, lost: InvoiceOperation
+) -> None:
+    german = {"Accept-Language": "de"}
+
+    response = finance.post(
+        page_of(lost, "resolve"), {"verdict": "done"}, headers=german
+    )
+
+    in_german = "finance hat in Orb nachgesehen: Es ist geschehen."
+    assert told(response)[-1] == f"success: {in_german}"
+    lost.refresh_from_db()
+    assert lost.detail == "finance checked in Orb: it was done."
+    assert LogEntry.objects.get().change_message == lost.detail
+    for view in ("change", "history"):
+        assert in_german in finance.get(page_of(lost, view), headers=german).text
+        assert lost.detail in finance.get(page_of(lost, view)).text
+
+
+def test_looking_again_is_recorded_in_english(
+    orb: OrbSandbox, finance: Client, lost: InvoiceOperation
+) -> None:
+    orb.void(lost.invoice_id)
+
+    finance.post(
+        page_of(lost, "resolve"), {"verdict": "look"}, headers={"Accept-Language": "de"}
+    )
+
+    lost.refresh_from_db()
+    text = LogEntry.objects.get().change_message
+    assert text == f"Checked in Orb. {lost.detail}"
+
+
 def test_looking_again_finds_it(
     orb: OrbSandbox, finance: Client, lost: InvoiceOperation
 ) -> None:

@@ -172,6 +172,39 @@ def queue_six(orb: OrbSandbox, client: Client) -> str:
     return str(response.headers["Location"])
 
 
+def test_the_history_is_in_english_whoever_asked(
+    orb: OrbSandbox, finance: Client, sent: list[Any]
+) -> None:
+    finance.defaults["HTTP_ACCEPT_LANGUAGE"] = "de"
+    issued, draft = mirrored(orb, "issued"), mirrored(orb, "draft")
+    url = page_of(issued.pk, "void")
+    done = told(finance.post(url, fields_of(finance.get(url))))[-1]
+    url = page_of(draft.pk, "edit")
+    form = {**fields_of(finance.get(url)), "metadata": "a = b", "post": "yes"}
+    done += told(finance.post(url, form))[-1]
+    url = f"{page_of(draft.pk, 'delete-line')}?line={draft.line_items.get().orb_id}"
+    done += told(finance.post(url, fields_of(finance.get(url))))[-1]
+    refused = mirrored(orb, "issued")
+    url = page_of(refused.pk, "void")
+    confirmation = fields_of(finance.get(url))
+    orb.void(refused.pk)
+    done += told(finance.post(url, confirmation))[-1]
+    queue_six(orb, finance)
+
+    for german in ("storniert", "bearbeitet", "gelöscht", "Orb hat abgelehnt"):
+        assert german in done
+    assert set(LogEntry.objects.values_list("change_message", flat=True)) == {
+        "Voided in Orb.",
+        "Edited in Orb: metadata (a, po, by).",
+        "Deleted “Consulting” in Orb.",
+        f"Asked Orb to void it. Orb refused: Invoice {refused.pk} is void; it must be "
+        "issued to be voided. In Orb its status is now “Void”.",
+        "Asked Orb to void it. It is queued with others.",
+    }
+    # Django's page of the history shows what is ours in the reader's language.
+    assert "In Orb storniert." in finance.get(page_of(issued.pk, "history")).text
+
+
 def test_a_queue_can_be_stopped(
     orb: OrbSandbox, finance: Client, sent: list[Any]
 ) -> None:
@@ -179,13 +212,19 @@ def test_a_queue_can_be_stopped(
     assert "Stop the 6 that are waiting" in finance.get(page).content.decode()
 
     assert finance.get(f"{page}stop/").status_code == 405
-    messages = told(finance.post(f"{page}stop/"))
+    messages = told(finance.post(f"{page}stop/", headers={"Accept-Language": "de"}))
     tasks.send_operations()
 
-    assert messages[-1] == "success: 6 were stopped before they were sent."
+    assert "6 wurden angehalten" in messages[-1]
     assert "void_invoice" not in orb.request_counts()
     assert "6 cancelled" in finance.get(page).content.decode()
-    assert LogEntry.objects.filter(content_type__model="invoiceoperation").count() == 6
+    entries = LogEntry.objects.filter(content_type__model="invoiceoperation")
+    assert [one.change_message for one in entries] == 6 * [
+        "Stopped before it was sent."
+    ]
+    # In English, whoever stopped it.
+    details = set(InvoiceOperation.objects.values_list("detail", flat=True))
+    assert details == {"finance stopped it before it was sent."}
 
 
 def test_a_queue_that_was_stopped_is_not_called_queued_if_it_is_confirmed_again(

@@ -9,6 +9,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext
 
 from django_orb import services
+from django_orb.admin.texts import later
 from django_orb.formatting import day, money, quantity, short, span, to_decimal
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.models.operation_types import CREATE_LINE_ITEM
@@ -135,7 +136,7 @@ def add_all(
 
     def attempt(invoice: Invoice) -> Outcome:
         key = token.key_for(invoice.pk)
-        amount = money(to_decimal(form.body["amount"]), invoice.currency)
+        amount = later(lambda: money(to_decimal(form.body["amount"]), invoice.currency))
 
         def add() -> bool:
             line = services.create_invoice_line_item(
@@ -152,13 +153,17 @@ def add_all(
             invoice,
             add,
             key=key,
-            done=(
-                gettext("Added “%(label)s” %(amount)s in Orb.")
-                % {"label": short(label), "amount": amount}
+            done=later(
+                lambda: (
+                    gettext("Added “%(label)s” %(amount)s in Orb.")
+                    % {"label": short(label), "amount": amount}
+                )
             ),
-            asked=(
-                gettext("Asked Orb to add “%(label)s” %(amount)s.")
-                % {"label": short(label), "amount": amount}
+            asked=later(
+                lambda: (
+                    gettext("Asked Orb to add “%(label)s” %(amount)s.")
+                    % {"label": short(label), "amount": amount}
+                )
             ),
         )
 

@@ -15,6 +15,7 @@ from django.utils.translation import gettext
 
 from django_orb import operations, tasks
 from django_orb.admin.invoice_page import balance_applied
+from django_orb.admin.texts import later
 from django_orb.db import primary
 from django_orb.exceptions import OrbConfigurationError, OrbError
 from django_orb.formatting import as_map, money, short
@@ -222,9 +223,12 @@ def queue(
     for invoice in batch.chosen:
         # A form that is sent twice is one entry in the history.
         if invoice.pk not in begun:
-            text = gettext("%(asked)s It is queued with others.") % {
-                "asked": action.asked
-            }
+            text = later(
+                lambda: (
+                    gettext("%(asked)s It is queued with others.")
+                    % {"asked": action.asked}
+                )
+            )
             call.model_admin.log_change(call.request, invoice, text)
     say_queued(call, token.batch)
     call.report_skipped(batch.skipped)

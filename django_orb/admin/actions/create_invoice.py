@@ -15,6 +15,7 @@ from django.utils.translation import gettext
 
 from django_orb import services
 from django_orb.admin.invoice_page import RECENT, newest, read_operation_view
+from django_orb.admin.texts import lazy as _
 from django_orb.customer_labels import label_customers
 from django_orb.db import primary
 from django_orb.formatting import day, money, quantity, short, span
@@ -122,8 +123,8 @@ def create(call: Call, token: FormToken, form: InvoiceForm) -> HttpResponse | No
         Invoice(),
         make,
         key=key,
-        done=gettext("Created in Orb."),
-        asked=gettext("Asked Orb to create it."),
+        done=_("Created in Orb."),
+        asked=_("Asked Orb to create it."),
     )
     if outcome.level == messages.ERROR:
         # A new form is a new intention; what was filled in stays.

@@ -8,6 +8,8 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext
 
 from django_orb import services
+from django_orb.admin.texts import later
+from django_orb.admin.texts import lazy as _
 from django_orb.db import primary
 from django_orb.formatting import as_map, money, quantity, short
 from django_orb.models import Invoice, InvoiceLineItem, InvoiceOperation
@@ -103,7 +105,7 @@ def delete(
     form: NoteForm,
 ) -> Outcome:
     key = token.key_for(invoice.pk)
-    label = f"“{short(str(line))}”" if line else gettext("the line")
+    label = f"“{short(str(line))}”" if line else _("the line")
 
     def remove() -> bool:
         services.delete_invoice_line_item(
@@ -120,6 +122,8 @@ def delete(
         invoice,
         remove,
         key=key,
-        done=gettext("Deleted %(label)s in Orb.") % {"label": label},
-        asked=gettext("Asked Orb to delete %(label)s.") % {"label": label},
+        done=later(lambda: gettext("Deleted %(label)s in Orb.") % {"label": label}),
+        asked=later(
+            lambda: gettext("Asked Orb to delete %(label)s.") % {"label": label}
+        ),
     )

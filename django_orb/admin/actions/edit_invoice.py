@@ -12,6 +12,7 @@ from django.utils.translation import gettext
 
 from django_orb import services
 from django_orb.admin.invoice_page import edited_in_words
+from django_orb.admin.texts import later
 from django_orb.admin.texts import lazy as _
 from django_orb.formatting import as_map, as_text, day, short
 from django_orb.models import Invoice, InvoiceOperation
@@ -130,7 +131,7 @@ def read_changes(form: EditForm) -> list[Change]:
 
 
 def edit(call: Call, invoice: Invoice, token: FormToken, form: EditForm) -> Outcome:
-    key, what = token.key_for(invoice.pk), edited_in_words(form.body)
+    key, body = token.key_for(invoice.pk), form.body
 
     def update() -> bool:
         services.update_invoice(
@@ -147,6 +148,15 @@ def edit(call: Call, invoice: Invoice, token: FormToken, form: EditForm) -> Outc
         invoice,
         update,
         key=key,
-        done=gettext("Edited in Orb: %(what)s.") % {"what": what},
-        asked=gettext("Asked Orb to edit its %(what)s.") % {"what": what},
+        done=later(
+            lambda: (
+                gettext("Edited in Orb: %(what)s.") % {"what": edited_in_words(body)}
+            )
+        ),
+        asked=later(
+            lambda: (
+                gettext("Asked Orb to edit its %(what)s.")
+                % {"what": edited_in_words(body)}
+            )
+        ),
     )

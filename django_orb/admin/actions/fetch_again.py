@@ -8,6 +8,7 @@ from django.contrib import messages
 from django.utils.translation import gettext, ngettext
 
 from django_orb import services, tasks
+from django_orb.admin.texts import lazy as _
 from django_orb.exceptions import OrbConfigurationError, OrbError
 from django_orb.models import Invoice, SyncRun
 from django_orb.sync import runs
@@ -37,7 +38,7 @@ def refresh(invoice: Invoice) -> Outcome:
     return attempt_read(
         invoice,
         lambda: services.fetch_invoice(invoice.pk),
-        done=gettext("Fetched again from Orb."),
+        done=_("Fetched again from Orb."),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from django.contrib import messages
 from django.utils.translation import gettext
 
+from django_orb.admin.texts import later
 from django_orb.admin.texts import lazy as _
 from django_orb.db import primary
 from django_orb.exceptions import (
@@ -47,7 +48,7 @@ NOT_YET = _("The result could not be fetched yet; the next sync shows it.")
 
 @dataclass(frozen=True)
 class Outcome:
-    """The message about one invoice, and the entry in its history."""
+    """The message about one invoice, and the entry in its history, which is lazy."""
 
     invoice: Invoice
     level: int
@@ -88,17 +89,14 @@ def attempt_write(
     """
     Make one call that changes something in Orb, and say whether the mirror shows it.
 
-    `done` says what has happened then, `asked` what was wanted, for the history.
+    `done` says what has happened then, `asked` what was wanted, for the history. Both
+    are lazy, because the history is in English.
     `not_yet` is said instead of `done` if Orb may take its time.
     """
     try:
         is_shown = call()
     except OrbRefusedError as err:
-        text = gettext("Orb refused: %(detail)s%(news)s") % {
-            "detail": recorded(err.detail),
-            "news": _news(invoice),
-        }
-        return Outcome(invoice, messages.ERROR, text, f"{asked} {text}")
+        return _refused(invoice, err, asked)
     except OrbOutcomeUnknownError as err:
         return _unknown(invoice, err, asked)
     except (OrbError, OrbConfigurationError) as err:
@@ -167,17 +165,27 @@ def _explain_input(err: OrbInputError) -> str:
     )
 
 
-def _news(invoice: Invoice) -> str:
-    """
-    Say how its status changed in the meantime: an invoice is fetched after a refusal.
-    """
+def _refused(invoice: Invoice, err: OrbRefusedError, asked: str) -> Outcome:
+    detail = err.detail
     stored = primary.rows(Invoice).filter(pk=invoice.pk)
     now = stored.only("status").first()
-    if now is None or now.status == invoice.status:
-        return ""
-    return gettext(" In Orb its status is now “%(status)s”.") % {
-        "status": now.get_status_display()
-    }
+
+    def news() -> str:
+        # The status may have changed: an invoice is fetched after a refusal.
+        if now is None or now.status == invoice.status:
+            return ""
+        return gettext(" In Orb its status is now “%(status)s”.") % {
+            "status": now.get_status_display()
+        }
+
+    def text() -> str:
+        return gettext("Orb refused: %(detail)s%(news)s") % {
+            "detail": recorded(detail),
+            "news": news(),
+        }
+
+    log = later(lambda: f"{asked} {text()}")
+    return Outcome(invoice, messages.ERROR, text(), log)
 
 
 def _unknown(invoice: Invoice, err: OrbOutcomeUnknownError, asked: str) -> Outcome:
@@ -189,10 +197,13 @@ def _unknown(invoice: Invoice, err: OrbOutcomeUnknownError, asked: str) -> Outco
     ) % {"pk": err.operation.pk}
     if detail:
         text = f"{text} ({detail})"
-    log = gettext("%(asked)s Orb did not confirm yet; operation %(pk)s.") % {
-        "asked": asked,
-        "pk": err.operation.pk,
-    }
+    pk = err.operation.pk
+    log = later(
+        lambda: (
+            gettext("%(asked)s Orb did not confirm yet; operation %(pk)s.")
+            % {"asked": asked, "pk": pk}
+        )
+    )
     return Outcome(invoice, messages.WARNING, text, log, ends_batch=True)
 
 

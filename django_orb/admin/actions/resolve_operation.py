@@ -7,22 +7,26 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest
 from django.utils.translation import gettext
-from django.utils.translation import gettext_lazy as _
 
 from django_orb import operations
 from django_orb.account import open_account
+from django_orb.admin.texts import later
+from django_orb.admin.texts import lazy as _
 from django_orb.db import primary
 from django_orb.exceptions import OrbConfigurationError, OrbError
-from django_orb.formatting import recorded, short
+from django_orb.formatting import (
+    CHECKED_DONE,
+    CHECKED_NOT_DONE,
+    STOPPED,
+    recorded,
+    short,
+)
 from django_orb.models import InvoiceOperation
 from django_orb.operations import recovery
 
 from .outcomes import explain
 
-VERDICTS = {
-    "done": _("%(who)s checked in Orb: it was done."),
-    "not_done": _("%(who)s checked in Orb: it was not done."),
-}
+VERDICTS = {"done": CHECKED_DONE, "not_done": CHECKED_NOT_DONE}
 
 
 def resolve(
@@ -55,9 +59,12 @@ def look(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) ->
         return
     is_done = operation.state == InvoiceOperation.State.SUCCEEDED
     level = messages.SUCCESS if is_done else messages.WARNING
-    text = gettext("Checked in Orb. %(detail)s") % {
-        "detail": recorded(operation.detail)
-    }
+    text = later(
+        lambda: (
+            gettext("Checked in Orb. %(detail)s")
+            % {"detail": recorded(operation.detail)}
+        )
+    )
     model_admin.message_user(request, text, level)
     model_admin.log_change(request, operation, text)
 
@@ -66,11 +73,11 @@ def close(
     model_admin: Any, request: HttpRequest, operation: InvoiceOperation, verdict: str
 ) -> None:
     was_done = verdict == "done"
-    text = str(VERDICTS[verdict]) % {"who": name_of(request)}
+    detail = VERDICTS[verdict] % {"who": name_of(request)}
     # Another user, or a worker, may have been faster.
-    if recovery.close(operation, was_done=was_done, detail=text):
-        model_admin.message_user(request, text, messages.SUCCESS)
-        model_admin.log_change(request, operation, text)
+    if recovery.close(operation, was_done=was_done, detail=detail):
+        model_admin.message_user(request, recorded(detail), messages.SUCCESS)
+        model_admin.log_change(request, operation, detail)
 
 
 def stop(model_admin: Any, request: HttpRequest, batch: str) -> None:
@@ -81,14 +88,11 @@ def stop(model_admin: Any, request: HttpRequest, batch: str) -> None:
     # Read first and looked at afterwards: a worker may begin one in between, and what
     # was begun is not cancelled.
     stopped = list(waiting)
-    text = gettext("%(who)s stopped it before it was sent.") % {"who": name_of(request)}
-    count = operations.cancel(batch, detail=text)
+    count = operations.cancel(batch, detail=STOPPED % {"who": name_of(request)})
     for operation in stopped:
         operation.refresh_from_db(using=primary.alias())
         if operation.state == InvoiceOperation.State.CANCELLED:
-            model_admin.log_change(
-                request, operation, gettext("Stopped before it was sent.")
-            )
+            model_admin.log_change(request, operation, _("Stopped before it was sent."))
     told = gettext("%(count)s were stopped before they were sent.") % {"count": count}
     level = messages.SUCCESS if count else messages.WARNING
     model_admin.message_user(request, told, level)
