@@ -39,7 +39,7 @@ ALLOWED = {
     "account": "client conf db exceptions metrics mirror models",
     "formatting": "parsing",
     "customer_labels": "conf formatting models",
-    "status": ("client conf account db exceptions formatting mirror models"),
+    "status": ("client conf account db exact_json exceptions formatting mirror models"),
     "exports": (
         "conf customer_labels db exact_json exceptions formatting models parsing"
     ),
@@ -54,8 +54,8 @@ ALLOWED = {
         "account client conf db exact_json exceptions metrics mirror models signals"
     ),
     "sync": (
-        "account client conf db exceptions metrics mirror models operations parsing "
-        "signals webhooks"
+        "account client conf db exact_json exceptions metrics mirror models operations "
+        "parsing signals webhooks"
     ),
     "maintenance": (
         "account conf db exact_json exceptions fields mirror models operations"
