@@ -15,6 +15,7 @@ from django_orb import metrics, mirror
 from django_orb.client import OrbClient
 from django_orb.conf import get_settings
 from django_orb.db import Interval, has_come, is_free, primary, run_in_transaction
+from django_orb.exact_json import storable_text
 from django_orb.exceptions import OrbSyncRunningError, in_english
 from django_orb.mirror import Observation, Origin, send_robust
 from django_orb.models import Invoice, InvoiceFailure, SyncAbsence, SyncRun, SyncWindow
@@ -264,7 +265,7 @@ def advance(run: SyncRun) -> list[SyncWindow]:
             "%s could not be finished.", in_english(run), extra=_id_of(run)
         )
         reason = f"It could not be finished. {type(err).__name__}: {err}"
-        _end(run, SyncRun.State.FAILED, reason)
+        _end(run, SyncRun.State.FAILED, storable_text(reason))
     return []
 
 
@@ -367,7 +368,7 @@ def _end(
         # As in `advance`, the row of the run is locked before those of its windows.
         if not active.update(state=SyncRun.State.RUNNING):
             return False
-        # With the run, since of a window that failed alone nobody would take notice.
+        # With the run, since a window that failed alone would never be noticed.
         failed = SyncWindow.State.FAILED
         if because_of is not None and not because_of.update(state=failed, error=error):
             return False

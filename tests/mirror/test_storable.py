@@ -311,7 +311,19 @@ def of_operation(monkeypatch: pytest.MonkeyPatch) -> str:
     return InvoiceOperation.objects.get().detail
 
 
-@pytest.mark.parametrize("of", [of_event, of_change, of_task, of_refusal, of_operation])
+def of_run(monkeypatch: pytest.MonkeyPatch) -> str:
+    run = runs.start_run("full")
+    run.windows.update(state="done", lease="")
+    monkeypatch.setattr(runs, "_finish", Mock(side_effect=RuntimeError(ODD)))
+    runs.advance(run)
+    run.refresh_from_db()
+    assert run.state == "failed"
+    return run.error
+
+
+@pytest.mark.parametrize(
+    "of", [of_event, of_change, of_task, of_refusal, of_operation, of_run]
+)
 def test_what_went_wrong_is_recorded_whatever_it_quotes(
     any_database: str, monkeypatch: pytest.MonkeyPatch, of: Callable[..., str]
 ) -> None:
