@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from decimal import MAX_PREC, Context, Decimal, InvalidOperation
@@ -14,14 +15,15 @@ MAX_WHOLE_DIGITS = 20
 MAX_PLACES = 18
 
 _EXACT = Context(prec=MAX_PREC)
+# As JSON writes numbers. `Decimal` also reads underscores, spaces around the number and
+# the digits of every script, of which Orb sends none.
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
 def read_decimal(raw: Any) -> Decimal | None:
     """Read a number of a payload. Return None if it is not a number of usable size."""
-    if isinstance(raw, bool) or not isinstance(raw, (str, int, Decimal)):
-        return None
     try:
-        number = Decimal(raw)
+        number = parse_decimal(raw)
     except (InvalidOperation, ValueError):
         return None
     return number if is_usable(number) else None
@@ -81,10 +83,13 @@ def parse_decimal(value: Any) -> Decimal:
     Return Orb's text or number as a finite `Decimal`.
 
     Raises:
-        ValueError: it is neither.
-        InvalidOperation: the text is not a number.
+        ValueError: it is neither, or the text is not a number as JSON writes it.
+        InvalidOperation: its exponent is out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
+    if isinstance(value, str):
+        if not _NUMBER.fullmatch(value):
+            raise ValueError("not a number")
+    elif isinstance(value, bool) or not isinstance(value, (int, Decimal)):
         raise ValueError("not a number")
     number = Decimal(value)
     if not number.is_finite():

@@ -214,7 +214,7 @@ TAX_COLUMNS = (*TAX, "line_item_id", "position", "rounded_fields")
 
 _SIGNED = (*LINKS, "receipt_pdf")
 _DECIMAL_PLACES = 18
-_TOO_MUCH = Decimal("1E+20")
+_TOO_MUCH = Decimal("99999999999999999999.9999999999999999995")
 _WIDE = Context(prec=1000)
 _HALF_UNIT = Decimal("5E-19")
 # The largest relative error of a decimal that SQLite stores as a float.
@@ -259,7 +259,7 @@ def _columns(
         sent, here = _dig(payload, path), row[column]
         try:
             orb = read(sent)
-            if is_child and isinstance(orb, Decimal) and abs(orb) >= _TOO_MUCH:
+            if is_child and isinstance(orb, Decimal) and orb.copy_abs() >= _TOO_MUCH:
                 raise ValueError("too large for its column")
         except (ValueError, TypeError, ArithmeticError):
             orb = sent  # the writer cannot have stored it either

@@ -11,7 +11,7 @@ from django_orb.exceptions import OrbPayloadError
 from django_orb.mirror.hashing import content_hash
 from django_orb.mirror.mapping import fit_decimal, map_invoice
 from django_orb.models import Invoice, InvoiceLineItem
-from django_orb.parsing import parse_datetime
+from django_orb.parsing import parse_datetime, parse_decimal, read_decimal
 from tests.payloads import load
 
 UTC = timezone.utc
@@ -59,6 +59,19 @@ def test_what_is_no_date_is_refused(value: Any) -> None:
         ("-99999999999999999999.99", 15, None, False),
         ("123456789012.345", 15, "123456789012.345", True),
         ("100000000000000000000", None, None, False),
+        (
+            "99999999999999999999.999999999",
+            None,
+            "99999999999999999999.999999999",
+            True,
+        ),
+        (
+            "-99999999999999999999.999999999999999999",
+            None,
+            "-99999999999999999999.999999999999999999",
+            True,
+        ),
+        ("99999999999999999999.9999999999999999995", None, None, False),
     ],
 )
 def test_decimal_says_whether_a_column_holds_it(
@@ -67,6 +80,25 @@ def test_decimal_says_whether_a_column_holds_it(
     expected = None if fitted is None else Decimal(fitted)
 
     assert fit_decimal(Decimal(value), digits) == (expected, exact)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1_000.00", " 1.00", "1.00 ", "1.00\n", "\u0661\u0662", "\uff11", "1\u0662"),
+        *("1,000.00", "+1", "1.", ".5", "01", "0x1", "1e", "", "-", "NaN", "Infinity"),
+    ],
+)
+def test_what_json_would_not_take_for_a_number_is_not_understood(text: str) -> None:
+    with pytest.raises(ValueError, match="not a number"):
+        parse_decimal(text)
+
+    assert read_decimal(text) is None
+
+
+@pytest.mark.parametrize("text", ["0", "-0.00", "12.50", "1E+3", "1e-7", "9" * 40])
+def test_number_is_read_with_all_its_digits(text: str) -> None:
+    assert str(parse_decimal(text)) == str(read_decimal(text)) == str(Decimal(text))
 
 
 def test_sample_of_every_status_maps_to_every_column() -> None:

@@ -274,6 +274,8 @@ def test_name_of_a_link_is_a_value_elsewhere() -> None:
         ("0.123456789012345678", None, False),
         ("1200000000000000000", 15, False),
         ("-0.0000000000000000004", None, True),
+        ("99999999999999999999.999999999999999999", None, False),
+        ("-99999999999999999999.9999999999999999994", None, True),
     ],
 )
 def test_what_a_column_rounds_is_flagged_exactly(
