@@ -100,7 +100,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "READ_ONLY": (lambda value: isinstance(value, bool), "True or False"),
     "METRICS": (
-        lambda value: isinstance(value, (list, tuple)) and {*value} <= {*PACKAGES},
+        lambda value: (
+            isinstance(value, (list, tuple))
+            and all(name in [*PACKAGES] for name in value)
+        ),
         f"a list of any of {', '.join(PACKAGES)}",
     ),
     "TASK_BACKEND": (
@@ -214,6 +217,7 @@ def _has_endpoint() -> bool:
 
 
 def _check_metrics(conf: OrbSettings) -> list[CheckMessage]:
+    named = conf.METRICS if isinstance(conf.METRICS, (list, tuple)) else ()
     return [
         Warning(
             f'DJANGO_ORB["METRICS"] names "{name}", which is not installed.',
@@ -221,7 +225,7 @@ def _check_metrics(conf: OrbSettings) -> list[CheckMessage]:
             id="django_orb.W012",
         )
         for name in PACKAGES
-        if name in conf.METRICS and find_spec(PACKAGES[name]) is None
+        if name in named and find_spec(PACKAGES[name]) is None
     ]
 
 

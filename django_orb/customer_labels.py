@@ -106,9 +106,14 @@ def host_function(name: str) -> Callable[[Any], Any] | None:
     path = getattr(get_settings(), name)
     if not path:
         return None
+    if not isinstance(path, str):
+        raise ImproperlyConfigured(
+            f'DJANGO_ORB["{name}"] is {path!r}, which is no path.'
+        )
     try:
         function = import_string(path)
-    except ImportError as err:
+    # The latter two come from paths without a module, such as ".label".
+    except (ImportError, TypeError, ValueError) as err:
         raise ImproperlyConfigured(
             f'DJANGO_ORB["{name}"] names {path!r}, which cannot be imported: {err}'
         ) from err

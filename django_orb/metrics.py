@@ -441,7 +441,8 @@ def enabled_names() -> list[str]:
     except OrbConfigurationError:
         return []
     # A single text would be taken for a list of its letters.
-    return [] if isinstance(names, str) else [str(name) for name in names]
+    is_list = isinstance(names, (list, tuple))
+    return [str(name) for name in names] if is_list else []
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:

@@ -97,6 +97,16 @@ def test_e003_an_address_that_is_wrong_or_not_private(settings, url, complaint):
         ("WEBHOOK_IN_PROCESS", 1),
         ("METRICS", "prometheus"),
         ("METRICS", ["statsd"]),
+        ("METRICS", None),
+        ("METRICS", 7),
+        ("METRICS", [["prometheus"]]),
+        ("METRICS", [None]),
+        ("METRICS", {"prometheus": 1}),
+        ("OVERDUE_DAYS", None),
+        ("OVERDUE_DAYS", 7),
+        ("OVERDUE_DAYS", [[1]]),
+        ("REPORT_TIME_ZONE", ["UTC"]),
+        ("TASK_BACKEND", ["default"]),
         ("WEBHOOK_RETENTION_DAYS", 0),
         ("WEBHOOK_RETENTION_DAYS", 10**9),
         ("LOOKBACK_DAYS", 10**9),
@@ -130,6 +140,30 @@ def test_e004_a_value_of_the_wrong_type_or_size(settings, name, value):
 
     assert message.id == "django_orb.E004"
     assert message.msg == f'DJANGO_ORB["{name}"] is {value!r}.'
+    assert message.hint
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(OrbSettings)])
+@pytest.mark.parametrize(
+    "value", [None, 7, -1.5, "odd", b"bytes", [], ["odd"], [["odd"]], [{}], {"a": []}]
+)
+def test_no_value_of_any_setting_ends_the_checks(settings, name, value):
+    settings.DJANGO_ORB = {"API_KEY": "sk-1", "WEBHOOK_SECRETS": ["whs"], name: value}
+
+    messages = checks.run_checks(tags=["django_orb"])
+
+    assert all(name in f"{message.msg} {message.hint}" for message in messages)
+
+
+@pytest.mark.parametrize("name", ["CUSTOMER_LABELS", "CUSTOMER_SEARCH"])
+@pytest.mark.parametrize("value", [7, ["a.b"], [["a.b"]], ".label", "..label", "label"])
+def test_e008_what_is_not_a_path_of_a_function(settings, name, value):
+    settings.DJANGO_ORB = {"API_KEY": "sk-1", "WEBHOOK_SECRETS": ["whs"], name: value}
+
+    (message,) = checks.run_checks(tags=["django_orb"])
+
+    assert message.id == "django_orb.E008"
+    assert f'DJANGO_ORB["{name}"]' in message.msg
     assert message.hint
 
 
