@@ -177,7 +177,8 @@ def base_url_problem(url: object) -> str:
     if not complete or re.search(r"\s", url):
         shown = "" if "@" in url else f": {url!r}"  # it might hold a password
         return f"is not an http or https address{shown}"
-    if parts.username is not None or parts.query or parts.fragment:
+    # `urlsplit` does not tell an empty query or fragment from none.
+    if parts.username is not None or "?" in url or "#" in url:
         return "has a user name, a query or a fragment"
     return ""
 

@@ -143,6 +143,10 @@ def test_api_key_problems_are_named_without_the_key(key, problem):
         ("https://u:secret@x/v1", "has a user name, a query or a fragment"),
         ("https://@x/v1", "has a user name, a query or a fragment"),
         ("https://x/v1#y", "has a user name, a query or a fragment"),
+        ("https://x/v1?y", "has a user name, a query or a fragment"),
+        ("https://api.withorb.com/v1?", "has a user name, a query or a fragment"),
+        ("https://api.withorb.com/v1#", "has a user name, a query or a fragment"),
+        ("https://api.withorb.com/v1?#", "has a user name, a query or a fragment"),
     ],
 )
 def test_base_url_problems_are_named_without_a_password(url, problem):
