@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ MAX_ATTEMPTS = 10
 _MYSQL_RETRY_CODES = {1213, 1205, 1020}
 # PostgreSQL: serialization failure, deadlock, lock time-out.
 _SQLSTATES = {"40001", "40P01", "55P03"}
+# SQLite's own words, since Python 3.10 gives no code of its errors. Other databases call
+# other things locked, such as accounts.
+_SQLITE_LOCKED = re.compile(r"database (table |schema )?is locked")
 
 
 def run_in_transaction(body: Callable[[], T]) -> T:
@@ -90,8 +94,7 @@ def uncompiled(rows: QuerySet[Any, Any]) -> Iterator[None]:
 
 def is_contention(err: BaseException) -> bool:
     """Tell whether a database error only says that another transaction interfered."""
-    # Python 3.10 gives no code of the error, only its text.
-    if "locked" in str(err):  # SQLite
+    if _SQLITE_LOCKED.match(str(err)):
         return True
     if err.args and err.args[0] in _MYSQL_RETRY_CODES:
         return True
