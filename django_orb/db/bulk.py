@@ -350,7 +350,7 @@ def _copy_writer(field: models.Field[Any, Any]) -> Callable[[Any], str]:
         return _copy_writer(field.target_field)
     if isinstance(field, models.JSONField):
         text = _json_text(field)
-        return lambda value: text(value).replace("\\", "\\\\")
+        return lambda value: _escaped_json(text(value))
     if isinstance(field, models.DateTimeField):
         return datetime.isoformat
     if isinstance(field, models.BooleanField):
@@ -363,6 +363,16 @@ def _copy_writer(field: models.Field[Any, Any]) -> Callable[[Any], str]:
 def _escaped(value: str) -> str:
     is_plain = value.isprintable() and "\\" not in value
     return value if is_plain else value.translate(_COPY_ESCAPES)
+
+
+def _escaped_json(text: str) -> str:
+    """Escape a text that is too long to look at each character in Python."""
+    text = text.replace("\\", "\\\\")
+    # JSON has these only between its parts, and then usually everywhere.
+    for character, escape in (("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        if character in text:
+            text = text.replace(character, escape)
+    return text
 
 
 def _json_text(field: models.JSONField[Any, Any]) -> Callable[[Any], str]:

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from django_orb import exact_json, mirror
+from django_orb.client.raw_invoice import RawInvoice
 from django_orb.db import format_rows, insert, uses_copy
-from django_orb.models import OverdueNotice
+from django_orb.mirror.page_writer import PageWriter
+from django_orb.models import Invoice, OverdueNotice
+from tests.mirror.test_writing import at, make
 
 pytestmark = pytest.mark.usefixtures("any_database")
 
@@ -39,3 +45,20 @@ def test_rows_with_and_without_a_format_are_inserted_together() -> None:
 
     assert OverdueNotice.objects.filter(invoice="plain").exists()
     assert OverdueNotice.objects.count() == 1 + uses_copy()
+
+
+@pytest.mark.parametrize("space", ["\n", "\r\n", "\r", "\t", "\n\t"])
+def test_json_with_white_space_is_copied_as_it_came(
+    monkeypatch: pytest.MonkeyPatch, space: str
+) -> None:
+    def refuse(writer: PageWriter) -> None:
+        pytest.fail("the database refused the page")
+
+    monkeypatch.setattr(PageWriter, "distrust", refuse)
+    payload = make("inv1", memo="a\tb\\n\\\\c\r\nd\\.")
+    text = json.dumps(payload, default=str).replace(", ", f",{space}")
+
+    result = mirror.write(mirror.read_page([RawInvoice(text.encode())], at(0, 1)))
+
+    assert result.created == ["inv1"]
+    assert Invoice.objects.get().payload == exact_json.loads(text)
