@@ -46,6 +46,9 @@ _NO_REASON = AllBut(frozenset({"reason"}))
 _ID = {"id": True}
 # How deep JSON is searched; deeper JSON cannot be stored.
 _MAX_DEPTH = 100
+# How many levels of an event are searched for customers: the event, what it is about, and
+# what belongs to that, as in `properties.balance_transaction.invoice`.
+_EVENT_LEVELS = 4
 
 
 def _whole(names: str) -> dict[str, Kept]:
@@ -163,16 +166,16 @@ def customer_of(payload: Any) -> str | None:
 
 
 def customers_in(body: Any) -> set[str]:
-    """Return the ids of all customers that an event names, on its two upper levels."""
+    """Return the ids of all customers that an event names on its upper four levels."""
     found: set[str] = set()
-    waiting = [(body, 0)]
+    waiting = [(body, 1)]
     while waiting:
         part, depth = waiting.pop()
         if not isinstance(part, Mapping):
             continue
         named = [customer_of(part), part.get("customer_id"), part.get("customer")]
         found.update(name for name in named if isinstance(name, str))
-        if depth < 3:
+        if depth < _EVENT_LEVELS:
             waiting += [(inner, depth + 1) for inner in part.values()]
     return found
 

@@ -127,6 +127,16 @@ def test_depth_has_an_end() -> None:
     assert WORD not in str(blank)
 
 
+@pytest.mark.parametrize("named", [{"customer": {"id": "c"}}, {"customer_id": "c"}])
+def test_customer_is_found_on_the_upper_four_levels_of_an_event(named: Any) -> None:
+    body = named
+    for _ in range(4):
+        assert personal.customers_in(body) == {"c"}
+        body = {"type": "invoice.issued", "within": body}
+
+    assert personal.customers_in(body) == set()
+
+
 @pytest.mark.parametrize("is_hint", [True, False])
 def test_event_keeps_what_it_is_about(is_hint: bool) -> None:
     body = poison.event(poison.personal(), customer={"id": "c", "name": WORD})
