@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,6 +102,8 @@ class DatabaseClock:
     def __init__(self, using: str) -> None:
         self._using = using
         self.eras: tuple[_Era, ...] = ()
+        # All threads share the clock, and one must not replace what another has noted.
+        self._noting = threading.Lock()
 
     def latest(self) -> datetime:
         """Return an instant that is certainly not before the present."""
@@ -139,6 +142,10 @@ class DatabaseClock:
     def compare(self, before: float, epoch: float, after: float) -> None:
         """Note what the database's clock showed between two readings of our own."""
         new = _Era(1, after, before, after, epoch - after, epoch - before, 0.0)
+        with self._noting:
+            self._note(new, before, epoch, after)
+
+    def _note(self, new: _Era, before: float, epoch: float, after: float) -> None:
         if not self.eras:
             self.eras = (new,)
             return
@@ -147,7 +154,7 @@ class DatabaseClock:
             if after - era.measured > REMEASURE_SECONDS:
                 new = new._replace(first=era.first, floor=era.floor, number=era.number)
             else:
-                new = era._replace(last=before)
+                new = era._replace(last=max(before, era.last))
             self.eras = (*earlier, new)
         else:
             floor = max(era.upper(after), era.floor)

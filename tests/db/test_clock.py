@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from django.db.models import F
 
 from django_orb import maintenance, services
 from django_orb.db import primary
-from django_orb.db.clock import database_epoch, database_now, epoch_sql
+from django_orb.db.clock import DatabaseClock, database_epoch, database_now, epoch_sql
 from django_orb.mirror import fetching
 from django_orb.models import (
     InvoiceOperation,
@@ -285,3 +286,39 @@ def test_list_of_events_is_asked_for_again_although_the_clock_was_set_back(
     set_back(WebhookFeed, "asked_at")
 
     assert polling.plan(sweep=True).events
+
+
+class EpochThatIsReadTogether(float):
+    """A time that is compared only once all threads do so, or have waited in vain."""
+
+    together: threading.Barrier
+
+    def __ge__(self, other: float) -> bool:
+        with suppress(threading.BrokenBarrierError):
+            self.together.wait(timeout=0.5)
+        return super().__ge__(other)
+
+
+def test_no_thread_replaces_the_era_that_another_has_noted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    together = threading.Barrier(2)
+    monkeypatch.setattr(EpochThatIsReadTogether, "together", together, raising=False)
+    clock = DatabaseClock("default")
+    clock.compare(0.0, 1_000.0, 0.1)
+    threads = [
+        threading.Thread(
+            target=clock.compare, args=(1.0, EpochThatIsReadTogether(epoch), 1.1)
+        )
+        for epoch in (5_000.0, 9_000.0)
+    ]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [era.number for era in clock.eras] == [1, 2, 3]
+    # The instant may lie in either of the new eras.
+    interval = clock.interval(1.05, 1.05)
+    assert (interval.ended_at - interval.started_at).total_seconds() > 3_900
