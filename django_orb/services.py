@@ -144,7 +144,7 @@ def list_invoices(
             if answer.value is None:
                 return
             interval = clock.interval(answer.started, answer.ended)
-            seen = mirror.read_page(answer.value["data"], interval)
+            seen = mirror.read_page(answer.value["data"], interval, client=client)
             store(client, seen)
             # What is stored may be newer than the page, if another process
             # has written it since.

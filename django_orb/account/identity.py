@@ -1,16 +1,25 @@
 """Refuse the answers of any Orb account but the one that a database mirrors."""
 
+# Note [One account in one mirror]
+# A key is accepted if Orb shows under it an invoice that is stored. An empty mirror has
+# none, so it takes any key, and maybe another one after that. Meanwhile a worker with the
+# first key may have answers that it has not written yet. So the transaction that stores
+# them locks the row of the account for reading, and looks whether its key is still there;
+# and the one that replaces the key locks the row, and looks whether the mirror is still
+# empty. Once the first of them is committed, the client never needs to look again.
+
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from django.utils import timezone
 
 from django_orb.client import OrbClient
-from django_orb.db import claim, primary, upsert
+from django_orb.db import SHARED_LOCK, claim, primary, run_in_transaction, upsert
 from django_orb.exceptions import (
     OrbAccountError,
     OrbError,
@@ -54,8 +63,10 @@ def require_same_account(client: OrbClient) -> None:
         OrbAccountError: it shows none of them; nothing was written.
         OrbError: Orb did not answer.
     """
-    accounts = primary.rows(MirroredAccount)
-    known = accounts.first()
+    # Whether anything is stored is not asked here, as it would cost every caller more
+    # than it costs the transaction that stores the first of it.
+    client.before_first_commit = partial(_require_still, client)
+    known = primary.rows(MirroredAccount).first()
     if known and known.fingerprint == client.fingerprint:
         return
     probes = _probes()
@@ -72,8 +83,47 @@ def require_same_account(client: OrbClient) -> None:
         # If two first keys come at once, only one of them is stored.
         claim(MirroredAccount, [_row_of(client)])
         require_same_account(client)
-    else:
+    elif probes:
         upsert(MirroredAccount, [_row_of(client)], key=["id"])
+    elif not run_in_transaction(partial(_take_empty_mirror, client)):
+        require_same_account(client)
+
+
+def _take_empty_mirror(client: OrbClient) -> bool:
+    """Remember the key if nothing is stored. See Note [One account in one mirror]."""
+    # Writes, so that it waits for each transaction that stores the first invoices, and
+    # those that come later wait for this one.
+    primary.rows(MirroredAccount).update(confirmed_at=timezone.now())
+    if _probes():
+        return False
+    upsert(MirroredAccount, [_row_of(client)], key=["id"])
+    return True
+
+
+def _require_still(client: OrbClient) -> None:
+    """
+    Make sure, until the transaction ends, that no other key has taken the mirror.
+
+    Raises:
+        OrbAccountError: one has.
+    """
+    connection = primary.connection()
+    lock = SHARED_LOCK.get(connection.vendor, "")
+    table = MirroredAccount._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT fingerprint FROM {table} {lock}")  # noqa: S608
+        found = [row[0] for row in cursor.fetchall()]
+    if found != [client.fingerprint]:
+        raise OrbAccountError(
+            "Another API key has taken this database's mirror while it was empty, so "
+            "nothing was stored. If both keys are of the same account, try again; "
+            "otherwise use a database of its own for each account."
+        )
+
+    def is_proven() -> None:
+        client.before_first_commit = None
+
+    primary.on_commit(is_proven)
 
 
 def accept_key() -> None:

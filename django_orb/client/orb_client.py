@@ -53,6 +53,9 @@ class OrbClient(InvoiceWrites):
             raise OrbConfigurationError(f"The API key for Orb {problem}.")
         if problem := base_url_problem(base_url):
             raise OrbConfigurationError(f"The base URL for Orb {problem}.")
+        #: To be called in a transaction that stores answers of an account of which
+        #: nothing is stored yet.
+        self.before_first_commit: Callable[[], None] | None = None
         self._owns_session = session is None
         self._transport = Transport(
             base_url=base_url.rstrip("/"),

@@ -7,6 +7,7 @@ from .bulk import claim, format_rows, insert, is_text_taken, upsert, uses_copy
 from .clock import SLACK, Interval, Timed, epoch_sql, has_come, is_free, timed
 from .threads import in_this_context
 from .transactions import (
+    SHARED_LOCK,
     StatementLog,
     ends_work,
     is_passing,
@@ -18,6 +19,7 @@ from .transactions import (
 )
 
 __all__ = [
+    "SHARED_LOCK",
     "SLACK",
     "Interval",
     "StatementLog",

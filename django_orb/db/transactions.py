@@ -18,6 +18,11 @@ from . import primary
 
 T = TypeVar("T")
 
+#: What locks the rows of a SELECT for reading, by the database's vendor. MariaDB does not
+#: know FOR SHARE. SQLite has no locks of rows: there a transaction that has written is
+#: alone.
+SHARED_LOCK = {"postgresql": "FOR SHARE", "mysql": "LOCK IN SHARE MODE"}
+
 MAX_ATTEMPTS = 10
 # MariaDB: deadlock, lock wait time-out, row changed since it was read.
 # The last comes from 11.8 on by default, which has `innodb_snapshot_isolation` on.

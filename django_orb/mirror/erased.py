@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import uuid
 
-from django_orb.db import claim, primary
+from django_orb.db import SHARED_LOCK, claim, primary
 from django_orb.models import CustomerErasure, ErasureGate, Invoice
 
 from .observation_sql import begin_writing
@@ -92,14 +92,9 @@ def close_gate() -> None:
     primary.rows(ErasureGate).filter(pk=_GATE).update(token=uuid.uuid4().hex)
 
 
-# MariaDB does not know FOR SHARE. SQLite has no locks of rows: there a transaction that
-# has written is alone.
-_SHARED = {"postgresql": "FOR SHARE", "mysql": "LOCK IN SHARE MODE"}
-
-
 def _shared_token() -> str:
     connection = primary.connection()
-    lock = _SHARED.get(connection.vendor, "")
+    lock = SHARED_LOCK.get(connection.vendor, "")
     table = ErasureGate._meta.db_table
     sql = f"SELECT token FROM {table} WHERE id = %s {lock}"  # noqa: S608
     with connection.cursor() as cursor:
@@ -120,7 +115,7 @@ def _make_gate() -> None:
 def _read() -> frozenset[str]:
     connection = primary.connection()
     # Locked too, since MariaDB could otherwise show a state from before the gate's.
-    lock = _SHARED.get(connection.vendor, "")
+    lock = SHARED_LOCK.get(connection.vendor, "")
     table = CustomerErasure._meta.db_table
     name = "active_customer_id"
     sql = f"SELECT {name} FROM {table} WHERE {name} IS NOT NULL {lock}"  # noqa: S608

@@ -46,7 +46,7 @@ def observe_invoice(
     """
 
     primary.clock().keep_measured()
-    return _seen(invoice_id, _fetch(client, invoice_id), supersedes)
+    return _seen(client, invoice_id, _fetch(client, invoice_id), supersedes)
 
 
 def observe_existing(client: OrbClient, invoice_id: str) -> Observation:
@@ -75,12 +75,12 @@ def _fetch(client: OrbClient, invoice_id: str) -> Timed[object]:
 
 
 def _seen(
-    invoice_id: str, answer: Timed[object], supersedes: int | None
+    client: OrbClient, invoice_id: str, answer: Timed[object], supersedes: int | None
 ) -> Observation:
     interval = primary.clock().interval(answer.started, answer.ended)
     if answer.value is None:
         return Observation.absent(invoice_id, interval, supersedes)
-    return Observation(invoice_id, answer.value, interval, supersedes)
+    return Observation(invoice_id, answer.value, interval, supersedes, client=client)
 
 
 def observe_invoices(
@@ -119,7 +119,7 @@ def observe_invoices(
                 for other in invoice_ids[number + len(waiting) : number + most]:
                     waiting.append(submit(partial(_fetch, client, other)))
                 answer = waiting.popleft().result()
-            seen.append(_seen(invoice_id, answer, versions.get(invoice_id)))
+            seen.append(_seen(client, invoice_id, answer, versions.get(invoice_id)))
     except OrbError:
         if not (stops_at_error and seen):
             raise

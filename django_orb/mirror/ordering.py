@@ -39,7 +39,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from django_orb import exact_json
-from django_orb.client import RawInvoice, Shape
+from django_orb.client import OrbClient, RawInvoice, Shape
 from django_orb.db import Interval
 from django_orb.exact_json import JSONText
 from django_orb.exceptions import OrbPayloadError
@@ -74,6 +74,7 @@ class Observation:
     confirmed 404. `supersedes` is the version of the stored observation that was
     committed before the request began: whatever the clocks say, this one is newer
     than that. `refusal` is why it must not be written, only recorded as failed.
+    `client` is the one that asked Orb; an event has none.
     """
 
     invoice_id: str
@@ -82,6 +83,7 @@ class Observation:
     supersedes: int | None = None
     is_absent: bool = False
     refusal: str = ""
+    client: OrbClient | None = None
 
     @classmethod
     def absent(
@@ -287,7 +289,9 @@ def _map_raw(raw: RawInvoice, exact_digits: int | None) -> MappedInvoice:
     return mapped
 
 
-def read_page(payloads: Sequence[Any], interval: Interval) -> list[Observation]:
+def read_page(
+    payloads: Sequence[Any], interval: Interval, *, client: OrbClient | None = None
+) -> list[Observation]:
     """Make observations of a page; what has no usable id gets an id that says so."""
     observations: dict[str, Observation] = {}
     for position, payload in enumerate(payloads):
@@ -298,7 +302,9 @@ def read_page(payloads: Sequence[Any], interval: Interval) -> list[Observation]:
                 invoice_id = invoice_id_of(payload)
         except OrbPayloadError:
             invoice_id = f"{NO_ID}, item {position} of a page)"
-        observations[invoice_id] = Observation(invoice_id, payload, interval)
+        observations[invoice_id] = Observation(
+            invoice_id, payload, interval, client=client
+        )
     return list(observations.values())
 
 

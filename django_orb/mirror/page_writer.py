@@ -262,6 +262,8 @@ class PageWriter:
             )
         self._record_changes(before, taken, result.missing)
         self._record_failures(stored, touched, result.failed)
+        if result.created or result.failed:
+            self._require_account(stored)
         self._record_rechecks(ids)
         upsert(InvoiceObservation, touched, key=["invoice"])
 
@@ -339,6 +341,21 @@ class PageWriter:
             {pk: self._incoming[pk].value for pk in was_there},
             unsure=[pk for pk in stored if self._is_unsure(stored[pk])],
         )
+
+    def _require_account(self, stored: dict[str, Known]) -> None:
+        """
+        Make sure that what the mirror never had is of its account.
+
+        Raises:
+            OrbAccountError: another key has taken the empty mirror meanwhile.
+        """
+        asked = [one.seen for one in self._incoming.values() if one.seen.client]
+        # Orb knows under this key what is stored, and that proves it without asking.
+        if any(stored[one.invoice_id].was_there and not one.is_absent for one in asked):
+            return
+        for client in {one.client for one in asked if one.client}:
+            if client.before_first_commit:
+                client.before_first_commit()
 
     def _is_unsure(self, known: Known) -> bool:
         """Return whether the previous payload does not tell which rows exist."""

@@ -90,7 +90,7 @@ def take_step(
     if window.doubtful_ids:
         return _fetch_doubtful(window, observe)
     if window.kind == SyncWindow.Kind.LIST:
-        return _read_page(window, reader, refusal)
+        return _read_page(window, client, reader, refusal)
     if window.kind == SyncWindow.Kind.FETCH:
         return _fetch_chosen(window, observe)
     if window.kind == SyncWindow.Kind.FEED:
@@ -104,7 +104,9 @@ def is_page(window: SyncWindow) -> bool:
     return is_list and window.unreadable_lt is None and window.attempts <= 1
 
 
-def _read_page(window: SyncWindow, reader: PageReader, refusal: str) -> Step:
+def _read_page(
+    window: SyncWindow, client: OrbClient, reader: PageReader, refusal: str
+) -> Step:
     try:
         answer = reader.read(window)
     except OrbBadRequestError as err:
@@ -114,7 +116,7 @@ def _read_page(window: SyncWindow, reader: PageReader, refusal: str) -> Step:
         return _reopen(window, f"Orb refused the cursor: {err}")
     page = answer.value
     interval = primary.clock().interval(answer.started, answer.ended)
-    seen = mirror.read_page(page.invoices, interval)
+    seen = mirror.read_page(page.invoices, interval, client=client)
     if refusal:
         seen = [replace(found, refusal=refusal) for found in seen]
     last = _earliest(_last_date(page.invoices), window.last_invoice_date)

@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import threading
+import time
+from contextlib import contextmanager
 from datetime import timedelta
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_orb import services
-from django_orb.account import open_account
+from django_orb import mirror, services
+from django_orb.account import PacedClient, open_account, require_same_account
+from django_orb.account.rate_limit import RequestPacer
+from django_orb.client import OrbClient
+from django_orb.db import Interval, primary
 from django_orb.exceptions import OrbAccountError, OrbServerError, OrbURLNotFoundError
 from django_orb.models import (
     Invoice,
@@ -294,3 +302,108 @@ def test_creation_without_an_invoice_does_not_hide_that_a_key_is_wrong(
 
     with pytest.raises(OrbAccountError, match="accept-key"):
         services.sync_invoices()
+
+
+@pytest.fixture
+def two_accounts(orb: OrbSandbox) -> Iterator[list[OrbSandbox]]:
+    """Two that have nothing in common, while the mirror is empty."""
+    with OrbSandbox(invoices=30, seed=99, api_key="another-key") as other:
+        yield [orb, other]
+
+
+@contextmanager
+def opened(orb: OrbSandbox) -> Iterator[OrbClient]:
+    with PacedClient(orb.api_key, orb.base_url, retries=0) as client:
+        client.pacer = RequestPacer()
+        require_same_account(client)
+        yield client
+
+
+def test_two_accounts_never_share_a_mirror_that_both_found_empty(
+    any_committed_database: str, two_accounts: list[OrbSandbox]
+) -> None:
+    first, second = two_accounts
+    theirs, others = first.invoice_ids("issued")[0], second.invoice_ids("issued")[0]
+
+    with opened(first) as client:
+        seen = mirror.observe_invoices(client, [theirs])
+        with opened(second) as other:
+            mirror.store(other, mirror.observe_invoices(other, [others]))
+            fingerprint = other.fingerprint
+        with pytest.raises(OrbAccountError, match="while it was empty"):
+            mirror.store(client, seen)
+
+    assert [one.pk for one in Invoice.objects.all()] == [others]
+    assert MirroredAccount.objects.get().fingerprint == fingerprint
+
+
+def test_what_cannot_be_stored_is_not_recorded_for_another_account(
+    any_committed_database: str, two_accounts: list[OrbSandbox]
+) -> None:
+    """Or it would prove the wrong key later."""
+    first, second = two_accounts
+    payload = {**first.invoice(first.invoice_ids("issued")[0]), "total": "lots"}
+
+    with opened(first) as client:
+        now = primary.now()
+        page = mirror.read_page([payload], Interval(now, now), client=client)
+        with opened(second):
+            pass
+        with pytest.raises(OrbAccountError, match="while it was empty"):
+            mirror.write(page)
+
+    assert not InvoiceFailure.objects.exists()
+
+
+def test_key_that_comes_while_the_first_invoice_is_written_waits_and_is_refused(
+    any_committed_database: str, two_accounts: list[OrbSandbox]
+) -> None:
+    first, second = two_accounts
+    theirs = first.invoice_ids("issued")[0]
+    errors: list[Exception] = []
+
+    def open_second() -> None:
+        try:
+            with opened(second):
+                pass
+        except OrbAccountError as err:
+            errors.append(err)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=open_second)
+
+    def meanwhile(result: mirror.WriteResult) -> None:
+        thread.start()
+        time.sleep(0.5)
+
+    with opened(first) as client:
+        seen = mirror.observe_invoices(client, [theirs])
+        mirror.write(seen, also=meanwhile)
+        thread.join()
+
+        assert [str(one)[:40] for one in errors] == [
+            "This API key belongs to another Orb acco"
+        ]
+        assert [one.pk for one in Invoice.objects.all()] == [theirs]
+        assert MirroredAccount.objects.get().fingerprint == client.fingerprint
+
+
+def test_account_is_looked_at_once_for_all_that_a_client_stores(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    ids = orb.invoice_ids("issued")
+
+    def looks(client: OrbClient, some: list[str]) -> int:
+        seen = mirror.observe_invoices(client, some)
+        with CaptureQueriesContext(connections[any_committed_database]) as captured:
+            mirror.write(seen)
+        table = MirroredAccount._meta.db_table
+        return sum(table in query["sql"] for query in captured.captured_queries)
+
+    with opened(orb) as client:
+        assert [looks(client, [pk]) for pk in ids[:3]] == [1, 0, 0]
+    with opened(orb) as client:
+        # What is stored already proves the account, so that nothing new costs more.
+        assert looks(client, ids[2:4]) == 0
+        assert [looks(client, [pk]) for pk in ids[4:6]] == [1, 0]
