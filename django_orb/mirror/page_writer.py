@@ -353,9 +353,10 @@ class PageWriter:
         # Orb knows under this key what is stored, and that proves it without asking.
         if any(stored[one.invoice_id].was_there and not one.is_absent for one in asked):
             return
-        for client in {one.client for one in asked if one.client}:
-            if client.before_first_commit:
-                client.before_first_commit()
+        for client in {one.client for one in asked}:
+            check = getattr(client, "before_first_commit", None)
+            if check is not None:
+                check()
 
     def _is_unsure(self, known: Known) -> bool:
         """Return whether the previous payload does not tell which rows exist."""
