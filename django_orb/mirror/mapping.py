@@ -70,7 +70,7 @@ _OURS: dict[type[models.Model], set[str]] = {
 _MONEY = Context(prec=38, rounding=ROUND_HALF_EVEN)
 _CENT = Decimal(1).scaleb(-18)
 # From here on an amount has 21 digits before the point, once it is rounded.
-_TOO_LARGE = Decimal("99999999999999999999.9999999999999999995")
+_MAX_MONEY = Decimal("99999999999999999999.9999999999999999995")
 _ID_LENGTH: int = Invoice._meta.get_field("id").max_length or 0
 # SQLite keeps decimals as binary floating-point numbers.
 # Source: https://www.sqlite.org/floatingpoint.html
@@ -265,13 +265,13 @@ def fit_decimal(
     Return the value as a money column holds it (None: too large), and whether exactly.
     """
     # `abs` would round to 28 digits first.
-    if value.copy_abs() >= _TOO_LARGE:
+    if value.copy_abs() >= _MAX_MONEY:
         return None, False
     if exact_digits is not None:
         # SQLite rounds what it stores, maybe up to more than can be read.
         # Such an invoice would be stored, and every list that it is in would fail.
         shown = Context(prec=exact_digits).create_decimal_from_float(float(value))
-        if shown.copy_abs() >= _TOO_LARGE:
+        if shown.copy_abs() >= _MAX_MONEY:
             return None, False
     fitted = value.quantize(_CENT, context=_MONEY)
     exact = fitted == value

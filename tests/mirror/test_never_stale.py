@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -217,7 +218,7 @@ def test_newer_release_that_cannot_map_what_is_stored_says_so(
 ) -> None:
     see(text(), at(0, 1))
     release(monkeypatch, mapping.MAPPER_VERSION + 1)
-    monkeypatch.setattr(mapping, "_MAX_MONEY", 1)
+    monkeypatch.setattr(mapping, "_MAX_MONEY", Decimal(1))
 
     assert see(text(), at(2, 3)).failed
     assert "too large" in InvoiceFailure.objects.get().reason
