@@ -59,7 +59,8 @@ def observe_existing(client: OrbClient, invoice_id: str) -> Observation:
         OrbError: Orb did not answer.
     """
     primary.clock().keep_measured()
-    return _seen(invoice_id, timed(lambda: client.fetch_invoice(invoice_id)), None)
+    answer = timed(lambda: client.fetch_invoice(invoice_id))
+    return _seen(client, invoice_id, answer, None)
 
 
 def _fetch(client: OrbClient, invoice_id: str) -> Timed[object]:
