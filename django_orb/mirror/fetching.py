@@ -59,7 +59,7 @@ def observe_existing(client: OrbClient, invoice_id: str) -> Observation:
         OrbError: Orb did not answer.
     """
     primary.clock().keep_measured()
-    answer = timed(lambda: client.fetch_invoice(invoice_id))
+    answer: Timed[object] = timed(lambda: client.fetch_invoice(invoice_id))
     return _seen(client, invoice_id, answer, None)
 
 
