@@ -58,7 +58,7 @@ class Migration(migrations.Migration):
                 ('invoice_number_key', django_orb.fields.SearchKeyField(blank=True, editable=False, max_length=100)),
                 ('invoice_source', models.CharField(blank=True, choices=[('subscription', 'Subscription'), ('partial', 'Partial'), ('one_off', 'One-off')], max_length=64, verbose_name='invoice source')),
                 ('status', models.CharField(choices=[('draft', 'Draft'), ('issued', 'Issued'), ('paid', 'Paid'), ('synced', 'Synced'), ('void', 'Void')], max_length=64, verbose_name='status')),
-                ('currency', models.CharField(max_length=64, verbose_name='currency')),
+                ('currency', django_orb.fields.ExactCharField(max_length=64, verbose_name='currency')),
                 ('subtotal', django_orb.fields.MoneyField(decimal_places=18, max_digits=38, verbose_name='subtotal')),
                 ('total', django_orb.fields.MoneyField(decimal_places=18, max_digits=38, verbose_name='total')),
                 ('amount_due', django_orb.fields.MoneyField(decimal_places=18, max_digits=38, verbose_name='amount due')),

@@ -23,6 +23,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_orb.fields import (
+    ExactCharField,
     ExactTextField,
     MoneyField,
     OrbIdField,
@@ -190,7 +191,8 @@ class Invoice(models.Model):
     # The choices only name the statuses: one that Orb adds is stored, and shown as it
     # came.
     status = models.CharField(_("status"), max_length=64, choices=Status.choices)
-    currency = models.CharField(_("currency"), max_length=64)
+    # On MariaDB, too, "Credits" and "credits" are two units, whose sums must not meet.
+    currency = ExactCharField(_("currency"), max_length=64)
     subtotal = MoneyField(_("subtotal"))
     total = MoneyField(_("total"))
     amount_due = MoneyField(_("amount due"))

@@ -30,6 +30,25 @@ def owe(name: str, days_late: float | None, amount: str, **changes: str) -> None
     make_invoice(id=name, due_date=due, amount_due=amount, **changes)
 
 
+def test_units_that_differ_only_in_case_accents_or_spaces_are_not_added_up(
+    any_database: str,
+) -> None:
+    units = ["Credits", "Crédits", "credits", "credits "]
+    for number, unit in enumerate(units, 1):
+        owe(f"of {number}", 45, str(number), currency=unit)
+    invoices = Invoice.objects.all()
+
+    owed = {one.currency: one.all.total for one in read_receivables(invoices, NOW)}
+    totals = {
+        one["currency"]: one["amount_due"] for one in invoices.totals_by_currency()
+    }
+
+    assert owed == totals == dict(zip(units, map(Decimal, range(1, 5)), strict=True))
+    assert [*Invoice.objects.filter(currency="credits")] == [
+        Invoice.objects.get(pk="of 3")
+    ]
+
+
 def test_receivables_are_those_that_are_open_by_age_and_currency(any_database):
     owe("future", -10, "1.00")
     owe("today", 0.5, "2.00")
