@@ -24,11 +24,11 @@ from .customer_page import (
     change_erasure,
     find_customer,
     open_portal,
+    read_accounts,
     read_bill_to,
     read_erasure,
     read_forecasts,
     read_page,
-    read_sheets,
 )
 from .readonly import ReadOnlyAdmin, outside_transactions
 from .sums import SUMS_VAR
@@ -93,7 +93,7 @@ class CustomerPages(ReadOnlyAdmin):
             "statement": statement,
             "since": day(statement.since) if statement else "",
             "until": day(statement.until.day) if statement else "",
-            "sheets": read_sheets(statement) if statement else [],
+            "accounts": read_accounts(statement) if statement else [],
             "bill_to": read_bill_to(customer) if statement else [],
             "zone": get_settings().REPORT_TIME_ZONE,
             "printed_at": local_moment(timezone.now()),

@@ -56,7 +56,12 @@ from .filters import (
     OverdueFilter,
 )
 from .freshness import read_freshness
-from .invoice_page import operations_of, read_failures, read_operation_view, read_sheet
+from .invoice_page import (
+    operations_of,
+    read_failures,
+    read_invoice_view,
+    read_operation_view,
+)
 from .readonly import outside_transactions
 from .sums import SummedChangeList, SummingPaginator
 
@@ -199,7 +204,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
             ),
             "subtitle": None,
             "invoice": invoice,
-            "sheet": read_sheet(
+            "shown": read_invoice_view(
                 invoice, customer_url(self.admin_site.name, invoice.customer_id)
             ),
             "failures": read_failures(invoice),

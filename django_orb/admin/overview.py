@@ -19,7 +19,7 @@ from django_orb.models import InvoiceOperation, Overview, SyncRun, WebhookEvent
 from .attention import read_concerns
 from .badges import run_badge
 from .freshness import read_freshness
-from .overview_sheet import read_figures, read_sheet
+from .overview_currency import read_currency, read_figures
 from .readonly import PageAdmin
 
 LATE = {
@@ -50,7 +50,7 @@ class OverviewAdmin(PageAdmin):
             "health": [read_health(kind) for kind in LATE],
             "queues": read_queues(),
             "concerns": read_concerns(request, site),
-            "sheet": read_sheet(figures, request.GET.get(CURRENCY_VAR, ""), site),
+            "shown": read_currency(figures, request.GET.get(CURRENCY_VAR, ""), site),
             "currencies": figures.currencies,
             "time_zone": figures.time_zone,
             "read_at": local_moment(read_at),

@@ -56,7 +56,7 @@ def respond(call: Call) -> HttpResponse | None:
     title = gettext("Upcoming invoice of subscription %(subscription_id)s") % {
         "subscription_id": invoice.subscription_id
     }
-    context = {"title": title, "sheet": read_forecast(upcoming, read_at)}
+    context = {"title": title, "shown": read_forecast(upcoming, read_at)}
     return call.render("upcoming.html", context)
 
 

@@ -304,8 +304,8 @@ def test_the_upcoming_invoice_of_each_subscription_is_asked_of_orb(
         one.subscription_id: one for one in response.context["forecasts"].subscriptions
     }
 
-    assert found[upcoming].sheet.amount_due
-    assert found[upcoming].sheet.lines
+    assert found[upcoming].forecast.amount_due
+    assert found[upcoming].forecast.lines
     assert "ended" in found[ended.subscription_id].note
     assert set(orb.request_counts()) == {"fetch_upcoming_invoice"}
 
@@ -437,15 +437,15 @@ def test_a_statement_leads_from_one_balance_to_the_other(finance: Client) -> Non
 
     response = finance.get(address(view="_statement"), days)
 
-    (sheet,) = response.context["sheets"]
-    assert (sheet.opening, sheet.closing) == ("5.00 USD", "5.00 USD")
+    (account,) = response.context["accounts"]
+    assert (account.opening, account.closing) == ("5.00 USD", "5.00 USD")
     assert [
-        (one.day, one.text, one.pk, one.amount, one.balance) for one in sheet.lines
+        (one.day, one.text, one.pk, one.amount, one.balance) for one in account.lines
     ] == [
         ("2 Mar 2026", "Invoice", "b", "70.00 USD", "75.00 USD"),
         ("9 Mar 2026", "Payment", "b", "-70.00 USD", "5.00 USD"),
     ]
-    assert sheet.lines[1].note == "received 7 Mar 2026"
+    assert account.lines[1].note == "received 7 Mar 2026"
     assert "Opening balance" in response.content.decode()
 
 

@@ -6,7 +6,7 @@ from .erasure import change_erasure, read_erasure
 from .forecasts import read_forecasts
 from .portal import PortalForm, open_portal
 from .sections import find_customer, read_page
-from .statements import PeriodForm, read_bill_to, read_sheets
+from .statements import PeriodForm, read_accounts, read_bill_to
 
 __all__ = [
     "PeriodForm",
@@ -14,9 +14,9 @@ __all__ = [
     "change_erasure",
     "find_customer",
     "open_portal",
+    "read_accounts",
     "read_bill_to",
     "read_erasure",
     "read_forecasts",
     "read_page",
-    "read_sheets",
 ]

@@ -26,7 +26,7 @@ class Subscription:
     """The forecast for one subscription, or why there is none."""
 
     subscription_id: str
-    sheet: upcoming.Forecast | None = None
+    forecast: upcoming.Forecast | None = None
     note: str = ""
 
 
@@ -56,8 +56,8 @@ def read_forecasts(customer: Customer) -> Forecasts:
     found = Forecasts(has_more=len(ids) > MOST)
     for subscription_id in ids[:MOST]:
         try:
-            forecast, read_at = upcoming.fetch(subscription_id)
-            sheet = upcoming.read_forecast(forecast, read_at)
+            invoice, read_at = upcoming.fetch(subscription_id)
+            forecast = upcoming.read_forecast(invoice, read_at)
         except OrbNotFoundError as err:
             # Concerns this subscription alone, for instance because it has ended.
             one = Subscription(subscription_id, note=err.detail)
@@ -65,6 +65,6 @@ def read_forecasts(customer: Customer) -> Forecasts:
             found.problem = explain(err)
             break
         else:
-            one = Subscription(subscription_id, sheet)
+            one = Subscription(subscription_id, forecast)
         found.subscriptions.append(one)
     return found

@@ -43,8 +43,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """One currency's account."""
+class AccountView:
+    """One currency's account, formatted."""
 
     currency: str
     opening: str
@@ -97,12 +97,12 @@ def default_period() -> dict[str, date]:
     return {"since": last_month.replace(day=1), "until": today}
 
 
-def read_sheets(statement: Statement) -> list[Sheet]:
-    return [_sheet(one) for one in statement.accounts]
+def read_accounts(statement: Statement) -> list[AccountView]:
+    return [_account_view(one) for one in statement.accounts]
 
 
-def _sheet(account: Account) -> Sheet:
-    return Sheet(
+def _account_view(account: Account) -> AccountView:
+    return AccountView(
         account.currency,
         money(account.opening, account.currency),
         [_line(one, account.currency) for one in account.entries],

@@ -13,7 +13,7 @@ from .history import (
     who_in_full,
 )
 from .lines import ZERO, LineView, read_lines
-from .sections import Fact, pretty, read_address, read_failures, read_sheet
+from .sections import Fact, pretty, read_address, read_failures, read_invoice_view
 
 __all__ = [
     "RECENT",
@@ -28,9 +28,9 @@ __all__ = [
     "pretty",
     "read_address",
     "read_failures",
+    "read_invoice_view",
     "read_lines",
     "read_operation_view",
-    "read_sheet",
     "read_sums",
     "tell",
     "who_in_full",

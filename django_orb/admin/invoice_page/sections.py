@@ -62,7 +62,7 @@ class Payment:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class InvoiceView:
     headline: Fact
     billing: list[str]
     shipping: list[str]
@@ -84,12 +84,12 @@ class Sheet:
     missing_since: str
 
 
-def read_sheet(invoice: Invoice, customer_url: str = "") -> Sheet:
+def read_invoice_view(invoice: Invoice, customer_url: str = "") -> InvoiceView:
     """Read the sections; `customer_url` leads to the page of its customer."""
     payload = as_map(invoice.payload)
     currency = invoice.currency
     raw_json = pretty(payload)
-    return Sheet(
+    return InvoiceView(
         headline=read_headline(invoice, payload),
         billing=read_address(payload.get("billing_address")),
         shipping=read_address(payload.get("shipping_address")),

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from django_orb.admin.invoice_page.amounts import Row, balance_applied
 from django_orb.admin.invoice_page.lines import LineView, read_line
 from django_orb.admin.invoice_page.sections import (
-    Sheet,
+    InvoiceView,
     pretty,
     read_address,
-    read_sheet,
+    read_invoice_view,
     read_tax_id,
 )
 from django_orb.mirror.mapping import map_invoice
@@ -25,9 +25,9 @@ from tests import payloads
 pytestmark = pytest.mark.django_db
 
 
-def sheet_of(payload: dict[str, Any]) -> Sheet:
+def view_of(payload: dict[str, Any]) -> InvoiceView:
     mapped = map_invoice(payload)
-    return read_sheet(unsaved(mapped.id, mapped.columns, payload))
+    return read_invoice_view(unsaved(mapped.id, mapped.columns, payload))
 
 
 def unsaved(pk: str, columns: dict[str, Any], payload: Any) -> Invoice:
@@ -47,7 +47,7 @@ def line_with(**changes: Any) -> LineView:
 
 
 def test_the_sums_lead_from_the_subtotal_to_the_amount_due() -> None:
-    assert amounts(sheet_of(payloads.load("invoice_paid")).sums) == {
+    assert amounts(view_of(payloads.load("invoice_paid")).sums) == {
         "Subtotal": "568.75 USD",
         "Discounts and adjustments": "-50.00 USD",
         "WA sales tax 8 %": "41.50 USD",
@@ -60,7 +60,7 @@ def test_the_sums_lead_from_the_subtotal_to_the_amount_due() -> None:
 def test_what_orb_does_not_itemise_is_a_row_so_that_the_column_adds_up() -> None:
     payload = payloads.load("invoice_paid") | {"total": "600.25"}
 
-    assert amounts(sheet_of(payload).sums)["Other"] == "40.00 USD"
+    assert amounts(view_of(payload).sums)["Other"] == "40.00 USD"
 
 
 def test_credit_notes_that_lower_the_amount_due_are_a_row_and_refunds_are_not() -> None:
@@ -70,17 +70,17 @@ def test_credit_notes_that_lower_the_amount_due_are_a_row_and_refunds_are_not() 
         {**note, "type": "refund", "credit_note_number": "CN-2", "reason": "Mistake"},
         {**note, "voided_at": "2026-03-02T00:00:00+00:00"},
     ]
-    sheet = sheet_of(payloads.load("invoice_paid") | {"credit_notes": notes})
+    shown = view_of(payloads.load("invoice_paid") | {"credit_notes": notes})
 
-    assert amounts(sheet.sums)["Credit notes"] == "-10.00 USD"
-    assert [fact.value for fact in sheet.credit_notes] == ["10.00 USD"] * 3
-    assert sheet.credit_notes[1].note == "Refund · Mistake"
-    assert sheet.credit_notes[2].note == "Adjustment · voided"
+    assert amounts(shown.sums)["Credit notes"] == "-10.00 USD"
+    assert [fact.value for fact in shown.credit_notes] == ["10.00 USD"] * 3
+    assert shown.credit_notes[1].note == "Refund · Mistake"
+    assert shown.credit_notes[2].note == "Adjustment · voided"
 
 
 def test_a_paid_invoice_headlines_its_total_and_an_open_one_what_is_due() -> None:
-    paid = sheet_of(payloads.load("invoice_paid")).headline
-    issued = sheet_of(payloads.load("invoice_issued")).headline
+    paid = view_of(payloads.load("invoice_paid")).headline
+    issued = view_of(payloads.load("invoice_issued")).headline
 
     assert (paid.label, paid.value, paid.note) == (
         "Total",
@@ -96,7 +96,10 @@ def test_amounts_have_orbs_own_digits_where_a_column_rounds() -> None:
     mapped = map_invoice(payload, exact_digits=15)
     invoice = unsaved(mapped.id, {**mapped.columns, "total": Decimal(1)}, payload)
 
-    assert amounts(read_sheet(invoice).sums)["Total"] == "1,234,567,890,123,456.789 USD"
+    assert (
+        amounts(read_invoice_view(invoice).sums)["Total"]
+        == "1,234,567,890,123,456.789 USD"
+    )
 
 
 def test_tiers_are_parts_of_their_line() -> None:
@@ -181,10 +184,10 @@ def test_balance_that_came_back_is_not_applied() -> None:
 
 
 def test_a_void_invoice_says_since_when() -> None:
-    sheet = sheet_of(payloads.load("invoice_void"))
+    shown = view_of(payloads.load("invoice_void"))
 
-    assert sheet.headline.note.startswith("void since ")
-    assert sheet.sums[-1].note == sheet.headline.note
+    assert shown.headline.note.startswith("void since ")
+    assert shown.sums[-1].note == shown.headline.note
 
 
 def test_the_invoices_own_discounts_are_a_note() -> None:
@@ -194,7 +197,7 @@ def test_the_invoices_own_discounts_are_a_note() -> None:
     ]
     payload = payloads.load("invoice_paid") | {"discounts": discounts}
 
-    assert sheet_of(payload).sums[1].note == "0 % discount; Trial, First month"
+    assert view_of(payload).sums[1].note == "0 % discount; Trial, First month"
 
 
 def test_yes_and_no_are_words() -> None:
@@ -202,7 +205,7 @@ def test_yes_and_no_are_words() -> None:
         "metadata": {"rush": True, "gift": False}
     }
 
-    assert [fact.value for fact in sheet_of(payload).metadata] == ["yes", "no"]
+    assert [fact.value for fact in view_of(payload).metadata] == ["yes", "no"]
 
 
 def test_address_and_tax_id() -> None:
@@ -214,7 +217,7 @@ def test_address_and_tax_id() -> None:
 
 
 def test_payments_say_whether_they_worked() -> None:
-    payment = sheet_of(payloads.load("invoice_paid")).payments[0]
+    payment = view_of(payloads.load("invoice_paid")).payments[0]
 
     assert (payment.amount, payment.succeeded) == ("510.25 USD", True)
     assert "Paid" in payment.badge
@@ -224,10 +227,10 @@ def test_payments_say_whether_they_worked() -> None:
 def test_large_json_is_cut() -> None:
     payload = payloads.load("invoice_paid") | {"memo": "x" * 400_000}
 
-    sheet = sheet_of(payload)
+    shown = view_of(payload)
 
-    assert sheet.is_json_cut
-    assert len(sheet.raw_json) == 300_000
+    assert shown.is_json_cut
+    assert len(shown.raw_json) == 300_000
 
 
 def test_json_that_could_not_be_stored_is_shown_escaped() -> None:
@@ -275,6 +278,6 @@ def test_a_payload_of_any_shape_is_shown(data: st.DataObject) -> None:
         place = place[key]
     place[path[-1]] = data.draw(ODD)
 
-    sheet = read_sheet(unsaved(mapped.id, mapped.columns, odd))
+    shown = read_invoice_view(unsaved(mapped.id, mapped.columns, odd))
 
-    assert sheet.sums
+    assert shown.sums

@@ -81,7 +81,7 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class CurrencyView:
     """One currency's figures; `days_of_sales` is "" if nothing was invoiced lately."""
 
     currency: str
@@ -117,7 +117,7 @@ def read_figures() -> tuple[Figures, datetime]:
     return keep(f"overview {zone.key}", CACHE_SECONDS, read)
 
 
-def read_sheet(figures: Figures, chosen: str, site: str) -> Sheet | None:
+def read_currency(figures: Figures, chosen: str, site: str) -> CurrencyView | None:
     """Return the chosen currency, or else that of most invoices; None without any."""
     if not figures.currencies:
         return None
@@ -126,7 +126,7 @@ def read_sheet(figures: Figures, chosen: str, site: str) -> Sheet | None:
     owed = _of(currency, figures.receivables) or empty
     turnover = _of(currency, figures.turnover)
     days = figures.days.get(currency)
-    return Sheet(
+    return CurrencyView(
         currency,
         ages=age_rows(owed, site),
         is_owed=bool(owed.all.count),
