@@ -108,7 +108,7 @@ def host_function(name: str) -> Callable[[Any], Any] | None:
         return None
     if not isinstance(path, str):
         raise ImproperlyConfigured(
-            f'DJANGO_ORB["{name}"] is {path!r}, which is no path.'
+            f'DJANGO_ORB["{name}"] is {path!r}, which is not a path.'
         )
     try:
         function = import_string(path)

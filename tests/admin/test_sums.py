@@ -56,10 +56,14 @@ def test_each_currency_is_added_up_by_itself(
     assert shown(client) == everything
     assert shown(client, currency="JPY") == [everything[1]]
     assert shown(client, q="i0") == [["USD", "1", "0.10 USD", "1,000,000.10 USD"]]
-    monkeypatch.setattr(paginator, "MOST", 4)
+
+    def add_up(most: int) -> None:
+        monkeypatch.setattr(paginator, "MOST", most)
+
+    add_up(4)
     assert shown(client) == everything
 
-    monkeypatch.setattr(paginator, "MOST", 3)
+    add_up(3)
     text = client.get(LIST).content.decode()
     assert "More than 3 invoices are listed." in text
     assert 'aria-labelledby="orb-list-sums"' not in text

@@ -10,6 +10,7 @@ from django_orb.db import format_rows, insert, uses_copy
 from django_orb.mirror.page_writer import PageWriter
 from django_orb.models import Invoice, OverdueNotice
 from tests.mirror.test_writing import at, make
+from tests.put_back import put_back
 
 pytestmark = pytest.mark.usefixtures("any_database")
 
@@ -54,7 +55,7 @@ def test_json_with_white_space_is_copied_as_it_came(
     def refuse(writer: PageWriter) -> None:
         pytest.fail("the database refused the page")
 
-    monkeypatch.setattr(PageWriter, "distrust", refuse)
+    put_back(monkeypatch, PageWriter, "distrust", refuse)
     payload = make("inv1", memo="a\tb\\n\\\\c\r\nd\\.")
     text = json.dumps(payload, default=str).replace(", ", f",{space}")
 

@@ -299,11 +299,9 @@ class EpochThatIsReadTogether(float):
         return super().__ge__(other)
 
 
-def test_no_thread_replaces_the_era_that_another_has_noted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_no_thread_replaces_the_era_that_another_has_noted() -> None:
     together = threading.Barrier(2)
-    monkeypatch.setattr(EpochThatIsReadTogether, "together", together, raising=False)
+    EpochThatIsReadTogether.together = together
     clock = DatabaseClock("default")
     clock.compare(0.0, 1_000.0, 0.1)
     threads = [

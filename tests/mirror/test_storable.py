@@ -45,6 +45,7 @@ from django_orb.webhooks import inbox, processing
 from django_orb.webhooks.signature import parse_event
 from tests import payloads
 from tests.deliveries import event_of
+from tests.put_back import break_at, put_back
 
 from .test_writing import at, make, see
 
@@ -261,7 +262,7 @@ def step_that(act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> str:
     window = run.windows.filter(state=SyncWindow.State.PENDING)[0]
     lease = windows.lease_window(window)
     assert lease
-    monkeypatch.setattr(windows, "next_step", lambda *_: act())
+    put_back(monkeypatch, windows, "next_step", lambda *_: act())
     try:
         windows.take_step(
             windows.begin(window.pk, lease), Mock(page_size=10, most=1), Mock()
@@ -273,7 +274,7 @@ def step_that(act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def of_event(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(processing, "_mirror", Mock(side_effect=RuntimeError(ODD)))
+    break_at(monkeypatch, processing, "_mirror", RuntimeError(ODD))
     body = exact_json.dumps(event_of(make("inv1")))
     inbox.store(parse_event(body.encode()), body)
     processing.process_event(WebhookEvent.objects.get().pk)
@@ -285,7 +286,7 @@ def of_event(monkeypatch: pytest.MonkeyPatch) -> str:
 def of_change(monkeypatch: pytest.MonkeyPatch) -> str:
     see(make("inv1"), at(0))
     InvoiceChange.objects.update(announced_at=None)
-    monkeypatch.setattr(change_log, "_announce", Mock(side_effect=RuntimeError(ODD)))
+    break_at(monkeypatch, change_log, "_announce", RuntimeError(ODD))
     change_log.announce()
     return InvoiceChange.objects.get().error
 
@@ -297,7 +298,7 @@ def of_task(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def of_refusal(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(occurrences, "_noted_at", {})
+    occurrences._noted_at.clear()
     occurrences.note_refusal(ODD, is_signed=True)
     return LastOccurrence.objects.get().detail
 
@@ -314,7 +315,7 @@ def of_operation(monkeypatch: pytest.MonkeyPatch) -> str:
 def of_run(monkeypatch: pytest.MonkeyPatch) -> str:
     run = runs.start_run("full")
     run.windows.update(state="done", lease="")
-    monkeypatch.setattr(runs, "_finish", Mock(side_effect=RuntimeError(ODD)))
+    break_at(monkeypatch, runs, "_finish", RuntimeError(ODD))
     runs.advance(run)
     run.refresh_from_db()
     assert run.state == "failed"

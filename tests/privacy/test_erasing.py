@@ -6,7 +6,6 @@ import threading
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from unittest.mock import Mock
 from urllib.parse import urlencode
 
 import pytest
@@ -36,6 +35,7 @@ from django_orb.webhooks import inbox, processing
 from django_orb.webhooks.signature import parse_event
 from tests import crash_points
 from tests.factories import make_staff
+from tests.put_back import break_at, put_back
 
 from .poison import (
     CUSTOMER,
@@ -335,7 +335,7 @@ def test_event_of_a_killed_process_is_blanked_when_it_comes_again(
     erased._latest.clear()
     issued = event(personal())
     with monkeypatch.context() as killed:
-        killed.setattr(erased, "customers", Mock(side_effect=KeyboardInterrupt))
+        break_at(killed, erased, "customers", KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             receive(issued)
     assert places() == ["django_orb_webhookevent.body"]
@@ -489,7 +489,7 @@ def test_walk_blanks_nothing_that_was_filled_again_meanwhile(
             undone.append(services.undo_erasure(CUSTOMER))
             assert see(personal(), now + 10).updated == ["inv1"]
 
-    monkeypatch.setattr(admin_history, "blank_entries", undo)
+    put_back(monkeypatch, admin_history, "blank_entries", undo)
     services.erase_customer(CUSTOMER)
 
     assert see(personal(), now + 20).unchanged == ["inv1"]
@@ -527,7 +527,7 @@ def test_failure_whose_text_was_too_long_quotes_nothing(
     """Nothing tells whose it is: MariaDB takes no text of that length."""
     see(personal(), 0)
     with monkeypatch.context() as small:
-        small.setattr(page_writer, "is_text_taken", lambda text: False)
+        put_back(small, page_writer, "is_text_taken", lambda text: False)
         assert see({**personal("bad"), "memo": [WORD]}, 0).failed
 
     services.erase_customer(CUSTOMER)

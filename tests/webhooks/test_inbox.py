@@ -19,6 +19,7 @@ from django_orb.webhooks import inbox, processing
 from django_orb.webhooks.signature import parse_event
 from tests.brokers import catch_messages
 from tests.deliveries import as_bytes, event, event_of
+from tests.put_back import put_back
 
 State = WebhookEvent.State
 
@@ -169,7 +170,7 @@ def test_each_attempt_that_took_its_worker_along_is_told_and_counted_once(
             assert take(about("inv1") if is_later else second)
             WebhookEvent.objects.exclude(pk__in=[first, second]).delete()
 
-    monkeypatch.setattr(metrics, "events_ended", count)
+    put_back(monkeypatch, metrics, "events_ended", count)
     webhook_failed.connect(listen, sender=WebhookEvent)
     try:
         assert take(first) == [first, second]
