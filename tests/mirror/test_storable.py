@@ -7,13 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import responses
 from django.db import transaction
 
 from django_orb import exact_json, mirror, services
+from django_orb.client import OrbClient
 from django_orb.client.raw_invoice import RawInvoice
 from django_orb.db import primary
 from django_orb.exceptions import (
@@ -37,15 +37,16 @@ from django_orb.models import (
 )
 from django_orb.operations.arguments import line_item_body, update_body
 from django_orb.operations.sending import finish, leave_pending
+from django_orb.signals import invoice_created
 from django_orb.status import occurrences
 from django_orb.sync import runs, windows
-from django_orb.sync.steps import Step, WindowFailedError
+from django_orb.sync.steps import Step
 from django_orb.testing import OrbSandbox
 from django_orb.webhooks import inbox, processing
 from django_orb.webhooks.signature import parse_event
-from tests import payloads
+from tests import crash_points, payloads
 from tests.deliveries import event_of
-from tests.put_back import break_at, put_back
+from tests.put_back import put_back
 
 from .test_writing import at, make, see
 
@@ -256,26 +257,23 @@ ODD = "It was a\0b \ud83d."
 STORED = "It was a?b ?."
 
 
-def step_that(act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return what the row has after a step that went like this."""
+def error_of_turn(connect: windows.Connect) -> str:
+    """Return what the row of a window has after a turn that began like this."""
     run = runs.start_run(SyncRun.Kind.FULL.value)
     window = run.windows.filter(state=SyncWindow.State.PENDING)[0]
     lease = windows.lease_window(window)
     assert lease
-    put_back(monkeypatch, windows, "next_step", lambda *_: act())
-    try:
-        windows.take_step(
-            windows.begin(window.pk, lease), Mock(page_size=10, most=1), Mock()
-        )
-    except WindowFailedError as err:
-        runs.fail_window(window.pk, lease, str(err))
+    runs.turn(window.pk, lease, connect=connect, seconds=0)
     window.refresh_from_db()
     return str(window.error)
 
 
 def of_event(monkeypatch: pytest.MonkeyPatch) -> str:
-    break_at(monkeypatch, processing, "_mirror", RuntimeError(ODD))
-    body = exact_json.dumps(event_of(make("inv1")))
+    def fail(request: Any) -> None:
+        raise RuntimeError(ODD)
+
+    crash_points.before_requests(monkeypatch, fail)
+    body = exact_json.dumps(event_of("inv1", "invoice.cost_data_exported"))
     inbox.store(parse_event(body.encode()), body)
     processing.process_event(WebhookEvent.objects.get().pk)
     stored = WebhookEvent.objects.get()
@@ -284,10 +282,16 @@ def of_event(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def of_change(monkeypatch: pytest.MonkeyPatch) -> str:
+    def receive(**arguments: Any) -> None:
+        raise MemoryError(ODD)  # which is no fault of the receiver
+
     see(make("inv1"), at(0))
     InvoiceChange.objects.update(announced_at=None)
-    break_at(monkeypatch, change_log, "_announce", RuntimeError(ODD))
-    change_log.announce()
+    invoice_created.connect(receive, sender=Invoice)
+    try:
+        change_log.announce()
+    finally:
+        invoice_created.disconnect(receive, sender=Invoice)
     return InvoiceChange.objects.get().error
 
 
@@ -315,8 +319,13 @@ def of_operation(monkeypatch: pytest.MonkeyPatch) -> str:
 def of_run(monkeypatch: pytest.MonkeyPatch) -> str:
     run = runs.start_run("full")
     run.windows.update(state="done", lease="")
-    break_at(monkeypatch, runs, "_finish", RuntimeError(ODD))
-    runs.advance(run)
+
+    def fail(sql: str, params: Any) -> None:
+        if "orb_syncabsence" in sql:
+            raise RuntimeError(ODD)
+
+    with crash_points.before_statements(primary.alias(), fail):
+        runs.advance(run)
     run.refresh_from_db()
     assert run.state == "failed"
     return run.error
@@ -335,14 +344,18 @@ def test_what_went_wrong_is_recorded_whatever_it_quotes(
     "error", [RuntimeError, OrbResponseError, OrbInputError, OrbConnectionError]
 )
 def test_why_a_step_failed_is_recorded_whatever_it_quotes(
-    any_database: str, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    any_database: str, error: type[Exception]
 ) -> None:
-    assert STORED in step_that(Mock(side_effect=error(ODD)), monkeypatch)
+    def connect() -> Any:
+        raise error(ODD)
+
+    assert STORED in error_of_turn(connect)
 
 
 def test_what_a_step_passed_by_is_recorded_whatever_it_quotes(
     any_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = Step([], changes={"error": ODD})
+    put_back(monkeypatch, windows, "next_step", lambda *_: step)
 
-    assert step_that(lambda: step, monkeypatch) == STORED
+    assert error_of_turn(OrbClient.from_settings) == STORED

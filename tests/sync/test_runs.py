@@ -485,8 +485,11 @@ def test_cancelled_run_stops_at_the_next_page(
     start("full")
 
 
-def last_window(run: SyncRun) -> SyncWindow:
-    return SyncWindow.objects.filter(run=run, kind="list").latest("position")
+def start_and_take() -> tuple[SyncRun, SyncWindow, str]:
+    """Start a full run, and take its last window."""
+    run = start("full")
+    window = SyncWindow.objects.filter(run=run, kind="list").latest("position")
+    return run, window, take(window)
 
 
 def die_before(number: int) -> Callable[[str, Any], bool]:
@@ -499,9 +502,7 @@ def die_before(number: int) -> Callable[[str, Any], bool]:
 def test_run_whose_worker_dies_while_it_fails_is_never_called_complete(
     any_committed_database: str, orb: OrbSandbox, number: int
 ) -> None:
-    run = start("full")
-    window = last_window(run)
-    lease = take(window)
+    run, window, lease = start_and_take()
 
     with (
         suppress(KeyboardInterrupt),
@@ -520,9 +521,7 @@ def test_run_whose_worker_dies_while_it_fails_is_never_called_complete(
 def test_worker_that_lost_its_window_does_not_end_the_run(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:
-    run = start("full")
-    window = last_window(run)
-    lease = take(window)
+    run, window, lease = start_and_take()
 
     def lose(sql: str, params: Any) -> None:
         if not SyncWindow.objects.filter(pk=window.pk, lease="another's").exists():
@@ -545,9 +544,7 @@ def test_worker_that_lost_its_window_does_not_end_the_run(
 def test_page_that_is_stored_while_its_run_is_cancelled_counts(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:
-    run = start("full")
-    window = last_window(run)
-    lease = take(window)
+    run, window, lease = start_and_take()
     stored: list[int] = []
 
     def store(sql: str, params: Any) -> None:
