@@ -309,9 +309,8 @@ def sync_invoices(
         OrbSyncRunningError: another process works on a run of this kind.
         OrbSyncFailedError: the run ended without finishing; `run.error` says why.
     """
-    # Without retries, since a window that fails waits in its row. Opened before
-    # the run is recorded: if there is no key, or that of another account,
-    # nothing is left behind.
+    # Without retries, since a window that fails waits in its row. Opened before the run
+    # is recorded, so that a key which is missing or of another account leaves no run.
     with open_account(retries=0) as client:
         run = runs.start_or_resume(
             run_kind(mode=mode, since=since, invoice_ids=invoice_ids),

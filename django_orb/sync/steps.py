@@ -244,13 +244,15 @@ def _observe(
     If an attempt did not finish, they are asked for one by one, so that it is known which
     of them kills the process.
     """
+    most = reader.most if is_first_attempt else 1
     return observe_invoices(
         client,
         invoice_ids[:limit],
         seconds=STEP_SECONDS,
         stops_at_error=True,
-        submit=reader.submit,
-        most=reader.most if is_first_attempt else 1,
+        # A single one is asked for here, since the threads may be busy with pages.
+        submit=reader.submit if most > 1 else None,
+        most=most,
     )
 
 
