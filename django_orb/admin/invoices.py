@@ -22,9 +22,9 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_orb.customer_labels import find_customers, label_customers
-from django_orb.fields import search_key
 from django_orb.formatting import short
 from django_orb.models import Invoice
+from django_orb.models.fields import search_key
 from django_orb.models.operation_type import OperationType
 from django_orb.models.operation_types import CREATE_INVOICE
 

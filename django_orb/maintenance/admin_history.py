@@ -11,8 +11,8 @@ from django.apps import apps
 from django.db import models, router
 from django.db.models import Q
 
-from django_orb.fields import search_key
 from django_orb.models import Invoice, InvoiceLineItem
+from django_orb.models.fields import search_key
 
 ERASED = "The text was erased with the customer's personal data."
 _FILTER = "; filter: "

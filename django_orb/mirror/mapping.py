@@ -19,7 +19,6 @@ from django_orb import exact_json
 from django_orb.client import Shape
 from django_orb.db import format_rows, primary
 from django_orb.exceptions import OrbPayloadError
-from django_orb.fields import search_key
 from django_orb.models import (
     Invoice,
     InvoiceBalanceTransaction,
@@ -28,6 +27,7 @@ from django_orb.models import (
     InvoiceLineTax,
     InvoicePaymentAttempt,
 )
+from django_orb.models.fields import search_key
 from django_orb.parsing import parse_datetime, parse_decimal
 
 # How columns are filled: with a new number every row is written once more, by the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.fields import MoneyField, OrbIdField
+from django_orb.models.fields import MoneyField, OrbIdField
 
 from .invoices import Invoice, InvoiceLineItem
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.fields import OrbIdField
+from django_orb.models.fields import OrbIdField
 
 
 class CustomerErasure(models.Model):

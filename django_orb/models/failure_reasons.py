@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.fields import ExactCharField, OrbIdField
+from django_orb.models.fields import ExactCharField, OrbIdField
 
 from .invoice_status import InvoiceStatus
 from .invoices import Invoice

@@ -22,7 +22,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.fields import (
+from django_orb.models.fields import (
     ExactCharField,
     ExactTextField,
     MoneyField,

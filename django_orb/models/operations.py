@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.fields import OrbIdField, PayloadField
+from django_orb.models.fields import OrbIdField, PayloadField
 
 from .operation_type import OperationKind, OperationType
 from .operation_types import type_of

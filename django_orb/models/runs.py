@@ -7,7 +7,7 @@ from django.db.models import Max, Sum
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.fields import OrbIdField
+from django_orb.models.fields import OrbIdField
 
 COUNTS = ("pages", "requests", "created", "updated", "unchanged", "failed", "missing")
 

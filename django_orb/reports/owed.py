@@ -50,8 +50,8 @@ from django.db.models import (
 )
 from django.db.models.functions import Coalesce
 
-from django_orb.fields import MoneyField
 from django_orb.models import Invoice, InvoiceChange, InvoiceCreditNote
+from django_orb.models.fields import MoneyField
 from django_orb.models.invoices import Difference
 
 from .days import AsOf

@@ -21,7 +21,7 @@ from django.db import connections, models
 
 import django_orb
 from django_orb import __version__, exact_json
-from django_orb.fields import PayloadField
+from django_orb.models.fields import PayloadField
 from django_orb.testing import OrbSandbox
 from tests.host_project import drive_project, write_project
 

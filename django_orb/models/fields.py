@@ -7,7 +7,7 @@ from typing import Any
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .exact_json import ExactJSONDecoder, ExactJSONEncoder
+from django_orb.exact_json import ExactJSONDecoder, ExactJSONEncoder
 
 # PostgreSQL indexes no text of more than about 2,700 bytes, and Orb bounds none of its
 # own; a character has 4 bytes at most.
