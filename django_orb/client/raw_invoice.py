@@ -20,9 +20,15 @@ import msgspec
 from django_orb import exact_json
 from django_orb.exact_json import NOT_READ_BY_MSGSPEC
 
-# Orb signs these links again for each answer; their query is not content.
+#: Links that an invoice has itself.
+INVOICE_LINKS = ("hosted_invoice_url", "invoice_pdf")
+#: The links that Orb signs again in each answer: another signature is not a change.
+#: A payment attempt has the receipt.
+SIGNED_LINKS = (*INVOICE_LINKS, "receipt_pdf")
+
+_QUOTED_LINKS = [f'"{name}"'.encode() for name in INVOICE_LINKS]
+# The signature is in the link's query.
 _QUERY = re.compile(rb'\s*:\s*"[^"?]*(\?[^"]*)"')
-_LINKS = (b'"hosted_invoice_url"', b'"invoice_pdf"')
 # Only plain values from a key to the end: it is a key of the invoice itself.
 _OUTERMOST = re.compile(rb"[^{}\[\]]*\}\s*\Z")
 # NUL and halves of surrogate pairs, which not every database stores.
@@ -120,7 +126,7 @@ def _queries(data: bytes) -> list[tuple[int, int]]:
     # Where this is too careful, nothing is lost but time: another digest only means
     # that the content is compared by its hash.
     found = []
-    for link in _LINKS:
+    for link in _QUOTED_LINKS:
         position = data.rfind(link)
         if position < 0:
             return []

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from django_orb import exact_json
+from django_orb.client import SIGNED_LINKS
 from django_orb.exceptions import OrbPayloadError
 
 # How content is compared, part of every hash and digest. With a new number what is
 # stored is hashed again when next seen; no invoice is written for it.
 HASH_VERSION = 1
-
-# Signed again in every answer, so another link is not a change; a new one is.
-SIGNED_LINKS = ("hosted_invoice_url", "invoice_pdf", "receipt_pdf")
 
 
 def content_hash(payload: Mapping[str, Any]) -> str:
@@ -49,6 +47,7 @@ def _without_signatures(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def _mask(content: Mapping[str, Any]) -> dict[str, Any]:
     masked = dict(content)
+    # A link with another signature is not a change. A link where there was none is.
     for name in SIGNED_LINKS:
         if masked.get(name):
             masked[name] = True

@@ -202,7 +202,8 @@ TAX: dict[str, tuple[str, Reader]] = {
     "tax_rate_percentage": ("tax_rate_percentage", _money),
     "tax_reason": ("tax_reason", _text),
 }
-# Orb signs links again in every answer: see `_links`.
+# Orb signs links again in each answer: see `_links`. Named again by hand, as above: what
+# `SIGNED_LINKS` named by mistake would be a difference that neither side shows.
 LINKS = ("hosted_invoice_url", "invoice_pdf")
 INVOICE_COLUMNS = (*INVOICE, *LINKS, "payload", "rounded_fields", "missing_since")
 LINE_COLUMNS = (*LINE, "invoice_id", "orb_id", "position", "rounded_fields")
