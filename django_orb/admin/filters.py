@@ -19,7 +19,8 @@ from django_orb.customer_labels import label_of
 from django_orb.db import primary
 from django_orb.formatting import in_zone, short
 from django_orb.models import Invoice, InvoiceLineItem
-from django_orb.reports import AGES, OWED
+from django_orb.models.invoice_status import OWED, overdue_at
+from django_orb.reports import AGES
 
 from .attention import INVOICES
 from .customer_links import CUSTOMER_VAR
@@ -95,17 +96,11 @@ class OverdueFilter(YesNoFilter):
     parameter_name = "overdue"
 
     def queryset(self, request: HttpRequest, queryset: Invoices) -> Invoices:
-        # As `InvoiceQuerySet.overdue()`; its complement needs the conditions.
-        late = {
-            "status": Invoice.Status.ISSUED,
-            "missing_since": None,
-            "amount_due__gt": 0,
-            "due_date__lt": datetime.now(timezone.utc),
-        }
+        late = overdue_at(datetime.now(timezone.utc))
         if self.value() == "yes":
-            return queryset.filter(**late)
+            return queryset.filter(late)
         if self.value() == "no":
-            return queryset.exclude(**late)
+            return queryset.exclude(late)
         return queryset
 
 

@@ -33,7 +33,7 @@ from django_orb.models.fields import (
 )
 from django_orb.parsing import exact_sum, read_decimal
 
-from .invoice_status import InvoiceStatus
+from .invoice_status import OPEN, InvoiceStatus, overdue_at
 from .operation_types import permissions_on
 
 # Half of what Orb promises, as days may pass before a new link is mirrored.
@@ -78,11 +78,11 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
 
     def open(self) -> InvoiceQuerySet:
         """Issued, waiting for payment, and still known to Orb."""
-        return self.filter(status=Invoice.Status.ISSUED, missing_since=None)
+        return self.filter(OPEN)
 
     def overdue(self, *, at: datetime | None = None) -> InvoiceQuerySet:
         """Open with something to pay and a due date before `at` (default: now)."""
-        return self.open().filter(amount_due__gt=0, due_date__lt=at or timezone.now())
+        return self.filter(overdue_at(at or timezone.now()))
 
     def for_customer(
         self, *, customer_id: str | None = None, external_customer_id: str | None = None
@@ -335,7 +335,7 @@ class Invoice(models.Model):
 
     @property
     def is_overdue(self) -> bool:
-        """Like `InvoiceQuerySet.overdue()`, for one invoice and now."""
+        """Whether `overdue_at` matches it now."""
         due = self.due_date
         return bool(
             self.is_open and self.amount_due > 0 and due and due < timezone.now()

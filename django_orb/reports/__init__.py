@@ -19,7 +19,7 @@ from .month import (
     rows_of,
 )
 from .month_file import export_month
-from .owed import OWED, owed
+from .owed import owed
 from .receivables import (
     Ageing,
     Amount,
@@ -37,7 +37,6 @@ __all__ = [
     "DRAFTS",
     "FAILURES",
     "FIRST_DAY",
-    "OWED",
     "Account",
     "Ageing",
     "Amount",

@@ -52,15 +52,13 @@ from django.db.models.functions import Coalesce
 
 from django_orb.models import Invoice, InvoiceChange, InvoiceCreditNote
 from django_orb.models.fields import MoneyField
+from django_orb.models.invoice_status import OWED
 from django_orb.models.invoices import Difference
 
 from .days import AsOf
 
 Invoices = QuerySet[Invoice, Any]
 Status = Invoice.Status
-
-#: Open, with something to pay.
-OWED = Q(status=Status.ISSUED, missing_since=None, amount_due__gt=0)
 
 
 def owed(invoices: Invoices, at: AsOf) -> Invoices:

@@ -48,6 +48,7 @@ from django_orb.models import (
     OverdueThreshold,
     SyncRun,
 )
+from django_orb.models.invoice_status import OWED
 from django_orb.signals import invoice_overdue
 
 logger = logging.getLogger(__name__)
@@ -126,11 +127,7 @@ def _crossed(
     due_after = max(since - step, now - timedelta(days=following))
     told = primary.rows(OverdueNotice).filter(invoice=OuterRef("pk"), days__gte=days)
     late = primary.rows(Invoice).filter(
-        status=Invoice.Status.ISSUED,
-        missing_since=None,
-        amount_due__gt=0,
-        due_date__gt=due_after,
-        due_date__lte=now - step,
+        OWED, due_date__gt=due_after, due_date__lte=now - step
     )
     late = late.filter(~Exists(told)).order_by("due_date")
     return list(late.values_list("pk", "status")[:MOST])
