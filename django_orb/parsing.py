@@ -1,10 +1,15 @@
-"""Read numbers and times from payloads and forms, none too large to work with."""
+"""
+Read numbers, days and times.
+
+Orb's may have any form of ISO 8601. A person's have one form, whatever Python or Django
+would read besides. No number is too large to work with.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from decimal import MAX_PREC, Context, Decimal, InvalidOperation
 from typing import Any
 
@@ -18,6 +23,13 @@ _EXACT = Context(prec=MAX_PREC)
 # As JSON writes numbers. `Decimal` also reads underscores, spaces around the number and
 # the digits of every script, of which Orb sends none.
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_MOMENT = re.compile(
+    rf"{_DAY.pattern}(?:[T ]{_CLOCK}(?::[0-5][0-9](?:\.[0-9]{{1,6}})?)?"
+    rf"(?:Z|[+-]{_CLOCK})?)?"
+)
 
 
 def read_decimal(raw: Any) -> Decimal | None:
@@ -76,6 +88,47 @@ def parse_datetime(value: Any) -> datetime:
     if parsed.tzinfo is None:
         return parsed.replace(tzinfo=timezone.utc)
     return parsed.astimezone(timezone.utc)
+
+
+def parse_month(text: str) -> date:
+    """
+    Return the first day of a month that a person wrote as 2026-01.
+
+    Raises:
+        ValueError: it has another form, or there is no such month.
+    """
+    if not _MONTH.fullmatch(text):
+        raise ValueError("not a month")
+    return date.fromisoformat(f"{text}-01")
+
+
+def parse_day(text: str) -> date:
+    """
+    Return a day that a person wrote as 2026-01-31.
+
+    Raises:
+        ValueError: it has another form, or there is no such day.
+    """
+    if not _DAY.fullmatch(text):
+        raise ValueError("not a day")
+    return date.fromisoformat(text)
+
+
+def parse_moment(text: str) -> datetime:
+    """
+    Return a day or a time that a person wrote, in UTC, which it is without an offset.
+
+    A time has the form 2026-01-31T09:30, and may have seconds and an offset.
+
+    Raises:
+        ValueError: it has another form, or there is no such time.
+    """
+    if not _MOMENT.fullmatch(text):
+        raise ValueError("not a time")
+    try:
+        return parse_datetime(text)
+    except OverflowError as err:
+        raise ValueError("beyond the calendar in UTC") from err
 
 
 def parse_decimal(value: Any) -> Decimal:

@@ -12,7 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.core.management.base import OutputWrapper
 
-from django_orb.management import progress
+from django_orb.management import options, progress
 from django_orb.management.progress import ProgressPrinter
 from django_orb.models import Invoice, SyncRun, SyncWindow
 from tests import times
@@ -60,10 +60,48 @@ def test_since_takes_days_and_moments(
     )
 
 
-@pytest.mark.parametrize("since", ["yesterday", "2020-13-01"])
-def test_date_that_is_none_is_refused(since: str) -> None:
-    with pytest.raises(CommandError, match="not a date such as"):
-        run_command("--since", since)
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-01-31", "2026-01-31T00:00:00+00:00"),
+        ("2026-01-31T23:59", "2026-01-31T23:59:00+00:00"),
+        ("2026-01-31 09:30:15", "2026-01-31T09:30:15+00:00"),
+        ("2026-01-31T09:30:15.5Z", "2026-01-31T09:30:15.500000+00:00"),
+        ("2026-01-31T00:30+01:00", "2026-01-30T23:30:00+00:00"),
+    ],
+)
+def test_since_means_the_same_moment_everywhere(text: str, moment: str) -> None:
+    assert options.read_moment(text).isoformat() == moment
+
+
+@pytest.mark.parametrize("command", ["orb_sync_invoices", "orb_verify_invoices"])
+@pytest.mark.parametrize(
+    "since",
+    [
+        "yesterday",
+        "2026",
+        "2026-01",
+        "2026-1-3",
+        "20260103",
+        "2026-W01-1",
+        "2026-13-01",
+        "2026-02-30",
+        "2026-01-31T24:00",
+        "2026-01-31T09",
+        "2026-01-31T09:30+0100",
+        "2026-01-31T09:30+25:00",
+        "0001-01-01T00:00+01:00",
+        " 2026-01-31",
+        "٢٠٢٦-01-31",
+    ],
+)
+def test_since_in_another_form_is_refused(command: str, since: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        call_command(command, "--since", since)
+    assert str(caught.value) == (
+        f"Error: argument --since: {since!r} is neither a date such as 2026-01-31 nor "
+        "a time such as 2026-01-31T09:30+01:00."
+    )
 
 
 def test_unknown_invoice_fails_in_one_line(

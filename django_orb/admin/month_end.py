@@ -35,6 +35,7 @@ from django_orb.formatting import (
 )
 from django_orb.models import Invoice, InvoiceChange, MonthEnd
 from django_orb.models.failure_reasons import FailureKind
+from django_orb.parsing import parse_month
 from django_orb.reports import (
     CHANGES,
     CREDIT_NOTES,
@@ -97,12 +98,7 @@ PARTS: dict[str, tuple[Any, Any, Any]] = {
 class MonthForm(forms.Form):
     """Reads the month from the page's address."""
 
-    month = forms.RegexField(
-        r"^\d{4}-\d\d$",
-        label=_("Month"),
-        required=False,
-        error_messages={"invalid": _("Enter a month such as 2026-01.")},
-    )
+    month = forms.CharField(label=_("Month"), required=False)
     closed_on = forms.DateField(
         label=_("Changes after"),
         required=False,
@@ -130,7 +126,7 @@ def _refused(err: OrbInputError, given: dict[str, Any]) -> str:
             "today": day(today),
         }
     try:
-        first = date.fromisoformat(f"{given['month']}-01")
+        first = parse_month(given["month"])
     except ValueError:
         return gettext("Enter a month such as 2026-01.")
     if first > as_of().day:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -14,7 +12,6 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
-from django.utils.dateparse import parse_date
 
 from django_orb.exceptions import OrbConfigurationError, OrbError
 from django_orb.exports import FORMATS
@@ -86,15 +83,3 @@ def _write(
         # Bytes, since a workbook is not a text, and `command.stdout` takes only texts.
         shutil.copyfileobj(whole, sys.stdout.buffer)
         sys.stdout.buffer.flush()
-
-
-def read_day(text: str) -> date:
-    """Read an option that is a day."""
-    try:
-        day = parse_date(text)
-    except ValueError:
-        # Django raises it for a day that has the right form but does not exist.
-        day = None
-    if day is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-01-31.")
-    return day

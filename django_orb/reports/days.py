@@ -7,11 +7,11 @@ from datetime import date, datetime, time, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 from django.utils import timezone as django_timezone
-from django.utils.dateparse import parse_date
 
 from django_orb.conf import get_settings
 from django_orb.exceptions import OrbInputError
 from django_orb.formatting import in_zone
+from django_orb.parsing import parse_day
 
 INSTANT = timedelta(microseconds=1)
 #: Long before Orb was founded, and late enough that every time zone has the day.
@@ -73,14 +73,11 @@ def to_day(day: date | str) -> date:
     if isinstance(day, date) and not isinstance(day, datetime):
         return day
     try:
-        found = parse_date(day.strip()) if isinstance(day, str) else None
-    except ValueError:
-        found = None
-    if found is None:
+        return parse_day(str(day).strip())
+    except ValueError as err:
         raise OrbInputError(
             f"{str(day)[:40]!r} is not a day such as 2026-01-31.", field="day"
-        )
-    return found
+        ) from err
 
 
 def begin_of(day: date) -> datetime:

@@ -7,7 +7,6 @@ not say when a service was rendered, only when it was billed and for which perio
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -29,6 +28,7 @@ from django_orb.models import (
     InvoiceOperation,
 )
 from django_orb.models.failure_reasons import FAILING, FailureKind
+from django_orb.parsing import parse_month
 
 from .days import AsOf, as_of, begin_of, report_zone, to_day
 from .receivables import Amount, read_receivables
@@ -37,7 +37,6 @@ ZERO = Decimal(0)
 ROWS_AT_ONCE = 1000
 STATUS = Invoice.Status
 FINAL = (STATUS.ISSUED, STATUS.PAID, STATUS.SYNCED)
-_MONTH = re.compile(r"(\d{4})-(\d\d)")
 
 # The parts of the report, under their names in a file.
 DRAFTS = gettext_noop("Draft")
@@ -157,15 +156,12 @@ def month_of(
 def _first_day(text: str | None, today: date) -> date:
     if not text:
         return (today.replace(day=1) - timedelta(days=1)).replace(day=1)
-    match = _MONTH.fullmatch(str(text).strip())
     try:
-        if match:
-            return date(int(match[1]), int(match[2]), 1)
-    except ValueError:  # there is no such month
-        pass
-    raise OrbInputError(
-        f"{str(text)[:40]!r} is not a month such as 2026-01.", field="month"
-    )
+        return parse_month(str(text).strip())
+    except ValueError as err:
+        raise OrbInputError(
+            f"{str(text)[:40]!r} is not a month such as 2026-01.", field="month"
+        ) from err
 
 
 def _following(first: date) -> date:

@@ -74,6 +74,8 @@ def test_options_choose_what_is_exported_and_how(tmp_path: Path) -> None:
     [
         (["--since", "2026-02-30"], "is not a date such as 2026-01-31"),
         (["--since", "soon"], "is not a date such as 2026-01-31"),
+        (["--since", "20260131"], "is not a date such as 2026-01-31"),
+        (["--until", "2026-1-31"], "is not a date such as 2026-01-31"),
         (
             ["--since", "2026-02-02", "--until", "2026-02-01"],
             "--since is after --until",

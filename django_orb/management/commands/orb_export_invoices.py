@@ -9,7 +9,8 @@ from django.db.models import QuerySet
 
 from django_orb import services
 from django_orb.conf import get_settings
-from django_orb.management.files import add_file_options, read_day, write_as_told
+from django_orb.management.files import add_file_options, write_as_told
+from django_orb.management.options import read_day
 from django_orb.models import Invoice
 
 

@@ -5,7 +5,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from django_orb import services
-from django_orb.management.files import add_file_options, read_day, write_as_told
+from django_orb.management.files import add_file_options, write_as_told
+from django_orb.management.options import read_day
 
 
 class Command(BaseCommand):

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
-from datetime import datetime, timezone
 from types import FrameType
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils.dateparse import parse_date, parse_datetime
 
 from django_orb import maintenance, services, tasks
 from django_orb.account import accept_key
@@ -18,6 +15,7 @@ from django_orb.exceptions import (
     OrbSyncRunningError,
     in_english,
 )
+from django_orb.management.options import read_moment
 from django_orb.management.progress import ProgressPrinter
 from django_orb.models import SyncRun
 from django_orb.status import noted
@@ -38,7 +36,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--since",
-            type=_moment,
+            type=read_moment,
             metavar="DATE",
             help="every invoice dated at or after this (UTC unless it has an offset)",
         )
@@ -160,20 +158,6 @@ def _stands_for(options: dict[str, Any]) -> list[str]:
     """Return the scheduled tasks that this call does instead of Celery beat."""
     is_partial = options["since"] or options["invoice"]
     return [] if is_partial else [f"sync_invoices {options['mode']}", "recover"]
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = parse_datetime(text)
-        day = parse_date(text) if moment is None else None
-    except ValueError:
-        moment = day = None
-    if moment is None and day is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-01-31.")
-    if moment is None:
-        assert day is not None  # noqa: S101
-        moment = datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 def _summary(run: SyncRun) -> str:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -13,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from django_orb import exact_json, services
 from django_orb.exceptions import OrbConfigurationError, OrbError
-from django_orb.parsing import parse_datetime
+from django_orb.management.options import read_moment
 from django_orb.sync import NOTHING, Difference, Verification
 
 REFRESH_SECONDS = 0.2
@@ -37,7 +36,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--since",
-            type=_moment,
+            type=read_moment,
             metavar="DATE",
             help="only invoices dated at or after this (UTC unless it has an offset)",
         )
@@ -236,11 +235,3 @@ def _verdict(verification: Verification, *, is_fixing: bool) -> str:
 
 def _plural(noun: str, count: int) -> str:
     return noun if count == 1 else f"{noun}s"
-
-
-def _moment(text: str) -> datetime:
-    try:
-        return parse_datetime(text)
-    except ValueError as err:
-        message = f"{text!r} is not a date such as 2026-01-31."
-        raise argparse.ArgumentTypeError(message) from err
