@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Literal
@@ -128,6 +127,7 @@ def _write(
     style: CsvStyle | None,
 ) -> int:
     zone = ZoneInfo(get_settings().REPORT_TIME_ZONE)
+    count = 0
     # A workbook's rows wait where the project has room for large files.
     with TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder, snapshot():
         writer: Writer
@@ -136,32 +136,15 @@ def _write(
         else:
             writer = XlsxWriter(stream, columns, zone, what, folder)
         try:
-            count = _write_beside(pages, writer)
+            for page in pages:
+                writer.write(page)
+                count += len(page)
             if not count:
                 raise OrbExportError(NOTHING)
             writer.close()
         except BaseException:
             writer.abandon()
             raise
-    return count
-
-
-def _write_beside(pages: Iterator[list[Cells]], writer: Writer) -> int:
-    """
-    Write each page in a thread while the next one is read. Return how many rows.
-
-    The database and this process take about as long for a page as each other.
-    """
-    count = 0
-    written: Future[None] | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="django_orb_export") as thread:
-        for page in pages:
-            if written:
-                written.result()
-            written = thread.submit(writer.write, page)
-            count += len(page)
-        if written:
-            written.result()
     return count
 
 
