@@ -97,12 +97,14 @@ def _still_open(invoices: Invoices, moment: datetime) -> Q:
         )
     )
     not_yet_gone = ~was_synced | Exists(went_later.filter(invoice=OuterRef("pk")))
-    # Each with the whole of its condition, so that an index finds it.
     issued = Q(issued_at__lte=moment)
+    settled_later = Q(status=Status.PAID, paid_at__gt=moment) | Q(
+        status=Status.VOID, voided_at__gt=moment
+    )
     return (
         Q(status=Status.ISSUED) & (issued | Q(issued_at=None))
-        | Q(issued, status=Status.PAID, paid_at__gt=moment) & not_yet_gone
-        | Q(issued, status=Status.VOID, voided_at__gt=moment) & not_yet_gone
+        # Together, since whether it had gone is looked for among all changes.
+        | issued & settled_later & not_yet_gone
         | Q(issued, status=Status.SYNCED, pk__in=went_later.values("invoice"))
     )
 
