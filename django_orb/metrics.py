@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -28,33 +27,10 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 S = TypeVar("S")
 R = TypeVar("R")
+T = TypeVar("T", bound="Routed")
 
 #: By the name in METRICS, the package that it needs.
 PACKAGES = {"prometheus": "prometheus_client", "opentelemetry": "opentelemetry"}
-
-# The words in paths of Orb's API; anything else in a path is an id.
-ROUTE_WORDS = frozenset(
-    {
-        "balance_transactions",
-        "customers",
-        "external_customer_id",
-        "invoice_line_items",
-        "invoices",
-        "issue",
-        "mark_paid",
-        "pay",
-        "ping",
-        "portal_sessions",
-        "regenerate_invoice_pdf",
-        "regenerate_receipt_pdf",
-        "summary",
-        "upcoming",
-        "void",
-        "webhook_events",
-    }
-)
-# Bounds how many routes there can be, whatever a path looks like.
-MAX_SEGMENTS = 5
 
 
 @dataclass(frozen=True)
@@ -117,7 +93,14 @@ INSTRUMENTS = (
 )
 
 
-# Protocols, because what writes and receives imports this module.
+# Protocols, because what sends, writes and receives imports this module.
+class Routed(Protocol):
+    """A path of Orb's API: its route is the same for all ids."""
+
+    @property
+    def route(self) -> str: ...
+
+
 class Written(Protocol):
     """The outcome of writing invoices: their ids, and for `failed` the reasons."""
 
@@ -144,28 +127,28 @@ class Event(Protocol):
 
 
 def measures_request(
-    send: Callable[Concatenate[S, str, str, str, P], R],
-) -> Callable[Concatenate[S, str, str, str, P], R]:
+    send: Callable[Concatenate[S, str, str, T, P], R],
+) -> Callable[Concatenate[S, str, str, T, P], R]:
     """
     Decorate a function that sends one request and returns what has a `response`.
 
-    Its arguments begin with a name, the method and the whole URL.
+    Its arguments begin with a name, the method, and a path that knows its route.
     """
 
     @wraps(send)
     def measured(
-        sender: S, name: str, method: str, url: str, *args: P.args, **named: P.kwargs
+        sender: S, name: str, method: str, path: T, *args: P.args, **named: P.kwargs
     ) -> R:
         sinks = _enabled()
         if not sinks:
-            return send(sender, name, method, url, *args, **named)
+            return send(sender, name, method, path, *args, **named)
         # A duration must not follow a clock that is set; a span begins at a time of
         # day, which OpenTelemetry counts in nanoseconds.
         started, began_at = time.perf_counter(), time.time_ns()
         status: int | None = None
         outcome = "no_answer"
         try:
-            answer = send(sender, name, method, url, *args, **named)
+            answer = send(sender, name, method, path, *args, **named)
             status = int(getattr(answer, "response").status_code)  # noqa: B009
             outcome = _outcome(status)
             return answer
@@ -174,7 +157,7 @@ def measures_request(
             raise
         finally:
             seconds = time.perf_counter() - started
-            route = route_of(urlsplit(url).path)
+            route = path.route
             _count(sinks, REQUESTS, method, route, outcome)
             _observe(sinks, REQUEST_SECONDS, seconds, method, route)
             _each(
@@ -182,7 +165,7 @@ def measures_request(
                 lambda sink: sink.request(method, route, status, outcome, began_at),
             )
 
-    return cast("Callable[Concatenate[S, str, str, str, P], R]", measured)
+    return cast("Callable[Concatenate[S, str, str, T, P], R]", measured)
 
 
 def waited(budget: str, seconds: float) -> None:
@@ -253,15 +236,6 @@ def span(name: str) -> Iterator[None]:
         for sink in _enabled():
             sink.span(name, stack)
         yield
-
-
-def route_of(path: str) -> str:
-    """Return the path with {id} in place of ids, such as `/invoices/{id}/void`."""
-    segments = [segment for segment in path.split("/") if segment]
-    while segments and segments[0] not in ROUTE_WORDS:
-        del segments[0]  # "v1", or a proxy's prefix
-    shown = [segment if segment in ROUTE_WORDS else "{id}" for segment in segments]
-    return "/" + "/".join(shown[:MAX_SEGMENTS])
 
 
 def _outcome(status: int) -> str:

@@ -18,12 +18,16 @@ from django_orb.exceptions import OrbConfigurationError, OrbResponseError
 
 from .deadline import DeadlineSession
 from .list_page import RawPage, split_page, split_page_of_one
+from .paths import Path, path_to
 from .query import InvoiceFilters, list_query
 from .transport import BearerAuth, Transport, worst_case_seconds
-from .write_endpoints import InvoiceWrites, as_object, segment
+from .write_endpoints import InvoiceWrites, as_object
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+
+_INVOICES = path_to("/invoices")
 
 
 class OrbClient(InvoiceWrites):
@@ -121,7 +125,7 @@ class OrbClient(InvoiceWrites):
 
     def ping(self) -> dict[str, Any]:
         """Check that the address and the key are right."""
-        return as_object("GET /ping", self._transport.get("/ping"))
+        return as_object("GET /ping", self._transport.get(path_to("/ping")))
 
     def fetch_invoice(self, invoice_id: str) -> dict[str, Any]:
         """
@@ -132,7 +136,7 @@ class OrbClient(InvoiceWrites):
 
         Source: https://docs.withorb.com/api-reference/invoice/fetch-invoice
         """
-        path = f"/invoices/{segment(invoice_id)}"
+        path = path_to("/invoices/{invoice_id}", invoice_id=invoice_id)
         return as_object(f"GET {path}", self._transport.get(path))
 
     def fetch_upcoming_invoice(self, subscription_id: str) -> dict[str, Any]:
@@ -143,7 +147,7 @@ class OrbClient(InvoiceWrites):
 
         Source: https://docs.withorb.com/api-reference/invoice/fetch-upcoming-invoice
         """
-        path = "/invoices/upcoming"
+        path = path_to("/invoices/upcoming")
         answer = self._transport.get(path, [("subscription_id", subscription_id)])
         return as_object(f"GET {path}", answer)
 
@@ -188,7 +192,7 @@ class OrbClient(InvoiceWrites):
         if cursor is not None:
             query.append(("cursor", cursor))
         # Orb has no filter that leaves the lines out, but a list of its own for that.
-        path = "/invoices/summary" if summaries else "/invoices"
+        path = path_to("/invoices/summary") if summaries else _INVOICES
         read = split_page_of_one if limit == 1 else split_page
         page = self._transport.get(path, query, read=read)
         if page is None:
@@ -231,7 +235,7 @@ class OrbClient(InvoiceWrites):
             seen.add(cursor)
 
     def _page(
-        self, query: list[tuple[str, str]], cursor: str | None, path: str = "/invoices"
+        self, query: list[tuple[str, str]], cursor: str | None, path: Path = _INVOICES
     ) -> dict[str, Any]:
         if cursor is not None:
             query = [*query, ("cursor", cursor)]
@@ -269,7 +273,7 @@ class OrbClient(InvoiceWrites):
             query.append(("include_payload", "false"))
         if delivery_success is not None:
             query.append(("delivery_success", str(delivery_success).lower()))
-        return self._page(query, cursor or None, path="/webhook_events")
+        return self._page(query, cursor or None, path=path_to("/webhook_events"))
 
 
 def longest_request_seconds(*, retries: int) -> float:

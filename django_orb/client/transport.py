@@ -40,6 +40,7 @@ from django_orb.exceptions import (
 
 from .answer import Answer
 from .deadline import deadline
+from .paths import Path
 from .retry_policy import (
     MAX_RETRY_AFTER_SECONDS,
     RetryPolicy,
@@ -128,7 +129,7 @@ class Transport:
 
     def get(
         self,
-        path: str,
+        path: Path,
         params: list[tuple[str, str]] | None = None,
         read: Callable[[bytes], Any] = exact_json.loads,
     ) -> Any:
@@ -136,16 +137,16 @@ class Transport:
         return self._request("GET", path, {"params": params}, {}, self._retries, read)
 
     def post(
-        self, path: str, body: Any = None, *, idempotency_key: str | None = None
+        self, path: Path, body: Any = None, *, idempotency_key: str | None = None
     ) -> Any:
         # Without a key, a second try might be a second charge.
         retries = self._retries if idempotency_key else 0
         return self._change("POST", path, body, idempotency_key, {}, retries)
 
-    def put(self, path: str, body: Any, *, idempotency_key: str | None = None) -> Any:
+    def put(self, path: Path, body: Any, *, idempotency_key: str | None = None) -> Any:
         return self._change("PUT", path, body, idempotency_key)
 
-    def delete(self, path: str, *, idempotency_key: str | None = None) -> Any:
+    def delete(self, path: Path, *, idempotency_key: str | None = None) -> Any:
         # As Orb's own SDK does, since no content will come.
         headers = {"Accept": "*/*"}
         return self._change("DELETE", path, None, idempotency_key, headers)
@@ -153,7 +154,7 @@ class Transport:
     def _change(
         self,
         method: str,
-        path: str,
+        path: Path,
         body: Any,
         idempotency_key: str | None,
         more_headers: dict[str, str] | None = None,
@@ -169,7 +170,7 @@ class Transport:
     def _request(
         self,
         method: str,
-        path: str,
+        path: Path,
         content: dict[str, Any],
         headers: dict[str, str],
         retries: int,
@@ -202,15 +203,14 @@ class Transport:
         self,
         name: str,
         method: str,
-        path: str,
+        path: Path,
         content: dict[str, Any],
         headers: dict[str, str],
     ) -> Answer | OrbConnectionError | OrbResponseError:
         self.before_request(method)
-        url = self.base_url + path
         try:
             with deadline(TIMEOUTS_PER_REQUEST * self._timeout_seconds):
-                return self._send(name, method, url, content, headers)
+                return self._send(name, method, path, content, headers)
         except OrbResponseError as err:
             _forget_frames(err)
             return err
@@ -247,10 +247,11 @@ class Transport:
         self,
         name: str,
         method: str,
-        url: str,
+        path: Path,
         content: dict[str, Any],
         headers: dict[str, str],
     ) -> Answer:
+        url = self.base_url + path
         connect_seconds = min(CONNECT_SECONDS, self._timeout_seconds)
         # A proxy is for the network outside, even if no_proxy does not say so.
         proxies = {"http": "", "https": ""} if is_loopback(url) else None

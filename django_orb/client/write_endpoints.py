@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
-from urllib.parse import quote
 
 from django_orb.exceptions import OrbInputError, OrbResponseError
 
+from .paths import path_to
 from .transport import Transport
 
 MAX_IDEMPOTENCY_KEY_LENGTH = 64
@@ -78,7 +78,7 @@ class InvoiceWrites:
             "metadata": metadata,
         }
         answer = self._transport.post(
-            "/invoices",
+            path_to("/invoices"),
             {key: value for key, value in body.items() if value is not None},
             idempotency_key=_idempotency_key(idempotency_key),
         )
@@ -124,7 +124,7 @@ class InvoiceWrites:
             "name": name,
             "item_id": item_id,
         }
-        path = "/invoice_line_items"
+        path = path_to("/invoice_line_items")
         answer = self._transport.post(
             path,
             {key: value for key, value in body.items() if value is not None},
@@ -144,8 +144,11 @@ class InvoiceWrites:
 
         Source: https://docs.withorb.com/api-reference/invoice/delete-invoice-line-item
         """
-        line = segment(line_item_id, "line_item_id")
-        path = f"/invoices/{segment(invoice_id)}/invoice_line_items/{line}"
+        path = path_to(
+            "/invoices/{invoice_id}/invoice_line_items/{line_item_id}",
+            invoice_id=invoice_id,
+            line_item_id=line_item_id,
+        )
         key = _idempotency_key(idempotency_key)
         self._transport.delete(path, idempotency_key=key)
 
@@ -265,15 +268,18 @@ class InvoiceWrites:
                 "Give either customer_id or external_customer_id.", field="customer_id"
             )
         if customer_id is not None:
-            path = f"/customers/{segment(customer_id, 'customer_id')}"
+            path = path_to(
+                "/customers/{customer_id}/portal_sessions", customer_id=customer_id
+            )
         else:
-            one = segment(external_customer_id or "", "external_customer_id")
-            path = f"/customers/external_customer_id/{one}"
+            path = path_to(
+                "/customers/external_customer_id/{external_customer_id}/portal_sessions",
+                external_customer_id=external_customer_id or "",
+            )
         body = {
             "expires_in_minutes": expires_in_minutes,
             "invalidate_existing": invalidate_existing,
         }
-        path = f"{path}/portal_sessions"
         answer = self._transport.post(
             path,
             {key: value for key, value in body.items() if value is not None},
@@ -300,7 +306,7 @@ class InvoiceWrites:
 
         Source: https://docs.withorb.com/api-reference/invoice/update-invoice
         """
-        path = f"/invoices/{segment(invoice_id)}"
+        path = path_to("/invoices/{invoice_id}", invoice_id=invoice_id)
         key = _idempotency_key(idempotency_key)
         # With its nulls, which elsewhere are left out: here they remove something.
         answer = self._transport.put(path, dict(changes), idempotency_key=key)
@@ -327,7 +333,7 @@ class InvoiceWrites:
         idempotency_key: str | None,
         body: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        path = f"/invoices/{segment(invoice_id)}/{action}"
+        path = path_to(f"/invoices/{{invoice_id}}/{action}", invoice_id=invoice_id)
         key = _idempotency_key(idempotency_key)
         # Orb's first API document gives a void the status 201, today's names none. So
         # any 2xx will do, with a body or without.
@@ -342,14 +348,6 @@ def as_object(name: str, answer: Any) -> dict[str, Any]:
             f"Orb's answer to {name} should be a JSON object and is {found}."
         )
     return answer
-
-
-def segment(value: str, field: str = "invoice_id") -> str:
-    """Encode an id for a path as Orb's own SDK does."""
-    # Dots would lead to a path outside /invoices.
-    if value in ("", ".", ".."):
-        raise OrbInputError(f"{value!r} is not an id in Orb.", field=field)
-    return quote(value, safe="!$&'()*+,;=:@")
 
 
 def _day(value: date | str, field: str) -> str:
