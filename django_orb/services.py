@@ -399,7 +399,7 @@ def run_kind(
             f'mode is "incremental" or "full", not {mode!r}.', field="mode"
         )
     if invoice_ids is not None:
-        # "incremental" is the default, so that it was given cannot be told.
+        # "incremental" is the default, so it cannot be told whether it was given.
         if since or mode != "incremental":
             raise OrbInputError("invoice_ids cannot be combined with mode or since.")
         for invoice_id in invoice_ids:
@@ -421,7 +421,7 @@ def _fetch(client: OrbClient, invoice_id: str) -> Invoice:
     found = primary.rows(Invoice).filter(pk=invoice_id).first()
     if found is None:
         raise OrbResponseError(
-            "Orb's answer is older than what was just done from here to invoice "
-            f"{invoice_id}, which is not in the mirror yet. Try again in a minute."
+            f"Orb's answer does not show yet what was just done to invoice {invoice_id}, "
+            "and the mirror does not have the invoice. Try again in a minute."
         )
     return found

@@ -20,8 +20,8 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
     users do not turn a hundred pages.
     """
 
-    #: The order in which rows are counted, one that an index has together with the
-    #: list's filter; empty where there is no such index.
+    #: The order to count in, which some index has after the filter's column; empty if
+    #: there is no such index.
     count_by: Sequence[str] = ()
 
     @cached_property

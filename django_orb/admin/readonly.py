@@ -44,7 +44,7 @@ from .paginator import CappedPaginator
 # Before Django 6.1 the box that checks all is this column's title.
 CHECKBOX_TITLE = getattr(admin.ModelAdmin.action_checkbox, "short_description", None)
 
-# Their filters and buttons have other places than Django's.
+# Themes that place filters and buttons elsewhere than Django does.
 LOOKS = ("jazzmin", "unfold")
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -65,7 +65,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     paginator = CappedPaginator
     #: Columns that a list does not show and that may be large.
     heavy: tuple[str, ...] = ()
-    #: Columns that only compare within a currency.
+    #: Columns of money, which can be compared only within one currency.
     amounts: tuple[str, ...] = ()
     #: How many rows of a list actions take.
     most_at_once = 1000
@@ -84,7 +84,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=CHECKBOX_TITLE)
     def action_checkbox(self, obj: Any) -> SafeString:
-        """Do as Django's does, whose widget takes a third of the whole list's time."""
+        """Render Django's box without its widget, which takes a third of a list's time."""
         label = gettext("Select this object for an action - {}").format(obj)
         return format_html(
             '<input type="checkbox" name="{}" value="{}" class="action-select" '
@@ -115,8 +115,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if getattr(queryset, "model", None) is not self.model:
             return paginator
         chosen = request.GET.keys() - {ORDER_VAR, PAGE_VAR, ERROR_FLAG, "sums"}
-        # Behind the column of one filter an index has the list's order; with a second
-        # filter, or with a search, none has.
+        # With one filter there is an index on its column and then the list's order. With
+        # more filters, or with a search, there is none.
         if SEARCH_VAR not in chosen and len(chosen) <= 1:
             paginator.count_by = self.get_ordering(request)
         return paginator
@@ -254,9 +254,9 @@ def find_look() -> str:
 
 def without_nul(view: View) -> View:
     """
-    Keep NUL characters in an address from a view, as Django keeps them from a form.
+    Keep NUL characters in addresses out of a view, as Django keeps them out of forms.
 
-    Nothing has one in its name, and PostgreSQL fails at a query with one.
+    No name contains one, and PostgreSQL fails at a query with one.
     """
 
     @wraps(view)

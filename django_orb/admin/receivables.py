@@ -48,7 +48,7 @@ from .readonly import PageAdmin
 
 CACHE_SECONDS = 300
 ON_A_PAGE = 50
-# More than any page has. Python refuses to read very long numbers.
+# No page number has more digits, and Python refuses to read very long numbers.
 MAX_DIGITS = 4
 
 

@@ -119,7 +119,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
         return short(run.error)
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        # A run's own counts are written at its end; until then its parts know.
+        # A run's own counts are written at its end; until then its windows have them.
         parts = F("windows__created") + F("windows__updated")
         parts += F("windows__unchanged") + F("windows__failed")
         return super().get_queryset(request).annotate(seen_so_far=Sum(parts))

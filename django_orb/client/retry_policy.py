@@ -46,9 +46,9 @@ class RetryPolicy(Retry):
     @classmethod
     def of(cls, retries: int) -> RetryPolicy:
         """Return a policy that repeats a request of any method up to `retries` times."""
-        # Those that Orb's own SDK repeats. A 409 may say that the request before it,
-        # with the same key, is not done yet. Which methods are repeated, `transport`
-        # decides.
+        # The statuses that Orb's own SDK retries. A 409 may mean that the request
+        # before, with the same key, is still being processed. `transport` decides which
+        # methods are repeated.
         # Source: https://docs.withorb.com/api-reference/idempotency
         return cls(
             total=retries,

@@ -27,15 +27,15 @@ DRIFT = 0.001
 # How much clocks and drivers round, in seconds.
 RESOLUTION = 0.001
 MAX_ERAS = 16
-# A time that is later than the longest wait by more than this was noted by a clock that
-# was set since: each process knows the present within a minute.
+# A time beyond the longest wait plus this slack was written before the clock was set back:
+# each process measures the clock again after a minute.
 SLACK = timedelta(seconds=2 * REMEASURE_SECONDS)
 
 # MariaDB tells the present only in local time, which has an hour twice when summer time
 # ends. In UTC it tells when the statement began; the difference of both in local time is
 # how long ago that was, apart from a change of the zone, which is of half hours.
-# Half an hour is 1,800,000,000 microseconds. What is added before `mod`, a day and a
-# quarter of an hour, and taken away after it, lets the rest be negative too.
+# Half an hour is 1,800,000,000 microseconds. A day and a quarter hour is added before
+# `mod`, and a quarter hour subtracted after it, so that negative differences work.
 _MARIADB_NOW = """(
     timestampdiff(microsecond, '1970-01-01', utc_timestamp(6))
     + mod(timestampdiff(microsecond, now(6), sysdate(6)) + 87300000000, 1800000000)

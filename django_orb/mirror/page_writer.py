@@ -1,10 +1,10 @@
-"""The writer: the only code that changes the mirror's rows."""
+"""Write observations into the mirror. Only `blanking`, for an erasure, writes beside it."""
 
 # Note [Quick when nothing changed]
 # An invoice whose text has the stored digest is not even read. A page of nothing else
 # takes two statements, one to lock and one to move on. Otherwise the rows are let go,
 # the content is compared by hash, and only what differs is mapped to columns; then they
-# are locked again, and looked at again.
+# are locked and compared again.
 
 from __future__ import annotations
 
@@ -458,11 +458,11 @@ class PageWriter:
         return is_recorded or stored[invoice_id].failed_until is not None
 
     def _record_rechecks(self, ids: Sequence[str]) -> None:
-        """Have what did not show our own write fetched, once Orb no longer lags."""
+        """Schedule fetches, once Orb no longer lags, of what did not show our own write."""
         late = [one for pk in ids if (one := self._incoming[pk]).believed_from]
         if not late:
             return
-        # Only what is asked for after this instant, too, can decide about it.
+        # Only an answer to a request after this instant can decide.
         now = primary.now()
         rows: list[dict[str, Any]] = [
             {

@@ -35,7 +35,7 @@ class OperationKind(models.TextChoices):
 
 
 class Sight(Enum):
-    """The answer to whether Orb shows what an operation was to do."""
+    """Whether Orb shows the effect of an operation."""
 
     SHOWN = "shown"
     NOT_SHOWN = "not shown"
@@ -69,9 +69,9 @@ class Topic(Enum):
 
 class OperationType:
     """
-    One kind of operation; also what a newer release recorded and this one does not know.
+    One kind of operation. Here are the defaults, and subclasses say how they differ.
 
-    Subclasses say how they differ. They have no state: the operation is an argument.
+    They have no state: the operation is an argument.
     """
 
     kind: ClassVar[OperationKind]
@@ -91,8 +91,8 @@ class OperationType:
     # The statuses that the invoice must have; any if there are none.
     statuses: ClassVar[Collection[str]] = ()
 
-    # Whether sending it again does nothing twice while Orb knows its key. What is not
-    # repeatable is sent again only if Orb shows that it has not happened.
+    # Whether it may be sent again while Orb knows its key, without taking effect twice.
+    # One that may not is sent again only if Orb shows that it has not happened.
     is_repeatable: ClassVar[bool] = True
     # Whether Orb recognises it by its key if it comes again, which it does for POST.
     has_key: ClassVar[bool] = True
@@ -154,7 +154,9 @@ class OperationType:
 
     def subject(self, operation: InvoiceOperation) -> str:
         """
-        Name the part of an invoice it is about. A later operation on it hides this one.
+        Name the part of an invoice that it is about.
+
+        A later operation on the same part hides this one.
         """
         return "status"
 

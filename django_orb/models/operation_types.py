@@ -257,7 +257,7 @@ class CreateLineItem(_LineItem):
     )
 
     def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
-        """The line that is as asked for, if it can only be this operation's."""
+        """Find the line that matches, if no other operation can have made it."""
         others = operation.others_alike()
         taken = {other.line_item_id for other in others}
         # Of operations that were pruned since, and of whatever else adds lines in Orb.
@@ -270,8 +270,8 @@ class CreateLineItem(_LineItem):
         ]
         if not found:
             return NOT_SHOWN
-        # Another one that may have asked for this, and whose line is not known, may be
-        # its maker.
+        # Another operation that asked for the same, and whose line is not known, may have
+        # made it.
         has_rival = any(
             not other.line_item_id and is_as_asked(found[0], other.body)
             for other in others
@@ -342,7 +342,7 @@ class CreateInvoice(OperationType):
         )
 
     def look(self, client: OrbClient, operation: InvoiceOperation) -> Finding:
-        """The invoice that is as asked for, if it can only be this operation's."""
+        """Find the invoice that matches, if no other operation can have made it."""
         body = operation.body
         day = parse_datetime(body["invoice_date"])
         pages = client.list_invoices(
@@ -418,7 +418,7 @@ _UNKNOWN = _Unknown()
 
 
 def type_of(kind: str) -> OperationType:
-    """The entry of a kind; of one that a newer release recorded, what is true of all."""
+    """Return the entry of a kind, or the defaults for one that only a newer release knows."""
     return OPERATION_TYPES.get(kind, _UNKNOWN)
 
 

@@ -95,7 +95,9 @@ class InvoiceOperation(models.Model):
     note = models.TextField(
         _("note"),
         blank=True,
-        help_text=_("Why it was done, in the words of who asked; Orb does not get it."),
+        help_text=_(
+            "Why it was done, in the words of the user who asked. It is not sent to Orb."
+        ),
     )
     created_at = models.DateTimeField(_("created at"))
     first_sent_at = models.DateTimeField(_("first sent at"), null=True, blank=True)
@@ -108,7 +110,7 @@ class InvoiceOperation(models.Model):
         _("mirrored at"),
         null=True,
         blank=True,
-        help_text=_("When Orb had shown what was done, and the mirror had it."),
+        help_text=_("When the mirror first showed the change."),
     )
     detail = models.TextField(_("detail"), blank=True)
     result = PayloadField(_("result"), default=dict, blank=True)
@@ -127,7 +129,7 @@ class InvoiceOperation(models.Model):
         ordering = ["-created_at", "-pk"]
         indexes = [
             models.Index(
-                # What is pending and in the hands of no worker.
+                # What is pending and leased to no worker.
                 fields=["state", "lease_expires_at"],
                 name="orb_operation_recover",
             ),
@@ -198,7 +200,9 @@ class InvoiceOperation(models.Model):
     @property
     def subject(self) -> str:
         """
-        Name the part of an invoice it is about. A later operation on it hides this one.
+        Name the part of an invoice that it is about.
+
+        A later operation on the same part hides this one.
         """
         return self.type.subject(self)
 

@@ -77,7 +77,7 @@ def next_step(window: SyncWindow, reader: PageReader, client: OrbClient) -> Step
         return _narrow(window, reader)
     deaths = window.attempts - 1
     if deaths >= 2 * MAX_DEATHS and not is_fetch(window):
-        reason = f"Reading it ended {deaths} workers. {window.error}"
+        reason = f"{deaths} workers died while they read it. {window.error}"
         if window.kind == SyncWindow.Kind.FEED:
             return without_events(window, reason, requests=0)
         passed = _pass_by_summary(window, reader)

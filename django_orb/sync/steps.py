@@ -31,7 +31,7 @@ from .page_reader import PageReader
 from .page_sizes import FETCHES_PER_STEP, is_fetch, size_of_step
 
 STEP_SECONDS = 60.0
-# A page that ended so many workers is split up, and a single invoice passed over.
+# A page at which this many workers died is split up; a single invoice is skipped.
 MAX_DEATHS = 3
 # Pages in a row that may reach no earlier date, even at one invoice a page.
 MAX_STALLED = 10_000
@@ -81,7 +81,7 @@ def take_step(
         return Step([], requests=0, changes=changes)
     killed = ""
     if deaths >= MAX_DEATHS:
-        killed = f"Reading it ended {deaths} workers. {window.error}".strip()
+        killed = f"{deaths} workers died while they read it. {window.error}".strip()
     refusal = refusal or killed
     if refusal and is_fetch(window):
         observe = partial(_refuse, refusal)
@@ -223,8 +223,9 @@ def _read_events(
 def without_events(window: SyncWindow, reason: str, requests: int = 1) -> Step:
     """Give up the list of events, and have the run read open and recent invoices."""
     note = (
-        f"Orb's list of webhook events could not be read to its end ({reason.strip()}) "
-        "Invoices that are open or recent were read instead."
+        "Orb's list of webhook events could not be read to its end: "
+        f"{reason.strip().rstrip('.')}. Invoices that are open or recent were read "
+        "instead."
     )
     return Step(
         [], requests=requests, is_last=True, changes={"note": note}, needs_sweep=True

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MIN_LEASE_SECONDS = 120.0
-# How old a sign of life may be when a step of another window begins.
+# A lease that was renewed longer ago is renewed before the step of another window.
 RENEW_SECONDS = 30.0
 # The longest that a message is delayed. Redis would deliver it twice after its
 # visibility time-out, and RabbitMQ closes consumers that hold messages for long:
@@ -82,7 +82,7 @@ def lease_window(window: SyncWindow) -> str | None:
     """
     Lease a pending window. Return the lease; None if it is not free.
 
-    The lease holds until its holder has not renewed it for `lease_seconds()`.
+    The lease expires if its holder does not renew it for `lease_seconds()`.
     """
     # The lease that was read is part of the condition below, so that one of two
     # workers gets the window.

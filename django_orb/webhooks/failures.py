@@ -27,7 +27,7 @@ FAILED = {
     "invoice.sync_failed": Kind.SYNC,
     "invoice.accounting_sync_failed": Kind.ACCOUNTING_SYNC,
 }
-# That a draft was issued needs no event: its status tells, and never comes back.
+# A draft that was issued needs no event: its status shows it, and never goes back.
 SUCCEEDED = {
     "invoice.payment_succeeded": Kind.PAYMENT,
     "invoice.manually_marked_as_paid": Kind.PAYMENT,
@@ -39,7 +39,7 @@ CONNECTION_LENGTH = 64
 
 def keep_reasons(events: Sequence[WebhookEvent], *, skew: timedelta) -> None:
     """
-    Keep what these events of one invoice tell, which the mirror has by now.
+    Keep the reasons that these events of one invoice give. The mirror has the invoice.
 
     An event without a readable time cannot be ordered, and is left out. One that claims
     to be created after it was received, beyond the skew of clocks, counts as of then.

@@ -93,7 +93,8 @@ def _claim(rows: Sequence[dict[str, Any]]) -> None:
     Orb waits for the answer, so this locks nothing. Once the rows are stored, it checks
     whether this process knew all erased customers. An erasure that is committed later
     finds the rows itself. A process that is killed before the check has not answered, so
-    Orb sends the event again: then the row is there, and may be whole.
+    Orb sends the event again: by then the row exists and may hold personal data, which
+    the check removes.
     """
     known = erased.probably()
     stored = [_kept(row, known) for row in rows]
@@ -265,7 +266,7 @@ def due_events(*, limit: int = 1000) -> list[str]:
     """
     Return the ids of events that are due, the longest due first.
 
-    Each id is returned only once in a while, since its message needs time to arrive.
+    An id is not returned again until its message has had time to arrive.
     """
     now = primary.now()
     due = (

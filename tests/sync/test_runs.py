@@ -809,7 +809,7 @@ def test_page_that_keeps_ending_its_worker_is_taken_apart(
     run = SyncRun.objects.get()
     assert run.state == SyncRun.State.SUCCEEDED
     assert run.failed == 1
-    assert "ended 3 workers" in InvoiceFailure.objects.get(pk=poison).reason
+    assert "3 workers died" in InvoiceFailure.objects.get(pk=poison).reason
     assert Invoice.objects.count() == len(orb.invoice_ids()) - 1
 
 

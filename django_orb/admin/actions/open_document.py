@@ -18,7 +18,7 @@ NAMES = {"portal": "hosted_invoice_url", "pdf": "invoice_pdf"}
 
 
 def respond(call: Call, document: str) -> HttpResponse | None:
-    """Redirect there. If the document does not exist, say why and return None."""
+    """Redirect to the document. If there is none, say why and return None."""
     invoice = call.invoices[0]
     try:
         links = current_links(invoice)

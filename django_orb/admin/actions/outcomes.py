@@ -31,8 +31,8 @@ from django_orb.formatting import recorded
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.operations import in_words
 
-# Troubles of one invoice; after any other the next one would fare no better, and
-# cost another time-out.
+# Errors of one invoice. After any other error the rest is not tried: it would fail too,
+# each after a time-out.
 _OF_ONE_INVOICE = (
     OrbBadRequestError,
     OrbInputError,
