@@ -1,12 +1,12 @@
 """Refuse the answers of any Orb account but the one that a database mirrors."""
 
 # Note [One account in one mirror]
-# A key is accepted if Orb shows under it an invoice that is stored. An empty mirror has
-# none, so it takes any key, and maybe another one after that. Meanwhile a worker with the
-# first key may have answers that it has not written yet. So the transaction that stores
-# them locks the row of the account for reading, and looks whether its key is still there;
-# and the one that replaces the key locks the row, and looks whether the mirror is still
-# empty. Once the first of them is committed, the client never needs to look again.
+# A key is accepted if Orb shows it an invoice that is stored. An empty mirror has none, so
+# it accepts any key, and perhaps another one later. Meanwhile a worker with the first key
+# may hold answers that it has not written yet. So the transaction that stores them locks
+# the account's row for reading, and checks that its key is still there; and the one that
+# replaces the key locks the row, and checks that the mirror is still empty. Once a client
+# has stored something, it need not check again.
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from django_orb.models import Invoice, InvoiceFailure, InvoiceOperation, Mirrore
 
 from .rate_limit import PacedClient
 
-# So many ids of each source are tried. After as many failures of Orb the search ends,
-# since each one costs its retries while Orb is away.
+# How many ids of each source are tried. The search also ends after as many failures of
+# Orb, since each costs all of its retries while Orb is down.
 PROBES = 3
 
 
@@ -57,20 +57,20 @@ def require_same_account(client: OrbClient) -> None:
     Make sure that the client's key belongs to the account of the mirror.
 
     The first key is remembered. A new key, such as after a rotation, is accepted if
-    Orb shows under it any invoice that the mirror has.
+    Orb shows it any invoice that the mirror has.
 
     Raises:
-        OrbAccountError: it shows none of them; nothing was written.
+        OrbAccountError: Orb shows it none of them; nothing was written.
         OrbError: Orb did not answer.
     """
-    # Whether anything is stored is not asked here, as it would cost every caller more
-    # than it costs the transaction that stores the first of it.
+    # That the key is still there is checked later, by the transaction that stores the
+    # first invoices: here it would cost every caller more.
     client.before_first_commit = partial(_require_still, client)
     known = primary.rows(MirroredAccount).first()
     if known and known.fingerprint == client.fingerprint:
         return
     probes = _probes()
-    # An empty mirror proves nothing, so it takes any key.
+    # An empty mirror proves nothing, so it accepts any key.
     if probes and not _knows_any(client, probes):
         raise OrbAccountError(
             "This API key belongs to another Orb account than the mirror in this "
@@ -91,8 +91,8 @@ def require_same_account(client: OrbClient) -> None:
 
 def _take_empty_mirror(client: OrbClient) -> bool:
     """Remember the key if nothing is stored. See Note [One account in one mirror]."""
-    # Writes, so that it waits for each transaction that stores the first invoices, and
-    # those that come later wait for this one.
+    # This writes first, so that it waits for transactions that store the first invoices,
+    # and later ones wait for this.
     primary.rows(MirroredAccount).update(confirmed_at=timezone.now())
     if _probes():
         return False
@@ -105,7 +105,7 @@ def _require_still(client: OrbClient) -> None:
     Make sure, until the transaction ends, that no other key has taken the mirror.
 
     Raises:
-        OrbAccountError: one has.
+        OrbAccountError: another key has.
     """
     connection = primary.connection()
     lock = SHARED_LOCK.get(connection.vendor, "")

@@ -1,16 +1,17 @@
 """
 Keep all processes within one budget of requests, in the mirror's database.
 
-A budget is the time when its next request may leave. A process moves it on by as many
-requests as it will need and then knows when they may leave, so that it asks the
-database once for many requests.
+A budget is the time when its next request may leave. A process that needs several requests
+moves this time on by all of them at once, and then knows when each may leave. So it asks
+the database once for many requests.
 """
 
 # Note [Reserving inside a transaction]
 # Other processes would not see what a transaction reserves until it ends, and would
-# wait for its lock. So inside a transaction a separate connection reserves, for a
-# moment. SQLite has a single writer, which would wait for the transaction that waits
-# for it: there the budget is only read, and this process only spaces its own requests.
+# wait for its lock. So inside a transaction another connection is opened to reserve. On
+# SQLite, which has a single writer, that connection would wait for the transaction, which
+# waits for it: there the budget is only read, and this process only spaces its own
+# requests.
 
 from __future__ import annotations
 
@@ -42,8 +43,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 READS, WRITES = "reads", "writes"
-# A turn that was not used so long after its time is given up: late turns would be used
-# in a burst.
+# A turn that is not used within this time is given up: late turns would be used in a
+# burst.
 KEEP_SECONDS = 1.0
 # How far ahead one process may reserve.
 MAX_BLOCK_SECONDS = 0.5
@@ -108,7 +109,7 @@ class Pacer:
         Wait for a turn, in small steps.
 
         Raises:
-            CancelledError: it is over, so the request is not to be sent.
+            CancelledError: `is_over` was true, so the request must not be sent.
         """
         seconds = left = max(0.0, turn - time.monotonic())
         while not is_over():
@@ -212,8 +213,8 @@ def reserve(name: str, count: int, per_second: float) -> float:
         try:
             return _apart(reserve_here)
         except (DatabaseError, TookTooLong):
-            # If the database has no connection left, the request leaves all the same,
-            # and only this process keeps its distance.
+            # If the database has no connection left, the request is sent anyway, and
+            # only this process spaces its own.
             logger.warning("Requests to Orb were not reserved.", exc_info=True)
     budget = primary.rows(RequestBudget).filter(pk=name).first()
     now = primary.now()
@@ -244,10 +245,10 @@ def _start(next_at: datetime, now: datetime, per_second: float) -> datetime:
 
 
 def hold_back(name: str, seconds: float) -> None:
-    """Let no process send for a while, as Orb asked for."""
+    """Let no process send requests for a while, because Orb asked for that."""
     hold_here = partial(_hold_back, name, min(seconds, MAX_HOLD_SECONDS))
-    # On SQLite the open transaction is the only writer, and holds the others back once
-    # it is committed.
+    # On SQLite an open transaction is the only writer: it holds the others back once it
+    # is committed.
     if not _is_in_transaction() or primary.connection().vendor == "sqlite":
         hold_here()
         return
@@ -300,7 +301,7 @@ def _apart(call: Callable[[], T]) -> T:
     try:
         return executor.submit(copy_context().run, run).result(CONNECTION_SECONDS)
     finally:
-        # Or a locked budget would hold the caller up for longer than it waits.
+        # Waiting would keep the caller beyond the time-out if the budget is locked.
         executor.shutdown(wait=False)
 
 

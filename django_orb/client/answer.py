@@ -112,7 +112,7 @@ def _unpack(name: str, encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes
                     unpacker = _new_unpacker()
                 yield unpacker.decompress(rest, PIECE_BYTES)
                 rest = unpacker.unconsumed_tail or unpacker.unused_data
-        # It is usually empty, and joining it to a page would copy the page.
+        # The rest is usually empty, and joining it to a page would copy the page.
         if last := unpacker.flush():
             yield last
     except zlib.error as err:

@@ -70,7 +70,7 @@ def split_page(body: bytes) -> RawPage:
 
 def split_page_of_one(body: bytes) -> RawPage:
     """
-    Cut a page that may have one invoice, even if the invoice cannot be read.
+    Cut a page of at most one invoice, even if the invoice cannot be read.
 
     The metadata after the invoice then still says where the list goes on.
 

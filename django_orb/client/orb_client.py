@@ -34,7 +34,7 @@ class OrbClient(InvoiceWrites):
     """
     Call Orb with one API key.
 
-    Requests that fail for the moment (no connection, 408, 409, 429, 5xx) are repeated
+    Requests that fail temporarily (no connection, 408, 409, 429, 5xx) are repeated
     up to `retries` times with growing pauses, a POST only if it has an idempotency key.
     A `session` given by the caller is used as it is and not closed; `timeout_seconds`
     is then the only limit on an answer that comes byte by byte.
@@ -57,8 +57,8 @@ class OrbClient(InvoiceWrites):
             raise OrbConfigurationError(f"The API key for Orb {problem}.")
         if problem := base_url_problem(base_url):
             raise OrbConfigurationError(f"The base URL for Orb {problem}.")
-        #: To be called in a transaction that stores answers of an account of which
-        #: nothing is stored yet.
+        #: If it is set, the transaction that stores the first answers of this client
+        #: calls it.
         self.before_first_commit: Callable[[], None] | None = None
         self._owns_session = session is None
         self._transport = Transport(
@@ -191,7 +191,7 @@ class OrbClient(InvoiceWrites):
         query = list_query(limit, filters)
         if cursor is not None:
             query.append(("cursor", cursor))
-        # Orb has no filter that leaves the lines out, but a list of its own for that.
+        # Orb has no filter that leaves the lines out, but a separate list without them.
         path = path_to("/invoices/summary") if summaries else _INVOICES
         read = split_page_of_one if limit == 1 else split_page
         page = self._transport.get(path, query, read=read)
@@ -221,8 +221,8 @@ class OrbClient(InvoiceWrites):
     def _pages(
         self, query: list[tuple[str, str]], cursor: str | None
     ) -> Iterator[dict[str, Any]]:
-        # Orb promises nothing about a cursor while invoices change. One that comes
-        # again would lead in a circle for ever.
+        # Orb promises nothing about a cursor while invoices change. If one is repeated,
+        # this would never end.
         seen = {cursor}
         while True:
             page = self._page(query, cursor)
@@ -293,8 +293,8 @@ def next_cursor(page: dict[str, Any]) -> str | None:
     if not isinstance(cursor, str | None):
         raise OrbResponseError("A page of Orb's list has no readable next_cursor.")
     # Orb's SDK goes by the cursor alone, Orb's Fivetran connector by `has_more`. Here
-    # `has_more` decides, and the cursor where it is missing. That there is more and no
-    # way to it is an error: what was not read must not count as read.
+    # `has_more` decides, or the cursor if it is missing. If there is more but no cursor,
+    # that is an error: what was not read must not count as read.
     has_more = cast("dict[str, Any]", metadata).get("has_more", bool(cursor))
     if has_more and not cursor:
         raise OrbResponseError("Orb's list has more, but does not say where.")

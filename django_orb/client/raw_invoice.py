@@ -29,7 +29,7 @@ SIGNED_LINKS = (*INVOICE_LINKS, "receipt_pdf")
 _QUOTED_LINKS = [f'"{name}"'.encode() for name in INVOICE_LINKS]
 # The signature is in the link's query.
 _QUERY = re.compile(rb'\s*:\s*"[^"?]*(\?[^"]*)"')
-# Only plain values from a key to the end: it is a key of the invoice itself.
+# If only plain values follow a key to the end, it is a key of the invoice itself.
 _OUTERMOST = re.compile(rb"[^{}\[\]]*\}\s*\Z")
 # NUL and halves of surrogate pairs, which not every database stores.
 _DELICATE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
@@ -40,7 +40,7 @@ class RawInvoice:
 
     def __init__(self, data: bytes, value: Any = None, id: str | None = None) -> None:
         self.data = data
-        #: What the caller made of it and wants to keep, by names of its own.
+        #: What callers have computed from it, by keys that they choose.
         self.kept: dict[Any, Any] = {}
         self._id = id
         if value is not None:
@@ -106,7 +106,7 @@ class RawInvoice:
     @cached_property
     def digest(self) -> str:
         """
-        A hash of the text. Equal digests mean equal content; different ones may, too.
+        A hash of the text. Equal digests mean equal content, and unequal ones may, too.
 
         Signatures of links are left out if the links certainly belong to the invoice
         itself, and not to its metadata, for instance.

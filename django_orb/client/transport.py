@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0  # as in Orb's own SDK
 MAX_REDIRECTS = 5
-# A request ends after this many time-outs, each of which begins again with every byte.
+# A request ends after this many time-outs in all. A single one restarts with every byte.
 TIMEOUTS_PER_REQUEST = 2
 
 # Errors that requests and urllib3 let through, besides their own.
@@ -147,7 +147,7 @@ class Transport:
         return self._change("PUT", path, body, idempotency_key)
 
     def delete(self, path: Path, *, idempotency_key: str | None = None) -> Any:
-        # As Orb's own SDK does, since no content will come.
+        # As Orb's own SDK does, since it expects no content.
         headers = {"Accept": "*/*"}
         return self._change("DELETE", path, None, idempotency_key, headers)
 
@@ -253,7 +253,7 @@ class Transport:
     ) -> Answer:
         url = self.base_url + path
         connect_seconds = min(CONNECT_SECONDS, self._timeout_seconds)
-        # A proxy is for the network outside, even if no_proxy does not say so.
+        # Loopback is reached without a proxy, even if no_proxy does not say so.
         proxies = {"http": "", "https": ""} if is_loopback(url) else None
         for _ in range(MAX_REDIRECTS + 1):
             # Left alone, requests would accept encodings that `answer` cannot unpack,
@@ -314,7 +314,7 @@ class Transport:
         problem_type = _text(problem.get("type")).rpartition("#")[2]
         title = self._auth.redact(_text(problem.get("title")))
         detail = self._auth.redact(_text(problem.get("detail")))
-        # Orb's SDK says that these are objects, other clients read texts.
+        # Objects according to Orb's SDK, texts according to other clients.
         # Source: https://github.com/MaterializeInc/rust-orb-billing (src/client.rs)
         given = problem.get("validation_errors")
         reasons = [

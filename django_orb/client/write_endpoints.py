@@ -83,7 +83,7 @@ class InvoiceWrites:
             idempotency_key=_idempotency_key(idempotency_key),
         )
         invoice = as_object("POST /invoices", answer)
-        # The operation learns from nothing else which invoice it made.
+        # Only this tells the operation which invoice it made.
         if not isinstance(invoice.get("id"), str) or not invoice["id"]:
             raise OrbResponseError("Orb's answer to POST /invoices has no id.")
         return invoice
@@ -308,7 +308,7 @@ class InvoiceWrites:
         """
         path = path_to("/invoices/{invoice_id}", invoice_id=invoice_id)
         key = _idempotency_key(idempotency_key)
-        # With its nulls, which elsewhere are left out: here they remove something.
+        # Nulls, which are left out elsewhere, are sent: here they remove something.
         answer = self._transport.put(path, dict(changes), idempotency_key=key)
         return as_object(f"PUT {path}", answer)
 
@@ -351,7 +351,7 @@ def as_object(name: str, answer: Any) -> dict[str, Any]:
 
 
 def _day(value: date | str, field: str) -> str:
-    # Orb takes days of the customer's time zone, and a time has another day there.
+    # Orb takes days of the customer's time zone, where a time may be on another day.
     if isinstance(value, datetime):
         raise OrbInputError(f"{field} must be a date without a time.", field=field)
     return value if isinstance(value, str) else value.isoformat()

@@ -43,7 +43,7 @@ _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\
 
 
 class FormattedRow(dict[str, Any]):
-    """A row that was formatted for COPY in advance, with all it had then."""
+    """A row with its text for COPY, which was formatted in advance."""
 
     def __init__(self, model: type[models.Model], row: Row) -> None:
         super().__init__(row)
@@ -52,16 +52,16 @@ class FormattedRow(dict[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name in self.names:
-            # So all of it is formatted again when the row is inserted.
-            self.names = ()  # the text is no longer true
+            # The text is no longer right: the row is formatted again when it is inserted.
+            self.names = ()
         super().__setitem__(name, value)
 
 
 def format_rows(model: type[models.Model], rows: Iterable[Row]) -> list[FormattedRow]:
     """
-    Format rows for `insert`, where it uses COPY; see `uses_copy`. It needs no database.
+    Format rows for `insert` in advance, for databases where it `uses_copy`.
 
-    Columns that are set in a row later are formatted when it is inserted.
+    This needs no database. Columns that are set later are formatted by `insert`.
     """
     return [FormattedRow(model, row) for row in rows]
 

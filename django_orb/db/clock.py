@@ -52,7 +52,7 @@ _NOW_SQL = {
 @dataclass(frozen=True)
 class Interval:
     """
-    The time that contains the instant whose state an answer of Orb shows.
+    A span of time that contains the instant whose state an answer of Orb shows.
 
     Both bounds are aware, on the mirror database's clock. If this process
     measured them, `readings` are those of its own clock.
@@ -66,7 +66,7 @@ class Interval:
 
 class _Era(NamedTuple):
     """
-    A time in which neither clock was set, as far as this process has seen.
+    A period in which neither clock was set, as far as this process has seen.
 
     `earliest` and `latest` bound how far the database's clock was ahead of ours
     when that was `measured`. The era was seen from `first` to `last`. No interval
@@ -128,7 +128,7 @@ class DatabaseClock:
         return self.interval(*interval.readings)
 
     def keep_measured(self) -> None:
-        """Measure, unless that was done within a minute. Best before a request."""
+        """Measure, unless the last time was within a minute. Call it before a request."""
         age = time.monotonic() - self.eras[-1].measured if self.eras else None
         if age is None or age > REMEASURE_SECONDS:
             self.check()

@@ -1,8 +1,8 @@
 """
 The database that the mirror is written to.
 
-What decides something is read here too: a router may send other reads to a replica
-that lags behind.
+Reads that decide something use it too: a router may send other reads to a replica that
+lags behind.
 """
 
 from __future__ import annotations

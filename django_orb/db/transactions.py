@@ -1,4 +1,4 @@
-"""Run whole transactions, and again after a deadlock or a lock time-out."""
+"""Run whole transactions, and run them again after a deadlock or a lock time-out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SQLITE_LOCKED = re.compile(r"database (table |schema )?is locked")
 
 def run_in_transaction(body: Callable[[], T]) -> T:
     """
-    Run `body` in a transaction. After a deadlock or a lock time-out all is run again.
+    Run `body` in a transaction, and again after a deadlock or a lock time-out.
 
     Inside a caller's transaction it runs once: what the caller did before cannot
     be repeated from here.
@@ -54,7 +54,7 @@ def run_in_transaction(body: Callable[[], T]) -> T:
         except OperationalError as err:
             if attempt == MAX_ATTEMPTS or not is_contention(err):
                 raise
-            # By chance, so that two that met do not meet again.
+            # A random pause, so that two that collided do not collide again.
             time.sleep(random.uniform(0, 0.05 * attempt))  # noqa: S311
     raise AssertionError("unreachable")
 
@@ -64,7 +64,7 @@ def snapshot() -> Iterator[None]:
     """
     Let all reads of the block see one instant, however long it takes.
 
-    Inside a caller's transaction, which has read before, it changes nothing; nor on
+    It changes nothing inside a caller's transaction, which has read before, or on
     SQLite, where no other process could write until the end.
     """
     connection = primary.connection()
@@ -83,7 +83,7 @@ def snapshot() -> Iterator[None]:
 @contextmanager
 def uncompiled(rows: QuerySet[Any, Any]) -> Iterator[None]:
     """
-    Keep PostgreSQL from compiling the statements that the block runs where `rows` are.
+    Keep PostgreSQL from compiling what the block runs on the database of `rows`.
 
     PostgreSQL compiles a statement that it expects to be expensive, which takes seconds
     if there are many conditions, even if only few rows have to be read.
@@ -147,7 +147,7 @@ def is_passing(err: BaseException) -> bool:
 
 
 def _causes(err: BaseException) -> Iterator[BaseException]:
-    """Yield the exception and all that it was raised from, or while handling."""
+    """Yield the exception, its causes, and what was being handled when it was raised."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [err]
     while waiting:

@@ -1,8 +1,8 @@
 """
 The columns that an export may have, under the titles of Orb's own CSV files.
 
-Orb's name also the customer's e-mail, the plan, and what a credit note takes off each
-line: an invoice carries none of these.
+Orb's files also have the customer's e-mail, the plan, and what a credit note takes off
+each line. Those are not in an invoice.
 
 Source: https://docs.withorb.com/invoicing/invoice-csv-downloads
 """
@@ -184,7 +184,7 @@ def default_columns(*, lines: bool) -> list[str]:
 
 def choose_columns(names: Sequence[str] | None, *, lines: bool) -> list[Column]:
     """
-    Return the columns of these names, in their order.
+    Return the columns with these names, in the order of the names.
 
     Raises:
         OrbInputError: a column does not exist, or is named twice.
@@ -197,7 +197,7 @@ def pick_columns(
     names: Sequence[str] | None, columns: Sequence[Column]
 ) -> list[Column]:
     """
-    Return those of the columns that have these names, in their order, or the default.
+    Pick columns by name, in the order of the names; by default the default ones.
 
     Raises:
         OrbInputError: a column does not exist, or is named twice.

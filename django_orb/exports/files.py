@@ -18,19 +18,19 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     Open a file that takes its name only once it is complete.
 
-    Until then it lies beside it under a hidden name, and what had the name before is
-    left alone. It is removed if an exception ends the block.
+    Until then it has a hidden name in the same folder, and an older file keeps the name.
+    If an exception ends the block, the new file is removed.
 
     Raises:
         OrbExportError: the file cannot be written.
     """
-    # A link stays one, and what it leads to is replaced.
+    # A symbolic link stays, and its target is replaced.
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
     # File systems limit the bytes of a name, not its characters.
     begin = name.encode(errors="ignore")[:100].decode(errors="ignore")
-    # In the same folder: only within one file system is a file given its name in one
-    # step.
+    # In the same folder, since a file can replace another in one step only within one
+    # file system.
     part = os.path.join(folder, f".{begin}.{uuid.uuid4().hex}.part")
     try:
         # A device or a pipe, such as /dev/stdout, would be replaced by a file.

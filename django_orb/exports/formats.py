@@ -18,20 +18,20 @@ from django_orb.formatting import in_zone
 from .columns import Column, Kind
 from .texts import TOO_LARGE, TOO_MANY_ROWS, XLSX_MISSING
 
-#: What an Excel sheet has room for below its head.
+#: How many rows an Excel sheet has below its head.
 # Source:
 # https://support.microsoft.com/office/excel-specifications-and-limits-1672b34d-7043-467e-8e27-269d656771c3
 MAX_XLSX_ROWS = 1_048_575
 MAX_XLSX_TEXT = 32_767
-# What is larger, unpacked, needs an extension of ZIP that not all programs read.
+# A larger file, unpacked, needs an extension of ZIP that not all programs read.
 MAX_XLSX_BYTES = 2_000_000_000
 # Excel counts days from 1900 on, and has a 29th of February in that year.
 FIRST_XLSX_YEAR = 1901
 
-# As many days and moments are kept as text.
+# How many days and moments are kept as text.
 KEPT = 8192
 
-# What a spreadsheet takes for the beginning of a formula, also in full width.
+# Characters that a spreadsheet takes for the beginning of a formula, full-width too.
 # Source: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001
 
@@ -41,8 +41,8 @@ class CsvStyle:
     """
     How a CSV file is written: by default as RFC 4180, in UTF-8.
 
-    Excel needs `bom` to read names that are not plain ASCII, and where a comma stands
-    in numbers it expects `delimiter=";"` and `decimal_comma=True`.
+    Excel needs `bom` to read names that are not plain ASCII. In countries that write
+    1234,50 it expects `delimiter=";"` and `decimal_comma=True`.
     """
 
     delimiter: str = ","
@@ -142,7 +142,7 @@ def _written_as(
         Kind.TEXT: harmless,
         Kind.QUANTITY: number,
         Kind.MONEY: lambda value: number(value, 2),
-        # From a cache: invoices share their days, and line items all of an invoice's.
+        # Cached, since many rows have the same day, above all an invoice's line items.
         Kind.DAY: lru_cache(KEPT)(lambda value: f"{in_zone(value, zone).date()}"),
         Kind.MOMENT: lru_cache(KEPT)(lambda value: _moment(value, zone)),
     }
@@ -159,7 +159,7 @@ class XlsxWriter:
     Writes an Excel workbook into a binary stream, row by row.
 
     Amounts are numbers and dates are dates, which Excel can add up and sort. A number
-    there has about 15 digits: whoever needs all of them takes CSV.
+    there has about 15 digits; a CSV file has all of them.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class XlsxWriter:
             import xlsxwriter
         except ImportError as err:
             raise OrbExportError(XLSX_MISSING) from err
-        # Rows wait in a file of `folder`, which whoever made it removes.
+        # Rows wait in a file in `folder`, which the caller removes.
         options = {"constant_memory": True, "tmpdir": folder}
         self._book = xlsxwriter.Workbook(stream, options)
         self._sheet = self._book.add_worksheet(sheet)
@@ -238,7 +238,7 @@ class XlsxWriter:
         self._book.close()
 
     def abandon(self) -> None:
-        # As the library does at the end, which would write the whole file first.
+        # The library itself does this only after it has written the whole file.
         self._sheet._opt_close()
 
 

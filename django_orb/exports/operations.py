@@ -75,7 +75,7 @@ def export_operations(
     newest = rows.using(primary.alias()).order_by("-pk")
 
     def read() -> Iterator[list[Cells]]:
-        # Said before minutes are spent: is there one row more than there is room for?
+        # Before minutes are spent: is there one row more than a workbook has room for?
         if file_format == "xlsx" and newest[MAX_XLSX_ROWS : MAX_XLSX_ROWS + 1].exists():
             raise OrbExportError(TOO_MANY_ROWS)
         log = StatementLog()

@@ -76,7 +76,7 @@ class InvoiceReader:
     #: The paths that each row begins with.
     heads: Sequence[str] = ("id", "invoice_date")
     prefix = ""
-    #: Whose taxes are added up, and where a row has the id of its invoice.
+    #: By which column taxes are added up, and where a row has the id of its invoice.
     taxed, invoice_place = "line_item__invoice_id", 0
     #: The paths that `computed` needs besides the columns.
     more_paths: Sequence[str] = ()
@@ -104,7 +104,7 @@ class InvoiceReader:
         return f"{self.prefix}{name}"
 
     def cells(self, page: list[Row]) -> list[Cells]:
-        # What is not read with the row stays the row's own key for a moment.
+        # A column without a path holds the row's key until it is computed below.
         places = [self._place[one.path] if one.path else 0 for one in self._columns]
         cells = [[row[place] for place in places] for row in page]
         computed = self.computed(page)
@@ -162,7 +162,7 @@ def read_names(customers: Iterable[Customer]) -> dict[Customer, str]:
     Return the project's names for these customers; "" for one without a name.
 
     Raises:
-        OrbExportError: its function failed.
+        OrbExportError: the project's function failed.
     """
     wanted = set(customers)
     try:

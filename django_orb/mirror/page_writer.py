@@ -344,7 +344,7 @@ class PageWriter:
 
     def _require_account(self, stored: dict[str, Known]) -> None:
         """
-        Make sure that what the mirror never had is of its account.
+        Make sure that invoices which are new to the mirror are of its account.
 
         Raises:
             OrbAccountError: another key has taken the empty mirror meanwhile.

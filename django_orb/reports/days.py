@@ -55,7 +55,7 @@ def as_of(day: date | str | None = None, *, now: datetime | None = None) -> AsOf
             f"{chosen} is too long ago: choose a day since {FIRST_DAY}.", field="day"
         )
     if chosen == today:
-        # A day that goes on has no end yet, and its open invoices need no history.
+        # A day that is not over has no end yet. What is open now is owed, without history.
         return AsOf(chosen, now, is_now=True)
     # The beginning of the next day, and not 24 hours after that of this one: a day has
     # 23 or 25 hours if the clocks change. What happened at midnight is the next day's.

@@ -207,8 +207,8 @@ def rows_of(kind: str, invoices: QuerySet[Invoice, Any], month: Month) -> Any:
     """
     Return a query of the rows of one part of the report, newest first.
 
-    Of changes the oldest come first: an index leads to them, also if there were many on
-    other invoices since.
+    Changes come oldest first, because an index finds those quickly, even if other
+    invoices changed a lot since.
     """
     of_month = month.dates("invoice_date")
     if kind == DRAFTS:
@@ -218,14 +218,14 @@ def rows_of(kind: str, invoices: QuerySet[Invoice, Any], month: Month) -> Any:
         failing = Q()
         for one in FAILING.values():
             failing |= one.condition()
-        # Invoices show nothing of the sync to accounting: only its reason tells.
+        # An invoice does not show that its sync to accounting failed: only the reason does.
         reasons = InvoiceFailureReason.objects.using(invoices.db)
         accounting = reasons.filter(kind=FailureKind.ACCOUNTING_SYNC, over_until=None)
         failing |= Q(pk__in=accounting.values("invoice"), missing_since=None)
         failed = invoices.filter(of_month).filter(failing)
         return failed.order_by("-invoice_date", "-id").defer("payload")
     if kind == CHANGES:
-        # An invoice that becomes overdue is as it was before.
+        # Becoming overdue changes nothing in the invoice.
         changes = InvoiceChange.objects.using(invoices.db).exclude(
             kind=InvoiceChange.Kind.OVERDUE
         )
@@ -234,7 +234,7 @@ def rows_of(kind: str, invoices: QuerySet[Invoice, Any], month: Month) -> Any:
         )
         return _with_invoice(late.order_by("created_at", "id"))
     notes = _notes(invoices.db).filter(
-        # Without a date it is listed with its invoice, or no month would have it.
+        # One without a date is in the month of its invoice, or none would have it.
         month.dates("dated_at") | Q(month.dates("invoice__invoice_date"), dated_at=None)
     )
     return _with_invoice(notes.order_by("-dated_at", "-id"))
@@ -339,8 +339,8 @@ def read_items(
     kind: str, invoices: QuerySet[Invoice, Any], month: Month
 ) -> Iterator[list[Item]]:
     """Yield pages of all items of a part, in the order of their rows."""
-    # By its key, which nothing moves, each row is in exactly one page, whatever is
-    # written meanwhile.
+    # In the order of the key, which never changes, each row is on exactly one page,
+    # whatever is written meanwhile.
     rows = rows_of(kind, invoices, month).order_by("pk")
     page = list(rows[:ROWS_AT_ONCE])
     while page:

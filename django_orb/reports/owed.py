@@ -121,7 +121,8 @@ def amount_at(invoices: Invoices, moment: datetime | OuterRef) -> Any:
     later = adjustments.filter(
         Q(dated_at__gt=moment, voided_at=None) | made_by_then & Q(voided_at__gt=moment)
     ).order_by()
-    # One that was made since lowers the amount now; one that was voided since did so then.
+    # An adjustment made since has lowered only the present amount. One voided since had
+    # lowered only the amount of that time.
     more = ExpressionWrapper(-F("total"), output_field=MoneyField())
     less = Case(
         When(voided_at=None, then=more), default=F("total"), output_field=MoneyField()

@@ -78,13 +78,13 @@ def customers_owing(invoices: Invoices, at: AsOf, currency: str) -> Any:
         of_currency.order_by()
         .values("customer_id")
         .annotate(
-            # Not grouped by, because invoices of one customer may differ in it, and an
-            # empty id is the least.
+            # Not in the grouping, because a customer's invoices may differ in it. The
+            # largest, since some may be empty.
             external=Max("external_customer_id"),
             count=Count("pk"),
             sum=Sum("owed"),
         )
-        # With the id, since of two equal sums one could otherwise be on two pages.
+        # With the id, or one of two equal sums could be on two pages.
         .order_by("-sum", "customer_id")
     )
 

@@ -91,7 +91,7 @@ class _Step:
 
 @dataclass(frozen=True)
 class _Life:
-    """An invoice with what its entries come from; `invoice` has `first_owed`."""
+    """An invoice and what its entries are made from; `invoice` has `first_owed`."""
 
     invoice: Any
     notes: list[InvoiceCreditNote]
@@ -218,11 +218,11 @@ def _lives(invoices: Invoices, begin: AsOf, end: AsOf) -> list[_Life]:
             .values("invoice")
         )
     )
-    # At its own issue each invoice had its own amount: what Orb shows now has later
-    # credit notes taken off.
+    # What was due on each invoice when it was issued: later credit notes have lowered the
+    # amount that Orb shows now.
     first_owed = amount_at(invoices, OuterRef("issued_at"))
     found: list[Any] = list(
-        # One more than a statement covers tells that there are too many.
+        # One more than a statement covers, to know if there are too many.
         touched.defer("payload").annotate(first_owed=first_owed).order_by()[: MOST + 1]
     )
     if len(found) > MOST:
@@ -233,7 +233,7 @@ def _lives(invoices: Invoices, begin: AsOf, end: AsOf) -> list[_Life]:
         of_invoices.setdefault(note.invoice_id, []).append(note)
     handed_over: dict[str, datetime | None] = {}
     for change in synced.filter(invoice__in=pks):
-        # A change from another status gives no date of the hand-over, but tells that
+        # A change from another status does not say when the hand-over was, only that
         # there was one.
         is_first = change.previous_status == STATUS.ISSUED
         known = handed_over.get(change.invoice_id)

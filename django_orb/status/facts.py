@@ -27,9 +27,9 @@ from django_orb.models import (
 )
 
 MAX_WINDOWS = 500
-# How long an event counts that is in Orb's list and was not delivered.
-# Only those about invoices do, since endpoints in Orb may leave out other types; and
-# none from the future, which would be ahead of every webhook for good.
+# How long an undelivered event in Orb's list counts. Only events about invoices do, since
+# endpoints in Orb may leave out other types; and none from the future, which would be
+# ahead of every webhook for good.
 LISTED = timedelta(days=1)
 
 Kind = SyncRun.Kind
@@ -38,7 +38,7 @@ WHOLE = (Kind.INCREMENTAL.value, Kind.FULL.value)
 
 @dataclass(frozen=True)
 class Backlog:
-    """Rows that wait; when the oldest of them came."""
+    """How many rows wait, and since when the oldest of them does."""
 
     count: int = 0
     oldest_at: datetime | None = None
@@ -46,7 +46,7 @@ class Backlog:
 
 @dataclass(frozen=True)
 class KindFacts:
-    """Runs of a kind: when one last succeeded, and how the newest is."""
+    """Runs of a kind: when one last succeeded, and the state of the newest."""
 
     succeeded_at: datetime | None
     newest_id: int
@@ -76,9 +76,9 @@ class Facts:
     """
     The facts in the mirror's database; all times are by its clock.
 
-    `runs_error` is why runs could not be read, if so; there are none then.
-    `undelivered_created_at` is of the newest event about an invoice that came from
-    Orb's list within a day.
+    `runs_error` says why runs could not be read; then there are none here.
+    `undelivered_created_at` is the time of the newest event about an invoice that came
+    from Orb's list within a day.
     """
 
     now: datetime
@@ -109,7 +109,7 @@ class Facts:
 
 
 def read_facts() -> Facts:
-    """Read how things are; Orb is not asked."""
+    """Read the facts; Orb is not asked."""
     account = primary.rows(MirroredAccount).first()
     now = primary.now()
     runs, active, runs_error = _try_to_read_runs()
@@ -171,7 +171,7 @@ def read_facts() -> Facts:
 
 
 def _try_to_read_runs() -> tuple[dict[str, KindFacts], tuple[ActiveRun, ...], str]:
-    """Read runs, or why they cannot be read: that holds up nothing else."""
+    """Read runs, or why they cannot be read, which must not keep other facts back."""
     is_inside = primary.connection().in_atomic_block
     try:
         # After a statement that failed, PostgreSQL refuses all others of a transaction

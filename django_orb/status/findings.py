@@ -20,15 +20,15 @@ from .facts import Backlog, Facts
 from .occurrences import FULL, INCREMENTAL, PRUNE, RECOVER, REFUSED, REFUSED_UNSIGNED
 from .schedule import ScheduledTask, read_schedule
 
-# From when on something is a warning, and from when on it fails.
+# After how long something is a warning, and after how long it is failing.
 MIRROR_AGES = (timedelta(hours=2), timedelta(hours=6))
 BACKLOG_AGES = (timedelta(minutes=10), timedelta(hours=1))
 LATENESS = (timedelta(minutes=5), timedelta(minutes=15))
 # Full runs may be scheduled once a week; a day is added.
 FULL_AGE = timedelta(days=8)
-# A worker at work on a run gives a sign of life more often than that.
+# A worker that works on a run shows activity more often than this.
 SILENCE = timedelta(minutes=15)
-# How much later than the last webhook Orb may have made an event that only its list has.
+# How much newer than the last webhook an event may be that only Orb's list has.
 FEED_AHEAD = timedelta(hours=1)
 
 
@@ -42,7 +42,7 @@ _ORDER = list(Verdict)
 
 
 def worst(*verdicts: Verdict) -> Verdict:
-    """Return the worst of them; of none, that all is well."""
+    """Return the worst verdict, or OK if there are none."""
     return max(verdicts, key=_ORDER.index, default=Verdict.OK)
 
 

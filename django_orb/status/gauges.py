@@ -124,7 +124,7 @@ def _values(facts: Facts) -> dict[str, dict[str, float]]:
 
 
 def register(names: Sequence[str]) -> None:
-    """Have the gauges read by what METRICS names; each process does it once."""
+    """Register the gauges, once per process, with each system that METRICS names."""
     for name in names:
         try:
             _register(name)
@@ -159,7 +159,7 @@ def _observe(gauge: Gauge, options: Any) -> Iterable[Any]:
 
 
 def _read() -> Facts | None:
-    """A database that is away must not take the project's other metrics along."""
+    """Return None if the database is away: the project's other metrics must not fail."""
     try:
         with _connection():
             return read_facts()
@@ -170,7 +170,7 @@ def _read() -> Facts | None:
 
 @contextmanager
 def _connection() -> Iterator[None]:
-    """Close what was opened for this: the thread may be a server's own."""
+    """Close the connection if the block opened it: the thread may be a server's own."""
     connection = primary.connection()
     was_open = connection.connection is not None
     try:

@@ -30,8 +30,8 @@ class OrbMirror(HealthCheck):  # type: ignore[misc]
     """
     Unhealthy if something is failing, and with `strict` also at a warning.
 
-    Orb is asked only with `ask_orb`. What is told quotes neither Orb nor errors, as
-    such pages are often public.
+    Orb is asked only with `ask_orb`. The texts quote neither Orb nor errors, since such
+    pages are often public.
     """
 
     ask_orb: bool = False

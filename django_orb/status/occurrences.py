@@ -68,7 +68,7 @@ def note_refusal(reason: str, *, is_signed: bool) -> None:
     name = REFUSED if is_signed else REFUSED_UNSIGNED
     if time.monotonic() - _noted_at.get(name, float("-inf")) < PAUSE_SECONDS:
         return
-    # Before the statements: strangers should not make more of them if they fail.
+    # Noted before the statements, so that failing ones are not repeated for strangers.
     _noted_at[name] = time.monotonic()
     try:
         now = primary.now()

@@ -44,7 +44,8 @@ def read_status(*, ask_orb: bool = False) -> StatusReport:
     Orb is asked only if `ask_orb`: that may take as long as `TIMEOUT_SECONDS` allows.
 
     Raises:
-        DatabaseError: the mirror's database cannot be read, other than its runs.
+        DatabaseError: the mirror's database cannot be read. If only its runs cannot, a
+            finding says so.
     """
     answer = _ask_orb() if ask_orb else None
     facts = read_facts()

@@ -14,7 +14,7 @@ from .facts import Facts
 from .occurrences import INCREMENTAL, RECOVER, SCHEDULED
 
 PREFIX = "django_orb.tasks."
-# How often cron may call the command, where Celery has no schedule.
+# How far apart calls by cron may be, if Celery has no schedule.
 WITHOUT_BEAT = {INCREMENTAL: timedelta(hours=2), RECOVER: timedelta(hours=2)}
 
 

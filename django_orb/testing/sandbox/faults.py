@@ -39,8 +39,8 @@ class Fault:
         return self.count > 0 and self.route in {None, route}
 
 
-# What answers requests instead of the sandbox: it gets the route's name, the request,
-# and a function that has the sandbox answer.
+# A function that answers requests instead of the sandbox. It gets the route's name, the
+# request, and a function that returns the sandbox's own answer.
 Handler = Callable[[str, Request, Callable[[], Response]], Response]
 
 

@@ -101,11 +101,11 @@ class MisbehavingOrb(MadeUpOrb):
 
     def answer_through(self, handler: Handler) -> None:
         """
-        Have every answer given by `handler(route, request, go_on)` from now on.
+        Let `handler(route, request, go_on)` give every answer from now on.
 
         `go_on()` returns the sandbox's own answer, a `werkzeug.Response`. The handler
-        may change it, answer otherwise, or do something before or after it. Of several,
-        the one that was added last gets the request first.
+        may change it, answer otherwise, or do something before or after it. Of several
+        handlers, the last one that was added gets the request first.
         """
         self._faults.handlers.append(handler)
 

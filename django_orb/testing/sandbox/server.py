@@ -49,7 +49,7 @@ class Handler(WSGIRequestHandler):
         # An encoded slash inside an id must not separate parts of the path.
         self.path = self.path.replace("%2F", "%252F").replace("%2f", "%252F")
         environ = super().make_environ()
-        # Read all of it now: a rest would be taken for the next request.
+        # All of the body is read now: a rest would be taken for the next request.
         environ["wsgi.input"] = io.BytesIO(self._body(environ))
         return environ
 
