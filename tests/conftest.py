@@ -226,7 +226,7 @@ def any_committed_database(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def _new_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What this process thinks of its broker is forgotten after the test."""
+    """Each test begins with a broker about which the process knows nothing."""
     from django_orb import tasks
     from django_orb.publishing import deadline
 
@@ -261,7 +261,7 @@ def without_xlsxwriter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[brokers.Message]:
-    """What is handed to the broker, which does nothing with it."""
+    """The messages that are handed to the broker, which does nothing with them."""
     return brokers.catch_messages(monkeypatch)
 
 

@@ -36,7 +36,7 @@ CALLS = 4000
 
 
 class Doers:
-    """What a test holds of the process that forks."""
+    """A test's handle on the process that forks."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(

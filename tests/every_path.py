@@ -93,7 +93,7 @@ class State(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came of a request, on its way to the writer."""
+    """The answer to a request, on its way to the writer."""
 
     kind: str
     age: int
@@ -285,7 +285,7 @@ class Walk:
             self._process(self.chance.choice(sorted(self.event_ages)))
 
     def feed(self) -> None:
-        """What was not delivered is in the list; it is processed later."""
+        """Read undelivered events from the list; they are processed later."""
         for body, age in self.undelivered:
             self._receive(body, age, source="feed", is_processed=False)
         self.undelivered = []

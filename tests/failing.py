@@ -1,4 +1,4 @@
-"""What a walk demands of the reasons of failures: see `every_path`."""
+"""The demands of a walk on the reasons of failures: see `every_path`."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ State = dict[str, Any]
 
 
 class Bias(NamedTuple):
-    """What a story is made of, where it is not of everything."""
+    """The parts that a story may consist of, by default all."""
 
     acts: tuple[str, ...] = ()
     misfortunes: tuple[Make, ...] = MAKERS
@@ -179,7 +179,7 @@ EVERYTHING = Bias()
 
 
 class Happening(NamedTuple):
-    """What happens before a request, by its number, in whichever thread sends it."""
+    """Something that happens before the request of a number, in the thread that sends it."""
 
     at: int
     happen: Callable[[], None]

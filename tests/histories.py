@@ -226,7 +226,7 @@ class Clocks:
         return reading
 
     def measure(self, worker: Worker, using: str) -> tuple[Any, ...]:
-        """What this worker knows of the database's clock from before it all."""
+        """Measure what a worker knows of the database's clock before everything begins."""
         self.worker, self.now, self.shift = worker, BEFORE, 0.0
         self._delays = worker.delays
         measured = DatabaseClock(using)
@@ -509,7 +509,7 @@ class Player:
         return _with(moment, reader, ended)
 
     def _observe(self, moment: Moment, reader: Reader) -> Observation:
-        """What our own code makes of this answer, at the end of it."""
+        """Return the observation that our own code makes of an answer once it has ended."""
         self._be(moment, reader.worker)
         self._clocks.now = reader.began
         return fetching.observe_invoice(
@@ -652,7 +652,7 @@ def _with(moment: Moment, old: Reader | None, new: Reader | None) -> Moment:
 
 
 def _key(moment: Moment) -> object:
-    """What makes two moments go on alike: of versions only whether they are equal."""
+    """Moments with equal keys go on alike. Of versions only their equality counts."""
     version = moment.row.version
     readers = tuple(
         reader._replace(version=int(reader.version == version))

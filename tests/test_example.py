@@ -46,7 +46,7 @@ def manage(environment: dict[str, str]) -> Manage:
 
 
 def heed_interrupts() -> None:
-    """What a shell starts in the background ignores them, and so would the demo."""
+    """Processes that a shell starts in the background ignore interrupts; heed them."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

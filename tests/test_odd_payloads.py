@@ -129,7 +129,7 @@ def log_in(name: str = "odd") -> Client:
 
 
 def assert_every_page_opens(client: Client) -> None:
-    """What the admin, a product's own page and its code make of what is stored."""
+    """Open what is stored in the admin, and in a project's own page and code."""
     urls = [reverse("admin:index")]
     for model in (m for m in site._registry if m._meta.app_label == "django_orb"):
         name = f"admin:django_orb_{model._meta.model_name}"

@@ -140,7 +140,7 @@ def test_no_burst_follows_idleness(
 def test_one_request_after_idleness_takes_one_turn(
     any_committed_database: str, clock: times.Clock
 ) -> None:
-    """What it reserved and did not use, others would wait for."""
+    """Others would wait for turns that it reserved and did not use."""
     pacer = Pacer(READS, 100)
     for _ in range(40):
         pacer.wait()

@@ -1,4 +1,4 @@
-"""What pages keep for a while, and that an erasure is not among what they show."""
+"""Pages keep figures for a while, but never what an erasure has removed."""
 
 from __future__ import annotations
 

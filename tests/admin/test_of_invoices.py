@@ -18,7 +18,7 @@ ATTEMPTS = "/admin/django_orb/invoicepaymentattempt/"
 
 
 def text_of(client: Client, url: str) -> str:
-    """What is to be read on a page."""
+    """The text that people read on a page."""
     html = client.get(url).content.decode()
     text = strip_tags(html.replace("<", " <"))
     return re.sub(r"\s+", " ", text)

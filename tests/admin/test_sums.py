@@ -1,4 +1,4 @@
-"""What the invoices of a list come to."""
+"""The count and the sums of the invoices in a list."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def steadily(page: Page, call: Callable[[], None]) -> None:
 
 
 def barriers(page: Page, rules: dict[str, Any]) -> list[str]:
-    """What keeps somebody from using our part of the page, by axe-core's rules."""
+    """Barriers to using our part of the page, by axe-core's rules."""
     from axe_playwright_python.sync_playwright import Axe
 
     if not page.evaluate("'axe' in window"):

@@ -131,7 +131,7 @@ def test_clock_tells_the_instant_and_not_when_the_statement_began(
 
 
 def set_back(model: Any, *names: str, hours: float = 48) -> None:
-    """What was noted lies so much later than the clock that was set back."""
+    """Move what was noted ahead, as if the clock had been set back since."""
     later = {name: F(name) + timedelta(hours=hours) for name in names}
     model.objects.update(**later)
 

@@ -49,7 +49,7 @@ def see(payload: Any, interval: Interval, **options: Any) -> mirror.WriteResult:
 
 
 def fetch(payload: dict[str, Any]) -> mirror.WriteResult:
-    """What comes of asking Orb for this invoice now."""
+    """Write the invoice as if it was fetched from Orb now. Return the result."""
     invoice_id = payload["id"]
     known = mirror.versions([invoice_id]).get(invoice_id)
     reading = time.monotonic()
@@ -593,7 +593,7 @@ REFUSING = {
 
 
 def test_invoice_that_the_database_refuses_fails_alone(any_database: str) -> None:
-    """What no mapper foresees, such as a constraint that the host has added."""
+    """The mapper cannot foresee it, such as a constraint that the host has added."""
     connection = connections[any_database]
     if connection.vendor not in REFUSING:
         pytest.skip("MariaDB would commit the transaction of this test.")

@@ -51,7 +51,7 @@ LAG = 3
 
 @dataclass(frozen=True)
 class Trouble:
-    """What becomes of the next so many requests to a route."""
+    """A fault that the next requests to a route meet."""
 
     method: str
     options: dict[str, Any]
@@ -92,7 +92,7 @@ class Click:
 
 @dataclass(frozen=True)
 class Round:
-    """What happens at the same time, and then one after the other."""
+    """Some things happen at the same time, and then others one after the other."""
 
     clicks: list[Click]
     troubles: list[Trouble] = field(default_factory=list)

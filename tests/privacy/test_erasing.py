@@ -536,7 +536,7 @@ def test_failure_whose_text_was_too_long_quotes_nothing(
 
 
 def test_event_does_not_quote_what_may_be_of_the_erased(any_database: str) -> None:
-    """What Orb sends fails, and does not say whose it is."""
+    """The invoice that Orb sends cannot be stored, and does not name its customer."""
     see(personal(), 0)
     services.erase_customer(CUSTOMER)
     hint = event("inv1", "invoice.manually_marked_as_paid")
@@ -575,7 +575,7 @@ def test_operation_keeps_what_it_needs_until_it_is_over(any_database: str) -> No
 def test_operation_without_an_invoice_here_is_blanked_once_it_is_over(
     any_database: str, named: dict[str, str], state: str
 ) -> None:
-    """What was to be created was refused, or is gone from Orb again."""
+    """The operation was refused, or its invoice is gone from Orb again."""
     see(personal(), 0)
     body = {**named, "memo": WORD}
     asked: dict[str, Any] = {

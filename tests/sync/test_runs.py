@@ -445,7 +445,7 @@ def test_same_page_done_by_two_workers_counts_once(
 def test_page_that_was_undone_and_written_by_others_meanwhile_counts_once(
     any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an undone attempt has counted is forgotten with it."""
+    """An attempt that was rolled back leaves no counts."""
     undone: list[str] = []
 
     def contend(execute: Any, sql: str, *args: Any) -> Any:

@@ -91,7 +91,7 @@ def test_what_cannot_be_unpacked_is_refused(body):
 
 
 class Broken(io.BytesIO):
-    """What a server may raise is of its own kind, such as Gunicorn's errors."""
+    """A body whose server raises an error of its own kind, as Gunicorn does."""
 
     def read(self, size: int | None = -1) -> bytes:
         raise RuntimeError

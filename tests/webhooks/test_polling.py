@@ -197,7 +197,7 @@ def test_run_since_a_date_is_no_sweep(filled: OrbSandbox) -> None:
 
 
 def test_clock_that_was_set_back_leaves_nothing_unread(filled: OrbSandbox) -> None:
-    """What was noted before lies in the future now."""
+    """Times that were noted before are in the future now."""
     pass_time(days=-2)
     paid = filled.invoice_ids("issued")[0]
     filled.mark_paid(paid)

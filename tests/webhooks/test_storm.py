@@ -187,7 +187,7 @@ def check_events(orb: OrbSandbox, ids: list[str]) -> None:
 
 
 def check_changes(ids: list[str]) -> None:
-    """What was recorded of an invoice is one story, and was counted once."""
+    """Check that each invoice's changes follow one another, and were counted once."""
     expected = {}
     recorded = InvoiceChange.objects.order_by("pk")
     assert set(recorded.values_list("invoice_id", flat=True)) == set(ids)
