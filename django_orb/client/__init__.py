@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from .list_page import RawPage
 from .orb_client import OrbClient, longest_request_seconds, next_cursor
-from .raw_invoice import INVOICE_LINKS, SIGNED_LINKS, RawInvoice, Shape
+from .raw_invoice import SIGNED_LINKS, RawInvoice, Shape
 
 __all__ = [
-    "INVOICE_LINKS",
     "SIGNED_LINKS",
     "OrbClient",
     "RawInvoice",
