@@ -19,6 +19,7 @@ SLOW = ["proof", "browser"]
 EVERY = 4
 ONE_DATABASE = "on other databases, of tests that fit any"
 SLOW_ONES = "of the proofs and browser tests"
+VARIANTS = "of tests with many parameters"
 
 
 def leave_out(items: list[pytest.Item], seed: object) -> Counter[str]:
@@ -43,6 +44,20 @@ def leave_out(items: list[pytest.Item], seed: object) -> Counter[str]:
                 why[versions[name][0]] = SLOW_ONES
     items[:] = [item for item in items if item not in why]
     return Counter(why.values())
+
+
+def leave_out_variants(items: list[pytest.Item], seed: object, most: int) -> int:
+    """Leave at most so many of each function's sets of parameters; return how many go."""
+    variants: dict[str, list[str]] = defaultdict(list)
+    for item in items:
+        variants[item.nodeid.partition("[")[0]].append(item.nodeid)
+    kept: set[str] = set()
+    for function, names in variants.items():
+        chance = random.Random(f"{seed} {function}")
+        kept.update(chance.sample(sorted(names), min(most, len(names))))
+    count = len(items) - len(kept)
+    items[:] = [item for item in items if item.nodeid in kept]
+    return count
 
 
 def _name_on_every_database(item: pytest.Item) -> str:

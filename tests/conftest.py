@@ -44,6 +44,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave nothing out by chance: each test on every database, and all proofs",
     )
+    parser.addoption(
+        "--variants",
+        type=int,
+        help="run each test with at most so many of its parameters, chosen by chance",
+    )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -92,11 +97,16 @@ def pytest_collection_modifyitems(
             item.add_marker(pytest.mark.skip(reason="a long proof: give --long"))
         if item.get_closest_marker("browser") and absence and not databases.REQUIRED:
             item.add_marker(pytest.mark.skip(reason=absence))
+    before = [*items]
+    seed = config.getoption("randomly_seed", 0)
+    left_out = config.stash[LEFT_OUT] = Counter()
     if not config.getoption("--all") and not config.getoption("--long"):
-        before = [*items]
-        seed = config.getoption("randomly_seed", 0)
-        config.stash[LEFT_OUT] = by_chance.leave_out(items, seed)
-        config.hook.pytest_deselected(items=[*{*before} - {*items}])
+        left_out.update(by_chance.leave_out(items, seed))
+    most = config.getoption("--variants")
+    if most:
+        left_out[by_chance.VARIANTS] = by_chance.leave_out_variants(items, seed, most)
+    left_out += Counter()  # without what is 0
+    config.hook.pytest_deselected(items=[*{*before} - {*items}])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -152,7 +162,8 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     for what, count in config.stash.get(LEFT_OUT, Counter()).items():
-        terminalreporter.write_line(f"{count} left out {what}: give --all")
+        how = "leave out --variants" if what == by_chance.VARIANTS else "give --all"
+        terminalreporter.write_line(f"{count} left out {what}: {how}")
     absent = {
         **django_settings.ABSENT_DATABASES,
         "redis": databases.broker_absence(databases.redis_url()),
