@@ -1,7 +1,7 @@
-"""Write the rows of what an invoice carries beside its lines."""
+"""Write the rows that an invoice has besides its lines, such as credit notes."""
 
 # Note [Written when they differ]
-# Most invoices carry none of it, and most changes of an invoice do not touch it. So
+# Most invoices have none, and most changes of an invoice do not touch them. So
 # each set is compared with that of the previous payload, which the transaction has
 # read, and a set that is the same costs no statement. It is written nevertheless if the
 # previous payload does not tell which rows exist: because an older release filled them,

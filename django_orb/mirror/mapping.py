@@ -99,7 +99,7 @@ class MappedInvoice:
     children: dict[str, list[dict[str, Any]]]
 
     def formatted(self) -> MappedInvoice:
-        """Return the same with the rows that most invoices have formatted for COPY."""
+        """Return a copy in which the rows that most invoices have are formatted for COPY."""
         (columns,) = format_rows(Invoice, [self.columns])
         lines: list[dict[str, Any]] = [*format_rows(InvoiceLineItem, self.lines)]
         return replace(self, columns=columns, lines=lines)
@@ -238,10 +238,10 @@ def _refusal(column: _Column, raw: Any, err: Exception) -> OrbPayloadError:
 
 
 class _TooMuchError(Exception):
-    """A value is of the right kind and does not fit; the message says how."""
+    """A value has the right type but does not fit. The message says why."""
 
 
-# Amounts and times come again and again, on the lines of one invoice above all.
+# Amounts and times are repeated, above all on the lines of an invoice.
 @lru_cache(maxsize=4096)
 def _short_amount(raw: str) -> Decimal | None:
     """Read an amount that is short enough for every column; None if it is longer."""

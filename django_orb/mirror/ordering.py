@@ -162,7 +162,7 @@ class Incoming:
         return f"{_hash_prefix()}{self._raw.digest}" if self._raw else ""
 
     def keep_blank(self, erased: Collection[str]) -> bool:
-        """Leave personal data out if the customer is erased. Return whether this changed."""
+        """Leave personal data out if the customer is erased. Return whether that changed it."""
         is_blank = bool(erased) and self.customer_id in erased
         if is_blank == self.is_blank:
             return False
@@ -268,10 +268,10 @@ class Incoming:
 
 def map_ahead(raw: RawInvoice, exact_digits: int | None, *, to_copy: bool) -> None:
     """
-    Do what can be done for an invoice that is probably new, in a thread that has time.
+    Map an invoice that is probably new ahead of time, in a thread that has time.
 
-    With `to_copy` its rows are formatted for COPY. What cannot be mapped fails once it
-    is its turn.
+    With `to_copy` its rows are formatted for COPY. If it cannot be mapped, it fails only
+    when it is written.
     """
     with suppress(OrbPayloadError):
         mapped = _map_raw(raw, exact_digits)

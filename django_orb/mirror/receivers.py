@@ -19,13 +19,13 @@ def call_receivers(signal: Signal, sender: type[models.Model], **named: Any) -> 
     """
     Call each receiver in a savepoint: one that fails is logged and undone alone.
 
-    `Signal.send_robust` would leave a transaction behind that a failed statement of
-    one receiver has spoilt for all. What is not the receiver's own failure undoes the
-    whole transaction, because the same call may go well later: the connection was
-    lost, another transaction was in the way, the time or the memory was used up.
+    After `Signal.send_robust`, a failed statement of one receiver would leave a
+    transaction that none can use. A failure that is not the receiver's own undoes the
+    whole transaction, because the same call may succeed later: the connection was lost,
+    another transaction interfered, or the time or the memory was used up.
 
     Raises:
-        Exception: it was not the receiver's own failure; the caller rolls back.
+        Exception: a failure that is not the receiver's own; the caller rolls back.
     """
     # Django has no public way to call receivers one by one.
     for receiver in _live_receivers(signal, sender):
@@ -57,7 +57,7 @@ class _LostError(Exception):
 
 
 def _call(receiver: Callable[..., Any], **named: Any) -> None:
-    """Call a receiver, and do not believe that it went well if its work is lost."""
+    """Call a receiver, and raise an error if it returns although its work is lost."""
     connection: Any = primary.connection()
     # Django sets it and never clears it: an earlier receiver's error would be blamed.
     connection.rollback_exc = None
@@ -67,7 +67,7 @@ def _call(receiver: Callable[..., Any], **named: Any) -> None:
     text = "A receiver returned, but the transaction that it ran in cannot be committed"
     if connection.rollback_exc is not None:
         # The receiver swallowed this error of the database. As the cause it decides
-        # whether the same call may go well later.
+        # whether the same call may succeed later.
         raise RuntimeError(text) from connection.rollback_exc
     raise _LostError(text)
 

@@ -90,7 +90,7 @@ def write(
     try:
         result = run_in_transaction(completed(writer.write))
     except (DataError, IntegrityError):
-        # It refuses the whole page for one invoice, and does not say for which.
+        # The database refuses the whole page because of one invoice, and does not say which.
         writer.distrust()
         result = run_in_transaction(completed(writer.write))
     metrics.written(origin.kind, result)

@@ -443,7 +443,7 @@ def _judge_attention(facts: Facts) -> Finding:
             title,
             Verdict.OK,
             gettext(
-                "Nothing of the mirror's own. The overview lists payments and invoices "
+                "Nothing in the mirror itself. The overview lists payments and invoices "
                 "that fail in Orb."
             ),
         )

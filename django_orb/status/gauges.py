@@ -87,11 +87,11 @@ GAUGES = (
     Gauge("backlog_age_seconds", "How long the oldest of them waits.", "what", _ages),
     Gauge(
         "mirror_age_seconds",
-        "Since a run of the kind last succeeded.",
+        "How long ago a run of the kind last succeeded.",
         "kind",
         _mirror_ages,
     ),
-    Gauge("run_age_seconds", "How long active runs are at work.", "kind", _run_ages),
+    Gauge("run_age_seconds", "How long ago active runs began.", "kind", _run_ages),
 )
 
 
