@@ -391,5 +391,5 @@ def test_invoice_that_is_not_mirrored_yet_may_not_be_returned(
         services.void_invoice(orb.invoice_ids("issued")[0])
 
     assert InvoiceOperation.objects.get().state == "succeeded"
-    with pytest.raises(OrbResponseError, match="is older than"):
+    with pytest.raises(OrbResponseError, match="does not show yet"):
         services.fetch_invoice(InvoiceOperation.objects.get().invoice_id)
