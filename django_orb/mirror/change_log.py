@@ -26,7 +26,7 @@ from functools import partial
 from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, Model, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from django_orb.db import (
@@ -38,7 +38,15 @@ from django_orb.db import (
     run_in_transaction,
 )
 from django_orb.exact_json import storable_text
-from django_orb.models import Invoice, InvoiceChange, OverdueNotice, SyncRun
+from django_orb.models import (
+    Invoice,
+    InvoiceChange,
+    InvoiceFailure,
+    InvoiceRecheck,
+    OverdueNotice,
+    SyncRun,
+    WebhookEvent,
+)
 from django_orb.signals import (
     invoice_created,
     invoice_overdue,
@@ -336,15 +344,36 @@ def _announce(change: InvoiceChange) -> None:
         call_receivers(invoice_status_changed, Invoice, **named)
 
 
+def may_be_behind() -> Q:
+    """
+    Match invoices of which Orb showed something that is not in the mirror, or may not be.
+
+    An event waits or has failed, an answer has to be fetched again, or it could not be
+    stored.
+    """
+    open_event = Q(state__in=WebhookEvent.OPEN, invoice_id=OuterRef("pk"))
+    waits: list[tuple[type[Model], Q]] = [
+        (WebhookEvent, open_event),
+        (InvoiceRecheck, Q(pk=OuterRef("pk"))),
+        (InvoiceFailure, Q(pk=OuterRef("pk"))),
+    ]
+    found = Q()
+    for model, condition in waits:
+        found |= Q(Exists(primary.rows(model).filter(condition)))
+    return found
+
+
 def _announce_overdue(invoice: Invoice, change: InvoiceChange) -> None:
     """
-    Call the receivers, unless the invoice was paid or got another due date meanwhile.
+    Call the receivers, unless the invoice was paid or got another due date meanwhile, or
+    may have.
 
     Then it may become overdue again, and be told of that.
     """
     days = change.days_overdue or 0
     latest = primary.now() - timedelta(days=days)
-    if primary.rows(Invoice).overdue(at=latest).filter(pk=invoice.pk).exists():  # type: ignore[attr-defined]
+    late = primary.rows(Invoice).overdue(at=latest).filter(pk=invoice.pk)  # type: ignore[attr-defined]
+    if late.exclude(may_be_behind()).exists():
         named = {"invoice": invoice, "days": days, "change_id": change.change_id}
         call_receivers(invoice_overdue, Invoice, **named)
     else:

@@ -20,6 +20,9 @@ class WebhookEvent(models.Model):
         FAILED = "failed", _("Failed")
         IGNORED = "ignored", _("Ignored")
 
+    # Not yet in the mirror, whether it is processed again by itself or by a person.
+    OPEN = (State.RECEIVED, State.FAILED)
+
     class Source(models.TextChoices):
         WEBHOOK = "webhook", _("Webhook")
         FEED = "feed", _("List of events")

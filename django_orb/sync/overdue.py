@@ -15,7 +15,9 @@ Notice invoices that became overdue by a number of days, to send `invoice_overdu
 #   it, after a time without syncs for instance, or if it was issued long after its due
 #   date.
 # - A run that did not succeed announces nothing: the mirror may be behind, and
-#   reminders would go to customers who have paid.
+#   reminders would go to customers who have paid. For the same reason an invoice waits
+#   as long as the mirror has not taken in all that Orb showed of it: the next run that
+#   succeeds after that records it. That is asked again when it is announced.
 # - Invoices that crossed the highest threshold more than `LOOKBACK` ago are not looked
 #   at, so that the search does not grow with debts that are never paid. It reads the
 #   index of statuses and due dates.
@@ -129,5 +131,6 @@ def _crossed(
     late = primary.rows(Invoice).filter(
         OWED, due_date__gt=due_after, due_date__lte=now - step
     )
-    late = late.filter(~Exists(told)).order_by("due_date")
+    late = late.filter(~Exists(told), ~change_log.may_be_behind())
+    late = late.order_by("due_date")
     return list(late.values_list("pk", "status")[:MOST])

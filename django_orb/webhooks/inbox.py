@@ -35,7 +35,7 @@ LONGEST_MESSAGE = timedelta(seconds=SECOND_MESSAGE_SECONDS)
 LONGEST_WAIT = timedelta(seconds=MAX_WAIT_SECONDS)
 
 State = WebhookEvent.State
-OPEN = (State.RECEIVED, State.FAILED)
+OPEN = WebhookEvent.OPEN
 
 
 def store(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,9 +17,12 @@ from django_orb.mirror import change_log
 from django_orb.models import (
     Invoice,
     InvoiceChange,
+    InvoiceFailure,
+    InvoiceRecheck,
     OverdueNotice,
     OverdueThreshold,
     SyncRun,
+    WebhookEvent,
 )
 from django_orb.signals import invoice_overdue
 from django_orb.sync import overdue
@@ -150,6 +154,51 @@ def test_what_is_settled_before_it_is_told_is_not(
 
     # Should it be owed again, that is told.
     late("a", 3, status="issued", amount_due=5, missing_since=None)
+    assert sync(told) == [("a", 1)]
+
+
+def wait_with_event(state: str) -> None:
+    WebhookEvent.objects.create(
+        id="e", invoice_id="a", state=state, received_at=primary.now()
+    )
+
+
+def wait_to_be_fetched() -> None:
+    InvoiceRecheck.objects.create(invoice_id="a", due_at=primary.now())
+
+
+def wait_for_what_can_be_stored() -> None:
+    InvoiceFailure.objects.create(invoice_id="a", failed_at=primary.now())
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        partial(wait_with_event, "received"),
+        partial(wait_with_event, "failed"),
+        wait_to_be_fetched,
+        wait_for_what_can_be_stored,
+    ],
+)
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_nothing_is_told_while_orb_may_have_shown_something_newer(
+    any_database: str, told: Told, wait: Callable[[], None], is_recorded: bool
+) -> None:
+    """That the invoice was paid, for instance."""
+    watch(days=40)
+    late("a", 2)
+    late("b", 2)
+    if is_recorded:
+        with pytest.MonkeyPatch.context() as patch:
+            crash_points.dies_after_commit(patch)
+            run = SyncRun.objects.create(kind="full", started_at=primary.now())
+            overdue.notice(run)
+    wait()
+    assert sync(told) == [("b", 1)]
+
+    WebhookEvent.objects.update(state="processed")
+    InvoiceRecheck.objects.all().delete()
+    InvoiceFailure.objects.all().delete()
     assert sync(told) == [("a", 1)]
 
 
