@@ -18,7 +18,7 @@ from celery import Task, shared_task
 from . import maintenance, metrics, services
 from .account import open_account
 from .conf import get_settings
-from .db import StatementLog, primary
+from .db import StatementLog, ends_work, primary
 from .mirror import change_log
 from .models import SyncRun
 from .publishing import as_django_task, broker, enqueue, run_eagerly, runs_at_once
@@ -209,7 +209,9 @@ def publish(task: Task[Any, Any], *args: object, seconds: float = 0.0) -> bool:
             return enqueue(perform, named, alias=alias, seconds=seconds)
         # Celery would otherwise try several times, while the caller waits.
         task.apply_async(args=args, retry=False, **options)
-    except Exception:
+    except Exception as err:
+        if ends_work(err):
+            raise
         logger.warning("The broker took no message for %s.", task.name, exc_info=True)
         return False
     return True

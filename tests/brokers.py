@@ -62,10 +62,13 @@ def catch_messages(patch: pytest.MonkeyPatch) -> list[Message]:
     return messages
 
 
-def refuse_messages(patch: pytest.MonkeyPatch) -> None:
+AWAY = OperationalError("The broker does not answer.")
+
+
+def refuse_messages(patch: pytest.MonkeyPatch, error: Exception = AWAY) -> None:
     """Have no message sent from now on, as if the broker were away."""
 
     def refuse(task: Any, *args: Any, **options: Any) -> None:
-        raise OperationalError("The broker does not answer.")
+        raise error
 
     patch.setattr(Task, "apply_async", refuse)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import before_task_publish
 from django.core.management import call_command
 from kombu import Connection
@@ -172,6 +173,20 @@ def test_turn_that_is_over_hands_the_window_on(
 
     assert sent[-1] == first
     assert Invoice.objects.count() == 5
+
+
+def test_time_limit_while_the_broker_hangs_ends_the_task(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        brokers.refuse_messages(patch, SoftTimeLimitExceeded())
+        with pytest.raises(SoftTimeLimitExceeded):
+            tasks.sync_invoices()
+
+    sent = brokers.catch_messages(monkeypatch)
+    SyncWindow.objects.update(lease_expires_at=None)
+    tasks.recover()
+    assert len(sent) == SyncWindow.objects.filter(state="pending").count()
 
 
 def test_broker_that_is_away_loses_nothing(

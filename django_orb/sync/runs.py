@@ -14,7 +14,14 @@ from django.db.models import F, Q, QuerySet
 from django_orb import metrics, mirror
 from django_orb.client import OrbClient
 from django_orb.conf import get_settings
-from django_orb.db import Interval, has_come, is_free, primary, run_in_transaction
+from django_orb.db import (
+    Interval,
+    has_come,
+    is_free,
+    is_passing,
+    primary,
+    run_in_transaction,
+)
 from django_orb.exact_json import storable_text
 from django_orb.exceptions import OrbSyncRunningError, in_english
 from django_orb.mirror import Observation, Origin, send_robust
@@ -258,9 +265,9 @@ def advance(run: SyncRun) -> list[SyncWindow]:
             return waiting
     try:
         _finish(run)
-    except DatabaseError:
-        raise  # `recover` tries it again at the latest
     except Exception as err:
+        if isinstance(err, DatabaseError) or is_passing(err):
+            raise  # `recover` tries it again at the latest
         logger.exception(
             "%s could not be finished.", in_english(run), extra=_id_of(run)
         )

@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import OperationalError, connections
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import InterfaceError, OperationalError, connections
 from werkzeug.wrappers import Response
 
 from django_orb import exact_json, mirror, services, tasks
@@ -359,6 +360,31 @@ def test_run_goes_on_where_its_worker_died(
     assert run.pages == -(-len(orb.invoice_ids()) // 100)
     assert all("cursor" in request.query for request in orb.requests[asked:])
     assert_mirrors(orb)
+
+
+@pytest.mark.parametrize("error", [SoftTimeLimitExceeded, MemoryError, InterfaceError])
+def test_run_that_is_interrupted_while_it_is_finished_is_finished_later(
+    any_committed_database: str, orb: OrbSandbox, error: type[Exception]
+) -> None:
+    """As by Celery's time limit, which has to end the task and not the run."""
+    gone = orb.add_invoice(status="draft")["id"]
+    services.sync_invoices(mode="full")
+    orb.delete_draft(gone)
+
+    def is_mark(sql: str, params: Any) -> bool:
+        return "orb_invoice" in sql and "COALESCE" in sql and "missing_since" in sql
+
+    with (
+        crash_points.dying_at_statement(any_committed_database, is_mark, error),
+        pytest.raises(error),
+    ):
+        services.sync_invoices(mode="full")
+    run = SyncRun.objects.get(active_kind="full")
+    tasks.recover()
+
+    run.refresh_from_db()
+    assert (run.state, run.missing) == (SyncRun.State.SUCCEEDED, 1)
+    assert Invoice.objects.get(pk=gone).missing_since is not None
 
 
 def test_second_run_of_a_kind_is_refused_while_one_is_active(
