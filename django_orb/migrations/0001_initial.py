@@ -314,6 +314,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('invoice_id', django_orb.models.fields.OrbIdField(max_length=128, primary_key=True, serialize=False)),
                 ('due_at', models.DateTimeField(db_index=True)),
+                ('attempts', models.PositiveIntegerField(default=0)),
             ],
             options={
                 'default_permissions': (),

@@ -13,9 +13,17 @@ from functools import partial
 from django.db import models
 
 from django_orb.client import OrbClient, longest_request_seconds
-from django_orb.db import Timed, has_come, primary, timed
-from django_orb.exceptions import OrbError, OrbNotFoundError
-from django_orb.models import InvoiceObservation, InvoiceRecheck
+from django_orb.db import Interval, Timed, has_come, is_passing, primary, timed
+from django_orb.exact_json import storable_text
+from django_orb.exceptions import (
+    OrbAuthenticationError,
+    OrbConnectionError,
+    OrbError,
+    OrbNotFoundError,
+    OrbRateLimitError,
+    OrbServerError,
+)
+from django_orb.models import Invoice, InvoiceObservation, InvoiceRecheck
 
 from . import writing
 from .change_log import FETCHED, Origin
@@ -30,6 +38,10 @@ Submit = Callable[[Callable[[], Timed[object]]], Future[Timed[object]]]
 MAX_ROUNDS = 5
 # How many invoices `recover` fetches at a time.
 RECHECKS = 20
+# How many attempts an invoice has, with longer and longer waits between them: some hours.
+MAX_ATTEMPTS = 10
+FIRST_WAIT_SECONDS = 60
+MAX_WAIT_SECONDS = 3600
 # Longer leases follow TIMEOUT_SECONDS, since one request may outlast five minutes.
 MIN_LEASE_SECONDS = 300.0
 
@@ -174,6 +186,24 @@ def fetch_until_ordered(
     return failed
 
 
+# What Orb would probably answer for any other invoice now, too.
+_AWAY = (OrbAuthenticationError, OrbConnectionError, OrbRateLimitError, OrbServerError)
+
+
+def says_away(err: Exception) -> bool:
+    """Tell whether to leave Orb alone for now, whatever the next request is for."""
+    return isinstance(err, _AWAY)
+
+
+def answers(client: OrbClient) -> bool:
+    """Tell whether Orb answers at all, with this key."""
+    try:
+        client.read_invoices_page(limit=1, status=Invoice.Status.values)
+    except OrbError:
+        return False
+    return True
+
+
 def recheck_lease() -> timedelta:
     """Return for how long a fetch is left to the worker that began it."""
     request = longest_request_seconds(retries=2)
@@ -181,33 +211,88 @@ def recheck_lease() -> timedelta:
 
 
 def due_rechecks() -> models.QuerySet[InvoiceRecheck]:
-    """Return the invoices whose time to be fetched again has come, the oldest first."""
+    """
+    Return the invoices whose time to be fetched again has come.
+
+    Those of which fewest attempts failed come first, so that they never wait for others
+    that cannot be fetched.
+    """
+    longest = recheck_lease() + timedelta(seconds=MAX_WAIT_SECONDS)
     due = primary.rows(InvoiceRecheck).filter(
-        has_come("due_at", primary.now(), longest=recheck_lease())
+        has_come("due_at", primary.now(), longest=longest)
     )
-    return due.order_by("due_at", "pk")
+    return due.order_by("attempts", "due_at", "pk")
 
 
 def recheck(client: OrbClient) -> None:
     """
     Fetch a batch of the invoices of which an answer was left out.
 
-    If the worker dies, nothing is lost: its rows come due again.
+    If the worker dies, nothing is lost: its rows come due again. An invoice that cannot
+    be fetched, or that kills each worker, is recorded as failed in the end.
 
     Raises:
         OrbError: Orb did not answer; the rest waits.
     """
     for row in list(due_rechecks()[:RECHECKS]):
         mine = primary.rows(InvoiceRecheck).filter(pk=row.pk)
-        taken_until = primary.now() + recheck_lease()
+        until = primary.now() + max(recheck_lease(), _wait(row.attempts + 1))
         # Another worker has taken it since it was read.
-        if not mine.filter(due_at=row.due_at).update(due_at=taken_until):
+        if not mine.filter(due_at=row.due_at).update(
+            due_at=until, attempts=row.attempts + 1
+        ):
             continue
-        if not _is_decided(row):
-            store(client, observe_invoices(client, [row.pk]))
         # Unless an answer was left out meanwhile: then it is due again, at another
         # time.
-        mine.filter(due_at=taken_until).delete()
+        taken = mine.filter(due_at=until)
+        if row.attempts >= MAX_ATTEMPTS:
+            _give_up(row, f"{MAX_ATTEMPTS} attempts to fetch it did not end.")
+            taken.delete()
+            continue
+        try:
+            if not _is_decided(row):
+                store(client, observe_invoices(client, [row.pk]))
+        except Exception as err:
+            if is_passing(err):
+                raise
+            _note_failure(row, taken, err, client)
+            if says_away(err):
+                raise
+        else:
+            taken.delete()
+
+
+def _note_failure(
+    row: InvoiceRecheck,
+    taken: models.QuerySet[InvoiceRecheck],
+    err: Exception,
+    client: OrbClient,
+) -> None:
+    """Let the invoice wait, or record it as failed if all its attempts were in vain."""
+    ids = {"orb_invoice_id": row.pk}
+    logger.warning("Invoice %s was not fetched again.", row.pk, exc_info=err, extra=ids)
+    attempts = row.attempts + 1
+    if attempts >= MAX_ATTEMPTS:
+        if not isinstance(err, OrbError) or answers(client):
+            _give_up(row, f"{type(err).__name__}: {err}")
+            taken.delete()
+            return
+        # Orb may be away for days, and it is not the invoice's fault.
+        attempts = MAX_ATTEMPTS - 1
+    taken.update(due_at=primary.now() + _wait(attempts), attempts=attempts)
+
+
+def _wait(attempts: int) -> timedelta:
+    seconds = FIRST_WAIT_SECONDS * 2 ** min(attempts - 1, 20)
+    return timedelta(seconds=min(seconds, MAX_WAIT_SECONDS))
+
+
+def _give_up(row: InvoiceRecheck, reason: str) -> None:
+    """Record the invoice as failed, which people see and every run tries again."""
+    now = primary.now()
+    refusal = f"It could not be fetched again: {storable_text(reason)}"
+    seen = Observation(row.pk, None, Interval(now, now), refusal=refusal)
+    writing.write([seen])
 
 
 def _is_decided(row: InvoiceRecheck) -> bool:

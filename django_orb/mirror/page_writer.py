@@ -468,6 +468,7 @@ class PageWriter:
             {
                 "invoice_id": one.seen.invoice_id,
                 "due_at": max(one.believed_from or now, now),
+                "attempts": 0,
             }
             for one in late
         ]

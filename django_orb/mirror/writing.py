@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from django.db import DataError, IntegrityError
 from django.db.models import F
 
 from django_orb import metrics
-from django_orb.db import claim, primary, run_in_transaction
+from django_orb.db import primary, run_in_transaction, upsert
 from django_orb.models import InvoiceObservation, InvoiceRecheck
 
 from . import change_log
@@ -50,10 +51,15 @@ def write_again(invoice_ids: Sequence[str]) -> None:
 def fetch_later(invoice_ids: Sequence[str]) -> None:
     """
     Let `recover` fetch these invoices, because the answers so far decided nothing.
+
+    Another worker may be fetching one already: its answer may be one of those.
     """
     now = primary.now()
-    rows = [{"invoice_id": pk, "due_at": now} for pk in sorted(invoice_ids)]
-    claim(InvoiceRecheck, rows)
+    rows = [
+        {"invoice_id": pk, "due_at": now, "attempts": 0}
+        for pk in sorted({*invoice_ids})
+    ]
+    run_in_transaction(partial(upsert, InvoiceRecheck, rows, key=["invoice_id"]))
 
 
 def write(

@@ -74,6 +74,8 @@ class InvoiceRecheck(models.Model):
 
     invoice_id = OrbIdField(primary_key=True)
     due_at = models.DateTimeField(db_index=True)
+    # Counted before each, so that those that kill their worker count, too.
+    attempts = models.PositiveIntegerField(default=0)
 
     class Meta:
         default_permissions = ()

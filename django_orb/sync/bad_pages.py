@@ -31,8 +31,8 @@ from django_orb.exceptions import (
     OrbServerError,
     OrbTooLargeError,
 )
-from django_orb.mirror import NO_ID, Observation
-from django_orb.models import Invoice, SyncWindow
+from django_orb.mirror import NO_ID, Observation, fetching
+from django_orb.models import SyncWindow
 
 from .page_reader import PageReader, usable_cursor
 from .page_sizes import is_fetch, size_of_step
@@ -103,7 +103,7 @@ def _get_past(
         return None
     if is_fetch(window):
         is_hopeless = window.deferrals >= PATIENCE_WITH_ONE or not may_pass(err)
-        if not is_hopeless or not _answers(client):
+        if not is_hopeless or not fetching.answers(client):
             return None
         return _fetch_or_refuse(err, window, reader, client)
     if window.kind == SyncWindow.Kind.FEED:
@@ -130,15 +130,6 @@ def _fetch_or_refuse(
         except OrbError as again:
             err = again
     return take_step(window, reader, client, refusal=str(err))
-
-
-def _answers(client: OrbClient) -> bool:
-    """Tell whether Orb answers at all, with this key."""
-    try:
-        client.read_invoices_page(limit=1, status=Invoice.Status.values)
-    except OrbError:
-        return False
-    return True
 
 
 def _pass_by_summary(window: SyncWindow, reader: PageReader) -> Step | None:

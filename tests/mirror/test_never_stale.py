@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from django.db.models import F
 
 from django_orb import mirror, services, tasks
 from django_orb.client.orb_client import OrbClient
 from django_orb.client.raw_invoice import RawInvoice
 from django_orb.db import primary, uses_copy
 from django_orb.db.clock import Interval
+from django_orb.exceptions import OrbConnectionError, OrbServerError
 from django_orb.mirror import fetching, hashing, mapping
 from django_orb.mirror.writing import Observation
 from django_orb.models import (
@@ -338,10 +343,8 @@ def let_time_pass(seconds: float) -> None:
         (InvoiceOperation, ["finished_at"]),
         (InvoiceObservation, ["started_at", "ended_at"]),
     ):
-        for row in model.objects.all():
-            for name in names:
-                setattr(row, name, getattr(row, name) - timedelta(seconds=seconds))
-            row.save()
+        step = timedelta(seconds=seconds)
+        model.objects.update(**{name: F(name) - step for name in names})
 
 
 def undo_what_was_just_paid(orb: OrbSandbox) -> str:
@@ -428,6 +431,127 @@ def test_what_changes_faster_than_it_is_fetched_is_fetched_later(
     fetching.fetch_until_ordered(client, ["inv1"], write=lambda _: doubt)
 
     assert fetching.due_rechecks().get().pk == "inv1"
+
+
+class FakeOrb:
+    """Shows an invoice, and does something else while it is asked for that."""
+
+    def __init__(self, meanwhile: Callable[[str], object]) -> None:
+        self.meanwhile = meanwhile
+        self.asked: list[str] = []
+        self.answers = True
+
+    def fetch_invoice(self, invoice_id: str) -> RawInvoice:
+        self.asked.append(invoice_id)
+        self.meanwhile(invoice_id)
+        return RawInvoice.of(make(invoice_id, memo=f"answer {len(self.asked)}"))
+
+    def read_invoices_page(self, **filters: Any) -> None:
+        if not self.answers:
+            raise OrbConnectionError("Orb is away.")
+
+
+def recheck(orb: FakeOrb) -> None:
+    fetching.recheck(cast("OrbClient", orb))
+
+
+def test_invoice_that_changes_during_each_recheck_is_fetched_later(
+    any_database: str,
+) -> None:
+    see(make(), at(0, 1))
+    serials = itertools.count()
+
+    def change(invoice_id: str) -> None:
+        seen = instant(primary.now() + timedelta(milliseconds=5))
+        see(make(memo=f"another {next(serials)}"), seen)
+
+    mirror.fetch_later(["inv1"])
+    orb = FakeOrb(change)
+    recheck(orb)
+    assert len(orb.asked) == 1 + fetching.MAX_ROUNDS
+
+    let_time_pass(seconds=1)
+    orb = FakeOrb(lambda _: None)
+    recheck(orb)
+    assert Invoice.objects.get().payload["memo"] == "answer 1"
+    assert not InvoiceRecheck.objects.exists()
+
+
+def test_doubt_that_comes_during_a_recheck_is_fetched_after_it(
+    any_database: str,
+) -> None:
+    """The answer that is awaited may be the one that is in doubt."""
+    see(make(), at(0, 1))
+    mirror.fetch_later(["inv1"])
+    recheck(FakeOrb(lambda invoice_id: mirror.fetch_later([invoice_id])))
+
+    assert fetching.due_rechecks().get().pk == "inv1"
+
+
+def away(invoice_id: str) -> None:
+    raise OrbServerError("Orb answered 503", status_code=503)
+
+
+def die(invoice_id: str) -> None:
+    raise KeyboardInterrupt
+
+
+def break_down(invoice_id: str) -> None:
+    raise RuntimeError("It cannot be read.")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        (away, "Orb answered 503"),
+        (die, "attempts to fetch it did not end"),
+        (break_down, "It cannot be read."),
+    ],
+)
+def test_invoice_that_can_never_be_fetched_holds_up_no_other_and_is_failed_at_last(
+    any_database: str, trouble: Callable[[str], None], reason: str
+) -> None:
+    see(make("bad"), at(0, 1))
+    mirror.fetch_later(["bad"])
+
+    def meanwhile(invoice_id: str) -> None:
+        if invoice_id == "bad":
+            trouble(invoice_id)
+
+    orb, rounds = FakeOrb(meanwhile), 0
+    while not InvoiceFailure.objects.exists():
+        with suppress(KeyboardInterrupt, OrbServerError):
+            recheck(orb)
+        assert rounds == 0 or not InvoiceRecheck.objects.filter(pk="good").exists()
+        mirror.fetch_later(["good"])
+        let_time_pass(seconds=300)
+        rounds += 1
+        assert rounds < 200
+
+    assert orb.asked.count("bad") == fetching.MAX_ATTEMPTS
+    assert rounds > 40  # with waits that grew
+    assert reason in InvoiceFailure.objects.get().reason
+    assert InvoiceRecheck.objects.get().pk == "good"
+    assert fetch(make("bad", memo="well again")).updated == ["bad"]
+    assert not InvoiceFailure.objects.exists()
+
+
+def test_invoice_is_not_failed_while_orb_is_away(any_database: str) -> None:
+    see(make(), at(0, 1))
+    mirror.fetch_later(["inv1"])
+    orb = FakeOrb(away)
+    orb.answers = False
+    for _ in range(3 * fetching.MAX_ATTEMPTS):
+        let_time_pass(seconds=3600)
+        with pytest.raises(OrbServerError):
+            recheck(orb)
+    let_time_pass(seconds=3600)
+    orb.meanwhile = lambda _: None
+    recheck(orb)
+
+    assert not InvoiceFailure.objects.exists()
+    assert not InvoiceRecheck.objects.exists()
+    assert Invoice.objects.get().payload["memo"].startswith("answer")
 
 
 def test_older_state_does_not_win_while_orb_fails_after_a_new_pdf(
