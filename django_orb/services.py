@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from . import mirror
@@ -25,11 +26,10 @@ from .exceptions import (
 )
 from .exports import CsvStyle, export_operations, export_rows
 from .formatting import safe_link, to_moment
-from .maintenance import erase_customer, undo_erasure
+from .maintenance import do_all, do_outstanding, erase_customer, undo_erasure
 from .mirror import (
     UpcomingInvoice,
     UpcomingLineItem,
-    change_log,
     observe_existing,
     read_upcoming,
     store,
@@ -63,8 +63,8 @@ from .reports import (
     read_statement,
     read_totals,
 )
+from .status import noted
 from .sync import STATUSES, runs, verify_invoices
-from .webhooks import processing
 
 __all__ = [
     "Ageing",
@@ -304,24 +304,48 @@ def sync_invoices(
     announced by signals, unless `announce` is set. `on_step` is called with the run
     after each page, and while waiting.
 
+    "full" and "incremental" then do what else is outstanding, even if they failed: events,
+    changes, operations, erasures, and runs whose worker died.
+
     Raises:
         OrbInputError: the arguments exclude each other, or are not valid.
         OrbSyncRunningError: another process works on a run of this kind.
         OrbSyncFailedError: the run ended without finishing; `run.error` says why.
     """
+    kind = run_kind(mode=mode, since=since, invoice_ids=invoice_ids)
+    sync = partial(
+        _sync,
+        kind,
+        since=since,
+        invoice_ids=invoice_ids or (),
+        accept_missing=accept_missing,
+        announce=announce,
+        on_step=on_step,
+    )
+    if kind not in (SyncRun.Kind.FULL, SyncRun.Kind.INCREMENTAL):
+        return sync()
+    finished: list[SyncRun] = []
+    # Where no workers run, this call, which cron makes, is all that does it.
+    do_all(lambda: finished.append(_noted_sync(kind, sync)), _do_outstanding)
+    return finished[0]
+
+
+def _noted_sync(kind: str, sync: Callable[[], SyncRun]) -> SyncRun:
+    # The modes have the names of kinds of runs, and the schedule those of modes.
+    with noted(f"sync_invoices {kind}"):
+        return sync()
+
+
+def _do_outstanding() -> None:
+    with noted("recover"):
+        do_outstanding()
+
+
+def _sync(kind: str, *, on_step: Callable[[SyncRun], None], **options: Any) -> SyncRun:
     # Without retries, since a window that fails waits in its row. Opened before the run
     # is recorded, so that a key which is missing or of another account leaves no run.
     with open_account(retries=0) as client:
-        run = runs.start_or_resume(
-            run_kind(mode=mode, since=since, invoice_ids=invoice_ids),
-            since=since,
-            invoice_ids=invoice_ids or (),
-            accept_missing=accept_missing,
-            announce=announce,
-        )
-        # Where no workers run, this call, which cron makes, is all that does it.
-        processing.process_due()
-        change_log.announce()
+        run = runs.start_or_resume(kind, **options)
         runs.work_here(run, client=client, on_step=on_step)
     if run.state != SyncRun.State.SUCCEEDED:
         reason = f"{in_english(run)} did not finish. {run.error}"

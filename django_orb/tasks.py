@@ -19,12 +19,11 @@ from . import maintenance, metrics, services
 from .account import open_account
 from .conf import get_settings
 from .db import StatementLog, ends_work, primary
-from .mirror import change_log
 from .models import SyncRun
 from .publishing import as_django_task, broker, enqueue, run_eagerly, runs_at_once
 from .status import noted
 from .sync import runs, windows
-from .webhooks import inbox, processing
+from .webhooks import processing
 
 logger = logging.getLogger(__name__)
 
@@ -123,22 +122,14 @@ def recover() -> None:
 
     That is webhook events that were not processed, changes that were not announced,
     windows whose lease expired, runs that were not finished, operations whose outcome
-    was not recorded, and those that the mirror does not show yet.
+    was not recorded, and those that the mirror does not show yet, invoices whose answers
+    could not be put in order, and erasures of customers.
     """
-    maintenance.do_all(
-        partial(_wake_events),
-        partial(change_log.announce),
-        *(
-            partial(_advance, run)
-            for run in primary.rows(SyncRun).filter(state=SyncRun.State.RUNNING)
-        ),
-        send_operations,
+    maintenance.do_outstanding(
+        process_event=partial(publish, process_webhook_event),
+        resume_run=_advance,
+        finish=send_operations,
     )
-
-
-def _wake_events() -> None:
-    for event_id in inbox.due_events():
-        publish(process_webhook_event, event_id)
 
 
 def _advance(run: SyncRun) -> None:

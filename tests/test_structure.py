@@ -58,11 +58,12 @@ ALLOWED = {
         "parsing signals webhooks"
     ),
     "maintenance": (
-        "account conf db exact_json exceptions fields mirror models operations"
+        "account conf db exact_json exceptions fields mirror models operations sync "
+        "webhooks"
     ),
     "services": (
         "account client db exceptions exports formatting maintenance mirror models "
-        "operations reports sync webhooks"
+        "operations reports status sync"
     ),
     "tasks": (
         "account conf db maintenance metrics mirror models publishing services status "

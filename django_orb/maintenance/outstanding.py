@@ -1,8 +1,8 @@
 """
-Do the outstanding work of operations and erasures, in one place.
+Do all outstanding work, in one place.
 
-`recover` calls this in a worker, and cron's command once its sync is over. The rows say
-what is to be done, so either may stop at any point.
+`recover` calls this in a worker, and a sync in one process, such as cron's, at its end,
+even if it fails. The rows say what is to be done, so either may stop at any point.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from functools import partial
 
 from django_orb import mirror
 from django_orb.account import open_account
-from django_orb.db import ends_work, renew_connection
+from django_orb.db import ends_work, primary, renew_connection
 from django_orb.exceptions import OrbError
-from django_orb.mirror import fetching
-from django_orb.models import InvoiceOperation
+from django_orb.mirror import change_log, fetching
+from django_orb.models import InvoiceOperation, SyncRun
 from django_orb.operations import confirmation, recovery
+from django_orb.sync import runs
+from django_orb.webhooks import processing
 
 from .erasing import resume_all
 
@@ -32,7 +34,7 @@ def do_all(*parts: Callable[[], object]) -> None:
     Do each part, even if an earlier one failed: the parts are independent.
 
     Raises:
-        Exception: the first error, after all parts were tried.
+        Exception: the first error, after all parts were tried. Later ones are logged.
     """
     first: Exception | None = None
     for part in parts:
@@ -41,17 +43,47 @@ def do_all(*parts: Callable[[], object]) -> None:
         except Exception as err:
             if ends_work(err):
                 raise
-            logger.exception("A part of what is outstanding failed.")
+            if first is not None:
+                logger.exception("A part of what is outstanding failed, too.")
             renew_connection()
             first = first or err
     if first is not None:
         raise first
 
 
+def do_outstanding(
+    *,
+    process_event: Callable[[str], object] = processing.process_event,
+    resume_run: Callable[[SyncRun], object] = runs.resume_here,
+    finish: Callable[[], object] | None = None,
+) -> None:
+    """
+    Process events that are due, announce changes, resume runs whose worker died, and
+    finish operations and erasures (`finish_operations`).
+
+    All is done here, except what a caller with workers hands on to them.
+
+    Raises:
+        Exception: the first error, after all of it was tried.
+    """
+    do_all(
+        partial(processing.process_due, process_event),
+        change_log.announce,
+        partial(_resume_runs, resume_run),
+        finish or finish_operations,
+    )
+
+
+def _resume_runs(resume_run: Callable[[SyncRun], object]) -> None:
+    active = primary.rows(SyncRun).filter(state=SyncRun.State.RUNNING)
+    do_all(*(partial(resume_run, run) for run in active))
+
+
 def finish_operations(*, seconds: float = float("inf")) -> bool:
     """
     Send queued operations, resolve stuck ones, and fetch the invoices that do not show
-    them yet; then resume erasures of customers that were interrupted.
+    them yet, and those whose answers could not be put in order. Then resume erasures of
+    customers that were interrupted.
 
     End after `seconds`, or if Orb does not answer. Return whether Orb always answered.
     """

@@ -12,6 +12,7 @@ from django.db import DatabaseError, IntegrityError
 from django.db.models import F, Q, QuerySet
 
 from django_orb import metrics, mirror
+from django_orb.account import open_account
 from django_orb.client import OrbClient
 from django_orb.conf import get_settings
 from django_orb.db import (
@@ -147,14 +148,17 @@ def start_or_resume(
         is_other = run.since != since or run.accept_missing != accept_missing
         if is_other or is_quieter:
             raise
-        of_run = primary.rows(SyncWindow).filter(
-            run=run, state=SyncWindow.State.PENDING
-        )
-        free = is_free(primary.now(), longest=windows.longest_lease())
-        if of_run.exclude(free).exists():
+        if _is_held(run):
             raise
         logger.info("%s resumes where it stopped.", in_english(run), extra=_id_of(run))
         return run
+
+
+def _is_held(run: SyncRun) -> bool:
+    """Tell whether a worker holds a window of the run."""
+    pending = primary.rows(SyncWindow).filter(run=run, state=SyncWindow.State.PENDING)
+    free = is_free(primary.now(), longest=windows.longest_lease())
+    return pending.exclude(free).exists()
 
 
 def due_windows(*, run: SyncRun | None = None) -> list[SyncWindow]:
@@ -209,6 +213,28 @@ def work_here(
             if not due and not opened:
                 step()
                 time.sleep(1)
+
+
+def resume_here(run: SyncRun) -> None:
+    """
+    Work in this process on a run that no worker holds, until it ends or has to wait.
+
+    The windows are read one after the other.
+    """
+    if _is_held(run):
+        return
+    connect = partial(open_account, retries=0)
+    while True:
+        due = due_windows(run=run)
+        if not due and not advance(run):
+            return
+        for window in due:
+            lease = windows.lease_window(window)
+            if lease is None:  # another process resumes it
+                return
+            if not turn(window.pk, lease, connect=connect).is_done:
+                windows.release_window(window.pk, lease)
+                return
 
 
 def turn(

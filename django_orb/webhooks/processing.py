@@ -63,10 +63,10 @@ def process_event(event_id: str, *, client: OrbClient | None = None) -> int:
     return fetches
 
 
-def process_due() -> None:
-    """Process the events that are due, in this process."""
+def process_due(process: Callable[[str], object] = process_event) -> None:
+    """Process the events that are due, in this process or as the caller says."""
     for event_id in inbox.due_events():
-        process_event(event_id)
+        process(event_id)
 
 
 def _process(events: Sequence[WebhookEvent], *, client: OrbClient | None) -> int | None:

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from io import StringIO
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError
+from django.db.models import Model
 
-from django_orb import maintenance, operations, tasks
+from django_orb import maintenance, mirror, operations, services, tasks
 from django_orb.db import primary
 from django_orb.db.clock import database_now
-from django_orb.models import InvoiceOperation, WebhookEvent
+from django_orb.exceptions import OrbSyncFailedError
+from django_orb.models import (
+    CustomerErasure,
+    InvoiceChange,
+    InvoiceOperation,
+    InvoiceRecheck,
+    LastOccurrence,
+    SyncRun,
+    SyncWindow,
+    WebhookEvent,
+)
 from django_orb.operations.ledger import Request
+from django_orb.sync import runs, windows
 from django_orb.testing import OrbSandbox
-from tests import crash_points
+from tests import celery_app, crash_points
+from tests.deliveries import event_of
+from tests.webhooks.test_inbox import store
 
 
 @contextmanager
@@ -98,3 +114,169 @@ def test_kind_of_a_newer_release_is_left_to_that_release(
 
     kept = InvoiceOperation.objects.get()
     assert (kept.state, kept.attempts) == (InvoiceOperation.State.PENDING, 0)
+
+
+# Everything that may be outstanding, by every way in which it is done
+
+
+def leave_everything(orb: OrbSandbox) -> None:
+    """Leave one piece of each kind of work behind, as workers that died would."""
+    ids = orb.invoice_ids("issued")
+    services.sync_invoices(mode="full")
+    long_ago = database_now(primary.alias()) - timedelta(minutes=10)
+
+    orb.mark_paid(ids[0])
+    store(event_of(ids[0], "invoice.cost_data_exported"))
+    WebhookEvent.objects.update(next_attempt_at=long_ago)
+    runs.start_run(SyncRun.Kind.ONE, invoice_ids=[ids[1]])
+    operations.queue([Request("void_invoice", ids[2])], batch="a")
+    services.void_invoice(ids[3])
+    InvoiceChange.objects.update(announced_at=None)
+    done = InvoiceOperation.objects.filter(invoice_id=ids[3])
+    done.update(mirrored_at=None, finished_at=long_ago)
+    mirror.fetch_later([ids[4]])
+    services.erase_customer(str(orb.invoice(ids[5])["customer"]["id"]), seconds=-1)
+    assert outstanding() == EVERYTHING
+
+
+def outstanding() -> set[str]:
+    """Return the names of the pieces that are not done yet."""
+    sent = InvoiceOperation.objects.exclude(state=InvoiceOperation.State.PENDING)
+    pieces = {
+        "event": WebhookEvent.objects.exclude(state=WebhookEvent.State.PROCESSED),
+        "change": InvoiceChange.objects.filter(announced_at=None),
+        "run": SyncRun.objects.filter(state=SyncRun.State.RUNNING, kind="one"),
+        "queued": InvoiceOperation.objects.filter(state=InvoiceOperation.State.PENDING),
+        "unconfirmed": sent.filter(mirrored_at=None),
+        "recheck": InvoiceRecheck.objects.all(),
+        "erasure": CustomerErasure.objects.exclude(stage=""),
+    }
+    return {name for name, rows in pieces.items() if rows.exists()}
+
+
+EVERYTHING = {
+    *("event", "change", "run", "queued", "unconfirmed", "recheck", "erasure")
+}
+
+
+def call_cron() -> None:
+    with pytest.raises(CommandError, match="did not finish"):
+        call_command("orb_sync_invoices", "--in-process", stdout=StringIO())
+
+
+def call_cron_beside_another() -> None:
+    """Call it while another process still works on a run of the same kind."""
+    run = runs.start_run(SyncRun.Kind.INCREMENTAL)
+    for window in runs.due_windows(run=run):
+        windows.lease_window(window)
+    with pytest.raises(CommandError, match="has been running since"):
+        call_command("orb_sync_invoices", "--in-process", stdout=StringIO())
+
+
+def call_service() -> None:
+    with pytest.raises(OrbSyncFailedError):
+        services.sync_invoices()
+
+
+def recover() -> None:
+    with celery_runs_at_once():
+        tasks.recover()
+
+
+def run_task() -> None:
+    with celery_runs_at_once():
+        call_command("orb_run_task", "recover")
+
+
+@contextmanager
+def celery_runs_at_once() -> Iterator[None]:
+    celery_app.app.conf.update(task_always_eager=True)
+    try:
+        yield
+    finally:
+        celery_app.app.conf.update(task_always_eager=False)
+
+
+WAYS = [call_cron, call_cron_beside_another, call_service, recover, run_task]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_does_everything_even_if_the_list_cannot_be_read(
+    any_committed_database: str, orb: OrbSandbox, way: Callable[[], None]
+) -> None:
+    leave_everything(orb)
+    orb.fail_next(1000, status=403, route="list_invoices")
+
+    way()
+
+    assert outstanding() == set()
+
+
+@pytest.mark.parametrize(
+    ("model", "needing"), [(WebhookEvent, {"event", "erasure"}), (SyncRun, {"run"})]
+)
+@pytest.mark.parametrize("way", [maintenance.do_outstanding, recover])
+def test_a_piece_that_fails_holds_up_no_other(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    way: Callable[[], None],
+    model: type[Model],
+    needing: set[str],
+) -> None:
+    leave_everything(orb)
+
+    with table_away(model._meta.db_table), pytest.raises(DatabaseError):
+        way()
+
+    assert outstanding() == needing
+
+
+def test_what_is_noted_of_a_sync_that_fails_says_nothing_of_the_rest(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    orb.fail_next(1000, status=403, route="list_invoices")
+
+    call_cron()
+
+    noted = dict(LastOccurrence.objects.values_list("pk", "detail"))
+    assert "OrbSyncFailedError" in noted["sync_invoices incremental"]
+    assert noted["recover"] == ""
+
+
+def test_sync_says_its_own_error_even_if_the_rest_fails_too(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    leave_everything(orb)
+    orb.fail_next(1000, status=403, route="list_invoices")
+
+    with table_away(CustomerErasure._meta.db_table):
+        call_cron()
+
+
+def test_run_that_another_process_works_on_is_left_to_it(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    run = runs.start_run(SyncRun.Kind.ONE, invoice_ids=orb.invoice_ids()[:1])
+    for window in runs.due_windows(run=run):
+        windows.lease_window(window)
+
+    services.sync_invoices()
+
+    run.refresh_from_db()
+    assert run.is_active
+
+
+def test_run_waits_if_orb_fails_and_is_resumed_by_the_next_call(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    run = runs.start_run(SyncRun.Kind.ONE, invoice_ids=orb.invoice_ids()[:1])
+    orb.fail_next(route="fetch_invoice")
+    maintenance.do_outstanding()
+    run.refresh_from_db()
+    assert run.is_active
+    SyncWindow.objects.update(not_before=None)
+
+    maintenance.do_outstanding()
+
+    run.refresh_from_db()
+    assert run.state == SyncRun.State.SUCCEEDED

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from django_orb import maintenance, services, tasks
+from django_orb import services, tasks
 from django_orb.account import accept_key
 from django_orb.exceptions import (
     OrbConfigurationError,
@@ -18,7 +18,6 @@ from django_orb.exceptions import (
 from django_orb.management.options import read_moment
 from django_orb.management.progress import ProgressPrinter
 from django_orb.models import SyncRun
-from django_orb.status import noted
 from django_orb.sync import runs
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -84,15 +83,19 @@ class Command(BaseCommand):
     def _work_here(self, options: dict[str, Any]) -> None:
         printer = ProgressPrinter(self.stdout)
         stopping = False
+        shown: SyncRun | None = None
 
         def stop(number: int, frame: FrameType | None) -> None:
-            # The run stops after a step; a second signal interrupts even a transaction.
+            # The run stops after a step; a second signal interrupts even a transaction,
+            # as does the first while there is no step to wait for.
             nonlocal stopping
-            if stopping:
+            if stopping or shown is None or not shown.is_active:
                 raise KeyboardInterrupt
             stopping = True
 
         def show(run: SyncRun) -> None:
+            nonlocal shown
+            shown = run
             printer.show(run)
             if stopping:
                 raise KeyboardInterrupt
@@ -101,15 +104,14 @@ class Command(BaseCommand):
         # that have some of their own.
         before = {number: signal.signal(number, stop) for number in _SIGNALS}
         try:
-            with noted(*_stands_for(options)):
-                run = services.sync_invoices(
-                    mode=options["mode"],
-                    since=options["since"],
-                    invoice_ids=options["invoice"],
-                    accept_missing=options["accept_missing"],
-                    announce=options["announce"],
-                    on_step=show,
-                )
+            run = services.sync_invoices(
+                mode=options["mode"],
+                since=options["since"],
+                invoice_ids=options["invoice"],
+                accept_missing=options["accept_missing"],
+                announce=options["announce"],
+                on_step=show,
+            )
         except KeyboardInterrupt:
             printer.close()
             self.stderr.write("Stopped. The next call goes on where this one stopped.")
@@ -120,8 +122,6 @@ class Command(BaseCommand):
                 signal.signal(number, handler)
         printer.close()
         self.stdout.write(_summary(run))
-        # Without workers, only this command sends and finishes operations.
-        maintenance.finish_operations()
         # The run has succeeded, but the exit status is 0 only if everything went well.
         if run.failed:
             raise CommandError(run.error)
@@ -152,12 +152,6 @@ class Command(BaseCommand):
             f"Started {in_english(run)}. Workers do it; the admin shows its "
             "progress. Without workers, use --in-process."
         )
-
-
-def _stands_for(options: dict[str, Any]) -> list[str]:
-    """Return the scheduled tasks that this call does instead of Celery beat."""
-    is_partial = options["since"] or options["invoice"]
-    return [] if is_partial else [f"sync_invoices {options['mode']}", "recover"]
 
 
 def _summary(run: SyncRun) -> str:
