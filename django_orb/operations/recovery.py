@@ -18,11 +18,12 @@ from datetime import timedelta
 from typing import Any
 
 from django.db.models import QuerySet
+from django.db.models.functions import Coalesce
 
 from django_orb.client import OrbClient, longest_request_seconds
 from django_orb.conf import get_settings
 from django_orb.db import is_free, is_passing, primary
-from django_orb.exceptions import OrbError, OrbNotFoundError
+from django_orb.exceptions import OrbError, OrbNotFoundError, OrbRateLimitError
 from django_orb.models import InvoiceOperation
 from django_orb.models.operation_type import Sight
 from django_orb.models.operation_types import OPERATION_TYPES
@@ -31,6 +32,9 @@ from . import lookup
 from .sending import finish, in_words, lease_of, leave_pending, send
 
 LONGEST_LEASE = timedelta(hours=1)
+# Some invoices may get no answer for days while Orb answers for the others. If so many
+# operations in a row got none, Orb is away for all.
+MAX_UNANSWERED = 3
 
 logger = logging.getLogger(__name__)
 
@@ -61,19 +65,27 @@ def recover_operations(
     *, client: OrbClient, seconds: float = float("inf")
 ) -> Iterator[InvoiceOperation]:
     """
-    Resume stuck operations, oldest first, and yield each that was tried.
+    Resume stuck operations and yield each that was tried.
 
-    Ends after `seconds`, or if Orb gives no answer: the next would get none either.
+    The first is the one that has waited longest since it was recorded or last tried, so
+    that none keeps the others from their turn. Ends after `seconds`, or if Orb is too
+    busy, or if it answers nothing for several operations in a row.
     """
     deadline = time.monotonic() + seconds
+    unanswered = 0
+    waiting = stuck_operations().order_by(
+        Coalesce("lease_expires_at", "created_at"), "pk"
+    )
     # Each is read again when its turn comes, as the one before may have taken minutes,
     # in which another worker finished this one.
-    for pk in list(stuck_operations().order_by("pk").values_list("pk")):
-        operation = stuck_operations().filter(pk=pk[0]).first()
+    for pk in list(waiting.values_list("pk", flat=True)):
+        operation = stuck_operations().filter(pk=pk).first()
         if operation and _take_lease(operation, client):
-            _recover_whatever_happens(operation, client=client)
+            is_busy = _recover_whatever_happens(operation, client=client)
             yield operation
-            if operation.state == _STATE.PENDING:
+            is_unanswered = operation.state == _STATE.PENDING
+            unanswered = unanswered + 1 if is_unanswered else 0
+            if is_busy or unanswered == MAX_UNANSWERED:
                 return
         # Only now: a run that tried nothing would start the next one for ever.
         if time.monotonic() > deadline:
@@ -82,20 +94,32 @@ def recover_operations(
 
 def _recover_whatever_happens(
     operation: InvoiceOperation, *, client: OrbClient
-) -> None:
-    """Write an unexpected error into the operation's row, so that others go on."""
+) -> bool:
+    """
+    Write an unexpected error into the operation's row, so that others go on.
+
+    Return whether Orb is too busy for any of them.
+    """
     try:
         recover_one(operation, client=client)
+    except OrbRateLimitError:
+        return True
     except Exception as err:
         if is_passing(err):
             raise
         logger.exception("%s could not be resumed.", operation)
         reason = f"It could not be resumed. {type(err).__name__}: {err}"
         leave_pending(operation, reason)
+    return False
 
 
 def recover_one(operation: InvoiceOperation, *, client: OrbClient) -> None:
-    """Send an operation again if that is safe. Otherwise fetch what Orb shows of it."""
+    """
+    Send an operation again if that is safe. Otherwise fetch what Orb shows of it.
+
+    Raises:
+        OrbRateLimitError: Orb is too busy; the operation is left for later.
+    """
     # It is safe if Orb obeys the key, or if it was never sent, unless it edits metadata,
     # of which the invoice can tell.
     is_unseen = operation.first_sent_at is None and "metadata" not in operation.body
@@ -140,7 +164,12 @@ def close(operation: InvoiceOperation, *, was_done: bool, detail: str) -> bool:
 
 
 def look(operation: InvoiceOperation, *, client: OrbClient) -> None:
-    """Finish an operation by what Orb shows. Send it again only if that is safe."""
+    """
+    Finish an operation by what Orb shows. Send it again only if that is safe.
+
+    Raises:
+        OrbRateLimitError: Orb is too busy; the operation is left for later.
+    """
     try:
         state, detail, result, may_send = _see(operation, client)
     except OrbError as err:

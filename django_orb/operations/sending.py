@@ -75,6 +75,10 @@ def send(
 
     If `is_recovered`, it was recorded earlier: in a restored backup it may have been
     sent, although it does not look so.
+
+    Raises:
+        OrbRateLimitError: Orb is too busy; the operation was queued, and is left for
+            later.
     """
     was_sent = operation.first_sent_at is not None
     begun_at = _begin(operation, client)
@@ -89,7 +93,8 @@ def send(
         is_busy = isinstance(err, OrbRateLimitError) and bool(operation.batch)
         if is_busy:
             _wait(operation)
-        elif is_in_doubt:
+            raise
+        if is_in_doubt:
             leave_pending(operation, in_words(err))
         elif is_recovered:
             doubt = _Doubt(err, False, begun_at)

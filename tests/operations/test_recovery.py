@@ -553,13 +553,52 @@ def test_queue_keeps_to_the_budget_of_writes(
 def test_turn_ends_when_orb_gives_no_answer(
     orb: OrbSandbox, batch: Callable[..., list[str]], sent: list[Any]
 ) -> None:
-    batch()
-    orb.cut_next(1, when="before", route="void_invoice")
+    batch(recovery.MAX_UNANSWERED + 1)
+    orb.cut_next(9, when="before", route="void_invoice")
 
     tasks.send_operations()
 
-    assert orb.request_counts()["void_invoice"] == 1
+    assert orb.request_counts()["void_invoice"] == recovery.MAX_UNANSWERED
     assert sent == []
+
+
+def fail_at(patch: pytest.MonkeyPatch, ids: list[str]) -> None:
+    """Orb never answers to voids of these, such as those of one customer."""
+
+    def fail(request: requests.PreparedRequest) -> None:
+        if any(f"/{one}/void" in request.path_url for one in ids):
+            raise requests.ConnectionError
+
+    crash_points.before_requests(patch, fail)
+
+
+def test_operations_that_never_get_an_answer_keep_no_other_from_its_turn(
+    orb: OrbSandbox, batch: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = recovery.MAX_UNANSWERED
+    bad = batch(2 * most + 1)
+    good = batch(2)
+    fail_at(monkeypatch, bad)
+
+    for _ in range(3):
+        tasks.recover()
+        # As many are free again as would end the turn.
+        oldest = InvoiceOperation.objects.filter(invoice_id__in=bad[:most])
+        oldest.update(lease_expires_at=database_now(databases.current_alias))
+
+    assert {orb.invoice(one)["status"] for one in good} == {"void"}
+    assert InvoiceOperation.objects.filter(state="pending").count() == len(bad)
+
+
+def test_one_that_gets_no_answer_does_not_end_the_turn(
+    orb: OrbSandbox, batch: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = batch(2 * recovery.MAX_UNANSWERED)
+    fail_at(monkeypatch, ids[::2])
+
+    tasks.send_operations()
+
+    assert {orb.invoice(one)["status"] for one in ids[1::2]} == {"void"}
 
 
 def test_cancelled_operations_are_not_sent(
