@@ -35,6 +35,7 @@ from .mirror import (
     store,
 )
 from .models import Invoice, SyncRun
+from .models.operation_matching import require_id
 from .operations import (
     NewLineItem,
     create_invoice,
@@ -185,6 +186,7 @@ def current_links(invoice: Invoice) -> InvoiceLinks:
 
     Raises:
         OrbNotFoundError: Orb no longer knows the invoice.
+        OrbResponseError: the answer is not the invoice.
         OrbError: Orb did not answer.
     """
     if invoice.has_fresh_links:
@@ -195,9 +197,10 @@ def current_links(invoice: Invoice) -> InvoiceLinks:
         seen = observe_existing(client, invoice.pk)
         store(client, [seen])
     # From the answer, since the row keeps its old links if nothing else changed.
+    answer = require_id(seen.payload, invoice.pk)
     return InvoiceLinks(
-        safe_link(seen.payload.get("hosted_invoice_url")),
-        safe_link(seen.payload.get("invoice_pdf")),
+        safe_link(answer.get("hosted_invoice_url")),
+        safe_link(answer.get("invoice_pdf")),
     )
 
 

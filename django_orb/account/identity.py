@@ -30,6 +30,7 @@ from django_orb.exceptions import (
 )
 from django_orb.mirror import NO_ID
 from django_orb.models import Invoice, InvoiceFailure, InvoiceOperation, MirroredAccount
+from django_orb.models.operation_matching import require_id
 
 from .rate_limit import PacedClient
 
@@ -211,7 +212,7 @@ def _knows_any(client: OrbClient, invoice_ids: Sequence[str]) -> bool:
     errors: list[OrbError] = []
     for invoice_id in invoice_ids:
         try:
-            client.fetch_invoice(invoice_id)
+            require_id(client.fetch_invoice(invoice_id), invoice_id)
         # Only Orb's own kind of 404: that of a whole route comes from a wrong BASE_URL
         # and says nothing about the account.
         except OrbNotFoundError:

@@ -134,9 +134,10 @@ class InvoiceWrites:
 
     def delete_invoice_line_item(
         self, invoice_id: str, line_item_id: str, *, idempotency_key: str | None = None
-    ) -> None:
+    ) -> Any:
         """
-        Remove a one-off line from a draft invoice.
+        Remove a one-off line from a draft invoice. Return the content of the answer,
+        None if it has none, as Orb's own does not.
 
         Raises:
             OrbBadRequestError: the invoice is not a draft, or the line not a one-off.
@@ -150,7 +151,7 @@ class InvoiceWrites:
             line_item_id=line_item_id,
         )
         key = _idempotency_key(idempotency_key)
-        self._transport.delete(path, idempotency_key=key)
+        return self._transport.delete(path, idempotency_key=key)
 
     def issue_invoice(
         self,

@@ -1,4 +1,4 @@
-"""Compare what Orb shows with what an operation asked for."""
+"""Compare what Orb answers with what was asked for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from django_orb.exceptions import OrbResponseError
 from django_orb.parsing import parse_datetime, parse_decimal
 
 if TYPE_CHECKING:
@@ -15,6 +16,47 @@ _DAY = timedelta(days=1)
 _CLOCKS = timedelta(minutes=5)
 # Orb shows a day as its midnight at the customer, in UTC.
 _ZONES = timedelta(hours=15)
+
+
+def require_invoice(payload: Any, invoice_id: str) -> dict[str, Any]:
+    """
+    Return the payload if it is this invoice, with all that operations look for.
+
+    Raises:
+        OrbResponseError: it is something else.
+    """
+    invoice = require_id(payload, invoice_id)
+    if not is_invoice(invoice, invoice_id):
+        raise OrbResponseError(f"Orb's answer is no whole invoice {invoice_id}.")
+    return invoice
+
+
+def require_id(payload: Any, invoice_id: str) -> dict[str, Any]:
+    """
+    Return the payload if it has the id that was asked for.
+
+    What stands between us and Orb, such as a proxy under maintenance, may answer with
+    another object, which would look like an invoice without a status, lines and links.
+
+    Raises:
+        OrbResponseError: it is something else.
+    """
+    if not isinstance(payload, dict) or payload.get("id") != invoice_id:
+        raise OrbResponseError(f"Orb's answer is not the invoice {invoice_id}.")
+    return payload
+
+
+def is_invoice(payload: Any, invoice_id: str) -> bool:
+    """Return whether the payload is this invoice, with a status and lines."""
+    if not isinstance(payload, Mapping) or payload.get("id") != invoice_id:
+        return False
+    status, lines = payload.get("status"), payload.get("line_items")
+    return (
+        isinstance(status, str)
+        and bool(status)
+        and isinstance(lines, list)
+        and all(isinstance(line, Mapping) for line in lines)
+    )
 
 
 def shows_before(operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:

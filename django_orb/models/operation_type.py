@@ -11,6 +11,8 @@ from django.db import models
 from django.utils.translation import gettext, gettext_noop, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
+from .operation_matching import require_invoice
+
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
@@ -122,15 +124,29 @@ class OperationType:
         )
         return answer or {}
 
+    def read_answer(
+        self, operation: InvoiceOperation, answer: dict[str, Any]
+    ) -> dict[str, Any]:
+        """
+        Return a success's body if it is what Orb answers this kind with.
+
+        Raises:
+            OrbResponseError: it is something else, so that nothing may have happened.
+        """
+        return require_invoice(answer, operation.invoice_id)
+
     def look(self, client: OrbClient, operation: InvoiceOperation) -> Finding:
         """
         Ask Orb whether the operation has happened; nothing is sent again.
 
         Raises:
             OrbNotFoundError: Orb does not know the invoice.
+            OrbResponseError: the answer is not the invoice.
             OrbError: Orb did not answer.
         """
-        return self.find(operation, client.fetch_invoice(operation.invoice_id))
+        invoice_id = operation.invoice_id
+        payload = require_invoice(client.fetch_invoice(invoice_id), invoice_id)
+        return self.find(operation, payload)
 
     def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
         """

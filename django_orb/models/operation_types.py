@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
+from django_orb.exceptions import OrbError, OrbResponseError
 from django_orb.parsing import parse_datetime
 
 from .invoice_status import InvoiceStatus
@@ -213,6 +214,12 @@ class RegeneratePDF(OperationType):
     button = _("Regenerate PDF")
     renews_links = True
 
+    def read_answer(
+        self, operation: InvoiceOperation, answer: dict[str, Any]
+    ) -> dict[str, Any]:
+        # Orb's documents do not say what it answers, and nothing of value is at stake.
+        return answer
+
     def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
         # A new link proves nothing: Orb may sign the links in each answer again.
         return UNCLEAR
@@ -255,6 +262,14 @@ class CreateLineItem(_LineItem):
         "No answer came, and the invoice does not show exactly one such line that "
         "nothing else added. Check in Orb whether it happened."
     )
+
+    def read_answer(
+        self, operation: InvoiceOperation, answer: dict[str, Any]
+    ) -> dict[str, Any]:
+        # Only its id tells later which line it made.
+        if not isinstance(answer.get("id"), str) or not answer["id"]:
+            raise OrbResponseError("Orb's answer is not the new line item.")
+        return answer
 
     def find(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> Finding:
         """Find the line that matches, if no other operation can have made it."""
@@ -305,6 +320,31 @@ class DeleteLineItem(_LineItem):
     has_key = False
     is_lasting = True
 
+    def call(self, client: OrbClient, operation: InvoiceOperation) -> dict[str, Any]:
+        content = client.delete_invoice_line_item(
+            operation.invoice_id,
+            self.line_item_id(operation),
+            idempotency_key=operation.idempotency_key,
+        )
+        # Orb sends none, so it may come from a proxy that did not ask Orb.
+        if content is not None and not self._is_gone(client, operation):
+            raise OrbResponseError(
+                "The answer to a deletion should be empty and is not, and the line is "
+                "still there."
+            )
+        return {}
+
+    def _is_gone(self, client: OrbClient, operation: InvoiceOperation) -> bool:
+        try:
+            return self.look(client, operation).sight == Sight.SHOWN
+        except OrbError:
+            return False
+
+    def read_answer(
+        self, operation: InvoiceOperation, answer: dict[str, Any]
+    ) -> dict[str, Any]:
+        return answer
+
     def is_shown(self, operation: InvoiceOperation, payload: Mapping[str, Any]) -> bool:
         return not self.is_there(operation, payload)
 
@@ -340,6 +380,11 @@ class CreateInvoice(OperationType):
         return client.create_invoice(
             **operation.body, idempotency_key=operation.idempotency_key
         )
+
+    def read_answer(
+        self, operation: InvoiceOperation, answer: dict[str, Any]
+    ) -> dict[str, Any]:
+        return answer  # the client demands the new id
 
     def look(self, client: OrbClient, operation: InvoiceOperation) -> Finding:
         """Find the invoice that matches, if no other operation can have made it."""

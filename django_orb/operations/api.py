@@ -30,6 +30,7 @@ from django_orb.db import primary
 from django_orb.exceptions import OrbError, OrbRefusedError, OrbResponseError
 from django_orb.mirror import map_columns, observe_invoice, store
 from django_orb.models import Invoice, InvoiceLineItem, InvoiceOperation
+from django_orb.models.operation_matching import require_id
 
 from . import ledger
 from .arguments import (
@@ -372,12 +373,18 @@ def _id_in(answer: dict[str, Any]) -> str:
 
 
 def _metadata_of(client: OrbClient, invoice_id: str) -> dict[str, Any]:
-    """Return the metadata before an edit, or nothing if Orb knows no such invoice."""
+    """
+    Return the metadata before an edit, or nothing if Orb knows no such invoice.
+
+    Raises:
+        OrbError: Orb gave no answer, or another than the invoice.
+    """
     seen = observe_invoice(client, invoice_id)
     if seen.is_absent:
         return {}
     store(client, [seen])
-    return {"metadata": seen.payload.get("metadata") or {}}
+    invoice = require_id(seen.payload, invoice_id)
+    return {"metadata": invoice.get("metadata") or {}}
 
 
 def _id_of(invoice: Invoice | str) -> str:

@@ -15,6 +15,7 @@ from django_orb.db import has_come, primary
 from django_orb.exceptions import OrbError
 from django_orb.mirror import Observation, Origin, observe_invoices, store
 from django_orb.models import InvoiceChange, InvoiceOperation
+from django_orb.models.operation_matching import is_invoice
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def read_back(
                 "Invoice %s was not read back: %s", invoice_id, err, extra=ids
             )
             continue
-        is_mirrored = not seen.is_absent and (
+        is_mirrored = is_invoice(seen.payload, invoice_id) and (
             operation.is_shown_in(seen.payload) or _is_hidden(operation)
         )
         if is_mirrored or _is_believed(seen, operation):

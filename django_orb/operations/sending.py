@@ -86,6 +86,7 @@ def send(
         return
     try:
         answer = operation.type.call(client, operation)
+        answer = operation.type.read_answer(operation, answer)
     except _AT_THE_DOOR as err:
         is_in_doubt = was_sent or _follows_doubt(err)
         # After a 429 Orb has done nothing. A user waits for a single operation, and can

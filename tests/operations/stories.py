@@ -120,6 +120,9 @@ TROUBLES = st.one_of(
     # Whoever says this has done nothing.
     st.builds(fail, st.sampled_from([400, 401, 403, 404, 413, 429]), count=COUNT),
     st.builds(fail, st.sampled_from([404, 502]), count=COUNT, html=st.just(True)),
+    # A proxy's success, whose body is an object and nothing of Orb's.
+    st.builds(fail, st.just(200), st.sampled_from(["before", "after"]), COUNT),
+    st.builds(blind, status=st.just(200), count=COUNT),
     st.builds(blind, status=st.sampled_from([401, 429, 503]), count=COUNT),
     st.builds(blind, status=st.just(404), count=COUNT, html=st.just(True)),
 )
@@ -133,7 +136,7 @@ KILLS = st.one_of(st.none(), st.sampled_from(sorted(POINTS)), st.integers(0, CAL
 AFTERWARDS = [
     *["recover"] * 3,
     *["hours", "days", "restore young", "restore old", "restore old"],
-    *["cancel", "look", "look away", "close", "prune", "meddle"],
+    *["cancel", "look", "look away", "close", "prune", "meddle", "blind"],
 ]
 ROUNDS = st.builds(
     Round,
@@ -340,6 +343,10 @@ class Story:
             assert trouble
             operation.refresh_from_db()
             assert (operation.state, operation.detail) == before
+
+    def _blind(self) -> None:
+        """What is looked at next is what a proxy answers instead of Orb."""
+        self.orb.fail_next(1, status=200, route=LOOKS.get(self.kind, FETCH))
 
     def _close(self) -> None:
         """A person reads Orb's books, and says what they say."""

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import json
+from collections.abc import Callable
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from werkzeug.wrappers import Request as HTTPRequest
+from werkzeug.wrappers import Response
 
 from django_orb import maintenance, operations, services, tasks
 from django_orb.account import open_account
 from django_orb.db.clock import database_now
-from django_orb.exceptions import OrbInputError, OrbRefusedError
+from django_orb.exceptions import (
+    OrbInputError,
+    OrbOutcomeUnknownError,
+    OrbRefusedError,
+    OrbResponseError,
+)
 from django_orb.models import InvoiceOperation
 from django_orb.operations import recovery
 from django_orb.operations.arguments import payment_body
@@ -41,6 +50,111 @@ def test_of_two_that_asked_for_the_same_line_neither_takes_the_others(
 
     states = InvoiceOperation.objects.values_list("state", flat=True)
     assert [*states] == ["needs_attention"] * 2
+
+
+# A success that is not Orb's
+
+MAINTENANCE = {"message": "maintenance"}
+
+
+def answer_instead(orb: OrbSandbox, body: object, *routes: str) -> None:
+    """What stands before Orb answers these requests itself, and Orb does not get them."""
+
+    def answer(
+        route: str, request: HTTPRequest, go_on: Callable[[], Response]
+    ) -> Response:
+        if route not in routes:
+            return go_on()
+        return Response(json.dumps(body), content_type="application/json")
+
+    orb.answer_through(answer)
+
+
+def do(name: str, invoice_id: str, line: str) -> None:
+    if name == "delete_invoice_line_item":
+        services.delete_invoice_line_item(invoice_id, line)
+    else:
+        OPERATIONS[name][1](invoice_id)
+
+
+@on_postgresql
+@pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - {"regenerate_invoice_pdf"}))
+@pytest.mark.parametrize("body", [MAINTENANCE, {}, {"id": "other"}, [MAINTENANCE]])
+def test_success_of_a_proxy_is_no_answer(
+    orb: OrbSandbox, name: str, body: object
+) -> None:
+    invoice_id = add(orb, OPERATIONS[name][0])
+    line = orb.invoice(invoice_id)["line_items"][0]["id"]
+    before = orb.invoice(invoice_id)
+    if name == "create_invoice_line_item" and body == {"id": "other"}:
+        pytest.skip("a new line has an id of its own")
+    answer_instead(orb, body, name)
+
+    with pytest.raises(OrbOutcomeUnknownError):
+        do(name, invoice_id, line)
+
+    assert the_operation().state == "pending"
+    assert orb.invoice(invoice_id) == before
+
+
+@on_postgresql
+@pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - {"regenerate_invoice_pdf"}))
+@pytest.mark.parametrize("strip", ["id", "status", "line_items", ""])
+def test_what_is_not_the_whole_invoice_shows_nothing(
+    orb: OrbSandbox, name: str, strip: str
+) -> None:
+    invoice_id = add(orb, OPERATIONS[name][0])
+    line = orb.invoice(invoice_id)["line_items"][0]["id"]
+    orb.cut_next(1, when="before", route=name)
+    with pytest.raises(OrbOutcomeUnknownError):
+        do(name, invoice_id, line)
+    age(hours=48)
+    odd = {**orb.invoice(invoice_id), strip: None} if strip else MAINTENANCE
+    answer_instead(orb, odd, "fetch_invoice")
+
+    tasks.recover()
+
+    assert the_operation().state == "pending"
+    assert "Orb's answer is" in the_operation().detail
+
+
+@on_postgresql
+@pytest.mark.parametrize("body", [MAINTENANCE, {**MAINTENANCE, "id": "other"}])
+def test_what_is_not_the_invoice_does_not_show_the_change(
+    orb: OrbSandbox, body: object
+) -> None:
+    draft = add(orb, "draft")
+    services.fetch_invoice(draft)
+    answer_instead(orb, body, "fetch_invoice")
+
+    services.issue_invoice(draft)
+
+    assert the_operation().state == "succeeded"
+    assert the_operation().mirrored_at is None
+
+
+def test_deletion_that_is_answered_with_content_is_looked_at(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    draft = add(orb, "draft")
+    line = orb.invoice(draft)["line_items"][0]["id"]
+    orb.fail_next(1, status=200, when="after", route="delete_invoice_line_item")
+
+    services.delete_invoice_line_item(draft, line)
+
+    assert the_operation().state == "succeeded"
+
+
+def test_what_is_not_the_invoice_tells_nothing_of_what_an_edit_replaces(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    issued = add(orb, "issued")
+    answer_instead(orb, MAINTENANCE, "fetch_invoice")
+
+    with pytest.raises(OrbResponseError, match="is not the invoice"):
+        services.update_invoice(issued, metadata={"note": "a"})
+
+    assert not InvoiceOperation.objects.exists()
 
 
 # Refusals

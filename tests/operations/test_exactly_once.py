@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from django_orb.client import transport
 from django_orb.exceptions import OrbNotFoundError
-from django_orb.models import InvoiceOperation
+from django_orb.models import InvoiceOperation, operation_type
 from django_orb.operations import lookup, recovery, sending
 from django_orb.testing import OrbSandbox
 from tests.doers import POINTS, Doers
@@ -154,6 +154,13 @@ def take_a_routes_404(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(transport._BY_STATUS, 404, OrbNotFoundError)
 
 
+def believe_any_success(patch: pytest.MonkeyPatch) -> None:
+    def require_invoice(payload: Any, invoice_id: str) -> Any:
+        return payload
+
+    put_back(patch, operation_type, "require_invoice", require_invoice)
+
+
 FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Schedule]] = {
     "an old row is sent": (
         forget_how_old_it_is,
@@ -173,6 +180,17 @@ FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Schedule]] = {
         Schedule(
             "line",
             [Round([Click(how="queue")], then=["restore old", "recover", "look away"])],
+        ),
+    ),
+    "a proxy's success is believed": (
+        believe_any_success,
+        Schedule("issue", [Round([Click(how="queue")], [fail(200)], then=["recover"])]),
+    ),
+    "a proxy's success shows what happened": (
+        believe_any_success,
+        Schedule(
+            "issue",
+            [Round([Click(how="queue")], then=["restore old", "blind", "recover"])],
         ),
     ),
     "a route's 404 is believed": (
