@@ -16,11 +16,17 @@ from django_orb.models import InvoiceOperation
 # Orb keeps a key for 48 hours; after that it would execute the request again:
 # https://docs.withorb.com/reference/idempotency
 RESEND_HOURS = 47
+# After that Orb is asked for so long what it shows, until a person is asked.
+LOOK_HOURS = 24
 
 SHOWN = gettext_noop("Orb gave no answer, but shows that it happened.")
 NOT_DONE = gettext_noop("Orb shows that it did not happen.")
 ANOTHERS = gettext_noop("Orb did it for another operation, and not for this one.")
 UNKNOWN_INVOICE = gettext_noop("Orb no longer knows the invoice.")
+NOT_SEEN = gettext_noop(
+    "No answer came, and for a day Orb did not show the invoice in a form that can be "
+    "read. Check in Orb whether it happened."
+)
 
 
 def is_remembered(operation: InvoiceOperation, now: datetime) -> bool:
@@ -37,6 +43,13 @@ def is_remembered(operation: InvoiceOperation, now: datetime) -> bool:
         for moment in moments
         if moment is not None
     )
+
+
+def is_given_up(operation: InvoiceOperation, now: datetime) -> bool:
+    """Tell whether Orb was asked long enough what it shows of the operation."""
+    moments = [operation.created_at, operation.first_sent_at]
+    oldest = min(moment for moment in moments if moment is not None)
+    return now - oldest > timedelta(hours=RESEND_HOURS + LOOK_HOURS)
 
 
 def has_open_rival(operation: InvoiceOperation) -> bool:

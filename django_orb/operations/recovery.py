@@ -3,8 +3,8 @@
 # Note [Defined ends]
 # The same request is sent again under the same key until 47 hours after it was
 # recorded. After that, and always for an edit that the invoice would show, the invoice
-# is fetched to see whether it does. If that does not tell, a person is asked. This
-# holds even if an operation looks as if it had never been sent: its row may come from a
+# is fetched to see whether it does. If that does not tell, or if for another day no
+# answer can be read, a person is asked. This holds even if an operation looks as if it had never been sent: its row may come from a
 # restored backup, and so its refusal, too, is checked against the invoice before it is
 # believed. An installation that only reads, such as a copy of production, sends
 # nothing.
@@ -109,7 +109,7 @@ def _recover_whatever_happens(
             raise
         logger.exception("%s could not be resumed.", operation)
         reason = f"It could not be resumed. {type(err).__name__}: {err}"
-        leave_pending(operation, reason)
+        _leave_or_give_up(operation, reason)
     return False
 
 
@@ -173,12 +173,21 @@ def look(operation: InvoiceOperation, *, client: OrbClient) -> None:
     try:
         state, detail, result, may_send = _see(operation, client)
     except OrbError as err:
-        leave_pending(operation, in_words(err))
+        _leave_or_give_up(operation, in_words(err))
         return
     if may_send:
         send(operation, client=client, is_recovered=True)
     else:
         finish(operation, state, detail, result=result)
+
+
+def _leave_or_give_up(operation: InvoiceOperation, reason: str) -> None:
+    """Leave it pending if Orb could not be asked, unless that goes on for too long."""
+    if lookup.is_given_up(operation, primary.now()):
+        logger.error("%s is given up: %s", operation, reason)
+        finish(operation, _STATE.NEEDS_ATTENTION, lookup.NOT_SEEN)
+    else:
+        leave_pending(operation, reason)
 
 
 def _see(

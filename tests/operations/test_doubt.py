@@ -133,6 +133,29 @@ def test_what_is_not_the_invoice_does_not_show_the_change(
     assert the_operation().mirrored_at is None
 
 
+@pytest.mark.parametrize("body", ["odd", None])
+def test_where_no_look_can_be_read_a_person_is_asked_in_the_end(
+    any_committed_database: str, orb: OrbSandbox, body: str | None
+) -> None:
+    """Such as an Orb that fails at one invoice for ever."""
+    issued = add(orb, "issued")
+    do_in_vain(orb, "update_invoice", issued, "before")
+    if body:
+        odd = {**orb.invoice(issued), "metadata": ["odd"]}
+        answer_instead(orb, odd, "fetch_invoice")
+    else:
+        orb.fail_next(99, status=503, route="fetch_invoice")
+
+    age(hours=48)
+    tasks.recover()
+    assert the_operation().state == "pending"
+    age(hours=72)
+    tasks.recover()
+
+    assert the_operation().state == "needs_attention"
+    assert "Check in Orb" in the_operation().detail
+
+
 def test_deletion_that_is_answered_with_content_is_looked_at(
     any_committed_database: str, orb: OrbSandbox
 ) -> None:
