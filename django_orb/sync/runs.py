@@ -31,15 +31,12 @@ from django_orb.models.runs import COUNTS
 from django_orb.signals import sync_finished
 from django_orb.webhooks import polling
 
-from . import overdue, side_by_side, windows
+from . import missing, overdue, side_by_side, windows
 from .planning import plan_windows
 from .steps import WindowFailedError
 
 logger = logging.getLogger(__name__)
 
-# With the key of another account Orb truly answers 404 for each invoice of the mirror.
-MAX_MISSING = 50
-MAX_MISSING_SHARE = 0.01
 MARK_BATCH = 100
 # How often a run may be refused because of one that has ended by the time of the look.
 MAX_STARTS = 3
@@ -311,26 +308,17 @@ def _finish(run: SyncRun) -> None:
     """Mark invoices that Orb no longer has, add up the counts, and end the run."""
     absences = primary.rows(SyncAbsence).filter(run=run)
     ids = set(absences.values_list("invoice_id", flat=True))
-    stored = primary.rows(Invoice)
-    gone = set(
-        stored.filter(pk__in=ids, missing_since=None).values_list("pk", flat=True)
-    )
-    limit = max(MAX_MISSING, int(stored.count() * MAX_MISSING_SHARE))
-    if len(gone) > limit and not run.accept_missing:
-        _end(
-            run,
-            SyncRun.State.FAILED,
-            f"Orb no longer knows {len(gone)} of the mirrored invoices, more than the "
-            f"{limit} that are accepted without asking; none was marked. Check that "
-            "API_KEY belongs to the account of this mirror. If they are really gone, "
-            "run orb_sync_invoices --mode full --accept-missing.",
-        )
+    gone = missing.newly_missing(ids)
+    refusal = "" if run.accept_missing else missing.refusal(len(gone))
+    if refusal:
+        _end(run, SyncRun.State.FAILED, refusal)
         return
     failures = primary.rows(InvoiceFailure)
     failing = set(failures.filter(pk__in=ids).values_list("pk", flat=True))
     # Before the run ends: if the worker dies in between, `recover` finishes the run
     # once more, and what is marked already is not counted again.
     _mark(absences.filter(invoice_id__in=gone | failing), run)
+    stored = primary.rows(Invoice)
     unknown = sorted(ids - set(stored.filter(pk__in=ids).values_list("pk", flat=True)))
     if run.kind == SyncRun.Kind.ONE and unknown:
         reason = f"Orb does not know {', '.join(unknown)}."

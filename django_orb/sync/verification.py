@@ -32,7 +32,7 @@ from django_orb.models import (
 )
 from django_orb.operations import require_text
 
-from . import planning, runs
+from . import missing, planning, runs
 from .comparison import (
     CHILD_COLUMNS,
     INVOICE_COLUMNS,
@@ -344,21 +344,13 @@ class Verification(Iterator[Difference]):
         """
         Mark invoices that Orb no longer knows, at the end, when all are counted.
 
-        With another account's key Orb truly answers 404, so this accepts no more of
-        them than a full run does.
+        This accepts no more of them than a full run does.
         """
-        count = self._notes.count("gone")
-        size = primary.rows(Invoice).count() if count else 0
-        limit = max(runs.MAX_MISSING, int(size * runs.MAX_MISSING_SHARE))
-        refusal = (
-            f"Orb no longer knows {count} invoices, more than the {limit} that are "
-            "accepted without asking. Check API_KEY; if they are really gone, run "
-            "orb_sync_invoices --mode full --accept-missing."
-        )
+        refusal = missing.refusal(self._notes.count("gone"))
         for batch in _batches(self._notes.all("gone")):
             stored = self._read(batch)
             found = {pk: [_gone(pk, stored.get(pk))] for pk in batch}
-            if count > limit:
+            if refusal:
                 for gone in found.values():
                     yield replace(gone[0], is_repaired=False, reason=refusal)
             else:
