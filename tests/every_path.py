@@ -68,6 +68,10 @@ class Rewritten(AssertionError):  # noqa: N818  what was found
     """A row that was right was written again."""
 
 
+class Died(BaseException):
+    """A worker died."""
+
+
 class State(NamedTuple):
     """What Orb shows; `is_odd` makes it an invoice that no database gives back."""
 
@@ -126,6 +130,8 @@ class Walk:
         self.writes = 0
         self.payment_events: list[tuple[str, int]] = []
         self.reasons = failing.Reasons(using)
+        self.slow: list[Answer] = []
+        self.is_dying = False
 
     # Time and Orb
 
@@ -140,11 +146,28 @@ class Walk:
             raise OrbConnectionError("Orb is away.")
         self.now += self.chance.choice([0.01, 0.1, 2.0])
         age = self._shown()
+        self._meanwhile()
         self.now += self.chance.choice([0.01, 0.1, 2.0])
         self.newest = max(self.newest, age)
         if self.ages[age].is_gone:
             raise OrbNotFoundError("no such invoice", status_code=404)
         return self.ages[age].payload()
+
+    def read_invoices_page(self, **filters: Any) -> None:
+        if self.is_away:
+            raise OrbConnectionError("Orb is away.")
+
+    def _meanwhile(self) -> None:
+        """Let others write while Orb is asked, and the process die."""
+        if self.slow:
+            answer = self.slow.pop()
+            interval = primary.clock().interval(answer.started, self.now)
+            payload = self.ages[answer.age].payload()
+            result = mirror.write([Observation(ID, payload, interval)])
+            self.doubtful = self.doubtful or bool(result.doubtful)
+        if self.is_dying:
+            self.is_dying = False
+            raise Died
 
     def _shown(self) -> int:
         """The age of what Orb shows now: the present, unless its reads lag."""
@@ -161,6 +184,7 @@ class Walk:
             *(self.answer, self.answer, self.answer, self.deliver, self.deliver),
             *(self.deliver_again, self.hint, self.feed, self.write_to_orb),
             *(self.repair, self.make_pdf, self.recover, self.turn, self.prune),
+            *(self.rush, self.die),
             *(self.save, self.restore, self.fail, self.pay, self.undo, self.replay),
         ]
         if self.only:
@@ -370,6 +394,29 @@ class Walk:
         if self.doubtful:
             self._fetch()
             self.doubtful = False
+
+    def rush(self) -> None:
+        """
+        Slow answers, from before Orb changed, come while the invoice is fetched again.
+        """
+        answer = Answer("page", len(self.ages) - 1, self.now, self.now, None)
+        if self.ages[-1].is_gone or self.is_away:
+            return
+        mirror.fetch_later([ID])
+        self.change()
+        self.slow = [answer] * self.chance.choice([1, 3, 2 * fetching.MAX_ROUNDS])
+        fetching.recheck(self.client)
+        self.slow = []
+
+    def die(self) -> None:
+        """A worker dies in whatever `recover` fetches first."""
+        self.is_dying = not self.is_away
+        try:
+            self.recover()
+        except Died:
+            self.doubtful = True
+        finally:
+            self.is_dying = False
 
     def save(self) -> None:
         rows = [

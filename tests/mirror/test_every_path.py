@@ -9,11 +9,11 @@ import pytest
 from django.db import transaction
 
 from django_orb import mirror
-from django_orb.db import primary
-from django_orb.mirror import failure_reasons, ordering, page_writer
+from django_orb.db import claim, primary
+from django_orb.mirror import failure_reasons, ordering, page_writer, writing
 from django_orb.mirror.ordering import Known
 from django_orb.mirror.page_writer import PageWriter
-from django_orb.models import InvoiceObservation
+from django_orb.models import InvoiceObservation, InvoiceRecheck
 from tests.every_path import Rewritten, walk_by_chance
 from tests.histories import Stale
 from tests.put_back import put_back
@@ -73,6 +73,11 @@ def find_late_if_looked_at(self: PageWriter, stored: dict[str, Known]) -> None:
     _find_late(self, self._known)
 
 
+def fetch_later_at_most_once(invoice_ids: Sequence[str]) -> None:
+    rows = [{"invoice_id": pk, "due_at": primary.now()} for pk in invoice_ids]
+    claim(InvoiceRecheck, [{**row, "attempts": 0} for row in rows])
+
+
 class Fault(NamedTuple):
     """How it is put back, and the steps and the seed of a walk that comes across it."""
 
@@ -94,6 +99,7 @@ OWN_PAGES = (
     "write_to_orb",
     "recover",
 )
+RUSHED = ("change", "deliver", "wait", "rush", "ask", "answer")
 PAYING = ("fail", "pay", "undo", "deliver", "ask", "answer")
 FAULTS = {
     "a failure that is over comes back": Fault(
@@ -104,6 +110,9 @@ FAULTS = {
     ),
     "what was left out is not fetched": Fault(
         PageWriter, "_record_rechecks", lambda *_: None, OWN, 62
+    ),
+    "a doubt that outlives its recheck is forgotten": Fault(
+        writing, "fetch_later", fetch_later_at_most_once, RUSHED, 1
     ),
     "a failure goes with an older answer": Fault(
         page_writer, "touch", forget_failures, WAY, 89
