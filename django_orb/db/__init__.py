@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from . import primary
 from .bulk import claim, format_rows, insert, is_text_taken, upsert, uses_copy
-from .clock import SLACK, Interval, Timed, epoch_sql, has_come, is_free, timed
+from .clock import SLACK, Interval, Timed, epoch_sql, timed
+from .leases import has_come, is_free, take
 from .threads import in_this_context
 from .transactions import (
     SHARED_LOCK,
@@ -13,6 +14,7 @@ from .transactions import (
     is_passing,
     is_spoilt,
     renew_connection,
+    require_outside_transaction,
     run_in_transaction,
     snapshot,
     uncompiled,
@@ -37,8 +39,10 @@ __all__ = [
     "is_text_taken",
     "primary",
     "renew_connection",
+    "require_outside_transaction",
     "run_in_transaction",
     "snapshot",
+    "take",
     "timed",
     "uncompiled",
     "upsert",

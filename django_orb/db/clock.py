@@ -18,7 +18,6 @@ from typing import Generic, NamedTuple, TypeVar
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Q
 
 REMEASURE_SECONDS = 60.0
 # How far a monotonic clock may drift from the database's, in seconds per second: far
@@ -215,22 +214,6 @@ def database_epoch(connection: BaseDatabaseWrapper) -> float:
 def epoch_sql(vendor: str) -> str:
     """Return the SQL expression for `database_epoch`; NULL on SQLite."""
     return _NOW_SQL.get(vendor, "NULL")
-
-
-def has_come(field: str, now: datetime, *, longest: timedelta) -> Q:
-    """
-    Match rows whose time, in a field of this name, has come.
-
-    No wait is longer than `longest`. A time that is further away than that was noted
-    before the clock was set back, and must not delay anything until it is reached.
-    """
-    too_far = now + longest + SLACK
-    return Q(**{f"{field}__lte": now}) | Q(**{f"{field}__gt": too_far})
-
-
-def is_free(now: datetime, *, longest: timedelta) -> Q:
-    """Match rows that no worker holds: never leased, or with an expired lease."""
-    return Q(lease_expires_at=None) | has_come("lease_expires_at", now, longest=longest)
 
 
 def database_now(using: str) -> datetime:

@@ -14,6 +14,8 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.db.models import QuerySet
 
+from django_orb.exceptions import OrbTransactionError
+
 from . import primary
 
 T = TypeVar("T")
@@ -57,6 +59,22 @@ def run_in_transaction(body: Callable[[], T]) -> T:
             # A random pause, so that two that collided do not collide again.
             time.sleep(random.uniform(0, 0.05 * attempt))  # noqa: S311
     raise AssertionError("unreachable")
+
+
+def require_outside_transaction(reason: str) -> None:
+    """
+    Make sure that no transaction is open, so that the next one commits at its end.
+
+    Raises:
+        OrbTransactionError: one is open; `reason` is what it says.
+    """
+    try:
+        # Django raises inside any block but the one that its own `TestCase` opens, so
+        # that projects can test what calls these services.
+        with primary.atomic(durable=True):
+            pass
+    except RuntimeError as err:
+        raise OrbTransactionError(reason) from err
 
 
 @contextmanager

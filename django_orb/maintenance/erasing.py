@@ -29,8 +29,14 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.db.models import Q, QuerySet
 
 from django_orb import mirror
-from django_orb.db import is_free, primary, run_in_transaction
-from django_orb.exceptions import OrbInputError, OrbTransactionError
+from django_orb.db import (
+    is_free,
+    primary,
+    require_outside_transaction,
+    run_in_transaction,
+    take,
+)
+from django_orb.exceptions import OrbInputError
 from django_orb.mirror import blanking, erased
 from django_orb.models import (
     CustomerErasure,
@@ -61,6 +67,11 @@ TEXTS, INVOICES, EVENTS, FAILURES, REFILL = (
 )
 _NEXT = {TEXTS: INVOICES, INVOICES: EVENTS, EVENTS: FAILURES, FAILURES: "", REFILL: ""}
 
+_IN_TRANSACTION = (
+    "A customer cannot be erased inside a database transaction: that would make all "
+    "writers wait until it ends. Call it after the block."
+)
+
 OnStep = Callable[[CustomerErasure], None]
 
 
@@ -83,7 +94,7 @@ def erase_customer(
         OrbInputError: nothing that is stored here belongs to such a customer.
         OrbTransactionError: called inside a transaction.
     """
-    _require_no_transaction()
+    require_outside_transaction(_IN_TRANSACTION)
     _require_known(customer_id)
     begin = partial(_begin, customer_id, _username(actor), origin)
     deadline = time.monotonic() + seconds
@@ -105,7 +116,7 @@ def undo_erasure(
         OrbInputError: the customer is not erased.
         OrbTransactionError: called inside a transaction.
     """
-    _require_no_transaction()
+    require_outside_transaction(_IN_TRANSACTION)
     deadline = time.monotonic() + seconds
     erasure = run_in_transaction(partial(_end, customer_id, _username(actor)))
     _walk(erasure, deadline=deadline)
@@ -118,7 +129,8 @@ def resume_all(*, seconds: float = float("inf")) -> None:
     free = is_free(primary.now(), longest=2 * LEASE)
     waiting = primary.rows(CustomerErasure).exclude(stage="").filter(free)
     for erasure in waiting.order_by("pk"):
-        _walk(erasure, deadline=deadline)
+        if take(erasure, until=primary.now() + LEASE):
+            _walk(erasure, deadline=deadline)
     active = primary.rows(CustomerErasure).exclude(active_customer_id=None)
     erased_ids = list(active.values_list("active_customer_id", flat=True))
     if erased_ids:
@@ -139,17 +151,6 @@ def resume_all(*, seconds: float = float("inf")) -> None:
 
 def _username(actor: AbstractBaseUser | None) -> str:
     return describe_actor(actor).get("actor_username", "")
-
-
-def _require_no_transaction() -> None:
-    try:
-        with primary.atomic(durable=True):
-            pass
-    except RuntimeError as err:
-        raise OrbTransactionError(
-            "A customer cannot be erased inside a database transaction: that would "
-            "make all writers wait until it ends. Call it after the block."
-        ) from err
 
 
 def _require_known(customer_id: str) -> None:

@@ -21,13 +21,12 @@ from django.db import IntegrityError
 
 from django_orb.client import OrbClient
 from django_orb.conf import get_settings
-from django_orb.db import primary
+from django_orb.db import primary, require_outside_transaction
 from django_orb.exceptions import (
     OrbInputError,
     OrbOutcomeUnknownError,
     OrbReadOnlyError,
     OrbRefusedError,
-    OrbTransactionError,
     in_english,
 )
 from django_orb.mirror import claim_observations
@@ -154,17 +153,11 @@ def require_no_transaction() -> None:
     Raises:
         OrbTransactionError: a transaction is open.
     """
-    try:
-        # Django raises inside any block but the one that its own `TestCase` opens, so
-        # that projects can test what calls these services.
-        with primary.atomic(durable=True):
-            pass
-    except RuntimeError as err:
-        raise OrbTransactionError(
-            "Calls that change something in Orb cannot be made inside a database "
-            "transaction: their record must be committed before the request leaves. "
-            "Call it after the block, from transaction.on_commit or a Celery task."
-        ) from err
+    require_outside_transaction(
+        "Calls that change something in Orb cannot be made inside a database "
+        "transaction: their record must be committed before the request leaves. "
+        "Call it after the block, from transaction.on_commit or a Celery task."
+    )
 
 
 def _record(request: Request, *, client: OrbClient) -> tuple[InvoiceOperation, bool]:

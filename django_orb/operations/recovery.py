@@ -22,7 +22,7 @@ from django.db.models.functions import Coalesce
 
 from django_orb.client import OrbClient, longest_request_seconds
 from django_orb.conf import get_settings
-from django_orb.db import is_free, is_passing, primary
+from django_orb.db import is_free, is_passing, primary, take
 from django_orb.exceptions import OrbError, OrbNotFoundError, OrbRateLimitError
 from django_orb.models import InvoiceOperation
 from django_orb.models.operation_type import Sight
@@ -80,7 +80,8 @@ def recover_operations(
     # in which another worker finished this one.
     for pk in list(waiting.values_list("pk", flat=True)):
         operation = stuck_operations().filter(pk=pk).first()
-        if operation and _take_lease(operation, client):
+        until = primary.now() + lease_of(client)
+        if operation and take(operation, until=until, state=_STATE.PENDING):
             is_busy = _recover_whatever_happens(operation, client=client)
             yield operation
             is_unanswered = operation.state == _STATE.PENDING
@@ -220,14 +221,3 @@ def _see(
         and lookup.is_remembered(operation, now)
     )
     return attention, lookup.question(operation), {}, may_send
-
-
-def _take_lease(operation: InvoiceOperation, client: OrbClient) -> bool:
-    expected = operation.lease_expires_at
-    operation.lease_expires_at = primary.now() + lease_of(client)
-    # The lease that was read is part of the condition, so that of
-    # two workers one sends.
-    mine = primary.rows(InvoiceOperation).filter(
-        pk=operation.pk, lease_expires_at=expected, state=_STATE.PENDING
-    )
-    return bool(mine.update(lease_expires_at=operation.lease_expires_at))

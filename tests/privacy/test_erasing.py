@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django_orb import exact_json, maintenance, mirror, services
 from django_orb.client.raw_invoice import RawInvoice
 from django_orb.db import primary, uses_copy
-from django_orb.db.clock import Interval
+from django_orb.db.clock import Interval, database_now
 from django_orb.exceptions import OrbInputError, OrbTransactionError
 from django_orb.maintenance import admin_history, erasing
 from django_orb.mirror import erased, ordering, page_writer
@@ -494,6 +494,27 @@ def test_walk_blanks_nothing_that_was_filled_again_meanwhile(
 
     assert see(personal(), now + 20).unchanged == ["inv1"]
     assert Invoice.objects.get().memo == WORD
+
+
+def test_walk_that_another_process_has_just_resumed_is_left_to_it(
+    any_committed_database: str,
+) -> None:
+    fill()
+    services.erase_customer(CUSTOMER, seconds=-1)
+    taken: list[str] = []
+
+    def take_first(sql: str, params: Any) -> None:
+        if "customererasure" in sql and sql.startswith("UPDATE") and not taken:
+            taken.append(sql)
+            later = database_now(any_committed_database) + timedelta(minutes=5)
+            CustomerErasure.objects.update(lease_expires_at=later)
+
+    with crash_points.before_statements(any_committed_database, take_first):
+        maintenance.finish_operations()
+
+    assert taken
+    assert CustomerErasure.objects.get().cursor == ""
+    assert CustomerErasure.objects.get().stage == erasing.TEXTS
 
 
 @pytest.mark.parametrize("number", range(1, 9))
