@@ -26,23 +26,28 @@ class QuickChangeList(ChangeList):
 
     def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
         """
-        Order by what was chosen, then by the key; amounts by their currency first.
+        Order by the column that was chosen last, then by the key; amounts by their
+        currency first.
 
-        All go in one direction, so that an index serves the order and its reverse.
+        All go in one direction, so that an index serves the order and its reverse. None
+        has one column behind another, which Django's links ask for.
         """
         ordering = super().get_ordering(request, queryset)
         if not self.params.get(ORDER_VAR):
             return ordering
-        # Django goes on with the list's own order, which no index has behind the
-        # column.
-        default = queryset.query.order_by
-        chosen = [str(one) for one in ordering[: len(ordering) - len(default)]]
+        # Django goes on with the list's own order, or with the key.
+        default = queryset.query.order_by or ("-pk",)
+        chosen = [str(one) for one in ordering[: len(ordering) - len(default)]][:1]
         if not chosen:
             return ordering
         sign = "-" if chosen[0].startswith("-") else ""
         if chosen[0].lstrip("-") in getattr(self.model_admin, "amounts", ()):
             chosen = [f"{sign}currency", *chosen]
         return [*chosen, f"{sign}pk"]
+
+    def get_ordering_field_columns(self) -> Any:
+        columns = list(super().get_ordering_field_columns().items())
+        return dict(columns[:1] if ORDER_VAR in self.params else columns)
 
     def url_for_result(self, result: Any) -> str:
         """Return a row's address. Django resolves the URL again for each row."""

@@ -104,6 +104,8 @@ class InvoiceChangeAdmin(ReadOnlyAdmin):
     """The changes of all invoices, and where they came from."""
 
     list_display = ("created_at", "invoice_id_link", "what", "names", "origin")
+    # By what an index has: there may be millions of changes.
+    sortable_by = ("created_at", "invoice_id_link")
     list_filter = (ToldFilter, "origin", "kind")
     search_fields = ("invoice_id",)
     search_help_text = _("An invoice's id.")

@@ -27,6 +27,8 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     """The events that Orb sent, and their outcome."""
 
     list_display = ("received_at", "kind", "invoice", "badge", "attempts", "why")
+    # By what an index has: there may be millions of events.
+    sortable_by = ("received_at",)
     list_filter = ("state", "source")
     search_fields = ("id__exact", "invoice_id__exact")
     search_help_text = _("The id of an event or of an invoice.")
