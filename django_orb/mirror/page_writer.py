@@ -191,10 +191,10 @@ class PageWriter:
         if not ids:
             return
         operations = self._operations().filter(invoice_id__in=ids)
-        last = {
-            (one.invoice_id, one.subject): one
-            for one in operations.order_by("finished_at", "pk")
-        }
+        last: dict[tuple[str, str], InvoiceOperation] = {}
+        for done in operations.order_by("finished_at", "pk"):
+            key = (done.invoice_id, done.subject)
+            last[key] = done.after(last[key]) if key in last else done
         for operation in last.values():
             one = self._incoming[operation.invoice_id]
             assert operation.finished_at  # noqa: S101  the query asks for it

@@ -71,6 +71,26 @@ def shows_before(operation: InvoiceOperation, payload: Mapping[str, Any]) -> boo
     return all(shown.get(key) == before.get(key) for key in wanted)
 
 
+def shares_metadata(body: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
+    """Return whether an edit replaces metadata that an earlier one has set."""
+    if "metadata" not in body or "metadata" not in earlier:
+        return False
+    new, old = body["metadata"], earlier["metadata"]
+    # None clears all.
+    return new is None or old is None or not set(new).isdisjoint(old)
+
+
+def merged_edits(
+    earlier: Mapping[str, Any], later: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the edit that does the same as two, one after the other."""
+    merged = {**earlier, **later}
+    old, new = earlier.get("metadata"), later.get("metadata")
+    if old is not None and new is not None:
+        merged["metadata"] = {**old, **new}
+    return merged
+
+
 def is_as_asked(line: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
     item = ((line.get("price") or {}).get("item") or {}).get("id")
     if "name" in body and line.get("name") != body["name"]:

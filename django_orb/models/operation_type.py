@@ -172,9 +172,21 @@ class OperationType:
         """
         Name the part of an invoice that it is about.
 
-        A later operation on the same part hides this one.
+        A later operation on the same part usually hides this one.
         """
         return "status"
+
+    def hides(self, operation: InvoiceOperation, earlier: InvoiceOperation) -> bool:
+        """Return whether an invoice may no longer show the earlier one after this one."""
+        return self.subject(operation) == earlier.subject
+
+    def following(
+        self, earlier: InvoiceOperation, operation: InvoiceOperation
+    ) -> InvoiceOperation:
+        """
+        Return what an invoice shows after both, which are about the same part.
+        """
+        return operation
 
     def line_item_id(self, operation: InvoiceOperation) -> str:
         """Return Orb's id of the line that was deleted or created; "" before that."""

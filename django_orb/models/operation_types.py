@@ -8,6 +8,7 @@ To add one, see "Adding an operation" in `.github/ARCHITECTURE.md`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,13 @@ from django_orb.exceptions import OrbError, OrbResponseError
 from django_orb.parsing import parse_datetime
 
 from .invoice_status import InvoiceStatus
-from .operation_matching import is_as_asked, is_asked_for, shows_before
+from .operation_matching import (
+    is_as_asked,
+    is_asked_for,
+    merged_edits,
+    shares_metadata,
+    shows_before,
+)
 from .operation_type import (
     NOT_SHOWN,
     SHOWN,
@@ -204,6 +211,17 @@ class Update(OperationType):
 
     def subject(self, operation: InvoiceOperation) -> str:
         return self.kind
+
+    def hides(self, operation: InvoiceOperation, earlier: InvoiceOperation) -> bool:
+        is_same = super().hides(operation, earlier)
+        return is_same and shares_metadata(operation.body, earlier.body)
+
+    def following(
+        self, earlier: InvoiceOperation, operation: InvoiceOperation
+    ) -> InvoiceOperation:
+        both = copy(operation)
+        both.body = merged_edits(earlier.body, operation.body)
+        return both
 
 
 class RegeneratePDF(OperationType):

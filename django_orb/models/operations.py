@@ -202,9 +202,17 @@ class InvoiceOperation(models.Model):
         """
         Name the part of an invoice that it is about.
 
-        A later operation on the same part hides this one.
+        A later operation on the same part usually hides this one.
         """
         return self.type.subject(self)
+
+    def hides(self, earlier: InvoiceOperation) -> bool:
+        """Return whether an invoice may no longer show the earlier one after this one."""
+        return self.type.hides(self, earlier)
+
+    def after(self, earlier: InvoiceOperation) -> InvoiceOperation:
+        """Return what an invoice shows after both, which are about the same part."""
+        return self.type.following(earlier, self)
 
     @property
     def line_item_id(self) -> str:

@@ -80,7 +80,7 @@ def _is_hidden(operation: InvoiceOperation) -> bool:
         state=InvoiceOperation.State.SUCCEEDED,
         pk__gt=operation.pk,
     )
-    return any(other.subject == operation.subject for other in later)
+    return any(other.hides(operation) for other in later)
 
 
 def unmirrored_operations() -> models.QuerySet[InvoiceOperation]:

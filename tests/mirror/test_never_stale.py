@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -270,6 +271,39 @@ def test_answer_that_does_not_show_our_own_write_is_fetched_once_orb_no_longer_l
     due_at = after(operation, mirror.LAG.total_seconds()).started_at
     assert InvoiceRecheck.objects.get().due_at == due_at
     assert not fetching.due_rechecks().exists()
+
+
+EDITED, BEFORE = {"po": "7"}, {"po": "6", "of": "me"}
+
+
+@pytest.mark.parametrize(
+    ("later", "shown"),
+    [
+        ({"net_terms": 30}, EDITED),
+        ({"metadata": {"of": "us"}}, {"po": "7", "of": "us"}),
+        ({"metadata": {"po": "8"}}, {"po": "8"}),
+        ({"metadata": None}, {}),
+    ],
+)
+def test_later_edit_does_not_hide_that_an_answer_lags_behind_an_earlier_one(
+    any_database: str, later: dict[str, Any], shown: dict[str, str]
+) -> None:
+    first = operate(any_database, primary.now(), "update_invoice")
+    first.body = {"metadata": EDITED}
+    first.save()
+    second = copy(first)
+    second.pk, second.idempotency_key, second.body = None, "second", later
+    second.save()
+    see(make(metadata=shown), after(second, 1))
+    assert not InvoiceRecheck.objects.exists()
+
+    see(make(metadata={**BEFORE, **(later.get("metadata") or {})}), after(second, 2))
+
+    stored = Invoice.objects.get().payload["metadata"]
+    # Of what was edited twice, the later value is all that has to be there.
+    is_current = later == {"metadata": {"po": "8"}}
+    assert stored == ({**BEFORE, "po": "8"} if is_current else shown)
+    assert InvoiceRecheck.objects.exists() == (not is_current)
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["known", "unknown"])
