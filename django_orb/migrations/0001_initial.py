@@ -470,6 +470,7 @@ class Migration(migrations.Migration):
                 ('received_at', models.DateTimeField(help_text="By this database's clock.", verbose_name='received at')),
                 ('body', models.TextField(help_text='JSON, as Orb sent it.', verbose_name='body')),
                 ('attempts', models.PositiveIntegerField(default=0, verbose_name='attempts')),
+                ('deaths', models.PositiveIntegerField(default=0)),
                 ('next_attempt_at', models.DateTimeField(blank=True, help_text='When to process it, unless a worker already has.', null=True, verbose_name='next attempt at')),
                 ('lease', models.CharField(blank=True, max_length=32)),
                 ('lease_expires_at', models.DateTimeField(blank=True, null=True, verbose_name='lease expires at')),

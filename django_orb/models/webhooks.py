@@ -51,6 +51,8 @@ class WebhookEvent(models.Model):
     )
     body = models.TextField(_("body"), help_text=_("JSON, as Orb sent it."))
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    # How many of the latest attempts killed their worker.
+    deaths = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(
         _("next attempt at"),
         null=True,

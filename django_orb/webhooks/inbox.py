@@ -30,6 +30,13 @@ FIRST_WAIT_SECONDS = 10
 MAX_WAIT_SECONDS = 3600
 # The longest wait that Orb's advice can cause, as in a run.
 MAX_ADVISED_SECONDS = 60.0
+# After so many attempts in a row that killed their worker a person decides. Each
+# holds a worker's place for a lease, and the waits between them grow.
+MAX_DEATHS = 8
+GIVEN_UP = (
+    f"{MAX_DEATHS} attempts in a row did not finish: their workers died, or lost the "
+    "database. It waits until a person has it processed again."
+)
 DIED = "An attempt did not finish: its worker died, or lost the database."
 LONGEST_MESSAGE = timedelta(seconds=SECOND_MESSAGE_SECONDS)
 LONGEST_WAIT = timedelta(seconds=MAX_WAIT_SECONDS)
@@ -61,6 +68,7 @@ def store_all(events: Sequence[tuple[OrbEvent, str]], *, source: str) -> None:
             "received_at": now,
             "body": body,
             "attempts": 0,
+            "deaths": 0,
             "next_attempt_at": now + timedelta(seconds=MESSAGE_SECONDS),
             "lease": "",
             "error": "",
@@ -220,6 +228,7 @@ def fail(events: Sequence[WebhookEvent], error: Exception, trace: str) -> None:
         changes = {
             "state": State.FAILED.value,
             "next_attempt_at": now + max(least, _wait(event.attempts - 1)),
+            "deaths": 0,
             "error": trace,
             **_RELEASED,
         }
@@ -230,23 +239,38 @@ def fail(events: Sequence[WebhookEvent], error: Exception, trace: str) -> None:
         send_robust(webhook_failed, WebhookEvent, event=event, error=error)
 
 
-def _end_dead(events: QuerySet[WebhookEvent]) -> None:
+def _end_dead(events: QuerySet[WebhookEvent]) -> set[str]:
     """
     End the attempts whose lease ran out, and tell that they failed, as `fail` does.
 
     A lease that ended without being released is that of a worker that died, or that lost
-    the database. If the worker is only slow, it can no longer finish the event.
+    the database. If the worker is only slow, it can no longer finish the event. After
+    the first such attempt the event is due at once, since it waited for its lease; after
+    each further one it waits longer, and at last for a person. Return the ids of those
+    that wait.
     """
     now = primary.now()
-    changes = {"state": State.FAILED.value, "error": DIED, **_RELEASED}
+    ids = set()
     free = events.filter(is_free(now, longest=longest_lease()), state__in=OPEN)
     for event in free.exclude(lease="").order_by("received_at", "pk").defer("body"):
+        is_given_up = event.deaths + 1 >= MAX_DEATHS
+        wait = _wait(event.deaths - 1) if event.deaths else timedelta()
+        changes = {
+            "state": State.FAILED.value,
+            "deaths": event.deaths + 1,
+            "next_attempt_at": None if is_given_up else now + wait,
+            "error": GIVEN_UP if is_given_up else DIED,
+            **_RELEASED,
+        }
         # With the lease in the condition, one of several workers tells it.
         if _mine([event]).update(**changes):
+            if wait:
+                ids.add(event.pk)
             ended = _events().defer("body").get(pk=event.pk)
             metrics.events_ended([ended], State.FAILED.value, now)
-            error = RuntimeError(DIED)
+            error = RuntimeError(ended.error)
             send_robust(webhook_failed, WebhookEvent, event=ended, error=error)
+    return ids
 
 
 _RELEASED = {"lease": "", "lease_expires_at": None}
@@ -283,15 +307,16 @@ def due_events(*, limit: int = 1000) -> list[str]:
     # A worker may have leased one since.
     free = is_free(now, longest=longest_lease())
     taken = _events().filter(free, pk__in=ids, state__in=OPEN)
-    _end_dead(taken)
-    taken.update(next_attempt_at=again_at)
+    dead = _end_dead(taken)
+    ids = [event_id for event_id in ids if event_id not in dead]
+    taken.filter(pk__in=ids).update(next_attempt_at=again_at)
     return ids
 
 
 def retry_now(event_ids: Sequence[str]) -> None:
-    """Make failed events due at once, whatever their backoff says."""
+    """Make failed events due at once, even those that were given up."""
     failed = _events().filter(pk__in=event_ids, state=State.FAILED)
-    failed.update(next_attempt_at=primary.now())
+    failed.update(next_attempt_at=primary.now(), deaths=0)
 
 
 def _events() -> QuerySet[WebhookEvent]:

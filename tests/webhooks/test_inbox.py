@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -135,14 +136,48 @@ def test_attempts_that_take_their_worker_along_are_counted_and_seen(
         take(event_id)
         pass_time(seconds=inbox.MIN_LEASE_SECONDS + 1)
 
-    assert due() == [event_id]
+    assert due() == []
     stored = WebhookEvent.objects.get()
     assert (stored.state, stored.attempts, stored.error) == ("failed", 3, inbox.DIED)
+    pass_time(seconds=2 * inbox.FIRST_WAIT_SECONDS + 1)
+    assert due() == [event_id]
 
     taken = inbox.take(event_id)
     inbox.finish(taken, State.PROCESSED.value)
     stored.refresh_from_db()
     assert (stored.state, stored.attempts, stored.error) == ("processed", 4, "")
+
+
+def test_event_that_takes_each_worker_along_is_left_to_a_person(
+    any_database: str,
+) -> None:
+    """With longer and longer waits, so that others are processed meanwhile."""
+    event_id = about("inv1")
+
+    def live(minutes: int) -> list[int]:
+        """Return the minutes in which a worker died."""
+        deaths = []
+        for minute in range(minutes):
+            deaths += [minute for one in due() if inbox.take(one)]
+            pass_time(seconds=60)
+        return deaths
+
+    deaths = live(600)
+    waits = [after - before for before, after in pairwise(deaths)]
+    assert len(deaths) == inbox.MAX_DEATHS
+    assert waits == sorted(waits)
+    assert waits[-1] > 10
+    stored = WebhookEvent.objects.get()
+    assert (stored.state, stored.error) == ("failed", inbox.GIVEN_UP)
+    assert stored.next_attempt_at is None
+
+    inbox.retry_now([event_id])
+    assert due() == [event_id]
+    taken = inbox.take(event_id)
+    inbox.fail(taken, ValueError("again"), "trace")
+    assert WebhookEvent.objects.get().deaths == 0
+    pass_time(seconds=inbox.MAX_WAIT_SECONDS)
+    assert due() == [event_id]
 
 
 @pytest.mark.parametrize("noticed_by", ["recover", "its next message", "a later event"])
@@ -159,8 +194,11 @@ def test_each_attempt_that_took_its_worker_along_is_told_and_counted_once(
     def count(events: Any, outcome: str, ended_at: datetime) -> None:
         counted.extend((event.pk, outcome) for event in events)
 
-    def notice() -> None:
+    def notice(attempt: int) -> None:
         if noticed_by == "recover":
+            if attempt > 1:
+                assert due() == []
+                pass_time(seconds=inbox.FIRST_WAIT_SECONDS + 1)
             assert due() == [first, second]
             assert due() == []
             pass_time(seconds=inbox.SECOND_MESSAGE_SECONDS + 1)
@@ -176,7 +214,7 @@ def test_each_attempt_that_took_its_worker_along_is_told_and_counted_once(
         assert take(first) == [first, second]
         for attempt in (1, 2):
             pass_time(seconds=inbox.MIN_LEASE_SECONDS + 1)
-            notice()
+            notice(attempt)
             if noticed_by == "recover":
                 assert take(first) == [first, second]
             assert told == [
