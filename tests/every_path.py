@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple, cast
 
@@ -121,7 +121,6 @@ class Walk:
         self.on_its_way: list[Answer] = []
         self.undelivered: list[tuple[str, int]] = []
         self.event_ages: dict[str, int] = {}
-        self.doubtful = False
         self.held = -1
         self.newest = -1
         self.filled_by = 0  # which release wrote the row last, whatever the row says
@@ -197,10 +196,8 @@ class Walk:
         self.look(before if action.__name__ != "restore" else None)
 
     def _try(self, action: Callable[[], Any]) -> None:
-        try:
+        with suppress(OrbError):
             action()
-        except OrbError:
-            self.doubtful = True  # as the rows of a run's window know
 
     def change(self) -> None:
         now = self.ages[-1]
@@ -391,9 +388,6 @@ class Walk:
         for operation in confirmation.unmirrored_operations():
             confirmation.read_back(self.client, operation, waits=(0.0,))
         fetching.recheck(self.client)
-        if self.doubtful:
-            self._fetch()
-            self.doubtful = False
 
     def rush(self) -> None:
         """
@@ -423,7 +417,7 @@ class Walk:
             list(model._default_manager.using(self.using).all()) for model in MODELS
         ]
         ages = dict(self.event_ages)
-        kept = (self.held, self.newest, ages, self.doubtful, self.filled_by)
+        kept = (self.held, self.newest, ages, self.filled_by)
         self.backup = (rows, kept, self.reasons.save())
 
     def restore(self) -> None:
@@ -432,7 +426,7 @@ class Walk:
             return
         rows, kept, reasons = self.backup
         self.reasons.restore(reasons)
-        self.held, self.newest, ages, self.doubtful, self.filled_by = kept
+        self.held, self.newest, ages, self.filled_by = kept
         self.event_ages = dict(ages)
         self.on_its_way = []
         for model in reversed(MODELS):

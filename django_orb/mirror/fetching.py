@@ -164,14 +164,20 @@ def fetch_until_ordered(
     """
     Fetch what the writer could not order in time, until it can.
 
-    Return the ids that could not be stored, with the reasons. Invoices that change
-    faster than they can be fetched are left to `recover`.
+    Return the ids that could not be stored, with the reasons. What could not be ordered
+    because of an error, or changes faster than it can be fetched, is left to `recover`.
     """
     failed: dict[str, str] = {}
     for _ in range(MAX_ROUNDS):
         if not doubtful:
             return failed
-        result = write(observe_invoices(client, doubtful))
+        try:
+            result = write(observe_invoices(client, doubtful))
+        except BaseException:
+            # The answer that was left out may have been the newest, and whoever asked
+            # may not ask again.
+            writing.fetch_later(doubtful)
+            raise
         failed |= result.failed
         doubtful = result.doubtful
     if doubtful:

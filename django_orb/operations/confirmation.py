@@ -45,18 +45,12 @@ def read_back(
     for seconds in LOOK_AFTER_SECONDS if waits is None else waits:
         time.sleep(seconds)
         try:
-            (seen,) = observe_invoices(client, [invoice_id])
+            is_mirrored = _fetch_and_store(client, operation)
         except OrbError as err:
             logger.warning(
                 "Invoice %s was not read back: %s", invoice_id, err, extra=ids
             )
             continue
-        is_mirrored = is_invoice(seen.payload, invoice_id) and (
-            operation.is_shown_in(seen.payload) or _is_hidden(operation)
-        )
-        if is_mirrored or _is_believed(seen, operation):
-            origin = Origin(InvoiceChange.Origin.OPERATION.value, str(operation.pk))
-            store(client, [seen], origin=origin)
         if is_mirrored:
             mine = primary.rows(InvoiceOperation).filter(pk=operation.pk)
             mine.update(mirrored_at=primary.now())
@@ -65,6 +59,28 @@ def read_back(
         "Orb does not show the change of invoice %s yet.", invoice_id, extra=ids
     )
     return False
+
+
+def _fetch_and_store(client: OrbClient, operation: InvoiceOperation) -> bool:
+    """Fetch and store the invoice once. Return whether it shows the change."""
+    invoice_id = operation.invoice_id
+    (seen,) = observe_invoices(client, [invoice_id])
+    is_mirrored = _shows(seen, operation)
+    if is_mirrored or _is_believed(seen, operation):
+        origin = Origin(InvoiceChange.Origin.OPERATION.value, str(operation.pk))
+        store(client, [seen], origin=origin)
+    return is_mirrored
+
+
+def _shows(seen: Observation, operation: InvoiceOperation) -> bool:
+    """Tell whether the answer is the invoice, and no earlier than the change."""
+    if not is_invoice(seen.payload, operation.invoice_id):
+        return False
+    try:
+        is_shown = operation.is_shown_in(seen.payload)
+    except (AttributeError, TypeError):  # parts of it have another form
+        return False
+    return is_shown or _is_hidden(operation)
 
 
 def _is_believed(seen: Observation, operation: InvoiceOperation) -> bool:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django_orb import services, tasks
+import pytest
+import requests
+
+from django_orb import mirror, services, tasks
+from django_orb.db import Interval, primary
 from django_orb.db.clock import database_now
-from django_orb.models import Invoice, InvoiceOperation
+from django_orb.exceptions import OrbConnectionError
+from django_orb.mirror import Observation
+from django_orb.models import (
+    Invoice,
+    InvoiceObservation,
+    InvoiceOperation,
+    InvoiceRecheck,
+)
 from django_orb.operations.confirmation import LOOK_AFTER_SECONDS
-from tests import databases
+from tests import crash_points, databases
 
 from .test_api import add, on_postgresql
 from .test_recovery import impatient
@@ -58,3 +70,71 @@ def test_edit_is_waited_for_although_an_earlier_one_was_seen(orb: OrbSandbox) ->
     tasks.recover()
     assert Invoice.objects.get().payload["metadata"] == {"note": "second"}
     assert all(seen.all())
+
+
+def doubt_the_next_answer(
+    patch: pytest.MonkeyPatch, orb: OrbSandbox, invoice_id: str
+) -> None:
+    """While it is on its way a webhook comes; after that Orb is away."""
+    fetches = itertools.count()
+
+    def act(request: requests.PreparedRequest) -> None:
+        if request.method != "GET":
+            return
+        if next(fetches):
+            raise requests.ConnectionError
+        now = primary.now()
+        told = {**orb.invoice(invoice_id), "memo": "as the event tells"}
+        came = Interval(now - timedelta(minutes=5), now)
+        mirror.write([Observation(invoice_id, told, came)])
+
+    crash_points.before_requests(patch, act)
+
+
+def let_it_be_seen_long_ago() -> None:
+    long_ago = database_now(databases.current_alias) - timedelta(minutes=10)
+    InvoiceObservation.objects.update(started_at=long_ago, ended_at=long_ago)
+
+
+def test_void_is_done_although_what_was_read_back_is_in_doubt(
+    any_committed_database: str, orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoice_id = add(orb, "issued")
+    services.fetch_invoice(invoice_id)
+    let_it_be_seen_long_ago()
+    with monkeypatch.context() as patch:
+        doubt_the_next_answer(patch, orb, invoice_id)
+        services.void_invoice(invoice_id)
+
+    assert InvoiceOperation.objects.get().state == "succeeded"
+    assert InvoiceRecheck.objects.get().pk == invoice_id
+    tasks.recover()
+    assert Invoice.objects.get().payload == orb.invoice(invoice_id)
+
+
+@pytest.mark.parametrize("call", ["fetch", "list", "links"])
+def test_doubt_that_cannot_be_decided_is_decided_later(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+) -> None:
+    invoice = services.fetch_invoice(add(orb, "issued"))
+    let_it_be_seen_long_ago()
+    Invoice.objects.update(mirrored_at=invoice.mirrored_at - timedelta(days=99))
+    invoice.refresh_from_db()
+    calls = {
+        "fetch": lambda: services.fetch_invoice(invoice.pk),
+        "list": lambda: list(services.list_invoices(customer_id=invoice.customer_id)),
+        "links": lambda: services.current_links(invoice),
+    }
+    with monkeypatch.context() as patch:
+        doubt_the_next_answer(patch, orb, invoice.pk)
+        with pytest.raises(OrbConnectionError):
+            calls[call]()
+
+    assert InvoiceRecheck.objects.get().pk == invoice.pk
+    tasks.recover()
+    stored = Invoice.objects.get(pk=invoice.pk)
+    assert stored.payload == orb.invoice(invoice.pk)
+    assert not InvoiceRecheck.objects.exists()
