@@ -163,7 +163,7 @@ class Walk:
             interval = primary.clock().interval(answer.started, self.now)
             payload = self.ages[answer.age].payload()
             result = mirror.write([Observation(ID, payload, interval)])
-            self.doubtful = self.doubtful or bool(result.doubtful)
+            mirror.fetch_later(result.doubtful)
         if self.is_dying:
             self.is_dying = False
             raise Died
@@ -405,12 +405,9 @@ class Walk:
     def die(self) -> None:
         """A worker dies in whatever `recover` fetches first."""
         self.is_dying = not self.is_away
-        try:
+        with suppress(Died):
             self.recover()
-        except Died:
-            self.doubtful = True
-        finally:
-            self.is_dying = False
+        self.is_dying = False
 
     def save(self) -> None:
         rows = [

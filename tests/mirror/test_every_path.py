@@ -9,8 +9,17 @@ import pytest
 from django.db import transaction
 
 from django_orb import mirror
+from django_orb.client import OrbClient
 from django_orb.db import claim, primary
-from django_orb.mirror import failure_reasons, ordering, page_writer, writing
+from django_orb.mirror import (
+    Observation,
+    WriteResult,
+    failure_reasons,
+    fetching,
+    ordering,
+    page_writer,
+    writing,
+)
 from django_orb.mirror.ordering import Known
 from django_orb.mirror.page_writer import PageWriter
 from django_orb.models import InvoiceObservation, InvoiceRecheck
@@ -78,6 +87,17 @@ def fetch_later_at_most_once(invoice_ids: Sequence[str]) -> None:
     claim(InvoiceRecheck, [{**row, "attempts": 0} for row in rows])
 
 
+def forget_doubts_at_an_error(
+    client: OrbClient,
+    doubtful: Sequence[str],
+    *,
+    write: Callable[[Sequence[Observation]], WriteResult],
+) -> dict[str, str]:
+    while doubtful:
+        doubtful = write(fetching.observe_invoices(client, doubtful)).doubtful
+    return {}
+
+
 class Fault(NamedTuple):
     """How it is put back, and the steps and the seed of a walk that comes across it."""
 
@@ -113,6 +133,13 @@ FAULTS = {
     ),
     "a doubt that outlives its recheck is forgotten": Fault(
         writing, "fetch_later", fetch_later_at_most_once, RUSHED, 1
+    ),
+    "a doubt is forgotten if Orb goes away": Fault(
+        fetching,
+        "fetch_until_ordered",
+        forget_doubts_at_an_error,
+        (*WAY, "deliver", "ask_page", "turn", "recover"),
+        246,
     ),
     "a failure goes with an older answer": Fault(
         page_writer, "touch", forget_failures, WAY, 89
