@@ -1,4 +1,4 @@
-"""Exports of invoices and their line items, as CSV and as Excel workbooks."""
+"""Export invoices, their line items, and operations, as CSV and as Excel workbooks."""
 
 from __future__ import annotations
 
