@@ -18,9 +18,9 @@ from celery import Task, shared_task
 from . import maintenance, metrics, services
 from .account import open_account
 from .conf import get_settings
-from .db import StatementLog, ends_work, primary
+from .db import StatementLog, primary
 from .models import SyncRun
-from .publishing import as_django_task, broker, enqueue, run_eagerly, runs_at_once
+from .publishing import as_django_task, publish
 from .status import noted
 from .sync import runs, windows
 from .webhooks import processing
@@ -80,7 +80,7 @@ def sync_invoices(
     start = datetime.fromisoformat(since) if since else None
     kind = services.run_kind(mode=mode, since=start)
     run = runs.start_or_join(kind, since=start, sweep=sweep)
-    publish_due(run)
+    runs.send_due(run, partial(publish, sync_page))
     return run.pk
 
 
@@ -100,7 +100,7 @@ def sync_page(window_id: int, lease: str) -> None:
         return
     run = primary.rows(SyncRun).get(windows=window_id)
     runs.advance(run)
-    publish_due(run)
+    runs.send_due(run, partial(publish, sync_page))
 
 
 @_task
@@ -134,7 +134,7 @@ def recover() -> None:
 
 def _advance(run: SyncRun) -> None:
     runs.advance(run)
-    publish_due(run)
+    runs.send_due(run, partial(publish, sync_page))
 
 
 @_task
@@ -155,54 +155,7 @@ def prune() -> None:
         logger.info("%s %s were deleted.", count, name)
 
 
-def publish_due(run: SyncRun, *, send: Callable[..., bool] | None = None) -> None:
-    """Lease each window that is due and free, and send a message for it."""
-    send = send or publish
-    for window in runs.due_windows(run=run):
-        lease = windows.lease_window(window)
-        if lease and not send(sync_page, window.pk, lease):
-            windows.release_window(window.pk, lease)
-
-
 @as_django_task
 def perform(name: str, *args: Any) -> None:
     """Run one of the tasks, in the backend of Django's tasks that `TASK_BACKEND` names."""
     _TASKS[name].run(*args)
-
-
-def wake(task: Task[Any, Any], *args: object) -> bool:
-    """Publish a message within about a second, because a user may wait for it."""
-    alias = get_settings().TASK_BACKEND
-    # A task that runs within this call may take longer than a second,
-    # and needs no broker.
-    if runs_at_once(alias) if alias else task.app.conf.task_always_eager:
-        return publish(task, *args)
-    return broker.ask(lambda: publish(task, *args))
-
-
-def publish(task: Task[Any, Any], *args: object, seconds: float = 0.0) -> bool:
-    """
-    Send a message if the broker takes it at once. Return whether it did.
-
-    The rows are the queue, so an unreachable broker delays work but loses none.
-    """
-    settings = get_settings()
-    if not settings.TASK_BACKEND and task.app.conf.task_always_eager:
-        call = partial(task.apply_async, args=args)
-        return run_eagerly(call, (task.name, *args), seconds=seconds)
-    options: dict[str, Any] = {"countdown": seconds} if seconds else {}
-    if settings.CELERY_QUEUE:
-        options["queue"] = settings.CELERY_QUEUE
-    try:
-        if settings.TASK_BACKEND:
-            named = (task.name.rpartition(".")[2], *args)
-            alias = settings.TASK_BACKEND
-            return enqueue(perform, named, alias=alias, seconds=seconds)
-        # Celery would otherwise try several times, while the caller waits.
-        task.apply_async(args=args, retry=False, **options)
-    except Exception as err:
-        if ends_work(err):
-            raise
-        logger.warning("The broker took no message for %s.", task.name, exc_info=True)
-        return False
-    return True

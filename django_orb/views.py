@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from . import metrics, tasks
+from . import metrics, publishing, tasks
 from .conf import get_settings
 from .db import primary
 from .exceptions import OrbPayloadError, OrbWebhookVerificationError
@@ -176,5 +176,5 @@ def _accept(event: OrbEvent, body: str) -> None:
         processing.process_event(event.id)
         return
     # A worker that is woken before the commit would not find the row.
-    wake = partial(tasks.wake, tasks.process_webhook_event, event.id)
+    wake = partial(publishing.wake, tasks.process_webhook_event, event.id)
     primary.on_commit(wake)

@@ -238,10 +238,9 @@ def any_committed_database(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def _new_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test begins with a broker about which the process knows nothing."""
-    from django_orb import tasks
-    from django_orb.publishing import deadline
+    from django_orb.publishing import deadline, messages
 
-    monkeypatch.setattr(tasks, "broker", deadline.Broker())
+    monkeypatch.setattr(messages, "broker", deadline.Broker())
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def publishing_for(schema: str) -> Iterator[None]:
     from celery.signals import before_task_publish
     from django.db import connection
 
-    from django_orb.tasks import broker  # type: ignore[attr-defined]
+    from django_orb.publishing.deadline import broker
 
     seen = []
     # It is not asked for a while after it was out of reach, as for the tenant before.

@@ -31,7 +31,7 @@ ALLOWED = {
     "metrics": "conf exceptions",
     # the database, HTTP, and what is stored
     "db": "exact_json exceptions",
-    "publishing": "db",
+    "publishing": "conf db",
     "client": "conf exact_json exceptions metrics",
     "models": "client exact_json exceptions fields parsing",
     # the mirror
@@ -70,17 +70,17 @@ ALLOWED = {
         "sync webhooks"
     ),
     # how people and Orb reach it
-    "views": "conf db exceptions metrics mirror status tasks webhooks",
+    "views": "conf db exceptions metrics mirror publishing status tasks webhooks",
     "urls": "views",
     "templatetags": "conf formatting models",
     "admin": (
         "account conf customer_labels db exact_json exceptions exports fields "
-        "formatting mirror models operations parsing reports services status sync "
+        "formatting mirror models operations parsing publishing reports services status sync "
         "tasks webhooks"
     ),
     "management": (
         "account conf db exact_json exceptions exports maintenance mirror models "
-        "parsing reports services status sync tasks webhooks"
+        "parsing publishing reports services status sync tasks webhooks"
     ),
     "checks": "conf customer_labels exceptions metrics",
     "apps": "checks metrics status",

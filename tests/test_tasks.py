@@ -22,6 +22,7 @@ from django_orb.db.clock import database_now
 from django_orb.exceptions import OrbOutcomeUnknownError
 from django_orb.models import Invoice, InvoiceOperation, SyncRun, SyncWindow
 from django_orb.operations.ledger import Request
+from django_orb.publishing import publish
 from django_orb.sync import steps, windows
 from django_orb.testing import OrbSandbox
 from tests import brokers, times
@@ -288,9 +289,9 @@ def test_tasks_go_to_the_queue_that_was_chosen(
 
     before_task_publish.connect(note)
     try:
-        tasks.publish(tasks.sync_page, 1, "lease")
+        publish(tasks.sync_page, 1, "lease")
         settings.DJANGO_ORB = {**settings.DJANGO_ORB, "CELERY_QUEUE": "billing"}
-        tasks.publish(tasks.sync_page, 1, "lease", seconds=3)
+        publish(tasks.sync_page, 1, "lease", seconds=3)
     finally:
         before_task_publish.disconnect(note)
 

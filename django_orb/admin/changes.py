@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb import tasks
+from django_orb import publishing, tasks
 from django_orb.formatting import ago, joined, local_moment, short
 from django_orb.mirror import change_log
 from django_orb.models import Invoice, InvoiceChange
@@ -151,7 +151,7 @@ class InvoiceChangeAdmin(ReadOnlyAdmin):
         change_log.tell_again(ids)
         for change in chosen:
             self.log_change(request, change, _("Asked for it to be announced again."))
-        tasks.wake(tasks.recover)
+        publishing.wake(tasks.recover)
         text = ngettext(
             "%d change is announced again.", "%d changes are announced again.", len(ids)
         )

@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from django_orb import exact_json, tasks
+from django_orb import exact_json, publishing, tasks
 from django_orb.formatting import local_moment, short
 from django_orb.models import WebhookEvent
 from django_orb.webhooks import inbox
@@ -78,7 +78,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         # Before any worker is woken, which must find it due.
         inbox.retry_now(ids)
         for event in chosen:
-            tasks.wake(tasks.process_webhook_event, event.pk)
+            publishing.wake(tasks.process_webhook_event, event.pk)
             self.log_change(request, event, _("Asked for it to be processed again."))
         if not ids:
             self.message_user(

@@ -6,8 +6,7 @@ If tasks are set to run in their caller, they run here, one after the other.
 
 from __future__ import annotations
 
-from .deadline import broker
-from .django_tasks import as_django_task, enqueue, runs_at_once
-from .eager import run as run_eagerly
+from .django_tasks import as_django_task
+from .messages import publish, wake
 
-__all__ = ["as_django_task", "broker", "enqueue", "run_eagerly", "runs_at_once"]
+__all__ = ["as_django_task", "publish", "wake"]

@@ -16,6 +16,7 @@ from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from . import eager
 
@@ -26,6 +27,9 @@ try:
     IS_OFFERED = True
 except ImportError:  # Django 5.2
     IS_OFFERED = False
+
+
+PERFORM = "django_orb.tasks.perform"
 
 
 def backend_alias() -> str | None:
@@ -66,16 +70,15 @@ def runs_at_once(alias: str) -> bool:
     return is_there(alias) and isinstance(task_backends[alias], ImmediateBackend)
 
 
-def enqueue(
-    function: Any, args: Sequence[object], *, alias: str, seconds: float = 0.0
-) -> bool:
+def enqueue(args: Sequence[object], *, alias: str, seconds: float = 0.0) -> bool:
     """
-    Enqueue a call of the function. Return whether the backend took it.
+    Enqueue a call of `PERFORM`. Return whether the backend took it.
 
     If the call has to wait for `seconds` and the backend cannot delay it, it is not
     enqueued.
     """
-    task = _task(function, alias)
+    # By name, since this package is below the tasks.
+    task = _task(import_string(PERFORM), alias)
     if runs_at_once(alias):
         call = partial(task.enqueue, *args)
         return eager.run(call, (alias, *args), seconds=seconds)

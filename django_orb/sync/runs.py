@@ -177,6 +177,18 @@ def due_windows(*, run: SyncRun | None = None) -> list[SyncWindow]:
     return list(due.filter(run=run) if run else due)
 
 
+def send_due(run: SyncRun, send: Callable[[int, str], bool]) -> None:
+    """
+    Lease each window that is due and free, and send it to a worker with its lease.
+
+    If `send` returns False, no worker was reached, and the window is free again.
+    """
+    for window in due_windows(run=run):
+        lease = windows.lease_window(window)
+        if lease and not send(window.pk, lease):
+            windows.release_window(window.pk, lease)
+
+
 def work_here(
     run: SyncRun,
     *,

@@ -17,6 +17,7 @@ from django_orb import operations, tasks
 from django_orb.models import Invoice, InvoiceOperation, SyncRun, WebhookEvent
 from django_orb.operations import recovery
 from django_orb.operations.ledger import Request
+from django_orb.publishing import publish
 from django_orb.sync import windows
 from django_orb.testing import OrbSandbox
 from tests import brokers, celery_app, times
@@ -70,7 +71,7 @@ def depth(
 def test_whole_run_is_done_in_its_call_without_recursion(
     any_committed_database: str, orb: OrbSandbox, depth: Depth
 ) -> None:
-    tasks.publish(tasks.sync_invoices, "full")
+    publish(tasks.sync_invoices, "full")
 
     assert SyncRun.objects.get().state == SyncRun.State.SUCCEEDED
     assert Invoice.objects.count() == 60
@@ -83,7 +84,7 @@ def test_run_that_orb_does_not_answer_waits_in_its_rows(
 ) -> None:
     orb.fail_next(count=1000, status=503)
 
-    tasks.publish(tasks.sync_invoices, "full")
+    publish(tasks.sync_invoices, "full")
 
     run = SyncRun.objects.get()
     windows = run.windows.exclude(not_before=None)
@@ -95,12 +96,12 @@ def test_run_that_orb_does_not_answer_waits_in_its_rows(
     # On a busy machine the first of them might be due by now.
     windows.update(not_before=datetime.now(timezone.utc) + timedelta(minutes=1))
     orb.clear_requests()
-    tasks.publish(tasks.recover)
+    publish(tasks.recover)
     assert not orb.requests
 
     orb.clear_faults()
     windows.update(not_before=None)
-    tasks.publish(tasks.recover)
+    publish(tasks.recover)
     run.refresh_from_db()
     assert run.state == SyncRun.State.SUCCEEDED
     assert Invoice.objects.count() == 60
@@ -125,7 +126,7 @@ def test_queued_operations_are_sent_without_recursion(
     requests = [Request("void_invoice", pk, idempotency_key=f"key {pk}") for pk in ids]
     operations.queue(requests, batch="batch")
 
-    tasks.publish(tasks.send_operations)
+    publish(tasks.send_operations)
 
     states = {operation.state for operation in InvoiceOperation.objects.all()}
     assert states == {InvoiceOperation.State.SUCCEEDED}
@@ -139,7 +140,7 @@ def test_task_that_fails_does_not_fail_who_asked_for_it(
     """As little as a worker's failure reaches the process that sent the message."""
     orb.fail_next(count=1000, status=503)
 
-    assert tasks.publish(tasks.sync_invoice, orb.invoice_ids()[0])
+    assert publish(tasks.sync_invoice, orb.invoice_ids()[0])
 
     assert "Traceback" in caplog.text
     assert "django_orb.tasks" in caplog.text

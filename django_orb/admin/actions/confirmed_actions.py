@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext
 
-from django_orb import operations, tasks
+from django_orb import operations, publishing, tasks
 from django_orb.admin.invoice_page import balance_applied
 from django_orb.admin.texts import later
 from django_orb.db import primary
@@ -185,7 +185,7 @@ def say_queued(call: Call, batch: str) -> None:
         "%(count)s invoices are queued, and processed one after the other."
     ) % {"count": count}
     level = messages.SUCCESS
-    if not tasks.wake(tasks.send_operations):
+    if not publishing.wake(tasks.send_operations):
         text = gettext(
             "%(text)s The message broker cannot be reached: they start once it is back."
         ) % {"text": text}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from django.contrib import messages
 from django.utils.translation import gettext, ngettext
 
-from django_orb import services, tasks
+from django_orb import publishing, services, tasks
 from django_orb.admin.texts import lazy as _
 from django_orb.exceptions import OrbConfigurationError, OrbError
 from django_orb.models import Invoice, SyncRun
@@ -52,7 +53,7 @@ def read_later(call: Call, invoice_ids: Sequence[str]) -> None:
     run = runs.start_run(SyncRun.Kind.ONE.value, invoice_ids=ids)
     # Gives up after about a second: users should not wait for a silent broker, and
     # `recover` finds the run anyway.
-    tasks.publish_due(run, send=tasks.wake)
+    runs.send_due(run, partial(publishing.wake, tasks.sync_page))
     text = ngettext(
         "Fetching %(count)s invoice again from Orb.",
         "Fetching %(count)s invoices again from Orb.",
@@ -69,7 +70,7 @@ def sync_now(call: Call) -> None:
     except (OrbError, OrbConfigurationError) as err:
         call.say(messages.ERROR, explain(err))
         return
-    tasks.publish_due(run, send=tasks.wake)
+    runs.send_due(run, partial(publishing.wake, tasks.sync_page))
     say_started(call, run, gettext("Bringing the mirror up to date with Orb."))
 
 

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import signal
 import sys
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from django_orb import services, tasks
+from django_orb import publishing, services, tasks
 from django_orb.account import accept_key
 from django_orb.exceptions import (
     OrbConfigurationError,
@@ -139,7 +140,7 @@ class Command(BaseCommand):
             raise CommandError(str(err)) from err
         # `wake`, because a broker that is silent would make the user
         # wait for each window.
-        tasks.publish_due(run, send=tasks.wake)
+        runs.send_due(run, partial(publishing.wake, tasks.sync_page))
         # Windows whose message was sent are leased, and so not due.
         if runs.due_windows(run=run):
             self.stdout.write(
