@@ -385,8 +385,7 @@ class Walk:
     def recover(self) -> None:
         for event_id in inbox.due_events():
             self._process(event_id)
-        for operation in confirmation.unmirrored_operations():
-            confirmation.read_back(self.client, operation, waits=(0.0,))
+        confirmation.read_back_due(self.client)
         fetching.recheck(self.client)
 
     def rush(self) -> None:

@@ -26,8 +26,6 @@ from .erasing import resume_all
 
 logger = logging.getLogger(__name__)
 
-READ_BACKS = 20
-
 
 def do_all(*parts: Callable[[], object]) -> None:
     """
@@ -90,8 +88,8 @@ def finish_operations(*, seconds: float = float("inf")) -> bool:
     answers: list[bool] = []
     do_all(
         lambda: answers.append(_recover_operations(seconds=seconds)),
-        partial(_read_back),
-        partial(_recheck),
+        partial(_read_back, seconds=seconds),
+        partial(_recheck, seconds=seconds),
         # Last, as it blanks the operations that have ended by now.
         partial(resume_all, seconds=seconds),
     )
@@ -125,17 +123,16 @@ def _recover_operations(*, seconds: float) -> bool:
     return has_answered
 
 
-def _read_back() -> None:
+def _read_back(*, seconds: float) -> None:
     """Fetch invoices that do not show their successful operations yet."""
-    unmirrored = confirmation.unmirrored_operations()
-    if unmirrored.exists():
-        with open_account() as client:
-            for operation in unmirrored[:READ_BACKS]:
-                confirmation.read_back(client, operation, waits=(0.0,))
+    if confirmation.unmirrored_operations().exists():
+        # Without retries: whatever fails waits in its row.
+        with open_account(retries=0) as client, contextlib.suppress(OrbError):
+            confirmation.read_back_due(client, seconds=seconds)
 
 
-def _recheck() -> None:
+def _recheck(*, seconds: float) -> None:
     """Fetch invoices whose answers could not be put in order."""
     if fetching.due_rechecks().exists():
-        with open_account() as client, contextlib.suppress(OrbError):
-            fetching.recheck(client)
+        with open_account(retries=0) as client, contextlib.suppress(OrbError):
+            fetching.recheck(client, seconds=seconds)

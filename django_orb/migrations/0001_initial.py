@@ -275,6 +275,7 @@ class Migration(migrations.Migration):
                 ('attempts', models.PositiveIntegerField(default=0, verbose_name='attempts')),
                 ('finished_at', models.DateTimeField(blank=True, null=True, verbose_name='finished at')),
                 ('mirrored_at', models.DateTimeField(blank=True, help_text='When the mirror first showed the change.', null=True, verbose_name='mirrored at')),
+                ('look_after', models.DateTimeField(blank=True, null=True)),
                 ('detail', models.TextField(blank=True, verbose_name='detail')),
                 ('result', django_orb.models.fields.PayloadField(blank=True, default=dict, verbose_name='result')),
                 ('erased_at', models.DateTimeField(blank=True, help_text='When personal data was removed from it.', null=True, verbose_name='erased at')),

@@ -230,7 +230,7 @@ def due_rechecks() -> models.QuerySet[InvoiceRecheck]:
     return due.order_by("attempts", "due_at", "pk")
 
 
-def recheck(client: OrbClient) -> None:
+def recheck(client: OrbClient, *, seconds: float = float("inf")) -> None:
     """
     Fetch a batch of the invoices of which an answer was left out.
 
@@ -240,7 +240,10 @@ def recheck(client: OrbClient) -> None:
     Raises:
         OrbError: Orb did not answer; the rest waits.
     """
+    deadline = time.monotonic() + seconds
     for row in list(due_rechecks()[:RECHECKS]):
+        if time.monotonic() > deadline:
+            return
         mine = primary.rows(InvoiceRecheck).filter(pk=row.pk)
         until = primary.now() + max(recheck_lease(), _wait(row.attempts + 1))
         # Another worker has taken it since it was read.

@@ -112,6 +112,9 @@ class InvoiceOperation(models.Model):
         blank=True,
         help_text=_("When the mirror first showed the change."),
     )
+    # Until then a worker that fetches its invoice is left alone, or its failure is waited
+    # for.
+    look_after = models.DateTimeField(null=True, blank=True)
     detail = models.TextField(_("detail"), blank=True)
     result = PayloadField(_("result"), default=dict, blank=True)
     erased_at = models.DateTimeField(

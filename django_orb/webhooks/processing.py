@@ -10,6 +10,7 @@ before it began.
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -40,6 +41,9 @@ SKEW = timedelta(minutes=5)
 # How long to leave Orb alone when it says that there were too many requests.
 PATIENCE_SECONDS = 5.0
 
+# How long to process events that are due before other work gets its turn.
+DUE_SECONDS = 300.0
+
 State = WebhookEvent.State
 
 
@@ -64,9 +68,16 @@ def process_event(event_id: str, *, client: OrbClient | None = None) -> int:
 
 
 def process_due(process: Callable[[str], object] = process_event) -> None:
-    """Process the events that are due, in this process or as the caller says."""
+    """
+    Process the events that are due, in this process or as the caller says.
+
+    If Orb hangs, each may take as long as its request: the rest comes due again later.
+    """
+    deadline = time.monotonic() + DUE_SECONDS
     for event_id in inbox.due_events():
         process(event_id)
+        if time.monotonic() > deadline:
+            return
 
 
 def _process(events: Sequence[WebhookEvent], *, client: OrbClient | None) -> int | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from django.db.models import F
 
 from django_orb import mirror, services, tasks
 from django_orb.db import Interval, primary
@@ -138,3 +139,76 @@ def test_doubt_that_cannot_be_decided_is_decided_later(
     stored = Invoice.objects.get(pk=invoice.pk)
     assert stored.payload == orb.invoice(invoice.pk)
     assert not InvoiceRecheck.objects.exists()
+
+
+def unmirrored(orb: OrbSandbox, count: int) -> list[str]:
+    """Invoices that were edited a while ago, and whose editors died before they looked."""
+    ids = [add(orb, "issued") for _ in range(count)]
+    for invoice_id in ids:
+        services.update_invoice(invoice_id, metadata={"note": "ours"})
+    end(minutes_ago=2)
+    InvoiceOperation.objects.update(mirrored_at=None)
+    orb.clear_requests()
+    return ids
+
+
+@on_postgresql
+def test_nothing_more_is_asked_for_while_orb_is_away(orb: OrbSandbox) -> None:
+    unmirrored(orb, 3)
+    orb.fail_next(1, status=503)
+
+    tasks.recover()
+    assert orb.request_counts() == {"fetch_invoice": 1}
+    assert InvoiceOperation.objects.filter(mirrored_at=None).count() == 3
+
+    # The one at which Orb failed waits, and the others do not wait for it.
+    tasks.recover()
+    assert InvoiceOperation.objects.filter(mirrored_at=None).count() == 1
+    InvoiceOperation.objects.update(look_after=None)
+    tasks.recover()
+    assert not InvoiceOperation.objects.filter(mirrored_at=None).exists()
+
+
+@on_postgresql
+def test_read_back_that_kills_its_worker_is_left_for_longer_and_longer(
+    orb: OrbSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And holds up neither the others nor what comes after them."""
+    bad, good = unmirrored(orb, 2)
+    mirror.fetch_later([good])
+    minutes, deaths = 0, 0
+    with monkeypatch.context() as patch:
+        crash_points.dies_at_request(patch, f"/invoices/{bad}")
+        while minutes < 7 * 60:
+            try:
+                tasks.recover()
+            except KeyboardInterrupt:
+                deaths += 1
+            step = timedelta(minutes=5)
+            minutes += 5
+            for name in ("finished_at", "look_after"):
+                earlier = F(name) - step
+                InvoiceOperation.objects.update(**{name: earlier})
+
+    assert 1 < deaths < 10
+    assert InvoiceOperation.objects.get(invoice_id=good).mirrored_at
+    assert not InvoiceRecheck.objects.exists()
+
+
+@on_postgresql
+def test_each_is_read_back_by_one_worker(orb: OrbSandbox) -> None:
+    """Another one begins while the first one waits for Orb."""
+    unmirrored(orb, 2)
+    workers: list[None] = []
+
+    def begin_another(request: Any) -> None:
+        if not workers:
+            workers.append(None)
+            tasks.recover()
+
+    with pytest.MonkeyPatch.context() as patch:
+        crash_points.before_requests(patch, begin_another)
+        tasks.recover()
+
+    assert orb.request_counts() == {"fetch_invoice": 2}
+    assert not InvoiceOperation.objects.filter(mirrored_at=None).exists()
