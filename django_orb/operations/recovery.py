@@ -24,6 +24,7 @@ from django_orb.client import OrbClient, longest_request_seconds
 from django_orb.conf import get_settings
 from django_orb.db import is_free, is_passing, primary, take
 from django_orb.exceptions import OrbError, OrbNotFoundError, OrbRateLimitError
+from django_orb.mirror import fetch_later
 from django_orb.models import InvoiceOperation
 from django_orb.models.operation_type import Sight
 from django_orb.models.operation_types import OPERATION_TYPES
@@ -154,6 +155,10 @@ def close(operation: InvoiceOperation, *, was_done: bool, detail: str) -> bool:
     asked = primary.rows(InvoiceOperation).filter(
         pk=operation.pk, state=_STATE.NEEDS_ATTENTION
     )
+    if was_done and operation.invoice_id:
+        # Before, so that a process which dies in between leaves a fetch too many. Which
+        # change the person saw is not known, so none is waited for.
+        fetch_later([operation.invoice_id])
     # `finished_at` stays: the mirror waits to see only what has just been done.
     closed = asked.update(
         state=_STATE.SUCCEEDED if was_done else _STATE.REFUSED,
