@@ -261,7 +261,7 @@ class Migration(migrations.Migration):
                 ('state', models.CharField(choices=[('pending', 'Pending'), ('succeeded', 'Succeeded'), ('refused', 'Refused'), ('needs_attention', 'Needs attention'), ('cancelled', 'Cancelled')], default='pending', max_length=16, verbose_name='state')),
                 ('invoice_id', django_orb.models.fields.OrbIdField(db_index=True, max_length=128, verbose_name='invoice')),
                 ('body', django_orb.models.fields.PayloadField(blank=True, default=dict, verbose_name='body')),
-                ('idempotency_key', models.CharField(max_length=64, unique=True, verbose_name='idempotency key')),
+                ('idempotency_key', django_orb.models.fields.ExactCharField(max_length=64, unique=True, verbose_name='idempotency key')),
                 ('actor_id', models.CharField(blank=True, max_length=255, verbose_name='user id')),
                 ('actor_username', models.CharField(blank=True, max_length=255, verbose_name='username')),
                 ('actor_name', models.CharField(blank=True, help_text='The full name, or the username, when it was asked for.', max_length=255, verbose_name='asked by')),

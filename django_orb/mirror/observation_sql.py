@@ -27,7 +27,8 @@ _EMPTY = {"content_hash": "", "raw_digest": "", "version": 0, "mapper_version": 
 
 def claim_observations(invoice_ids: Sequence[str]) -> None:
     """Make sure that each invoice has an observation, which its writers lock."""
-    rows = [{"invoice": pk, **_EMPTY} for pk in invoice_ids]
+    # In the order in which pages lock them, since MariaDB locks those that exist, too.
+    rows = [{"invoice": pk, **_EMPTY} for pk in sorted({*invoice_ids})]
     claim(InvoiceObservation, rows)
 
 

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.models.fields import OrbIdField, PayloadField
+from django_orb.models.fields import ExactCharField, OrbIdField, PayloadField
 
 from .operation_type import OperationKind, OperationType
 from .operation_types import type_of
@@ -63,7 +63,7 @@ class InvoiceOperation(models.Model):
     body = PayloadField(_("body"), default=dict, blank=True)
     # Orb takes keys of up to 64 characters
     # (https://docs.withorb.com/reference/idempotency).
-    idempotency_key = models.CharField(_("idempotency key"), max_length=64, unique=True)
+    idempotency_key = ExactCharField(_("idempotency key"), max_length=64, unique=True)
     # As texts, not as a foreign key: users may live in another database, and the
     # names stay when a user is deleted.
     actor_id = models.CharField(_("user id"), max_length=_ACTOR_LENGTH, blank=True)

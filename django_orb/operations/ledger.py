@@ -21,7 +21,12 @@ from django.db import IntegrityError
 
 from django_orb.client import OrbClient
 from django_orb.conf import get_settings
-from django_orb.db import primary, require_outside_transaction
+from django_orb.db import (
+    claim,
+    primary,
+    require_outside_transaction,
+    run_in_transaction,
+)
 from django_orb.exceptions import (
     OrbInputError,
     OrbOutcomeUnknownError,
@@ -99,19 +104,22 @@ def queue(requests: Sequence[Request], *, batch: str) -> None:
     require_writable()
     require_no_transaction()
     now = primary.now()
-    manager = primary.rows(InvoiceOperation)
     rows = [_row(request, now, batch=batch) for request in requests]
+    keys = [row.idempotency_key for row in rows]
+
     # The rows were made before it: on SQLite a transaction that reads first, and writes
     # after another process has written, fails with "database is locked".
-    with primary.atomic(durable=True):
+    def record() -> None:
         # Conflicts are the keys of a batch that is confirmed again.
-        manager.bulk_create(rows, ignore_conflicts=True, batch_size=100)
-        recorded = manager.in_bulk(
-            [row.idempotency_key for row in rows], field_name="idempotency_key"
+        claim(InvoiceOperation, [_columns_of(row) for row in rows])
+        recorded = primary.rows(InvoiceOperation).in_bulk(
+            keys, field_name="idempotency_key"
         )
-        for row, request in zip(rows, requests, strict=True):
-            _require_same(recorded[row.idempotency_key], request)
+        for key, request in zip(keys, requests, strict=True):
+            _require_same(recorded[key], request)
         claim_observations([asked.invoice_id for asked in requests if asked.invoice_id])
+
+    run_in_transaction(record)
 
 
 def cancel(batch: str, *, detail: str) -> int:
@@ -164,12 +172,16 @@ def _record(request: Request, *, client: OrbClient) -> tuple[InvoiceOperation, b
     require_no_transaction()
     now = primary.now()
     operation = _row(request, now, lease_expires_at=now + lease_of(client))
+
+    def record() -> None:
+        operation.pk = None  # an attempt that was rolled back has set it
+        operation.save(using=primary.alias(), force_insert=True)
+        # This tells the mirror, even of an invoice that it does not have yet.
+        if request.invoice_id:
+            claim_observations([request.invoice_id])
+
     try:
-        with primary.atomic(durable=True):
-            operation.save(using=primary.alias(), force_insert=True)
-            # This tells the mirror, even of an invoice that it does not have yet.
-            if request.invoice_id:
-                claim_observations([request.invoice_id])
+        run_in_transaction(record)
     except IntegrityError:
         # The unique key decides, not a look before the insert: of two clicks at the
         # same moment both would have found nothing.
@@ -195,6 +207,15 @@ def _row(request: Request, now: datetime, **more: Any) -> InvoiceOperation:
         created_at=now,
         **more,
     )
+
+
+def _columns_of(operation: InvoiceOperation) -> dict[str, Any]:
+    fields = operation._meta.concrete_fields
+    return {
+        field.name: getattr(operation, field.attname)
+        for field in fields
+        if not field.primary_key
+    }
 
 
 def _require_same(existing: InvoiceOperation, request: Request) -> None:
