@@ -80,20 +80,20 @@ def send(
         OrbRateLimitError: Orb is too busy; the operation was queued, and is left for
             later.
     """
-    was_sent = operation.first_sent_at is not None
     begun_at = _begin(operation, client)
     if begun_at is None:
         return
+    attempt = operation.attempts
     try:
         answer = operation.type.call(client, operation)
         answer = operation.type.read_answer(operation, answer)
     except _AT_THE_DOOR as err:
-        is_in_doubt = was_sent or _follows_doubt(err)
+        is_in_doubt = _is_in_doubt(operation, err, begun_at, attempt)
         # After a 429 Orb has done nothing. A user waits for a single operation, and can
         # try again; what was queued has time.
         is_busy = isinstance(err, OrbRateLimitError) and bool(operation.batch)
         if is_busy:
-            _wait(operation)
+            _wait(operation, attempt, was_sent=is_in_doubt)
             raise
         if is_in_doubt:
             leave_pending(operation, in_words(err))
@@ -103,7 +103,8 @@ def send(
         else:
             finish(operation, _STATE.REFUSED, in_words(err))
     except _REFUSALS as err:
-        doubt = _Doubt(err, was_sent or _follows_doubt(err), begun_at)
+        is_in_doubt = _is_in_doubt(operation, err, begun_at, attempt)
+        doubt = _Doubt(err, is_in_doubt, begun_at)
         # Without a key Orb does not recognise it: see Note [Once without a key].
         is_repetition = is_recovered and not operation.type.has_key
         if doubt.is_doubtful or is_repetition or _may_be_gone(operation, err):
@@ -271,6 +272,20 @@ def _may_be_gone(operation: InvoiceOperation, err: OrbError) -> bool:
     return bool(operation.type.gone_already) and isinstance(err, OrbNotFoundError)
 
 
+def _is_in_doubt(
+    operation: InvoiceOperation, err: OrbError, begun_at: datetime, attempt: int
+) -> bool:
+    """
+    Tell whether another request than the one that was refused may have been obeyed.
+
+    It may have come earlier, also within this call, or from a worker that took this one
+    for dead.
+    """
+    operation.refresh_from_db(using=primary.alias())
+    was_sent = operation.first_sent_at != begun_at
+    return was_sent or operation.attempts != attempt or _follows_doubt(err)
+
+
 def _follows_doubt(err: OrbError) -> bool:
     return bool(getattr(err, "follows_doubt", False))
 
@@ -309,13 +324,20 @@ def _note_conflict(
     finish(operation, _STATE.NEEDS_ATTENTION, detail)
 
 
-def _wait(operation: InvoiceOperation) -> None:
+def _wait(operation: InvoiceOperation, attempt: int, *, was_sent: bool) -> None:
     """Leave a queued operation for later; Orb did not do it."""
     again = primary.now() + timedelta(seconds=BUSY_SECONDS)
     detail = gettext_noop(
         "Orb is receiving too many requests. This will be sent again automatically."
     )
     _change(operation, detail=detail, lease_expires_at=again)
+    if not was_sent:
+        # So that it can still be cancelled, unless another worker is sending it.
+        mine = primary.rows(InvoiceOperation).filter(
+            pk=operation.pk, state=_STATE.PENDING, attempts=attempt
+        )
+        mine.update(first_sent_at=None)
+        operation.refresh_from_db(using=primary.alias())
 
 
 def _change(

@@ -9,6 +9,8 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
+from django.db import OperationalError
 from werkzeug.wrappers import Request as HTTPRequest
 from werkzeug.wrappers import Response
 
@@ -21,13 +23,13 @@ from django_orb.exceptions import (
     OrbRefusedError,
     OrbResponseError,
 )
-from django_orb.models import InvoiceOperation
+from django_orb.models import Invoice, InvoiceOperation
 from django_orb.operations import recovery
 from django_orb.operations.arguments import payment_body
 from django_orb.operations.ledger import Request
-from tests import databases, times
+from tests import crash_points, databases, times
 
-from .test_api import OPERATIONS, add, on_postgresql
+from .test_api import LINE, OPERATIONS, add, on_postgresql
 from .test_backups import queue_line
 from .test_recovery import age, do_in_vain, impatient, the_operation
 
@@ -583,7 +585,131 @@ def test_queue_with_another_body_under_the_same_key_records_nothing(
     assert the_operation().body["payment_received_date"] == "2026-01-01"
 
 
+def test_what_a_person_says_was_done_comes_into_the_mirror(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    synced = add(orb, "synced")
+    services.fetch_invoice(synced)
+    do_in_vain(orb, "mark_invoice_paid", synced, "after")
+    InvoiceOperation.objects.update(state="needs_attention")
+
+    recovery.close(the_operation(), was_done=True, detail="Looked up.")
+    tasks.recover()
+
+    assert Invoice.objects.get().status == "paid"
+
+
 # The queue
+
+
+def test_queue_is_recorded_again_after_a_deadlock(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    ids = sorted((add(orb, "issued") for _ in range(3)), reverse=True)
+    claims: list[Any] = []
+
+    def collide(sql: str, params: Any) -> None:
+        if "orb_invoiceobservation" in sql:
+            claims.append(sorted(ids, key=str(params).index))
+            if len(claims) == 1:
+                raise OperationalError(1213, "Deadlock found")
+
+    with crash_points.before_statements(any_committed_database, collide):
+        operations.queue([Request("void_invoice", one) for one in ids], batch="a")
+
+    # In the order in which pages lock them.
+    assert claims == [sorted(ids)] * 2
+    assert InvoiceOperation.objects.count() == 3
+
+
+@pytest.mark.parametrize("call", ["queue", "ask"])
+def test_keys_that_differ_in_case_are_two(
+    any_committed_database: str, orb: OrbSandbox, call: str
+) -> None:
+    draft = add(orb, "draft")
+    for key in ("key", "KEY"):
+        if call == "ask":
+            services.create_invoice_line_item(draft, **LINE, idempotency_key=key)
+        else:
+            body = {**LINE, "start_date": "2026-01-31", "end_date": "2026-01-31"}
+            asked = Request(
+                "create_invoice_line_item", draft, body, idempotency_key=key
+            )
+            operations.queue([asked], batch="a")
+    tasks.recover()
+
+    shown = orb.invoice(draft)["line_items"]
+    assert [line["name"] for line in shown].count("Support") == 2
+
+
+def test_queued_operation_that_only_met_a_busy_orb_can_be_cancelled(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    issued = add(orb, "issued")
+    operations.queue([Request("void_invoice", issued)], batch="a")
+    orb.fail_next(1, status=429, route="void_invoice")
+    tasks.send_operations()
+
+    assert operations.cancel("a", detail="Enough.") == 1
+    age()
+    tasks.recover()
+    assert orb.invoice(issued)["status"] == "issued"
+
+
+def test_queued_operation_that_got_no_answer_before_orb_was_busy_is_not_cancelled(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    operations.queue([Request("void_invoice", add(orb, "issued"))], batch="a")
+    orb.cut_next(1, when="after", route="void_invoice")
+    tasks.send_operations()
+    age(hours=1)
+    orb.fail_next(1, status=429, route="void_invoice")
+    tasks.send_operations()
+
+    assert operations.cancel("a", detail="Enough.") == 0
+
+
+@pytest.mark.parametrize("point", ["before it begins", "before it is sent"])
+def test_refusal_for_what_recover_did_meanwhile_is_looked_at(
+    any_committed_database: str,
+    orb: OrbSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    point: str,
+) -> None:
+    """A sender that slept for longer than its lease; what woke got no answer."""
+    issued = add(orb, "issued")
+    naps: list[object] = []
+
+    def sleep() -> None:
+        if naps:
+            return
+        naps.append(point)
+        age()
+        orb.cut_next(1, when="after", route="void_invoice")
+        tasks.recover()
+        orb.fail_next(1, status=400, route="void_invoice")
+
+    def before_it_begins(sql: str, params: Any) -> None:
+        if sql.startswith("UPDATE") and "first_sent_at" in sql:
+            sleep()
+
+    def before_it_is_sent(request: requests.PreparedRequest) -> None:
+        if request.path_url.endswith("/void"):
+            sleep()
+
+    with monkeypatch.context() as patch:
+        if point == "before it is sent":
+            crash_points.before_requests(patch, before_it_is_sent)
+            services.void_invoice(issued)
+        else:
+            with crash_points.before_statements(
+                any_committed_database, before_it_begins
+            ):
+                services.void_invoice(issued)
+
+    assert naps
+    assert the_operation().state == "succeeded"
+    assert "shows that it happened" in the_operation().detail
 
 
 def test_turn_whose_time_is_over_tries_one(
