@@ -62,7 +62,8 @@ def lock_known(
     """
     Lock rows in the order of their ids. Return them, and the database's time.
 
-    `was_written_to` says whether we changed the invoice in Orb after `written_since`.
+    `was_written_to` says whether we changed the invoice in Orb after `written_since`, or
+    may have changed it, because no answer has come yet.
     The time is in seconds since 1970. On SQLite it is None, and rows have no locks:
     there a statement before must have written.
     """
@@ -82,7 +83,8 @@ def lock_known(
 def _written(since: datetime) -> list[Any]:
     """Return the parameters of `_WRITTEN_TO`."""
     adapt = primary.connection().ops.adapt_datetimefield_value
-    return [InvoiceOperation.State.SUCCEEDED.value, adapt(since)]
+    states = InvoiceOperation.State
+    return [states.SUCCEEDED.value, adapt(since), states.PENDING.value]
 
 
 def _lock(
@@ -140,7 +142,10 @@ _KNOWN = ", ".join(f"s.{name}" for name in _TIMES + _OTHERS)
 _WRITTEN_TO = """
     EXISTS (
         SELECT 1 FROM {operation} o
-        WHERE o.invoice_id = s.invoice_id AND o.state = %%s AND o.finished_at > %%s
+        WHERE o.invoice_id = s.invoice_id AND (
+            o.state = %%s AND o.finished_at > %%s
+            OR o.state = %%s AND o.first_sent_at IS NOT NULL
+        )
     )
 """
 _TEXTS = """

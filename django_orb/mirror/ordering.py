@@ -12,7 +12,8 @@
 # stored and against the failure before it, and only a later answer makes it go away.
 #
 # Orb's answers may lag behind our own writes. For a while after a write, only an answer
-# that shows it counts at all. One that was left out may have shown a later change by
+# that shows it counts at all. A write to which Orb gave no answer counts from when the
+# mirror last saw it. One that was left out may have shown a later change by
 # another party, so the invoice is fetched again when that while is over.
 #
 # Nothing blanks an interval. An invoice whose row is to be written although unchanged
@@ -123,6 +124,15 @@ class Known:
         """Return whether the mirror has the invoice, even if marked missing."""
         has_content = bool(self.content_hash or self.raw_digest)
         return has_content and self.content_hash != NEVER_THERE
+
+    def shows(self, operation: InvoiceOperation) -> bool:
+        """Return whether what is stored, and was read, shows what we asked for."""
+        if self.before is None or self.before.missing_since or self.ended_at is None:
+            return False
+        try:
+            return operation.is_shown_in(self.before.payload)
+        except (AttributeError, TypeError):
+            return False
 
     @property
     def is_outdated(self) -> bool:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import DataError, IntegrityError, models, transaction
-from django.db.models import Value
+from django.db.models import Q, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -164,10 +164,16 @@ class PageWriter:
                 stored.content_hash, stored.before = seen.content_hash, seen.before
             else:
                 other_text.append(pk)
-        if other_text:
-            for pk, before in change_log.read_before(other_text).items():
-                known[pk].before = before
+        self._read_stored({pk: known[pk] for pk in other_text})
+        for pk in other_text:
+            if before := known[pk].before:
                 known[pk].content_hash = content_hash(before.payload)
+
+    def _read_stored(self, known: dict[str, Known]) -> None:
+        """Read what is stored of these invoices, unless that was read under this lock."""
+        unread = [pk for pk, stored in known.items() if stored.before is None]
+        for pk, before in change_log.read_before(unread).items():
+            known[pk].before = before
 
     def _lags_since(self) -> datetime:
         """Return since when Orb's answers may not show what we did there."""
@@ -175,34 +181,53 @@ class PageWriter:
         return min(asked_at) - LAG
 
     def _operations(self) -> models.QuerySet[InvoiceOperation]:
-        """Return operations so recent that Orb's answers may not show them yet."""
-        return primary.rows(InvoiceOperation).filter(
-            state=InvoiceOperation.State.SUCCEEDED,
+        """
+        Return operations that Orb's answers may not show yet: the recent ones, and those
+        that were sent and not answered.
+        """
+        states = InvoiceOperation.State
+        recent = Q(
+            state=states.SUCCEEDED,
             finished_at__gt=self._lags_since(),
             # Later than now: the clock was set back since.
             finished_at__lte=primary.now() + SLACK,
         )
+        unanswered = Q(state=states.PENDING, first_sent_at__isnull=False)
+        return primary.rows(InvoiceOperation).filter(recent | unanswered)
 
     def _find_late(self, stored: dict[str, Known]) -> None:
         """
         Mark the answers that were asked for after our own write and do not show it.
+
+        A write without an answer counts if the mirror shows it already.
         """
         ids = [pk for pk, known in stored.items() if known.was_written_to]
         if not ids:
             return
         operations = self._operations().filter(invoice_id__in=ids)
         last: dict[tuple[str, str], InvoiceOperation] = {}
-        for done in operations.order_by("finished_at", "pk"):
-            key = (done.invoice_id, done.subject)
-            last[key] = done.after(last[key]) if key in last else done
-        for operation in last.values():
-            one = self._incoming[operation.invoice_id]
-            assert operation.finished_at  # noqa: S101  the query asks for it
-            believed_from = operation.finished_at + LAG
-            if one.interval.started_at < believed_from and not one.shows(operation):
-                one.believed_from = max(
-                    believed_from, one.believed_from or believed_from
-                )
+        unanswered: dict[str, InvoiceOperation] = {}
+        for one in operations.order_by("finished_at", "pk"):
+            key = (one.invoice_id, one.subject)
+            if one.finished_at is not None:
+                last[key] = one.after(last[key]) if key in last else one
+            elif not self._incoming[one.invoice_id].shows(one):
+                unanswered[one.invoice_id] = one
+        for done in last.values():
+            if not self._incoming[done.invoice_id].shows(done):
+                self._believe_from(done.invoice_id, done.finished_at)
+        self._read_stored({pk: stored[pk] for pk in unanswered})
+        for pk, operation in unanswered.items():
+            # Orb did it by the time at which it was last seen.
+            if stored[pk].shows(operation):
+                self._believe_from(pk, stored[pk].ended_at)
+
+    def _believe_from(self, invoice_id: str, written_at: datetime | None) -> None:
+        """Mark an answer that may lag behind what was written by then."""
+        assert written_at  # noqa: S101
+        one, believed_from = self._incoming[invoice_id], written_at + LAG
+        if one.interval.started_at < believed_from:
+            one.believed_from = max(believed_from, one.believed_from or believed_from)
 
     def distrust(self) -> None:
         """

@@ -273,6 +273,43 @@ def test_answer_that_does_not_show_our_own_write_is_fetched_once_orb_no_longer_l
     assert not fetching.due_rechecks().exists()
 
 
+def test_answer_lags_behind_a_write_without_answer_that_was_seen(
+    any_database: str,
+) -> None:
+    """Orb voided it, the answer was lost, and a webhook came before a lagging page."""
+    asked_at = primary.now() - timedelta(minutes=10)
+    operation = operate(any_database, asked_at, "void_invoice")
+    operation.state, operation.finished_at = operation.State.PENDING, None
+    operation.first_sent_at = asked_at
+    operation.save()
+    noon = asked_at + timedelta(seconds=100)
+    see(make(status="issued"), instant(noon))
+    assert statuses() == {"inv1": "issued"}  # nothing tells yet that it is void
+    see(text(status="void"), instant(noon + timedelta(seconds=10)))
+
+    assert see(
+        text(status="issued"), instant(noon + timedelta(seconds=20))
+    ).unchanged == ["inv1"]
+    assert statuses() == {"inv1": "void"}
+    assert fetching.due_rechecks().get().pk == "inv1"
+    see(text(status="void"), instant(noon + timedelta(seconds=30)))
+
+    # Nobody can undo that, but an answer that is late enough is believed.
+    see(text(status="issued"), instant(noon + timedelta(seconds=100)))
+    assert statuses() == {"inv1": "issued"}
+
+
+def test_answer_counts_if_an_operation_was_never_sent(any_database: str) -> None:
+    operation = operate(any_database, primary.now(), "void_invoice")
+    operation.state, operation.finished_at = operation.State.PENDING, None
+    operation.save()
+    now = primary.now()
+    see(make(status="void"), instant(now + timedelta(seconds=10)))
+    see(make(status="issued"), instant(now + timedelta(seconds=20)))
+
+    assert statuses() == {"inv1": "issued"}
+
+
 EDITED, BEFORE = {"po": "7"}, {"po": "6", "of": "me"}
 
 
@@ -496,8 +533,7 @@ def test_invoice_that_changes_during_each_recheck_is_fetched_later(
     serials = itertools.count()
 
     def change(invoice_id: str) -> None:
-        seen = instant(primary.now() + timedelta(milliseconds=5))
-        see(make(memo=f"another {next(serials)}"), seen)
+        see(make(memo=f"another {next(serials)}"), instant(primary.now()))
 
     mirror.fetch_later(["inv1"])
     orb = FakeOrb(change)
