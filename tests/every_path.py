@@ -183,7 +183,7 @@ class Walk:
             *(self.answer, self.answer, self.answer, self.deliver, self.deliver),
             *(self.deliver_again, self.hint, self.feed, self.write_to_orb),
             *(self.repair, self.make_pdf, self.recover, self.turn, self.prune),
-            *(self.rush, self.die),
+            *(self.rush, self.die, self.pay_unanswered),
             *(self.save, self.restore, self.fail, self.pay, self.undo, self.replay),
         ]
         if self.only:
@@ -345,6 +345,28 @@ class Walk:
         self.written_at = self.now
         self._succeed(operation)
 
+    def pay_unanswered(self) -> None:
+        """We mark it as paid, and Orb's answer is lost; `recover` gets it later."""
+        now = self.ages[-1]
+        if now.is_gone or now.is_paid or self.is_away:
+            return
+        if self.now > self.written_at + LAG_SECONDS:
+            self.before_write = len(self.ages) - 1
+        operation = self._operation("mark_invoice_paid", {})
+        operation.first_sent_at = primary.now()
+        operation.save(using=self.using)
+        self._become(now._replace(is_paid=True), failing.SUCCEEDED)
+        self.written_at = self.now
+
+    def _get_answers(self) -> None:
+        """Sent again under its key, an operation gets Orb's first answer."""
+        operations = InvoiceOperation.objects.using(self.using)
+        now = primary.now()
+        operations.filter(
+            state=InvoiceOperation.State.PENDING,
+            first_sent_at__lt=now - timedelta(seconds=370),
+        ).update(state=InvoiceOperation.State.SUCCEEDED, finished_at=now)
+
     def make_pdf(self) -> None:
         if not self.is_away:
             self._succeed(self._operation("regenerate_invoice_pdf", {}))
@@ -385,6 +407,8 @@ class Walk:
     def recover(self) -> None:
         for event_id in inbox.due_events():
             self._process(event_id)
+        if not self.is_away:
+            self._get_answers()
         confirmation.read_back_due(self.client)
         fetching.recheck(self.client)
 

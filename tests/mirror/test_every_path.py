@@ -119,6 +119,7 @@ OWN_PAGES = (
     "write_to_orb",
     "recover",
 )
+UNANSWERED = ("pay_unanswered", "deliver", "wait", "ask", "answer", "ask")
 RUSHED = ("change", "deliver", "wait", "rush", "ask", "answer")
 PAYING = ("fail", "pay", "undo", "deliver", "ask", "answer")
 FAULTS = {
@@ -147,6 +148,9 @@ FAULTS = {
     "an older release writes again": Fault(page_writer, "touch", fill_as_own, WAY, 8),
     "our own write is not waited for": Fault(
         PageWriter, "_find_late", lambda *_: None, OWN, 10
+    ),
+    "a write without an answer is not waited for": Fault(
+        Known, "shows", lambda *_: False, UNANSWERED, 1
     ),
     "our own write is not waited for by a page mapped ahead": Fault(
         PageWriter, "_find_late", find_late_if_looked_at, OWN_PAGES, 10
