@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,7 +37,17 @@ from django_orb.models import SyncWindow
 
 from .page_reader import PageReader, usable_cursor
 from .page_sizes import is_fetch, size_of_step
-from .steps import MAX_DEATHS, Step, WindowFailedError, take_step, without_events
+from .steps import (
+    MAX_DEATHS,
+    Step,
+    WindowFailedError,
+    earliest,
+    follow,
+    last_date,
+    reopen,
+    take_step,
+    without_events,
+)
 
 # Failures of Orb in a row, at any page size, before a single invoice is passed over:
 # with the waits between them they take more than a minute.
@@ -146,15 +157,18 @@ def _pass_by_summary(window: SyncWindow, reader: PageReader) -> Step | None:
     has_ended = not (page.envelope.get("pagination_metadata") or {}).get("has_more")
     if following is None and not has_ended:
         return None
+    left = {"doubtful_ids": [*window.doubtful_ids, ids[0]], "careful_steps": 0}
+    last = earliest(last_date(page.invoices), window.last_invoice_date)
+    if following and following == window.cursor_mark:
+        again = reopen(window, "Orb repeated a cursor.", last=last)
+        return replace(again, requests=2, changes={**again.changes, **left})
+    has_moved = last != window.last_invoice_date
+    changes = follow(window, following, has_moved=has_moved)
     return Step(
         [],
         requests=2,
         is_last=following is None,
-        changes={
-            "cursor": following or "",
-            "doubtful_ids": [*window.doubtful_ids, ids[0]],
-            "careful_steps": 0,
-        },
+        changes={**changes, **left, "last_invoice_date": last},
     )
 
 

@@ -113,20 +113,20 @@ def _read_page(
         # A first page that is refused is not the fault of a cursor.
         if not window.cursor:
             raise
-        return _reopen(window, f"Orb refused the cursor: {err}")
+        return reopen(window, f"Orb refused the cursor: {err}")
     page = answer.value
     interval = primary.clock().interval(answer.started, answer.ended)
     seen = mirror.read_page(page.invoices, interval, client=client)
     if refusal:
         seen = [replace(found, refusal=refusal) for found in seen]
-    last = _earliest(_last_date(page.invoices), window.last_invoice_date)
+    last = earliest(last_date(page.invoices), window.last_invoice_date)
     try:
         following = next_cursor(page.envelope)
     except OrbResponseError as err:
-        return _reopen(window, str(err), seen, last)
+        return reopen(window, str(err), seen, last)
     if following and following in (window.cursor, window.cursor_mark):
-        return _reopen(window, "Orb repeated a cursor.", seen, last)
-    changes = _follow(window, following, has_moved=last != window.last_invoice_date)
+        return reopen(window, "Orb repeated a cursor.", seen, last)
+    changes = follow(window, following, has_moved=last != window.last_invoice_date)
     return Step(
         seen,
         is_page=True,
@@ -136,7 +136,7 @@ def _read_page(
     )
 
 
-def _follow(
+def follow(
     window: SyncWindow, following: str | None, *, has_moved: bool
 ) -> dict[str, Any]:
     """Return the changes that go on at a cursor; see Note [Circles]."""
@@ -152,7 +152,7 @@ def _follow(
     return changes
 
 
-def _reopen(
+def reopen(
     window: SyncWindow,
     reason: str,
     seen: Sequence[Observation] = (),
@@ -215,7 +215,7 @@ def _read_events(
         [],
         requests=found.requests,
         is_last=found.following is None,
-        changes=_follow(window, found.following, has_moved=False),
+        changes=follow(window, found.following, has_moved=False),
         needs_sweep=not found.is_offered,
     )
 
@@ -303,7 +303,7 @@ def _unseen_ids(window: SyncWindow) -> list[str]:
     return sorted(ids)[:FETCHES_PER_STEP]
 
 
-def _last_date(invoices: Sequence[RawInvoice]) -> datetime | None:
+def last_date(invoices: Sequence[RawInvoice]) -> datetime | None:
     """Return the last readable invoice date of a page; None if there is not one."""
     for invoice in reversed(invoices):
         try:
@@ -313,5 +313,5 @@ def _last_date(invoices: Sequence[RawInvoice]) -> datetime | None:
     return None
 
 
-def _earliest(*dates: datetime | None) -> datetime | None:
+def earliest(*dates: datetime | None) -> datetime | None:
     return min((date for date in dates if date is not None), default=None)

@@ -428,6 +428,65 @@ def test_cursors_in_a_circle_end_in_words(any_database: str, orb: OrbSandbox) ->
 
 
 @FORTY
+@pytest.mark.parametrize("is_dated", [True, False])
+def test_summaries_in_a_circle_end_in_words(
+    any_database: str, orb: OrbSandbox, is_dated: bool
+) -> None:
+    """Nothing but the summaries of the list can be read."""
+    serials = itertools.count()
+
+    def change(route: str, request: Any, go_on: Callable[[], Response]) -> Response:
+        if route == LIST:
+            return Response(status=504)
+        if route != SUMMARIES:
+            return go_on()
+        values = request.args.to_dict(flat=False)
+        values.pop("cursor", None)
+        request.args = type(request.args)(values)
+        page = go_on()
+        body = page.get_json()
+        if not is_dated:
+            del body["data"][0]["invoice_date"]
+        following = {"has_more": True, "next_cursor": "ABC"[next(serials) % 3]}
+        page.set_data(json.dumps({**body, "pagination_metadata": following}))
+        return page
+
+    orb.answer_through(change)
+
+    with pytest.raises(OrbSyncFailedError, match="repeated a cursor"):
+        services.sync_invoices(since=since(any_database))
+    assert next(serials) < 30
+
+
+@FORTY
+def test_summaries_that_lead_no_further_end_in_words(
+    any_database: str, orb: OrbSandbox
+) -> None:
+    serials = itertools.count()
+
+    def change(route: str, request: Any, go_on: Callable[[], Response]) -> Response:
+        if route == LIST:
+            return Response(status=504)
+        values = request.args.to_dict(flat=False)
+        values.pop("cursor", None)
+        request.args = type(request.args)(values)
+        page = go_on()
+        if route == SUMMARIES:
+            following = {"has_more": True, "next_cursor": f"new {next(serials)}"}
+            body = {**page.get_json(), "pagination_metadata": following}
+            page.set_data(json.dumps(body))
+        return page
+
+    orb.answer_through(change)
+    run = start("partial", since=since(any_database))
+    SyncWindow.objects.update(stalled_pages=9_998, last_invoice_date=run.since)
+
+    with pytest.raises(OrbSyncFailedError, match="does not end: 10000 pages"):
+        services.sync_invoices(since=run.since)
+    assert next(serials) < 10
+
+
+@FORTY
 def test_events_in_a_circle_are_made_up_for(
     any_database: str, orb: OrbSandbox, settings: Any
 ) -> None:
