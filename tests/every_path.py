@@ -130,6 +130,8 @@ class Walk:
         self.payment_events: list[tuple[str, int]] = []
         self.reasons = failing.Reasons(using)
         self.slow: list[Answer] = []
+        self.is_unanswered = False
+        self.paid_at = -1000.0
         self.is_dying = False
 
     # Time and Orb
@@ -209,7 +211,9 @@ class Walk:
     def fail(self) -> None:
         """A payment fails; its number is the second of it."""
         now = self.ages[-1]
-        if not now.is_gone and not now.is_paid:
+        # Until then its event may be left out, as that of a payment that was undone.
+        is_soon = self.now < self.paid_at + 400.0
+        if not now.is_gone and not now.is_paid and not is_soon:
             self.now += 120.0
             self._become(now._replace(failed=int(self.now)), failing.FAILED)
 
@@ -230,6 +234,10 @@ class Walk:
 
     def _become(self, state: State, type: str = "invoice.issued") -> None:
         self.now += 0.05
+        if self.is_unanswered and (state.is_gone or not state.is_paid):
+            # Only what shows an unanswered write tells that Orb did it. Without that,
+            # nobody can tell an answer that lags from one that does not.
+            self.is_unanswered, self.written_at = False, -1000.0
         self.ages.append(state)
         self.now += 0.05
         if not state.is_gone:
@@ -343,6 +351,7 @@ class Walk:
         operation = self._operation("create_invoice_line_item", {"id": line})
         self._become(now._replace(lines=(*now.lines, line)))
         self.written_at = self.now
+        self.is_unanswered = False
         self._succeed(operation)
 
     def pay_unanswered(self) -> None:
@@ -356,7 +365,8 @@ class Walk:
         operation.first_sent_at = primary.now()
         operation.save(using=self.using)
         self._become(now._replace(is_paid=True), failing.SUCCEEDED)
-        self.written_at = self.now
+        self.written_at = self.paid_at = self.now
+        self.is_unanswered = True
 
     def _get_answers(self) -> None:
         """Sent again under its key, an operation gets Orb's first answer."""

@@ -90,7 +90,7 @@ def pass_gap_quietly(*args: Any, **options: Any) -> Step:
     return replace(step, observations=[], changes=changes)
 
 
-follow, mark, pass_gap = steps._follow, runs._mark, bad_pages._pass_gap
+follow, mark, pass_gap = steps.follow, runs._mark, bad_pages._pass_gap
 
 
 class Fault(NamedTuple):
@@ -112,7 +112,7 @@ FAULTS = {
         bad_pages, "_pass_gap", pass_gap_quietly, BAD, 16
     ),
     "a circle is not noticed": Fault(
-        steps, "_follow", follow_without_a_mark, Bias(("full",), (misfortunes.circle,))
+        steps, "follow", follow_without_a_mark, Bias(("full",), (misfortunes.circle,))
     ),
     "an exception of a step leaves the task": Fault(
         windows, "_try", leave_the_task, Bias(("full",), (misfortunes.in_passing,)), 6
