@@ -76,7 +76,7 @@ ALLOWED = {
     "admin": (
         "account conf customer_labels db exact_json exceptions exports fields "
         "formatting mirror models operations parsing publishing reports services status sync "
-        "tasks webhooks"
+        "tasks templatetags webhooks"
     ),
     "management": (
         "account conf db exact_json exceptions exports maintenance mirror models "

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from django.contrib.admin.utils import quote
 from django.db.models import Prefetch, Q, QuerySet, prefetch_related_objects
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
@@ -31,6 +30,7 @@ from django_orb.models import (
     WebhookEvent,
 )
 from django_orb.models.failure_reasons import FAILING, FailureKind
+from django_orb.templatetags.orb_admin import address_of
 
 SHOWN = 5
 MOST = 1000
@@ -112,11 +112,12 @@ def read_concerns(request: HttpRequest, site: str) -> list[Concern]:
 
 def _concern(kind: Kind, count: int, first: list[Any], site: str) -> Concern:
     number = number_format(min(count, MOST), force_grouping=True)
+    url = address_of(site, f"{kind.model}_changelist")
     return Concern(
         title=str(kind.title),
         count=number if count <= MOST else f"> {number}",
         cases=[_case(kind, one, site) for one in first],
-        url=_url(site, kind.model, "changelist") + kind.query,
+        url=f"{url}{kind.query}" if url else "",
         advice=str(kind.advice),
     )
 
@@ -199,10 +200,5 @@ ADVICE = {
 
 
 def _case(kind: Kind, row: Any, site: str) -> Case:
-    url = _url(site, kind.model, "change", quote(str(row.pk)))
+    url = address_of(site, f"{kind.model}_change", quote(str(row.pk)))
     return Case(url, short(str(row)), short(kind.note(row)))
-
-
-def _url(site: str, model: str, view: str, *arguments: Any) -> str:
-    name = f"admin:django_orb_{model}_{view}"
-    return reverse(name, args=arguments, current_app=site)

@@ -12,7 +12,6 @@ from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
-from django.urls import reverse
 from django.utils import dateformat
 from django.utils.formats import number_format
 from django.utils.safestring import SafeString
@@ -51,6 +50,7 @@ from django_orb.reports import (
     report_zone,
     rows_of,
 )
+from django_orb.templatetags.orb_admin import address_of
 
 from .badges import invoice_badge, status_label
 from .caching import keep
@@ -291,9 +291,7 @@ def _part(kind: str, count: int, items: list[Item], site: str) -> Part:
 
 def _line(item: Item, site: str) -> Line:
     invoice = item.invoice
-    url = reverse(
-        "admin:django_orb_invoice_change", args=[quote(invoice.pk)], current_app=site
-    )
+    url = address_of(site, "invoice_change", quote(invoice.pk))
     return Line(
         number=short(str(invoice)),
         url=url,

@@ -8,12 +8,12 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from django_orb.formatting import money, short
+from django_orb.templatetags.orb_admin import address_of, linked
 
 from .readonly import ReadOnlyAdmin
 
@@ -45,12 +45,8 @@ class OfInvoicesAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("invoice"))
     def of_invoice(self, row: Any) -> SafeString:
-        url = reverse(
-            "admin:django_orb_invoice_change",
-            args=[quote(row.invoice_id)],
-            current_app=self.admin_site.name,
-        )
-        return format_html('<a href="{}">{}</a>', url, short(str(row.invoice)))
+        page = address_of(self.admin_site.name, "invoice_change", quote(row.invoice_id))
+        return linked(page, short(str(row.invoice)))
 
 
 def amount_cell(amount: Decimal | None, currency: str) -> SafeString:

@@ -25,6 +25,7 @@ from django_orb import services
 from django_orb.exports import OPERATION_COLUMNS
 from django_orb.formatting import local_moment, recorded, short
 from django_orb.models import Invoice, InvoiceOperation
+from django_orb.templatetags.orb_admin import address_of, linked
 
 from .actions import resolve_operation
 from .badges import operation_badge
@@ -37,10 +38,7 @@ from .readonly import outside_transactions
 def invoice_link(invoice_id: str, site: str) -> SafeString:
     if not invoice_id:
         return SafeString()
-    url = reverse(
-        "admin:django_orb_invoice_change", args=[quote(invoice_id)], current_app=site
-    )
-    return format_html('<a href="{}">{}</a>', url, invoice_id)
+    return linked(address_of(site, "invoice_change", quote(invoice_id)), invoice_id)
 
 
 @admin.register(InvoiceOperation)

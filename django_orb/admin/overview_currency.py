@@ -9,7 +9,6 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from urllib.parse import urlencode
 
-from django.urls import reverse
 from django.utils import dateformat, timezone
 from django.utils.formats import number_format
 from django.utils.translation import gettext, ngettext
@@ -27,6 +26,7 @@ from django_orb.reports import (
     read_receivables,
     report_zone,
 )
+from django_orb.templatetags.orb_admin import address_of
 
 from . import overview_figures
 from .caching import keep
@@ -142,12 +142,12 @@ def _of(currency: str, found: Sequence[Any]) -> Any:
 
 
 def age_rows(owed: Ageing, site: str) -> list[Row]:
-    url = reverse("admin:django_orb_invoice_changelist", current_app=site)
+    url = address_of(site, "invoice_changelist")
     most = max((one.total for one in owed.by_age), default=Decimal(0))
     rows = []
     for age, amount in zip(AGES, owed.by_age, strict=True):
         query = urlencode({"age": age.name, "currency": owed.currency})
-        cell = amount_of(amount, owed.currency, f"{url}?{query}")
+        cell = amount_of(amount, owed.currency, f"{url}?{query}" if url else "")
         bar = round(BAR * amount.total / most) if most > 0 else 0
         rows.append(Row(str(age.title), [cell], bar))
     rows.append(Row(gettext("All"), [amount_of(owed.all, owed.currency)]))

@@ -12,7 +12,6 @@ from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
-from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -36,6 +35,7 @@ from django_orb.reports import (
     read_receivables,
     report_zone,
 )
+from django_orb.templatetags.orb_admin import address_of
 
 from . import paginator
 from .badges import invoice_badge
@@ -274,11 +274,7 @@ class ReceivablesAdmin(PageAdmin):
 
     def _line(self, invoice: Any, labels: Any, at: AsOf) -> InvoiceLine:
         customer = Customer(invoice.customer_id, invoice.external_customer_id)
-        url = reverse(
-            "admin:django_orb_invoice_change",
-            args=[quote(invoice.pk)],
-            current_app=self.admin_site.name,
-        )
+        url = address_of(self.admin_site.name, "invoice_change", quote(invoice.pk))
         late = days_late(invoice.due_date, at.moment)
         return InvoiceLine(
             number=short(str(invoice)),

@@ -21,6 +21,7 @@ from django_orb.customer_labels import label_customers
 from django_orb.exceptions import OrbConfigurationError
 from django_orb.formatting import short
 from django_orb.models import Invoice, InvoiceOperation, SyncRun
+from django_orb.templatetags.orb_admin import address_of, linked
 
 from .outcomes import Outcome, explain
 from .selection import MAX_INVOICES, FormToken, Skipped, new_token, read_token
@@ -105,14 +106,10 @@ class Call:
     def say_of_run(self, level: int, text: str, run: SyncRun) -> None:
         """Leave a message that leads those who may see it to a run's progress."""
         if self.request.user.has_perm("django_orb.view_syncrun"):
-            url = reverse(
-                "admin:django_orb_syncrun_change",
-                args=[run.pk],
-                current_app=self.model_admin.admin_site.name,
-            )
-            text = format_html(
-                '{} <a href="{}">{}</a>', text, url, gettext("See its progress.")
-            )
+            url = address_of(self.model_admin.admin_site.name, "syncrun_change", run.pk)
+            if url:
+                progress = linked(url, gettext("See its progress."))
+                text = format_html("{} {}", text, progress)
         self.say(level, text)
 
     def report(self, outcomes: Iterable[Outcome], *, logged: set[str]) -> None:

@@ -10,7 +10,6 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils.translation import gettext
 
 from django_orb import operations, publishing, tasks
@@ -22,6 +21,7 @@ from django_orb.formatting import as_map, money, short
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.models.operation_type import OperationType
 from django_orb.operations import Request
+from django_orb.templatetags.orb_admin import address_of
 
 from .action_context import Call
 from .outcomes import Outcome, attempt_all, attempt_write, explain
@@ -232,14 +232,10 @@ def queue(
             call.model_admin.log_change(call.request, invoice, text)
     say_queued(call, token.batch)
     call.report_skipped(batch.skipped)
-    # The page of the batch is for those who may see operations; others stay where they
-    # were.
+    # The page of the batch is for those who may see operations, on a site that has it;
+    # others stay where they were.
     if not call.request.user.has_perm("django_orb.view_invoiceoperation"):
         return None
-    return HttpResponseRedirect(
-        reverse(
-            "admin:django_orb_invoiceoperation_batch",
-            args=[token.batch],
-            current_app=call.model_admin.admin_site.name,
-        )
-    )
+    site = call.model_admin.admin_site.name
+    url = address_of(site, "invoiceoperation_batch", token.batch)
+    return HttpResponseRedirect(url) if url else None
