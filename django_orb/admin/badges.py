@@ -99,11 +99,7 @@ def missing_badge() -> SafeString:
 
 def overdue_badge(days: int) -> SafeString:
     """Return a badge that says how late a payment is."""
-    words = (
-        ngettext("%(days)s day overdue", "%(days)s days overdue", days)
-        if days
-        else gettext("overdue today")
-    )
+    words = ngettext("%(days)s day overdue", "%(days)s days overdue", days)
     return badge(Look("bad", "!"), words % {"days": days})
 
 

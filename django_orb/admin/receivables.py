@@ -21,6 +21,7 @@ from django_orb.customer_labels import Customer, read_labels
 from django_orb.db import uncompiled
 from django_orb.formatting import day, local_moment, money, short, utc_day
 from django_orb.models import Invoice, Receivables
+from django_orb.models.invoice_status import days_late
 from django_orb.reports import (
     AGES,
     FIRST_DAY,
@@ -29,7 +30,6 @@ from django_orb.reports import (
     as_of,
     choose,
     customers_owing,
-    days_late,
     owed,
     read_customers,
     read_receivables,

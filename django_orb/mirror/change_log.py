@@ -47,6 +47,7 @@ from django_orb.models import (
     SyncRun,
     WebhookEvent,
 )
+from django_orb.models.invoice_status import overdue_at
 from django_orb.signals import (
     invoice_created,
     invoice_overdue,
@@ -371,8 +372,8 @@ def _announce_overdue(invoice: Invoice, change: InvoiceChange) -> None:
     Then it may become overdue again, and be told of that.
     """
     days = change.days_overdue or 0
-    latest = primary.now() - timedelta(days=days)
-    late = primary.rows(Invoice).overdue(at=latest).filter(pk=invoice.pk)  # type: ignore[attr-defined]
+    overdue = overdue_at(primary.now(), days=days)
+    late = primary.rows(Invoice).filter(overdue, pk=invoice.pk)
     if late.exclude(may_be_behind()).exists():
         named = {"invoice": invoice, "days": days, "change_id": change.change_id}
         call_receivers(invoice_overdue, Invoice, **named)

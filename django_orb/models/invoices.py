@@ -33,7 +33,7 @@ from django_orb.models.fields import (
 )
 from django_orb.parsing import exact_sum, read_decimal
 
-from .invoice_status import OPEN, InvoiceStatus, overdue_at
+from .invoice_status import OPEN, InvoiceStatus, days_late, overdue_at
 from .operation_types import permissions_on
 
 # Half of what Orb promises, as days may pass before a new link is mirrored.
@@ -81,7 +81,7 @@ class InvoiceQuerySet(models.QuerySet["Invoice"]):
         return self.filter(OPEN)
 
     def overdue(self, *, at: datetime | None = None) -> InvoiceQuerySet:
-        """Open with something to pay and a due date before `at` (default: now)."""
+        """Open with something to pay, late by a day or more at `at` (default: now)."""
         return self.filter(overdue_at(at or timezone.now()))
 
     def for_customer(
@@ -336,17 +336,13 @@ class Invoice(models.Model):
     @property
     def is_overdue(self) -> bool:
         """Whether `overdue_at` matches it now."""
-        due = self.due_date
-        return bool(
-            self.is_open and self.amount_due > 0 and due and due < timezone.now()
-        )
+        return self.days_overdue > 0
 
     @property
     def days_overdue(self) -> int:
         """Whole days since the due date; 0 unless overdue."""
-        if not self.is_overdue or self.due_date is None:
-            return 0
-        return (timezone.now() - self.due_date).days
+        is_owed = self.is_open and self.amount_due > 0
+        return days_late(self.due_date, timezone.now()) if is_owed else 0
 
     @property
     def tax(self) -> Decimal | None:

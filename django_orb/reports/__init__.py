@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .ages import AGES, days_late
+from .ages import AGES
 from .days import FIRST_DAY, AsOf, as_of, report_zone
 from .exporting import choose, export_receivables
 from .month import (
@@ -49,7 +49,6 @@ __all__ = [
     "as_of",
     "choose",
     "customers_owing",
-    "days_late",
     "export_month",
     "export_receivables",
     "items_of",

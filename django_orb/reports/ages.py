@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from django_orb.models.invoice_status import days_late, late_by, less_late_than
+
 
 @dataclass(frozen=True)
 class Age:
-    """A span of days after the due date: more than `first`, and at most `end`."""
+    """A span of whole days after the due date, from `first` to `end`."""
 
     name: str
     title: object
@@ -24,9 +26,9 @@ class Age:
             return Q(due_date=None)
         found = Q()
         if self.end is not None:
-            found &= Q(due_date__gte=moment - timedelta(days=self.end))
+            found &= less_late_than(moment, self.end + 1)
         if self.first is not None:
-            found &= Q(due_date__lt=moment - timedelta(days=self.first))
+            found &= late_by(moment, self.first)
         return found
 
 
@@ -35,10 +37,10 @@ class Age:
 # date.
 AGES = (
     Age("not_due", _("Not yet due"), end=0),
-    Age("30", _("1 to 30 days late"), first=0, end=30),
-    Age("60", _("31 to 60 days late"), first=30, end=60),
-    Age("90", _("61 to 90 days late"), first=60, end=90),
-    Age("older", _("Over 90 days late"), first=90),
+    Age("30", _("1 to 30 days late"), first=1, end=30),
+    Age("60", _("31 to 60 days late"), first=31, end=60),
+    Age("90", _("61 to 90 days late"), first=61, end=90),
+    Age("older", _("Over 90 days late"), first=91),
     Age("undated", _("Without a due date")),
 )
 
@@ -47,17 +49,8 @@ def age_of(due_date: datetime | None, moment: datetime) -> Age:
     """Return the span that a payment is in at a moment, as `Age.condition` has it."""
     if due_date is None:
         return AGES[-1]
-    late = moment - due_date
+    late = days_late(due_date, moment)
     for age in AGES[:-1]:
-        if age.end is None or late <= timedelta(days=age.end):
+        if age.end is None or late <= age.end:
             return age
     raise AssertionError("the last span has no end")
-
-
-def days_late(due_date: datetime | None, moment: datetime) -> int | None:
-    """Return the days since the due date, rounded up; None if there is no due date."""
-    if due_date is None:
-        return None
-    late = moment - due_date
-    # So the number fits the span: what is late by an hour is in "1 to 30 days".
-    return -(-late // timedelta(days=1)) if late > timedelta() else 0

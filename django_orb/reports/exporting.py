@@ -29,8 +29,9 @@ from django_orb.exports import (
     write_file,
 )
 from django_orb.models import Invoice
+from django_orb.models.invoice_status import days_late
 
-from .ages import AGES, age_of, days_late
+from .ages import AGES, age_of
 from .days import AsOf, as_of
 from .owed import Invoices, owed
 from .receivables import Ageing, read_by_customer
@@ -151,8 +152,9 @@ class _Reader(InvoiceReader):
         due = self.place("due_date")
 
         def late(row: Any) -> Decimal | None:
-            days = days_late(row[due], self._moment)
-            return None if days is None else Decimal(days)
+            if row[due] is None:
+                return None
+            return Decimal(days_late(row[due], self._moment))
 
         return {
             **super().computed(page),

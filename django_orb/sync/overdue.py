@@ -50,7 +50,7 @@ from django_orb.models import (
     OverdueThreshold,
     SyncRun,
 )
-from django_orb.models.invoice_status import OWED
+from django_orb.models.invoice_status import less_late_than, overdue_at
 from django_orb.signals import invoice_overdue
 
 logger = logging.getLogger(__name__)
@@ -125,12 +125,10 @@ def _crossed(
     days: int, following: int, since: datetime, now: datetime
 ) -> list[tuple[str, str]]:
     """Return invoices past this threshold and not the following, and their statuses."""
-    step = timedelta(days=days)
-    due_after = max(since - step, now - timedelta(days=following))
+    # Not that late already when it began to be watched.
+    fresh = less_late_than(since, days) & less_late_than(now, following)
     told = primary.rows(OverdueNotice).filter(invoice=OuterRef("pk"), days__gte=days)
-    late = primary.rows(Invoice).filter(
-        OWED, due_date__gt=due_after, due_date__lte=now - step
-    )
+    late = primary.rows(Invoice).filter(overdue_at(now, days=days), fresh)
     late = late.filter(~Exists(told), ~change_log.may_be_behind())
     late = late.order_by("due_date")
     return list(late.values_list("pk", "status")[:MOST])
