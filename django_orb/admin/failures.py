@@ -65,6 +65,7 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
         """
         try:
             text = json.dumps(json.loads(failure.payload_text), indent=2)
-        except ValueError:
+        except (ValueError, RecursionError):
+            # Also what is nested too deeply is shown as it came.
             text = failure.payload_text
         return code_block(text)

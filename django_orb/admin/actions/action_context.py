@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,8 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.translation import gettext
+from django.utils.text import Truncator
+from django.utils.translation import gettext, ngettext
 
 from django_orb.admin.invoice_page import newest, operations_of, read_operation_view
 from django_orb.conf import get_settings
@@ -25,6 +27,37 @@ from django_orb.templatetags.orb_admin import address_of, linked
 
 from .outcomes import Outcome, explain
 from .selection import MAX_INVOICES, FormToken, Skipped, new_token, read_token
+
+# A message about an invoice: its level, the text and the invoice.
+Told = tuple[int, str, Invoice]
+
+# So many messages are left, and so many reasons named in one that sums up.
+TOLD_IN_FULL = 5
+REASONS = 3
+# In characters: all messages but those that sum up, one of them, a link, and a reason.
+ROOM = 1000
+LONGEST = 600
+LENGTH_OF_LINK = 120
+LENGTH_OF_REASON = 90
+
+
+def _told_of_skipped(one: Skipped) -> Told:
+    text = gettext("Skipped. %(reason)s") % {"reason": one.reason}
+    return messages.WARNING, text, one.invoice
+
+
+def _sum_up(reasons: Counter[str]) -> str:
+    """Say how many other invoices there are, and what is said of most of them."""
+    count = reasons.total()
+    common = reasons.most_common(REASONS)
+    named = [
+        f"{Truncator(text).chars(LENGTH_OF_REASON)} ({number})"
+        for text, number in common
+    ]
+    told = ngettext(
+        "And %(count)s other: %(reasons)s", "And %(count)s others: %(reasons)s", count
+    ) % {"count": count, "reasons": " · ".join(named)}
+    return told if len(reasons) <= REASONS else f"{told} · …"
 
 
 @dataclass(frozen=True)
@@ -112,19 +145,49 @@ class Call:
                 text = format_html("{} {}", text, progress)
         self.say(level, text)
 
-    def report(self, outcomes: Iterable[Outcome], *, logged: set[str]) -> None:
+    def report(
+        self,
+        outcomes: Iterable[Outcome],
+        *,
+        logged: set[str],
+        skipped: Iterable[Skipped] = (),
+    ) -> None:
         """
-        Leave a message for each outcome, and one entry of history, the first time.
+        Tell of each outcome, and leave one entry of history, the first time.
         """
+        found: list[Told] = []
         for outcome in outcomes:
-            self.say(outcome.level, outcome.text, outcome.invoice)
+            found.append((outcome.level, outcome.text, outcome.invoice))
             if outcome.log and outcome.invoice.pk not in logged:
                 self.model_admin.log_change(self.request, outcome.invoice, outcome.log)
+        self._tell([*found, *map(_told_of_skipped, skipped)])
 
     def report_skipped(self, skipped: Iterable[Skipped]) -> None:
-        for one in skipped:
-            text = gettext("Skipped. %(reason)s") % {"reason": one.reason}
-            self.say(messages.WARNING, text, one.invoice)
+        self._tell([*map(_told_of_skipped, skipped)])
+
+    def _tell(self, found: Sequence[Told]) -> None:
+        """
+        Leave a message for each of a few invoices, and sum up what is said of others.
+
+        A project may keep messages in a cookie, and browsers drop one of over 4 kB.
+        """
+        # With more than a few, the worst first: successes can be summed up.
+        ordered = found
+        if len(found) > TOLD_IN_FULL:
+            ordered = sorted(found, key=lambda one: one[0], reverse=True)
+        room, alone = ROOM, 0
+        for level, text, invoice in ordered[:TOLD_IN_FULL]:
+            cut = Truncator(text).chars(LONGEST)
+            room -= len(cut) + LENGTH_OF_LINK
+            if alone and room < 0:
+                break
+            self.say(level, cut, invoice)
+            alone += 1
+        reasons: dict[int, Counter[str]] = {}
+        for level, text, _ in ordered[alone:]:
+            reasons.setdefault(level, Counter())[str(text)] += 1
+        for level, counted in reasons.items():
+            self.say(level, _sum_up(counted))
 
     def is_too_many(self, most: int = MAX_INVOICES) -> bool:
         if len(self.invoices) <= most:

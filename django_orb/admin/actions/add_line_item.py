@@ -54,8 +54,8 @@ def respond(call: Call) -> HttpResponse | None:
     is_confirmed = call.confirms(token, batch.chosen, form.body)
     if not is_confirmed or call.tells_of_others(batch.chosen, token, KIND, told):
         return confirm(call, batch, token, form)
-    call.report(add_all(call, batch, token, form), logged=begun)
-    call.report_skipped(batch.skipped)
+    outcomes = add_all(call, batch, token, form)
+    call.report(outcomes, logged=begun, skipped=batch.skipped)
     return None
 
 

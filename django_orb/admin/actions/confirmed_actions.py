@@ -80,8 +80,8 @@ def respond(call: Call, action: ConfirmedAction) -> HttpResponse | None:
         return confirm(call, batch, token, action, form)
     if len(batch.chosen) > HANDFUL:
         return queue(call, batch, token, action, form, begun)
-    call.report(do_all(call, batch, token, action, form), logged=begun)
-    call.report_skipped(batch.skipped)
+    outcomes = do_all(call, batch, token, action, form)
+    call.report(outcomes, logged=begun, skipped=batch.skipped)
     return None
 
 

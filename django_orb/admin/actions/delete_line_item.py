@@ -66,6 +66,9 @@ def respond(call: Call) -> HttpResponse | None:
 
 
 def stored_line(invoice: Invoice, line_id: str) -> InvoiceLineItem | None:
+    # Whoever sends the form may have changed it; PostgreSQL fails at a NUL.
+    if "\0" in line_id:
+        return None
     lines = invoice.line_items.using(primary.alias())
     return lines.filter(orb_id=line_id).first()
 

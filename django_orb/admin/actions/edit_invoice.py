@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext
 
-from django_orb import services
+from django_orb import exact_json, services
 from django_orb.admin.invoice_page import edited_in_words
 from django_orb.admin.texts import later
 from django_orb.admin.texts import lazy as _
@@ -75,10 +75,20 @@ def metadata_of(invoice: Invoice) -> dict[str, str]:
 def read_shown(raw: str) -> dict[str, str]:
     """Return what the form showed, as the browser sends it back."""
     try:
-        shown = json.loads(raw)
+        shown = exact_json.loads(raw)
     except ValueError:
         return {}
-    return {str(key): as_text(value) for key, value in as_map(shown).items()}
+    return {
+        key: value
+        for key, value in as_map(shown).items()
+        # What this page never wrote, and what a database would fail at.
+        if isinstance(value, str) and is_storable(key) and is_storable(value)
+    }
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether a text has neither NUL nor half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def ask(
