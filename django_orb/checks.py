@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -41,7 +42,7 @@ def _is_int(value: Any) -> bool:
 # Far more than makes sense, and few enough to calculate with.
 MAX_DAYS = 36_500
 MAX_MINUTES = 1440
-MAX_PER_SECOND = 100_000
+MIN_PER_SECOND, MAX_PER_SECOND = 0.001, 100_000
 
 # 0 could be read as "nothing" and as "for ever", so it is refused.
 _RETENTION: tuple[Callable[[Any], bool], str] = (
@@ -91,12 +92,12 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         f"a list of whole numbers of days from 1 to {MAX_DAYS}",
     ),
     "READS_PER_SECOND": (
-        lambda value: _is_number(value) and 0 < value <= MAX_PER_SECOND,
-        f"a number above 0, {MAX_PER_SECOND} at most",
+        lambda value: _is_number(value) and MIN_PER_SECOND <= value <= MAX_PER_SECOND,
+        f"a number from {MIN_PER_SECOND} to {MAX_PER_SECOND}",
     ),
     "WRITES_PER_SECOND": (
-        lambda value: _is_number(value) and 0 < value <= MAX_PER_SECOND,
-        f"a number above 0, {MAX_PER_SECOND} at most",
+        lambda value: _is_number(value) and MIN_PER_SECOND <= value <= MAX_PER_SECOND,
+        f"a number from {MIN_PER_SECOND} to {MAX_PER_SECOND}",
     ),
     "READ_ONLY": (lambda value: isinstance(value, bool), "True or False"),
     "METRICS": (
@@ -183,12 +184,13 @@ def _is_private(url: str) -> bool:
 def _check_webhook_secrets(conf: OrbSettings) -> list[CheckMessage]:
     secrets = conf.WEBHOOK_SECRETS
     if not isinstance(secrets, (list, tuple)) or not all(
-        isinstance(secret, str) and secret for secret in secrets
+        isinstance(secret, str) and secret and not re.search(r"\s", secret)
+        for secret in secrets
     ):
         return [
             Error(
                 'DJANGO_ORB["WEBHOOK_SECRETS"] is not a list of secrets.',
-                hint="It must be a list of strings, none of them empty.",
+                hint="It must be a list of strings, none of them empty or with spaces.",
                 id="django_orb.E004",
             )
         ]
@@ -257,14 +259,14 @@ def _check_values(conf: OrbSettings) -> list[CheckMessage]:
 
 @register("django_orb")
 def check_time_zones(**kwargs: Any) -> list[CheckMessage]:
-    """Warn (W005) if times without a zone would be compared with Orb's, which have one."""
+    """Refuse (E005) times without a zone, since Orb's have one."""
     if settings.USE_TZ:
         return []
     return [
-        Warning(
-            "USE_TZ is off, and the times of invoices lose their zone.",
+        Error(
+            "USE_TZ is off, and the mirror's times have a zone: no sync could end.",
             hint="Set USE_TZ = True.",
-            id="django_orb.W005",
+            id="django_orb.E005",
         )
     ]
 

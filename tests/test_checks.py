@@ -177,7 +177,9 @@ def test_e004_a_key_that_is_none_is_not_quoted(settings, key):
     assert str(key).strip()[:9] not in message.msg
 
 
-@pytest.mark.parametrize("secrets", ["whs-1", [""], [None], {"whs-1"}])
+@pytest.mark.parametrize(
+    "secrets", ["whs-1", [""], ["  "], ["whs-1\n"], [None], {"whs-1"}]
+)
 def test_e004_secrets_that_are_no_list_are_not_quoted(settings, secrets):
     settings.DJANGO_ORB = {"API_KEY": "sk-1", "WEBHOOK_SECRETS": secrets}
 
@@ -226,10 +228,10 @@ def test_an_error_stops_the_commands(settings):
         call_command("check", tags=["django_orb"])
 
 
-def test_w005_times_without_a_zone(ids, settings):
+def test_e005_times_without_a_zone(ids, settings):
     settings.USE_TZ = False
 
-    assert ids() == ["django_orb.W005"]
+    assert ids() == ["django_orb.E005"]
 
 
 def test_w006_is_silent_on_the_tested_databases(any_database):

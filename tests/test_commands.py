@@ -5,13 +5,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.core.management.base import OutputWrapper
+from django.db import connections
 
+from django_orb.db import in_this_context
 from django_orb.management import options, progress
 from django_orb.management.progress import ProgressPrinter
 from django_orb.models import Invoice, SyncRun, SyncWindow
@@ -38,6 +41,28 @@ def test_full_sync_in_process_says_what_it_did(
     count = len(orb.invoice_ids())
     assert f"{count} invoices seen: {count} new, 0 changed, 0 unchanged." in out
     assert Invoice.objects.count() == count
+
+
+def test_a_scheduler_may_call_it_in_a_thread_of_its_own(
+    any_committed_database: str, orb: OrbSandbox
+) -> None:
+    if connections[any_committed_database].vendor == "sqlite":
+        pytest.skip("SQLite's database in memory has no second connection")
+
+    def sync() -> str:
+        try:
+            return run_command("--mode", "full", "--in-process")
+        finally:
+            connections[any_committed_database].close()
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with ThreadPoolExecutor(1) as scheduler:
+        out = scheduler.submit(in_this_context(sync)).result()
+
+    assert "invoices seen" in out
+    assert before == [
+        signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+    ]
 
 
 def test_single_invoices(any_committed_database: str, orb: OrbSandbox) -> None:

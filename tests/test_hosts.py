@@ -55,15 +55,28 @@ class ReplicaRouter:
 APART = '(db == "mirror") == (app_label == "django_orb")'
 # The mirror's database has tables of the other apps too, and users of its own.
 AUTH_IN_BOTH = 'None if app_label != "django_orb" else db == "mirror"'
+# Users without names, who log in with a number.
 PEOPLE = """
 import uuid
 
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
 from django.db import models
 
 
-class Person(AbstractUser):
+class People(BaseUserManager):
+    def create_superuser(self, *ignored):
+        return self.create(phone=4930123456, is_superuser=True)
+
+
+class Person(AbstractBaseUser, PermissionsMixin):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    phone = models.BigIntegerField(unique=True)
+    is_staff = models.BooleanField(default=True)
+    is_active = models.BooleanField(default=True)
+
+    USERNAME_FIELD = "phone"
+    objects = People()
 """
 
 # The package, with the app in the schema of each tenant and not in the common one.

@@ -7,12 +7,16 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.core import serializers
+from django.core.serializers.base import DeserializationError
+from django.db import connections, models
 from django.utils import timezone as django_timezone
 
 from django_orb import mirror
 from django_orb.db.clock import Interval
 from django_orb.models import Invoice
+from django_orb.models.operations import describe_actor
 
 from .payloads import load
 
@@ -32,6 +36,66 @@ def in_days(days: int) -> str:
 
 def names(queryset: Any) -> list[str]:
     return sorted(queryset.values_list("pk", flat=True))
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "xml"])
+def test_numbers_stay_exact_in_a_fixture(any_database: str, form: str) -> None:
+    """Projects move their rows to another database with `dumpdata` and `loaddata`."""
+    exact = {"a": Decimal("7124.540"), "b": [1, 2.5, "3.5", None], "c": "é\"'<"}
+    before = store("moved", metadata={}, custom=exact)
+    before.refresh_from_db()
+
+    fixture = serializers.serialize(form, [before])
+    before.delete()
+    for row in serializers.deserialize(form, fixture, using=any_database):
+        row.save(using=any_database)
+
+    after = Invoice.objects.get()
+    assert after.payload == before.payload
+    assert repr(after.payload) == repr(before.payload)
+    assert (after.total, after.invoice_date) == (before.total, before.invoice_date)
+
+
+def test_a_fixture_whose_payload_is_not_json_is_refused(any_database: str) -> None:
+    fixture = serializers.serialize("json", [store("odd")])
+
+    with pytest.raises(DeserializationError, match="not JSON"):
+        list(
+            serializers.deserialize(
+                "json", fixture.replace('"payload": "{', '"payload": "')
+            )
+        )
+
+
+class Numbered(AbstractBaseUser):
+    """A user of a project whose model has no names, and no text to log in with."""
+
+    phone = models.BigIntegerField(unique=True)
+    USERNAME_FIELD = "phone"
+
+    class Meta:
+        app_label = "numbered"
+
+
+class Nameless(Numbered):
+    def get_full_name(self) -> Any:
+        return None
+
+    class Meta:
+        app_label = "numbered"
+        proxy = True
+
+
+@pytest.mark.parametrize("model", [Numbered, Nameless])
+@pytest.mark.parametrize(("phone", "name"), [(4930123, "4930123"), (None, "")])
+def test_whoever_asked_is_recorded_whatever_the_project_knows_of_users(
+    model: Any, phone: int | None, name: str
+) -> None:
+    assert describe_actor(model(pk=7, phone=phone)) == {
+        "actor_id": "7",
+        "actor_username": name,
+        "actor_name": name,
+    }
 
 
 def test_unsettled_open_and_overdue_mean_what_they_say(any_database: str) -> None:

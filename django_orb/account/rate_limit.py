@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TookTooLong
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -32,7 +32,7 @@ from django.db import DatabaseError
 from django_orb import metrics
 from django_orb.client import OrbClient
 from django_orb.conf import get_settings
-from django_orb.db import primary
+from django_orb.db import in_this_context, primary
 from django_orb.models import RequestBudget
 
 if TYPE_CHECKING:
@@ -299,7 +299,7 @@ def _apart(call: Callable[[], T]) -> T:
 
     executor = ThreadPoolExecutor(max_workers=1)
     try:
-        return executor.submit(copy_context().run, run).result(CONNECTION_SECONDS)
+        return executor.submit(in_this_context(run)).result(CONNECTION_SECONDS)
     finally:
         # Waiting would keep the caller beyond the time-out if the budget is locked.
         executor.shutdown(wait=False)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_orb.exact_json import ExactJSONDecoder, ExactJSONEncoder
+from django_orb.exact_json import ExactJSONDecoder, ExactJSONEncoder, dumps, loads
 
 # PostgreSQL indexes no text of more than about 2,700 bytes, and Orb bounds none of its
 # own; a character has 4 bytes at most.
@@ -85,6 +86,19 @@ class PayloadField(models.JSONField):
         kwargs["encoder"] = ExactJSONEncoder
         kwargs["decoder"] = ExactJSONDecoder
         super().__init__(*args, **kwargs)
+
+    def value_to_string(self, obj: models.Model) -> Any:
+        """Return the JSON as a text: as a part of a fixture its numbers would be rounded."""
+        return dumps(self.value_from_object(obj))
+
+    def to_python(self, value: Any) -> Any:
+        """Read the text of a fixture. Payloads are objects, and never a text."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return loads(value)
+        except ValueError as err:
+            raise ValidationError(f"A payload is not JSON: {err}") from err
 
     def deconstruct(self) -> Any:
         name, path, args, kwargs = super().deconstruct()

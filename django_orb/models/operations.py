@@ -21,14 +21,27 @@ def describe_actor(actor: AbstractBaseUser | None) -> dict[str, str]:
     """Return the columns of an operation that say which user asked for it."""
     if actor is None or actor.pk is None:
         return {}
-    username = actor.get_username()
-    full_name = getattr(actor, "get_full_name", str)().strip()
     columns = {
         "actor_id": str(actor.pk),
-        "actor_username": username,
-        "actor_name": full_name or username,
+        "actor_username": _username_of(actor),
+        "actor_name": full_name_of(actor),
     }
     return {name: value[:_ACTOR_LENGTH] for name, value in columns.items()}
+
+
+def full_name_of(user: AbstractBaseUser) -> str:
+    """
+    Return what people call a user: the full name, or else the username.
+
+    A project's own model need not have the former, and neither need be a text.
+    """
+    full_name = getattr(user, "get_full_name", str)()
+    return str(full_name or "").strip() or _username_of(user)
+
+
+def _username_of(user: AbstractBaseUser) -> str:
+    username: object = user.get_username()
+    return "" if username is None else str(username)
 
 
 class InvoiceOperation(models.Model):
@@ -155,7 +168,7 @@ class InvoiceOperation(models.Model):
         except (ValueError, ValidationError):  # the id is not a key of this user model
             return None
         # The key alone may be another user's by now.
-        is_the_same = user and user.get_username() == self.actor_username
+        is_the_same = user and _username_of(user)[:_ACTOR_LENGTH] == self.actor_username
         return user if is_the_same else None
 
     def others_alike(self) -> list[InvoiceOperation]:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import requests
-from django.db import connections
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.utils import translation
 
 from django_orb import services
+from django_orb.account.rate_limit import READS, Pacer
 from django_orb.db.threads import in_this_context
 from django_orb.models import Invoice
 from django_orb.publishing import deadline
@@ -62,6 +64,33 @@ def test_message_is_sent_in_the_trace_the_language_and_the_schema_of_its_sender(
         deadline.Broker().ask(note)
 
     assert seen == [("trace-1", "de", tenant)]
+
+
+def test_budget_is_asked_for_in_the_schema_of_the_transaction(
+    any_committed_database: str, tenant: str
+) -> None:
+    """A view under ATOMIC_REQUESTS asks over a connection that lives for the call."""
+    seen: list[Any] = []
+
+    def note(execute: Any, sql: str, *rest: Any) -> Any:
+        seen.append(_surroundings())
+        return execute(sql, *rest)
+
+    def watch(sender: Any, connection: Any, **kwargs: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            connection.execute_wrappers.append(note)
+
+    if connections[any_committed_database].vendor == "sqlite":
+        pytest.skip("SQLite has a single writer, which is the transaction")
+    connection_created.connect(watch)
+    trace.set("trace-1")
+    try:
+        with translation.override("de"), transaction.atomic(any_committed_database):
+            Pacer(READS, 200).wait()
+    finally:
+        connection_created.disconnect(watch)
+
+    assert {*seen} == {("trace-1", "de", tenant)}
 
 
 @pytest.mark.django_db

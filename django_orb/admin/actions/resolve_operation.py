@@ -22,6 +22,7 @@ from django_orb.formatting import (
     short,
 )
 from django_orb.models import InvoiceOperation
+from django_orb.models.operations import full_name_of
 from django_orb.operations import recovery
 
 from .outcomes import explain
@@ -99,5 +100,5 @@ def stop(model_admin: Any, request: HttpRequest, batch: str) -> None:
 
 
 def name_of(request: HttpRequest) -> str:
-    user: Any = request.user
-    return short(user.get_full_name() or user.get_username())
+    user: Any = request.user  # staff, since the admin lets nobody else in
+    return short(full_name_of(user))

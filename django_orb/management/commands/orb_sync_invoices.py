@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -103,7 +104,11 @@ class Command(BaseCommand):
 
         # The handlers before come back below: `call_command` runs this in processes
         # that have some of their own.
-        before = {number: signal.signal(number, stop) for number in _SIGNALS}
+        # Python takes handlers only in the main thread. A scheduler's own thread is
+        # stopped by other means.
+        is_main = threading.current_thread() is threading.main_thread()
+        numbers = _SIGNALS if is_main else ()
+        before = {number: signal.signal(number, stop) for number in numbers}
         try:
             run = services.sync_invoices(
                 mode=options["mode"],
