@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import IO, Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -16,6 +16,8 @@ from django.db import Error
 from django_orb.exceptions import OrbConfigurationError, OrbError
 from django_orb.exports import FORMATS
 from django_orb.services import CsvStyle
+
+from .printing import standard_output
 
 
 def add_file_options(parser: CommandParser) -> None:
@@ -76,10 +78,20 @@ def _write(
         count = write(output=path, **file)
         command.stdout.write(f"Wrote {count} {what} to {path}.")
         return
+    if sys.stdout is None:
+        raise CommandError("Standard output is closed: name a file with --output.")
     # An export that fails midway prints nothing.
-    with TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as whole:
+    with _temporary_file() as whole:
         write(output=whole, **file)
         whole.seek(0)
         # Bytes, since a workbook is not a text, and `command.stdout` takes only texts.
-        shutil.copyfileobj(whole, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        with standard_output():
+            shutil.copyfileobj(whole, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+
+
+def _temporary_file() -> IO[bytes]:
+    try:
+        return TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)
+    except OSError as err:
+        raise CommandError(f"No temporary file can be made: {err}") from err

@@ -122,3 +122,49 @@ def test_without_a_file_it_goes_to_standard_output(
     assert read(done.stdout) == [
         {"Invoice ID": Invoice.objects.get().pk, "Memo": "Grüße\nan alle"}
     ]
+
+
+PRINTING = ["orb_export_invoices", "orb_export_month", "orb_export_receivables"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="There is no /dev/full.")
+@pytest.mark.parametrize("name", [*PRINTING, "orb_status"])
+def test_a_standard_output_that_takes_nothing_is_no_traceback(
+    any_committed_database: str,
+    process_environment: Callable[[], dict[str, str]],
+    tmp_path: Path,
+    name: str,
+) -> None:
+    make_invoice()
+    environment = process_environment()
+    command = f"{sys.executable} -m django {name}"
+
+    def run(shell: str, **more: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["bash", "-c", shell], stderr=subprocess.PIPE, env={**environment, **more}
+        )
+        said = done.stderr.decode()
+        assert "Traceback" not in said
+        assert "Exception ignored" not in said
+        return done.returncode, said
+
+    # The reader is gone before the command prints anything.
+    status, said = run(f"{command} | true; exit ${{PIPESTATUS[0]}}")
+    assert (status, said) == (141, "")
+    status, said = run(f"{command} > /dev/full")
+    assert status == 1
+    assert "Standard output cannot be written: [Errno 28]" in said
+    status, said = run(f"{command} >&-")
+    if name in PRINTING:
+        assert status == 1
+        assert "Standard output is closed: name a file with --output." in said
+
+
+def test_without_room_for_a_temporary_file_it_says_so(
+    db: None, settings: Any, tmp_path: Path
+) -> None:
+    make_invoice()
+    settings.FILE_UPLOAD_TEMP_DIR = tmp_path / "gone"
+
+    with pytest.raises(CommandError, match="No temporary file can be made"):
+        export()

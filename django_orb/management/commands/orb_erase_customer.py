@@ -2,14 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from django_orb import services
 from django_orb.exceptions import OrbInputError
+from django_orb.management.printing import PrintingCommand
 from django_orb.models import CustomerErasure
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = (
         "Erase a customer's personal data from everything that is stored here, and keep "
         "it out. Amounts, numbers, dates and statuses stay. Nothing changes in Orb."

@@ -4,17 +4,18 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 
 from django_orb import services
 from django_orb.conf import get_settings
 from django_orb.management.files import add_file_options, write_as_told
 from django_orb.management.options import read_day
+from django_orb.management.printing import PrintingCommand
 from django_orb.models import Invoice
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = (
         "Export the mirror's invoices, newest first, to a file that is written whole "
         "or not at all. Asks the database only."

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from django_orb import services
 from django_orb.management.files import add_file_options, write_as_told
 from django_orb.management.options import read_day
+from django_orb.management.printing import PrintingCommand
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = (
         "Export the end of a month: its sums, drafts that are not issued, failures, what "
         "changed afterwards, and credit notes. Asks the database only."

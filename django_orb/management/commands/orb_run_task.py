@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from django_orb import tasks
 from django_orb.exceptions import OrbConfigurationError, OrbError
+from django_orb.management.printing import PrintingCommand
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = "Run a task of the schedule here, as cron does where Celery beat does not."
 
     def add_arguments(self, parser: CommandParser) -> None:

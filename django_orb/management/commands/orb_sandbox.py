@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from django_orb.management.printing import PrintingCommand
 from django_orb.testing.__main__ import add_options, main
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = "Run Orb's API with a made-up account here, as python -m django_orb.testing."
     requires_system_checks = []  # it needs no settings
 

@@ -5,18 +5,19 @@ from datetime import datetime, timezone
 from typing import Any
 
 import requests
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from django_orb import exact_json
 from django_orb.conf import get_settings
 from django_orb.exceptions import OrbConfigurationError
+from django_orb.management.printing import PrintingCommand
 from django_orb.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 
 # Orb waits as long for an answer.
 TIMEOUT_SECONDS = 5.0
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = "Send a signed test event to a running webhook endpoint, as Orb would."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -6,10 +6,11 @@ import textwrap
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import Error
 
 from django_orb.exceptions import OrbConfigurationError
+from django_orb.management.printing import PrintingCommand
 from django_orb.status import Finding, StatusReport, Verdict, read_status
 
 MARKS = {
@@ -20,7 +21,7 @@ MARKS = {
 WIDTH = 78
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = (
         "Say whether all is well, and what to do if it is not. The exit status is 1 "
         "if something is failing, otherwise 0, even if there are warnings."

@@ -7,7 +7,7 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from django_orb import publishing, services, tasks
 from django_orb.account import accept_key
@@ -18,6 +18,7 @@ from django_orb.exceptions import (
     in_english,
 )
 from django_orb.management.options import read_moment
+from django_orb.management.printing import PrintingCommand
 from django_orb.management.progress import ProgressPrinter
 from django_orb.models import SyncRun
 from django_orb.sync import runs
@@ -25,7 +26,7 @@ from django_orb.sync import runs
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = "Bring the mirror of Orb's invoices up to date."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -8,11 +8,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from django_orb import exact_json, services
 from django_orb.exceptions import OrbConfigurationError, OrbError
 from django_orb.management.options import read_moment
+from django_orb.management.printing import PrintingCommand
 from django_orb.sync import NOTHING, Difference, Verification
 
 REFRESH_SECONDS = 0.2
@@ -24,7 +25,7 @@ WORDS = {
 }
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = (
         "Compare the mirror with Orb, value for value. "
         "The exit status is 0 only if they are equal, or were made equal by --fix."
