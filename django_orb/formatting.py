@@ -8,6 +8,7 @@ from decimal import MAX_PREC, Context, Decimal
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from django.utils import dateformat, formats
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -16,6 +17,7 @@ from django.utils.timesince import timesince
 from django.utils.timezone import get_current_timezone, now
 from django.utils.translation import get_language, gettext, gettext_noop, npgettext_lazy
 
+from .conf import get_settings
 from .parsing import parse_datetime, read_decimal
 
 DAY = "j M Y"
@@ -117,22 +119,30 @@ def _written(value: date, pattern: str, language: str | None) -> str:
 
 
 def utc_day(value: datetime | None) -> str:
-    """
-    Write the day of one of Orb's dates.
-
-    It is midnight at the customer, given in UTC. The customer's time zone is not known
-    here, so it is never converted to the server's.
-    """
+    """Write the day of a bound that a sync has in UTC."""
     return day(value and in_zone(value, timezone.utc))
 
 
-def utc_short(value: datetime | None) -> str:
-    """Write the day, and the time unless it is midnight in UTC."""
+def report_zone() -> ZoneInfo:
+    return ZoneInfo(get_settings().REPORT_TIME_ZONE)
+
+
+def report_day(value: datetime | None) -> str:
+    """
+    Write the day of an invoice's date in `REPORT_TIME_ZONE`, as reports and files do.
+
+    Orb's dates are midnights at the customer, whose time zone is not known here.
+    """
+    return day(value and in_zone(value, report_zone()))
+
+
+def report_short(value: datetime | None) -> str:
+    """Write the day as `report_day` does, and the time unless it is midnight."""
     if value is None:
         return ""
-    at = in_zone(value, timezone.utc)
+    at = in_zone(value, report_zone())
     is_midnight = (at.hour, at.minute) == (0, 0)
-    return utc_day(value) if is_midnight else utc_moment(value)
+    return day(at) if is_midnight else dateformat.format(at, f"{MOMENT} T")
 
 
 def utc_moment(value: datetime | None) -> str:

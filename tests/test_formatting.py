@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.utils import translation
@@ -48,13 +49,19 @@ def test_quantities_have_no_needless_zeros(value: str, written: str) -> None:
     assert formatting.quantity(Decimal(value)) == written
 
 
-def test_orbs_dates_stay_in_utc() -> None:
+def test_orbs_dates_are_days_of_the_reports_time_zone(settings: Any) -> None:
     midnight_in_los_angeles = parse_datetime("2026-03-01T08:00:00+00:00")
 
-    assert formatting.utc_day(midnight_in_los_angeles) == "1 Mar 2026"
-    assert formatting.utc_short(midnight_in_los_angeles) == "1 Mar 2026, 08:00 UTC"
+    assert formatting.report_day(midnight_in_los_angeles) == "1 Mar 2026"
+    assert formatting.report_short(midnight_in_los_angeles) == "1 Mar 2026, 08:00 UTC"
     assert formatting.utc_moment(midnight_in_los_angeles) == "1 Mar 2026, 08:00 UTC"
-    assert formatting.utc_short(parse_datetime("2026-03-01")) == "1 Mar 2026"
+    assert formatting.report_short(parse_datetime("2026-03-01")) == "1 Mar 2026"
+    zone = "America/Los_Angeles"
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "REPORT_TIME_ZONE": zone}
+    assert formatting.report_short(midnight_in_los_angeles) == "1 Mar 2026"
+    in_zone = formatting.report_short(parse_datetime("2026-03-01"))
+    assert in_zone == "28 Feb 2026, 16:00 PST"
+    assert formatting.report_day(None) == formatting.report_short(None) == ""
 
 
 def test_our_own_times_are_in_the_sites_zone_and_say_so() -> None:

@@ -37,7 +37,7 @@ ALLOWED = {
     # the mirror
     "mirror": "client db exact_json exceptions fields metrics models parsing signals",
     "account": "client conf db exceptions metrics mirror models",
-    "formatting": "parsing",
+    "formatting": "conf parsing",
     "customer_labels": "conf formatting models",
     "status": ("client conf account db exact_json exceptions formatting mirror models"),
     "exports": (

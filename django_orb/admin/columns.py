@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.formatting import money, short, utc_day, utc_moment
+from django_orb.formatting import money, report_day, short, utc_moment
 from django_orb.models import Invoice
 
 from .badges import invoice_badge, missing_badge, overdue_badge
@@ -47,15 +47,15 @@ class InvoiceColumns:
             invoice.total, invoice, invoice.status == Invoice.Status.VOID
         )
 
-    @admin.display(description=_("dated (UTC)"), ordering="invoice_date")
+    @admin.display(description=_("dated"), ordering="invoice_date")
     def dated(self, invoice: Invoice) -> SafeString:
         # In the customer's time zone it may be another day: the tooltip has the moment.
         moment = utc_moment(invoice.invoice_date)
         return format_html(
-            '<span title="{}">{}</span>', moment, utc_day(invoice.invoice_date)
+            '<span title="{}">{}</span>', moment, report_day(invoice.invoice_date)
         )
 
-    @admin.display(description=_("due (UTC)"), ordering="due_date", empty_value="")
+    @admin.display(description=_("due"), ordering="due_date", empty_value="")
     def due(self, invoice: Invoice) -> SafeString | None:
         if invoice.due_date is None:
             return None
@@ -63,7 +63,7 @@ class InvoiceColumns:
         return format_html(
             '<span title="{}">{}</span> {}',
             utc_moment(invoice.due_date),
-            utc_day(invoice.due_date),
+            report_day(invoice.due_date),
             late,
         )
 

@@ -13,8 +13,7 @@ from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext
 
-from django_orb.conf import get_settings
-from django_orb.formatting import day, local_moment
+from django_orb.formatting import day, local_moment, report_zone
 
 from .actions import obstacle
 from .customer_links import customer_url, list_url
@@ -95,7 +94,6 @@ class CustomerPages(ReadOnlyAdmin):
             "until": day(statement.until.day) if statement else "",
             "accounts": read_accounts(statement) if statement else [],
             "bill_to": read_bill_to(customer) if statement else [],
-            "zone": get_settings().REPORT_TIME_ZONE,
             "printed_at": local_moment(timezone.now()),
         }
         return self.show(request, customer, "customer_statement.html", context)
@@ -171,6 +169,7 @@ class CustomerPages(ReadOnlyAdmin):
             "title": gettext("Customer %(name)s") % {"name": customer.name},
             "subtitle": None,
             "customer": customer,
+            "zone": report_zone().key,
             "links": {
                 view: customer_url(site.name, customer.customer_id, f"customer{end}")
                 for view, end in (

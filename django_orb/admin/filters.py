@@ -17,10 +17,10 @@ from django.utils.translation import gettext_lazy as _
 
 from django_orb.customer_labels import label_of
 from django_orb.db import primary
-from django_orb.formatting import in_zone, short
+from django_orb.formatting import in_zone, report_zone, short
 from django_orb.models import Invoice, InvoiceLineItem
 from django_orb.models.invoice_status import OWED, overdue_at
-from django_orb.reports import AGES
+from django_orb.reports import AGES, begin_of
 
 from .attention import INVOICES
 from .customer_links import CUSTOMER_VAR
@@ -180,10 +180,11 @@ class InvoiceDateFilter(admin.SimpleListFilter):
     """
     Fixed spans of time; and years, their months and their days.
 
-    It resembles `date_hierarchy`, which would read every row to offer its choices.
+    Days are those of `REPORT_TIME_ZONE`, and the bounds of the query are moments, which
+    an index serves. It resembles `date_hierarchy`, which would read every row to offer its choices.
     """
 
-    title = _("date (UTC)")
+    title = _("date")
     parameter_name = "dated"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -205,7 +206,7 @@ class InvoiceDateFilter(admin.SimpleListFilter):
 
     def _below(self, chosen: str) -> list[str]:
         """Return the next choices: years, or the months or days of the chosen one."""
-        span = _span_of(chosen)
+        span = _days_of(chosen)
         if span is None:
             # The two ends of an index.
             ends = Invoice.objects.aggregate(
@@ -213,7 +214,10 @@ class InvoiceDateFilter(admin.SimpleListFilter):
             )
             if ends["first"] is None:
                 return []
-            years = range(_utc(ends["first"]).year, _utc(ends["last"]).year + 1)
+            first, last = (
+                in_zone(ends[end], report_zone()) for end in ("first", "last")
+            )
+            years = range(first.year, last.year + 1)
             return [f"{year:04}" for year in reversed(years)]
         if len(chosen) == len("2026"):
             return [f"{chosen}-{month:02}" for month in range(1, 13)]
@@ -232,63 +236,69 @@ class InvoiceDateFilter(admin.SimpleListFilter):
         return queryset.filter(invoice_date__lt=end) if end else queryset
 
 
-def _utc(moment: datetime) -> datetime:
-    return in_zone(moment, timezone.utc)
-
-
-def _month(year: int, month: int) -> datetime:
-    """Return the first moment of a month, which may be counted on beyond December."""
+def _month(year: int, month: int) -> date:
+    """Return the first day of a month, which may be counted on beyond December."""
     months = year * 12 + month - 1
-    return datetime(months // 12, months % 12 + 1, 1, tzinfo=timezone.utc)
+    return date(months // 12, months % 12 + 1, 1)
 
 
 def _named_span(name: str, now: datetime) -> Span | None:
-    year, month = now.year, now.month
-    spans: dict[str, Span] = {
+    today = in_zone(now, report_zone())
+    year, month = today.year, today.month
+    spans: dict[str, tuple[date, date]] = {
         "this_month": (_month(year, month), _month(year, month + 1)),
         "last_month": (_month(year, month - 1), _month(year, month)),
         "this_year": (_month(year, 1), _month(year + 1, 1)),
         "last_year": (_month(year - 1, 1), _month(year, 1)),
-        "future": (now, None),
     }
-    return spans.get(name)
+    if name == "future":
+        return now, None
+    if name not in spans:
+        return None
+    first, end = spans[name]
+    return begin_of(first), begin_of(end)
 
 
 def _span_of(value: str) -> Span | None:
     """Return the span of "2026", "2026-01" or "2026-01-31"; None if it is not one."""
+    days = _days_of(value)
+    if days is None:
+        return None
+    # The days that the list's column, reports and files show.
+    first, end = days
+    return begin_of(first), begin_of(end) if end else None
+
+
+def _days_of(value: str) -> tuple[date, date | None] | None:
+    """Return the first day of a span, and the day after it, which the calendar may lack."""
     match = _DATED.fullmatch(value)
     if match is None:
         return None
     year, month, day = (int(part) if part else 0 for part in match.groups())
     try:
-        # In UTC, as the column of the list shows the dates.
-        start = datetime(year, month or 1, day or 1, tzinfo=timezone.utc)
+        first = date(year, month or 1, day or 1)
         if day:
-            # The calendar has no moment after its last day.
-            is_last = start.date() == date.max
-            return start, None if is_last else start + timedelta(days=1)
-        is_last = year == MAXYEAR and month in (0, 12)
-        if is_last:
-            return start, None
-        end = _month(year, month + 1) if month else _month(year + 1, 1)
+            return first, None if first == date.max else first + timedelta(days=1)
+        if year == MAXYEAR and month in (0, 12):
+            return first, None
+        return first, _month(year, month + 1) if month else _month(year + 1, 1)
     except (ValueError, OverflowError):
         return None
-    return start, end
 
 
 def _above(chosen: str) -> list[str]:
     """Return the choices made so far, the year first."""
-    if _span_of(chosen) is None:
+    if _days_of(chosen) is None:
         return []
     return [chosen[:length] for length in (4, 7, 10) if length <= len(chosen)]
 
 
 def _name_of(value: str) -> str:
-    span = _span_of(value)
-    if span is None or len(value) == len("2026"):
+    days = _days_of(value)
+    if days is None or len(value) == len("2026"):
         return value
     pattern = "F Y" if len(value) == len("2026-01") else "j M Y"
-    return dateformat.format(span[0], pattern)
+    return dateformat.format(days[0], pattern)
 
 
 class PriceTypeFilter(admin.SimpleListFilter):

@@ -22,7 +22,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_orb.customer_labels import find_customers, label_customers
-from django_orb.formatting import short
+from django_orb.formatting import report_zone, short
 from django_orb.models import Invoice
 from django_orb.models.fields import search_key
 from django_orb.models.operation_type import OperationType
@@ -176,6 +176,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
             "may_sync": self.has_sync_permission(request),
             "may_create": may_do(request, CREATE_INVOICE),
             "create_label": CREATE_INVOICE.button,
+            "zone": report_zone().key,
         }
         if request.method == "GET":
             context["freshness"] = read_freshness()

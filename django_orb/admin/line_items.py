@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from django_orb.formatting import quantity, short, span, utc_day
+from django_orb.formatting import quantity, report_day, report_zone, short, span
 from django_orb.models import InvoiceLineItem
 
 from .exporting import ExportingAdmin
@@ -36,6 +39,12 @@ class InvoiceLineItemAdmin(ExportingAdmin, OfInvoicesAdmin):
 
     searched_columns = ("item_id", "price_id", "invoice_id")
 
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = {"zone": report_zone().key, **(extra_context or {})}
+        return super().changelist_view(request, context)
+
     @admin.display(description=_("name"))
     def title(self, line: InvoiceLineItem) -> str:
         return short(str(line))
@@ -49,6 +58,6 @@ class InvoiceLineItemAdmin(ExportingAdmin, OfInvoicesAdmin):
     def amount_cell(self, line: InvoiceLineItem) -> SafeString:
         return amount_cell(line.amount, line.invoice.currency)
 
-    @admin.display(description=_("period (UTC)"))
+    @admin.display(description=_("period"))
     def period(self, line: InvoiceLineItem) -> str:
-        return span(utc_day(line.start_date), utc_day(line.end_date))
+        return span(report_day(line.start_date), report_day(line.end_date))

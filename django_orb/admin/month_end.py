@@ -29,8 +29,9 @@ from django_orb.formatting import (
     joined,
     local_moment,
     money,
+    report_day,
+    report_zone,
     short,
-    utc_day,
 )
 from django_orb.models import Invoice, InvoiceChange, MonthEnd
 from django_orb.models.failure_reasons import FailureKind
@@ -47,7 +48,6 @@ from django_orb.reports import (
     items_of,
     month_of,
     read_totals,
-    report_zone,
     rows_of,
 )
 from django_orb.templatetags.orb_admin import address_of
@@ -298,7 +298,7 @@ def _line(item: Item, site: str) -> Line:
         customer=short(label_of(invoice).name),
         customer_url=customer_url(site, invoice.customer_id),
         state=invoice_badge(invoice),
-        dated=utc_day(invoice.invoice_date),
+        dated=report_day(invoice.invoice_date),
         when=_moment(item.moment),
         what=_what(item),
         who=_who(item.who),

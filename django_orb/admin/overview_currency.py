@@ -14,7 +14,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext, ngettext
 
 from django_orb.customer_labels import read_labels
-from django_orb.formatting import money, short
+from django_orb.formatting import money, report_zone, short
 from django_orb.models import Invoice
 from django_orb.reports import (
     AGES,
@@ -24,7 +24,6 @@ from django_orb.reports import (
     customers_owing,
     read_customers,
     read_receivables,
-    report_zone,
 )
 from django_orb.templatetags.orb_admin import address_of
 

@@ -19,7 +19,14 @@ from django.utils.translation import gettext_lazy as _
 from django_orb import services
 from django_orb.customer_labels import Customer, read_labels
 from django_orb.db import uncompiled
-from django_orb.formatting import day, local_moment, money, short, utc_day
+from django_orb.formatting import (
+    day,
+    local_moment,
+    money,
+    report_day,
+    report_zone,
+    short,
+)
 from django_orb.models import Invoice, Receivables
 from django_orb.models.invoice_status import days_late
 from django_orb.reports import (
@@ -33,7 +40,6 @@ from django_orb.reports import (
     owed,
     read_customers,
     read_receivables,
-    report_zone,
 )
 from django_orb.templatetags.orb_admin import address_of
 
@@ -281,8 +287,8 @@ class ReceivablesAdmin(PageAdmin):
             url=url,
             customer=labels[customer],
             customer_url=customer_url(self.admin_site.name, invoice.customer_id),
-            dated=utc_day(invoice.invoice_date),
-            due=utc_day(invoice.due_date),
+            dated=report_day(invoice.invoice_date),
+            due=report_day(invoice.due_date),
             late=str(late) if late else "",
             amount=money(invoice.owed, invoice.currency),
             state=invoice_badge(invoice),

@@ -11,7 +11,7 @@ from django.utils.translation import gettext
 
 from django_orb import services
 from django_orb.exceptions import OrbConfigurationError, OrbError, OrbNotFoundError
-from django_orb.formatting import local_moment, utc_short
+from django_orb.formatting import local_moment, report_short
 from django_orb.models import Invoice
 from django_orb.services import UpcomingInvoice
 
@@ -84,7 +84,7 @@ def read_forecast(upcoming: UpcomingInvoice, read_at: datetime) -> Forecast:
     sums = read_sums(like, upcoming.payload)
     return Forecast(
         # Upcoming invoices have this in the place of an invoice date.
-        target=utc_short(upcoming.target_date),
+        target=report_short(upcoming.target_date),
         read_at=local_moment(read_at),
         amount_due=sums[-1].amount,
         lines=read_lines(upcoming.payload, upcoming.currency),

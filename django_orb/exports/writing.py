@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Literal
-from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db.models import QuerySet
 
-from django_orb.conf import get_settings
 from django_orb.db import primary, snapshot
 from django_orb.exceptions import OrbExportError, OrbInputError
+from django_orb.formatting import report_zone
 from django_orb.models import Invoice, InvoiceLineItem
 
 from .columns import Column, choose_columns
@@ -126,7 +125,7 @@ def _write(
     file_format: FileFormat,
     style: CsvStyle | None,
 ) -> int:
-    zone = ZoneInfo(get_settings().REPORT_TIME_ZONE)
+    zone = report_zone()
     count = 0
     # A workbook's rows wait where the project has room for large files.
     with TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder, snapshot():

@@ -47,7 +47,7 @@ def standard_output() -> Iterator[None]:
 
     Raises:
         CommandError: it cannot be written, and why.
-        SystemExit: nobody reads it any more.
+        SystemExit: its reader has gone.
     """
     try:
         yield

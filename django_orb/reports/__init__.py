@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .ages import AGES
-from .days import FIRST_DAY, AsOf, as_of, report_zone
+from .days import FIRST_DAY, AsOf, as_of, begin_of
 from .exporting import choose, export_receivables
 from .month import (
     CHANGES,
@@ -47,6 +47,7 @@ __all__ = [
     "Statement",
     "Totals",
     "as_of",
+    "begin_of",
     "choose",
     "customers_owing",
     "export_month",
@@ -59,6 +60,5 @@ __all__ = [
     "read_receivables",
     "read_statement",
     "read_totals",
-    "report_zone",
     "rows_of",
 ]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
-from zoneinfo import ZoneInfo
 
 from django.utils import timezone as django_timezone
 
-from django_orb.conf import get_settings
 from django_orb.exceptions import OrbInputError
-from django_orb.formatting import in_zone
+from django_orb.formatting import in_zone, report_zone
 from django_orb.parsing import parse_day
 
 INSTANT = timedelta(microseconds=1)
@@ -30,10 +28,6 @@ class AsOf:
     day: date
     moment: datetime
     is_now: bool
-
-
-def report_zone() -> ZoneInfo:
-    return ZoneInfo(get_settings().REPORT_TIME_ZONE)
 
 
 def as_of(day: date | str | None = None, *, now: datetime | None = None) -> AsOf:
@@ -82,4 +76,7 @@ def to_day(day: date | str) -> date:
 
 def begin_of(day: date) -> datetime:
     """Return the first moment of a day in `REPORT_TIME_ZONE`, in UTC."""
-    return in_zone(datetime.combine(day, time(), report_zone()), timezone.utc)
+    try:
+        return datetime.combine(day, time(), report_zone()).astimezone(timezone.utc)
+    except OverflowError:  # the first day of the calendar, east of Greenwich
+        return datetime.min.replace(tzinfo=timezone.utc)

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_noop
 
 from django_orb.db import primary
 from django_orb.exceptions import OrbInputError
-from django_orb.formatting import in_zone
+from django_orb.formatting import in_zone, report_zone
 from django_orb.models import (
     Invoice,
     InvoiceChange,
@@ -30,7 +30,7 @@ from django_orb.models import (
 from django_orb.models.failure_reasons import FAILING, FailureKind
 from django_orb.parsing import parse_month
 
-from .days import AsOf, as_of, begin_of, report_zone, to_day
+from .days import AsOf, as_of, begin_of, to_day
 from .receivables import Amount, read_receivables
 
 ZERO = Decimal(0)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django import template
 from django.template.defaultfilters import date as date_filter
 from django.utils.translation import gettext
 
 from django_orb import formatting
-from django_orb.conf import get_settings
 from django_orb.models import Invoice
 
 register = template.Library()
@@ -59,8 +57,7 @@ def orb_day(moment: datetime | None) -> str:
     """Write one of Orb's dates, which are midnights, as a day in `REPORT_TIME_ZONE`."""
     if moment is None:
         return ""
-    zone = ZoneInfo(get_settings().REPORT_TIME_ZONE)
-    return date_filter(formatting.in_zone(moment, zone).date())
+    return date_filter(formatting.in_zone(moment, formatting.report_zone()).date())
 
 
 @register.filter

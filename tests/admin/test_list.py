@@ -194,7 +194,7 @@ def test_filter_by_date(finance: Client) -> None:
 def choices_of_dates(client: Client, **query: str) -> list[tuple[str, bool]]:
     """What the filter by date offers after its named spans, and what is chosen."""
     changelist = client.get(LIST, query).context["cl"]
-    spec = next(s for s in changelist.filter_specs if s.title == "date (UTC)")
+    spec = next(s for s in changelist.filter_specs if s.title == "date")
     offered = [
         (str(one["display"]), one["selected"]) for one in spec.choices(changelist)
     ]

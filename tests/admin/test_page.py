@@ -43,7 +43,7 @@ def test_a_paid_invoice_shows_everything(finance: Client) -> None:
         "Thank you.",
         "https://assets.withorb.com/invoice/EXAMPLEACCT/EXAMPLEPDF",
         "&quot;hidden_line_item_count&quot;: 0",
-        "in UTC",
+        "in the time zone UTC",
         "last seen there",
     ):
         assert piece in text, piece

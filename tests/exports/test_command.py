@@ -60,6 +60,13 @@ def test_options_choose_what_is_exported_and_how(tmp_path: Path) -> None:
     assert path.read_bytes().startswith("\ufeffInvoice ID;".encode())
     assert "," in read(path.read_bytes(), ";")[0]["Total"]
 
+    export("--output", str(path), "--columns", "total, invoice_id ,currency")
+    assert list(read(path.read_bytes())[0]) == [
+        "Total",
+        "Invoice ID",
+        "Invoice currency",
+    ]
+
     book = tmp_path / "made.xlsx"
     said = export("--lines", "--output", str(book))
     sheet = openpyxl.load_workbook(book).active

@@ -23,9 +23,9 @@ from django_orb.formatting import (
     humanized,
     joined,
     money,
+    report_day,
     safe_link,
     short,
-    utc_day,
     utc_moment,
 )
 from django_orb.models import Invoice, InvoiceCreditNote, InvoicePaymentAttempt
@@ -252,8 +252,8 @@ def _invoice_row(invoice: Invoice) -> InvoiceRow:
         pk=invoice.pk,
         number=short(str(invoice)),
         state=state,
-        dated=utc_day(invoice.invoice_date),
-        due=utc_day(invoice.due_date),
+        dated=report_day(invoice.invoice_date),
+        due=report_day(invoice.due_date),
         late=overdue_badge(invoice.days_overdue) if invoice.is_overdue else "",
         amount_due=money(invoice.amount_due, invoice.currency),
         total=money(invoice.total, invoice.currency),
@@ -305,7 +305,7 @@ def _attempt_row(attempt: InvoicePaymentAttempt) -> PaymentRow:
 
 def _paid_row(invoice: Invoice, moment: datetime | None) -> PaymentRow:
     return PaymentRow(
-        moment=utc_day(moment),
+        moment=report_day(moment),
         pk=invoice.pk,
         number=short(str(invoice)),
         amount=money(invoice.amount_due, invoice.currency),

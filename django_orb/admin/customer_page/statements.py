@@ -20,11 +20,12 @@ from django_orb.formatting import (
     joined,
     money,
     recorded,
+    report_day,
+    report_zone,
     short,
-    utc_day,
 )
 from django_orb.models import Invoice
-from django_orb.reports import Account, Entry, Statement, read_statement, report_zone
+from django_orb.reports import Account, Entry, Statement, read_statement
 
 from .sections import Customer
 
@@ -135,16 +136,18 @@ def _line(entry: Entry, currency: str) -> Line:
 
 def _note(kind: str, invoice: Invoice) -> str:
     if kind == "issued":
-        due = utc_day(invoice.due_date)
+        due = report_day(invoice.due_date)
         return joined(
             ", ",
-            gettext("dated %(day)s") % {"day": utc_day(invoice.invoice_date)},
+            gettext("dated %(day)s") % {"day": report_day(invoice.invoice_date)},
             gettext("due %(day)s") % {"day": due} if due else "",
         )
     # The provider's day of the payment, which may be another than Orb's.
     received = invoice.payment_received_at if kind == "paid" else None
-    if received and invoice.paid_at and received.date() != invoice.paid_at.date():
-        return gettext("received %(day)s") % {"day": utc_day(received)}
+    if received and invoice.paid_at:
+        shown = report_day(received)
+        if shown != report_day(invoice.paid_at):
+            return gettext("received %(day)s") % {"day": shown}
     return ""
 
 

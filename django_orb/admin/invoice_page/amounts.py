@@ -10,7 +10,14 @@ from typing import Any
 
 from django.utils.translation import gettext
 
-from django_orb.formatting import as_maps, as_text, joined, money, to_decimal, utc_day
+from django_orb.formatting import (
+    as_maps,
+    as_text,
+    joined,
+    money,
+    report_day,
+    to_decimal,
+)
 from django_orb.models import Invoice
 from django_orb.parsing import exact_sum
 
@@ -97,7 +104,7 @@ def read_settled(invoice: Invoice) -> str:
 
 
 def _since(words: str, words_with_day: str, moment: datetime | None) -> str:
-    return words_with_day % {"day": utc_day(moment)} if moment else words
+    return words_with_day % {"day": report_day(moment)} if moment else words
 
 
 def exact(payload: Mapping[str, Any], name: str, stored: Decimal) -> Decimal:

@@ -17,11 +17,11 @@ from django_orb.formatting import (
     joined,
     money,
     quantity,
+    report_short,
     span,
     to_decimal,
     to_moment,
     utc_moment,
-    utc_short,
 )
 from django_orb.parsing import exact_sum
 
@@ -81,7 +81,7 @@ def read_line(line: Mapping[str, Any], currency: str) -> LineView:
         is_one_off=as_map(line.get("price")).get("cadence") == "one_time",
         name=as_text(line.get("name")) or gettext("(without a name)"),
         grouping=read_grouping(line.get("grouping")),
-        period=span(utc_short(start), utc_short(end)),
+        period=span(report_short(start), report_short(end)),
         period_exact=span(utc_moment(start), utc_moment(end)),
         quantity=number(line.get("quantity")),
         amount=amount(line.get("amount"), currency),

@@ -26,11 +26,12 @@ from django_orb.formatting import (
     joined,
     local_moment,
     money,
+    report_day,
+    report_short,
+    report_zone,
     safe_link,
     to_moment,
-    utc_day,
     utc_moment,
-    utc_short,
 )
 from django_orb.models import Invoice
 
@@ -68,6 +69,9 @@ class InvoiceView:
     shipping: list[str]
     tax_id: str
     dates: list[Fact]
+    zone: str
+    """The time zone of all days on the page."""
+
     references: list[Fact]
     lines: list[LineView]
     hidden_lines: str
@@ -95,6 +99,7 @@ def read_invoice_view(invoice: Invoice, customer_url: str = "") -> InvoiceView:
         shipping=read_address(payload.get("shipping_address")),
         tax_id=read_tax_id(payload.get("customer_tax_id")),
         dates=read_dates(invoice, payload),
+        zone=report_zone().key,
         references=read_references(invoice, customer_url),
         lines=read_lines(payload, currency),
         # Lines without a quantity, which Orb may leave out of its answer.
@@ -159,11 +164,11 @@ def read_dates(invoice: Invoice, payload: Mapping[str, Any]) -> list[Fact]:
         (gettext("Voided"), invoice.voided_at),
     ]
     return [
-        Fact(label, utc_short(value).removesuffix(" UTC"), utc_moment(value))
+        Fact(label, report_short(value), utc_moment(value))
         for label, value in dates
         if value is not None
     ] + [
-        Fact(label, utc_day(value), utc_moment(value))
+        Fact(label, report_day(value), utc_moment(value))
         for label, value in moments
         if value is not None
     ]

@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 
 from django_orb import services
-from django_orb.conf import get_settings
 from django_orb.management.files import add_file_options, write_as_told
 from django_orb.management.options import read_day
 from django_orb.management.printing import PrintingCommand
 from django_orb.models import Invoice
+from django_orb.reports import begin_of
 
 
 class Command(PrintingCommand):
@@ -56,7 +55,9 @@ class Command(PrintingCommand):
             return services.export_rows(
                 chosen(options),
                 lines=options["lines"],
-                columns=columns.split(",") if columns else None,
+                columns=[name.strip() for name in columns.split(",")]
+                if columns
+                else None,
                 **file,
             )
 
@@ -74,16 +75,12 @@ def chosen(options: dict[str, Any]) -> QuerySet[Invoice]:
     since, until = options["since"], options["until"]
     if since and until and since > until:
         raise CommandError("--since is after --until.")
-    zone = ZoneInfo(get_settings().REPORT_TIME_ZONE)
     conditions: dict[str, Any] = {}
     if since:
-        # Orb gives the customer's midnight in UTC, which may be another
-        # day of the calendar.
-        conditions["invoice_date__gte"] = datetime.combine(since, time(), zone)
+        conditions["invoice_date__gte"] = begin_of(since)
     # The day after the last one that Python knows does not exist.
     if until and until < date.max:
-        day_after = until + timedelta(days=1)
-        conditions["invoice_date__lt"] = datetime.combine(day_after, time(), zone)
+        conditions["invoice_date__lt"] = begin_of(until + timedelta(days=1))
     if options["status"]:
         conditions["status__in"] = options["status"]
     if options["currency"]:
