@@ -15,6 +15,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.models import TextField
 
 from django_orb import migrations as ours
+from django_orb.exceptions import OrbConfigurationError
 from django_orb.models import Invoice, InvoiceCreditNote
 from django_orb.models.reporting_views import VIEWS, drop_views, make_views
 from tests.payloads import load_full
@@ -129,6 +130,31 @@ def test_a_later_migration_changes_columns_between_dropping_and_making(
     found = {name: columns_of(any_committed_database, name) for name in VIEWS}
     assert found == documented()
     assert Invoice.objects.get().credit_notes.count() == 2
+
+
+def test_a_migration_that_was_killed_midway_runs_again(
+    any_committed_database: str,
+) -> None:
+    operate(any_committed_database, make_views())  # all views are there already
+
+    found = {name: columns_of(any_committed_database, name) for name in VIEWS}
+    assert found == documented()
+
+
+def test_a_table_with_the_name_of_a_view_is_a_sentence(
+    any_committed_database: str,
+) -> None:
+    connection = connections[any_committed_database]
+    operate(any_committed_database, drop_views())
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE orb_line_items (id integer)")
+    try:
+        with pytest.raises(OrbConfigurationError, match="has a table orb_line_items"):
+            operate(any_committed_database, make_views())
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE orb_line_items")
+        operate(any_committed_database, make_views())
 
 
 def test_a_view_leaves_out_what_an_earlier_state_does_not_have(

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 from django.db import migrations
 
+from django_orb.exceptions import OrbConfigurationError
+
 
 class View(NamedTuple):
     """The model that a view shows, and the view's columns."""
@@ -51,7 +53,7 @@ VIEWS: dict[str, View] = {
     ),
     "orb_credit_notes": _view(
         "InvoiceCreditNote",
-        "id invoice_id orb_id position credit_note_number type total voided_at",
+        "id invoice_id orb_id position credit_note_number type total dated_at voided_at",
     ),
     "orb_payment_attempts": _view(
         "InvoicePaymentAttempt",
@@ -62,6 +64,10 @@ VIEWS: dict[str, View] = {
         "InvoiceBalanceTransaction",
         "id invoice_id orb_id position action type amount starting_balance "
         "ending_balance created_at credit_note_id",
+    ),
+    "orb_failure_reasons": _view(
+        "InvoiceFailureReason",
+        "id invoice_id kind connection_type failed_at over_until",
     ),
     "orb_invoice_changes": _view(
         "InvoiceChange",
@@ -104,11 +110,30 @@ def _make(apps: Any, schema_editor: Any) -> None:
             continue
         there = {field.column for field in model._meta.concrete_fields}
         columns = [quote(column) for column in view.columns if column in there]
+        _clear(schema_editor, name)
         # A view of two tables is read-only on PostgreSQL and SQLite.
         schema_editor.execute(
             f"CREATE VIEW {quote(name)} AS SELECT {', '.join(columns)} "  # noqa: S608
             f"FROM {quote(model._meta.db_table)} CROSS JOIN (SELECT 1 AS one) AS one"
         )
+
+
+def _clear(schema_editor: Any, name: str) -> None:
+    """
+    Drop a view that a migration left when it was killed, before it is made again.
+
+    Raises:
+        OrbConfigurationError: a table of the project has the name.
+    """
+    connection = schema_editor.connection
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_table_list(cursor)
+    if any(one.name == name and one.type != "v" for one in found):
+        raise OrbConfigurationError(
+            f"The database has a table {name}, which is the name of a view that "
+            "django_orb makes: rename the table and run migrate again."
+        )
+    schema_editor.execute(f"DROP VIEW IF EXISTS {schema_editor.quote_name(name)}")
 
 
 def _drop(apps: Any, schema_editor: Any) -> None:

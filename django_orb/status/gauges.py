@@ -44,6 +44,8 @@ def _backlogs(facts: Facts) -> dict[str, Backlog]:
         "changes_waiting": facts.changes_waiting,
         "changes_failed": facts.changes_failed,
         "invoices_failed": Backlog(facts.invoices_failed),
+        "erasures_waiting": facts.erasures_waiting,
+        "erasures_failed": facts.erasures_failed,
     }
 
 

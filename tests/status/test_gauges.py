@@ -44,6 +44,8 @@ def test_prometheus_reads_the_database_when_it_is_asked(any_database: str) -> No
         return registry.get_sample_value(f"django_orb_{name}", labels)
 
     assert value("backlog", what="webhook_events_waiting") == 0
+    assert value("backlog", what="erasures_waiting") == 0
+    assert value("backlog", what="erasures_failed") == 0
     assert value("mirror_age_seconds", kind="full") is None
     make_rows(any_database)
 
