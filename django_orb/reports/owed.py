@@ -6,7 +6,9 @@
 # had not yet been paid, voided or deleted in Orb. An invoice's amounts are frozen when
 # it is issued, and only a credit note of the type `adjustment` lowers what is due on it
 # (one on a paid invoice is a refund, and does not). So what was due then is what is due
-# now, plus the adjustments that came later.
+# now, plus the adjustments that came later. Once it is paid or void they are frozen for
+# good: a credit note that is voided after that gives nothing back to the amount due, and
+# one that is first seen after that was made before.
 #
 # Some things cannot be known from invoices alone:
 #
@@ -117,18 +119,22 @@ def amount_at(invoices: Invoices, moment: datetime | OuterRef) -> Any:
     adjustments = InvoiceCreditNote.objects.using(invoices.db).filter(
         type=InvoiceCreditNote.Type.ADJUSTMENT
     )
-    made_by_then = Q(dated_at=None) | Q(dated_at__lte=moment)
-    later = adjustments.filter(
-        Q(dated_at__gt=moment, voided_at=None) | made_by_then & Q(voided_at__gt=moment)
-    ).order_by()
+    later = adjustments.filter(Q(dated_at__gt=moment) | Q(voided_at__gt=moment))
+    more = ExpressionWrapper(-F("total"), output_field=MoneyField())
     # An adjustment made since has lowered only the present amount. One voided since had
     # lowered only the amount of that time.
-    more = ExpressionWrapper(-F("total"), output_field=MoneyField())
-    less = Case(
-        When(voided_at=None, then=more), default=F("total"), output_field=MoneyField()
+    effect = Case(
+        When(_is_standing(), dated_at__gt=moment, then=more),
+        When(_is_standing(), then=Decimal(0)),
+        When(Q(dated_at=None) | Q(dated_at__lte=moment), then=F("total")),
+        default=Decimal(0),
+        output_field=MoneyField(),
     )
     sums = (
-        later.filter(invoice=OuterRef("pk")).values("invoice").annotate(sum=Sum(less))
+        later.filter(invoice=OuterRef("pk"))
+        .order_by()
+        .values("invoice")
+        .annotate(sum=Sum(effect))
     )
     then = Difference(
         F("amount_due"), Coalesce(Subquery(sums.values("sum")), Decimal(0))
@@ -136,7 +142,23 @@ def amount_at(invoices: Invoices, moment: datetime | OuterRef) -> Any:
     return Case(
         # Few invoices have such adjustments. All others keep their own amount, without
         # a subquery for each, and on SQLite without a sum of floats.
-        When(pk__in=later.values("invoice"), then=then),
+        When(pk__in=later.order_by().values("invoice"), then=then),
         default=F("amount_due"),
         output_field=MoneyField(),
     )
+
+
+def _is_standing() -> Q:
+    """Match credit notes whose effect is part of the present amount due."""
+    return (
+        Q(voided_at=None)
+        | Q(invoice__status=Status.PAID, voided_at__gt=F("invoice__paid_at"))
+        | Q(invoice__status=Status.VOID, voided_at__gt=F("invoice__voided_at"))
+    )
+
+
+def frozen_at(invoice: Invoice) -> datetime | None:
+    """Return since when what was due on an invoice cannot change, as above."""
+    if invoice.status == Status.PAID:
+        return invoice.paid_at
+    return invoice.voided_at if invoice.status == Status.VOID else None

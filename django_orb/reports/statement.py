@@ -22,8 +22,8 @@ from django_orb.exceptions import OrbInputError
 from django_orb.models import Invoice, InvoiceChange, InvoiceCreditNote
 from django_orb.parsing import exact_sum
 
-from .days import AsOf, as_of, to_day
-from .owed import Invoices, amount_at, owed
+from .days import INSTANT, AsOf, as_of, begin_of, to_day
+from .owed import Invoices, amount_at, frozen_at, owed
 
 ZERO = Decimal(0)
 #: How many invoices one statement covers at most.
@@ -133,7 +133,7 @@ def read_statement(
             f"The period begins on {first}, after its end on {end.day}.", field="since"
         )
     # What was owed before a period is what was owed at the end of the day before it.
-    begin = as_of(first - timedelta(days=1), now=now)
+    begin = AsOf(first - timedelta(days=1), begin_of(first) - INSTANT, is_now=False)
     opening, closing = _sums(invoices, begin), _sums(invoices, end)
     steps: dict[str, list[_Step]] = {}
     for step in _steps(invoices, begin, end):
@@ -279,11 +279,14 @@ def _events(life: _Life) -> list[_Event]:
         return []
     invoice: Any = life.invoice
     found = [(invoice.issued_at, ISSUED, invoice.first_owed, "")]
+    frozen = frozen_at(invoice)
     for note in life.notes:
         total, name = note.total or ZERO, str(note)
+        # One that is first seen after the payment was made before it.
+        dated = note.dated_at and min(note.dated_at, frozen or note.dated_at)
         # One from before the issue has already lowered the first amount.
         if not _is_before(note.dated_at, invoice.issued_at):
-            found.append((note.dated_at, CREDITED, -total, name))
+            found.append((dated, CREDITED, -total, name))
         found.append((note.voided_at, CREDIT_VOIDED, total, name))
     if ended is not None:
         found.append((*ended, None, ""))

@@ -22,9 +22,9 @@ CUSTOMERS = ("alpha", "beta")
 POSSIBLE = {
     "draft": ["issue", "issue", "delete"],
     "issued": ["pay", "pay", "void", "sync", "credit", "credit", "forgive", "delete"],
-    "paid": ["credit", "touch", "delete"],
+    "paid": ["credit", "forgive", "forgive", "touch", "delete"],
     "synced": ["pay", "touch"],
-    "void": ["touch"],
+    "void": ["forgive", "touch"],
 }
 
 
@@ -76,7 +76,10 @@ class Past:
         if len(ids) < 3 or self.chance.random() < 0.3:
             self.see(self._add()["id"])
             return
-        invoice_id = self.chance.choice(ids)
+        # Often one that was credited already, or few credit notes would be voided.
+        noted = [one for one in ids if self.orb.invoice(one)["credit_notes"]]
+        is_noted = noted and self.chance.random() < 0.4
+        invoice_id = self.chance.choice(noted if is_noted else ids)
         # Orb's clock may have issued or collected it meanwhile.
         self.see(invoice_id)
         status = self.orb.invoice(invoice_id)["status"]
@@ -137,8 +140,12 @@ class Past:
             return
         note = self.chance.choice(valid)
         note["voided_at"] = self.clock.now().replace(microsecond=0).isoformat()
-        due = Decimal(invoice["amount_due"]) + Decimal(note["total"])
-        self.orb.update_invoice(invoice_id, credit_notes=notes, amount_due=f"{due}")
+        changes: dict[str, Any] = {"credit_notes": notes}
+        # The amount is frozen once the invoice is paid or void.
+        if invoice["status"] == "issued":
+            due = Decimal(invoice["amount_due"]) + Decimal(note["total"])
+            changes["amount_due"] = f"{due}"
+        self.orb.update_invoice(invoice_id, **changes)
 
     def _delete(self, invoice_id: str) -> None:
         self.orb.delete_invoice(invoice_id)

@@ -151,6 +151,69 @@ def test_a_credit_note_lowers_what_is_owed_until_it_is_voided(
     assert [one.number for one in account.entries] == ["CN-1", "CN-0"]
 
 
+@pytest.mark.parametrize("status", ["paid", "void"])
+@pytest.mark.parametrize("dated", [5, 12])
+def test_what_happens_to_a_credit_note_after_the_end_changes_nothing(
+    any_database: str, status: str, dated: int
+) -> None:
+    """It was first seen after the end, or it is voided then; the amount is frozen."""
+    ended = {"paid": "paid_at", "void": "voided_at"}[status]
+    dates = {"issued_at": when(2), ended: when(10)}
+    invoice = make_invoice("issued", id="a", status=status, amount_due="70.00", **dates)
+    InvoiceCreditNote.objects.create(
+        invoice=invoice,
+        orb_id="n",
+        position=0,
+        type="adjustment",
+        total="30.00",
+        dated_at=when(dated),
+        voided_at=when(15),
+    )
+    credited = min(dated, 10)
+    kind = {"paid": "paid", "void": "voided"}[status]
+
+    assert told("2026-03-01", "2026-03-31") == {
+        "USD": [
+            ("opening", 0),
+            ("issued", 2, 100, 100),
+            ("credited", credited, -30, 70),
+            (kind, 10, -70, 0),
+        ]
+    }
+    owed = 70 if dated < 7 else 100
+    assert told("2026-03-08", "2026-03-09") == {"USD": [("opening", owed)]}
+
+
+def test_a_credit_note_that_is_voided_in_time_counts_again(any_database: str) -> None:
+    dates = {"issued_at": when(2), "paid_at": when(10)}
+    invoice = make_invoice("paid", id="a", amount_due="100.00", **dates)
+    InvoiceCreditNote.objects.create(
+        invoice=invoice,
+        orb_id="n",
+        position=0,
+        type="adjustment",
+        total="30.00",
+        dated_at=when(5),
+        voided_at=when(8),
+    )
+
+    assert told("2026-03-01", "2026-03-31") == {
+        "USD": [
+            ("opening", 0),
+            ("issued", 2, 100, 100),
+            ("credited", 5, -30, 70),
+            ("credit_voided", 8, 30, 100),
+            ("paid", 10, -100, 0),
+        ]
+    }
+
+
+def test_a_statement_may_begin_on_the_first_day_of_all(any_database: str) -> None:
+    make_invoice(id="a", amount_due="1.00", issued_at=when(2))
+
+    assert told("2000-01-01", "2026-03-31")["USD"][-1] == ("issued", 2, 1, 1)
+
+
 def test_currencies_are_never_added_up(any_database: str) -> None:
     make_invoice(id="a", amount_due="1.00", issued_at=when(2))
     make_invoice(id="b", amount_due="700", currency="JPY", issued_at=when(3))
