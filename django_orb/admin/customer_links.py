@@ -14,6 +14,8 @@ from django_orb.models import Invoice
 from django_orb.templatetags.orb_admin import address_of, linked
 
 CUSTOMER_VAR = "customer"
+#: What the filter "days late" calls invoices of every age.
+OWED_CHOICE = "owed"
 # A project's own id may have any length.
 TOOLTIP_CHARACTERS = 500
 

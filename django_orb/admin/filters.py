@@ -23,7 +23,7 @@ from django_orb.models.invoice_status import OWED, overdue_at
 from django_orb.reports import AGES, begin_of
 
 from .attention import INVOICES
-from .customer_links import CUSTOMER_VAR
+from .customer_links import CUSTOMER_VAR, OWED_CHOICE
 
 Invoices = QuerySet[Invoice, Invoice]
 Lines = QuerySet[InvoiceLineItem, InvoiceLineItem]
@@ -111,9 +111,12 @@ class AgeFilter(admin.SimpleListFilter):
     parameter_name = "age"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(age.name, age.title) for age in AGES]
+        every = (OWED_CHOICE, gettext("Something to pay"))
+        return [every, *((age.name, age.title) for age in AGES)]
 
     def queryset(self, request: HttpRequest, queryset: Invoices) -> Invoices:
+        if self.value() == OWED_CHOICE:
+            return queryset.filter(OWED)
         age = next((one for one in AGES if one.name == self.value()), None)
         if age is None:
             return queryset

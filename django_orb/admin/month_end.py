@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_orb import services
 from django_orb.customer_labels import label_customers, label_of
-from django_orb.db import uncompiled
+from django_orb.db import snapshot, uncompiled
 from django_orb.exceptions import OrbInputError
 from django_orb.formatting import (
     MOMENT,
@@ -41,6 +41,8 @@ from django_orb.reports import (
     CREDIT_NOTES,
     DRAFTS,
     FAILURES,
+    Amount,
+    Credited,
     Item,
     Month,
     Totals,
@@ -209,7 +211,9 @@ class MonthEndAdmin(PageAdmin):
         return response
 
     def _shown(self, month: Month) -> dict[str, Any]:
-        name = f"month {month.first} {month.closed_on} {report_zone().key}"
+        # What is owed now is not what will have been owed at the end of today.
+        when = "now" if month.at.is_now else "then"
+        name = f"month {month.first} {month.closed_on} {when} {report_zone().key}"
         (totals, parts), read_at = keep(name, CACHE_SECONDS, lambda: _read(month))
         # Names are the project's to change, and so are not kept.
         label_customers([item.invoice for _, _, items in parts for item in items])
@@ -239,7 +243,7 @@ Read = tuple[list[Totals], list[tuple[str, int, list[Item]]]]
 def _read(month: Month) -> Read:
     invoices = Invoice.objects.all()
     # PostgreSQL would compile so many conditions for longer than they take.
-    with uncompiled(invoices):
+    with snapshot(invoices), uncompiled(invoices):
         totals = read_totals(invoices, month)
         parts = []
         for kind in PARTS:
@@ -268,7 +272,13 @@ def _titles(totals: list[Totals]) -> list[str]:
 
 
 def _cells(one: Totals, titles: list[str]) -> tuple[str, list[tuple[str, Cell]]]:
-    amounts = [one.invoiced, one.credited, one.paid, one.outstanding, one.undated]
+    amounts: list[Amount | Credited] = [
+        one.invoiced,
+        one.credited,
+        one.paid,
+        one.outstanding,
+        one.undated,
+    ]
     cells = [amount_of(amount, "") for amount in amounts]
     return one.currency, list(zip(titles, cells, strict=False))
 

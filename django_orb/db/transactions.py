@@ -78,18 +78,19 @@ def require_outside_transaction(reason: str) -> None:
 
 
 @contextmanager
-def snapshot() -> Iterator[None]:
+def snapshot(rows: QuerySet[Any, Any] | None = None) -> Iterator[None]:
     """
-    Let all reads of the block see one instant, however long it takes.
+    Let all reads of the block see one instant, however long it takes: those from the
+    database of `rows`, by default the primary one.
 
     It changes nothing inside a caller's transaction, which has read before, or on
     SQLite, where no other process could write until the end.
     """
-    connection = primary.connection()
+    connection = primary.connection() if rows is None else connections[rows.db]
     if connection.in_atomic_block or connection.vendor not in ("mysql", "postgresql"):
         yield
         return
-    with primary.atomic():
+    with transaction.atomic(using=connection.alias):
         with connection.cursor() as cursor:
             # Both read what is committed, statement by statement, unless they are told
             # otherwise: PostgreSQL by its own default, MariaDB by Django's. PostgreSQL

@@ -23,6 +23,7 @@ from .owed import owed
 from .receivables import (
     Ageing,
     Amount,
+    Credited,
     customers_owing,
     read_by_customer,
     read_customers,
@@ -41,6 +42,7 @@ __all__ = [
     "Ageing",
     "Amount",
     "AsOf",
+    "Credited",
     "Entry",
     "Item",
     "Month",

@@ -17,7 +17,7 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 
-from django_orb.db import primary
+from django_orb.db import primary, snapshot
 from django_orb.exceptions import OrbInputError
 from django_orb.formatting import in_zone, report_zone
 from django_orb.models import (
@@ -31,7 +31,7 @@ from django_orb.models.failure_reasons import FAILING, FailureKind
 from django_orb.parsing import parse_month
 
 from .days import AsOf, as_of, begin_of, to_day
-from .receivables import Amount, read_receivables
+from .receivables import Amount, Credited, read_receivables
 
 ZERO = Decimal(0)
 ROWS_AT_ONCE = 1000
@@ -80,7 +80,7 @@ class Totals:
     A month's sums in one currency.
 
     Invoiced is the total of issued, paid and synced invoices, by their date; credited is
-    the total of credit notes that are not void, by theirs. Paid is the amount due on
+    the total of credit notes on such invoices, unless they are void, by theirs. Paid is the amount due on
     invoices, by the day on which they were paid. Outstanding is what was owed at the
     month's end, or is owed now. `undated` are credit notes without a known date, on
     invoices of the month.
@@ -88,10 +88,10 @@ class Totals:
 
     currency: str
     invoiced: Amount
-    credited: Amount
+    credited: Credited
     paid: Amount
     outstanding: Amount
-    undated: Amount
+    undated: Credited
 
 
 @dataclass(frozen=True)
@@ -170,37 +170,63 @@ def _following(first: date) -> date:
 
 
 def read_totals(invoices: QuerySet[Invoice, Any], month: Month) -> list[Totals]:
-    """Return the month's sums; first the currency with most invoices."""
+    """
+    Return the month's sums, as they are at one instant; first the currency with most
+    invoices.
+    """
+    with snapshot(invoices):
+        return _totals(invoices, month)
+
+
+def _totals(invoices: QuerySet[Invoice, Any], month: Month) -> list[Totals]:
     known = invoices.filter(missing_since=None).order_by()
     notes = _notes(invoices.db).filter(voided_at=None)
     invoiced = _sums(
         known.filter(month.dates("invoice_date"), status__in=FINAL), "total"
     )
     paid = _sums(known.filter(month.dates("paid_at"), status=STATUS.PAID), "amount_due")
-    credited = _sums(notes.filter(month.dates("dated_at")), "total", "invoice__")
+    credited = _credited(notes.filter(month.dates("dated_at")))
     of_month = month.dates("invoice__invoice_date")
-    undated = _sums(notes.filter(of_month, dated_at=None), "total", "invoice__")
+    undated = _credited(notes.filter(of_month, dated_at=None))
     outstanding = {
         one.currency: one.all for one in read_receivables(invoices, month.at)
     }
-    parts = [invoiced, credited, paid, outstanding, undated]
+    parts: list[dict[str, Any]] = [invoiced, credited, paid, outstanding, undated]
     # A currency may have payments in a month in which nothing was invoiced in it.
     currencies = {currency for part in parts for currency in part}
     found = [
-        Totals(one, *(part.get(one, Amount()) for part in parts)) for one in currencies
+        Totals(
+            one,
+            invoiced.get(one, Amount()),
+            credited.get(one, Credited()),
+            paid.get(one, Amount()),
+            outstanding.get(one, Amount()),
+            undated.get(one, Credited()),
+        )
+        for one in currencies
     ]
     return sorted(found, key=lambda one: (-one.invoiced.count, one.currency))
 
 
-def _sums(rows: Any, column: str, prefix: str = "") -> dict[str, Amount]:
-    currency = f"{prefix}currency"
-    sums = rows.values(currency).annotate(count=Count("pk"), sum=Sum(column))
-    return {row[currency]: Amount(row["count"], row["sum"] or ZERO) for row in sums}
+def _sums(rows: Any, column: str) -> dict[str, Amount]:
+    sums = rows.values("currency").annotate(count=Count("pk"), sum=Sum(column))
+    return {row["currency"]: Amount(row["count"], row["sum"] or ZERO) for row in sums}
+
+
+def _credited(notes: Any) -> dict[str, Credited]:
+    sums = notes.values_list("invoice__currency").annotate(
+        count=Count("pk"), known=Count("total"), sum=Sum("total")
+    )
+    return {
+        currency: Credited(count, total if known == count else None)
+        for currency, count, known, total in sums
+    }
 
 
 def _notes(alias: str) -> Any:
+    # Those of a void invoice take nothing away: what it had invoiced is not there either.
     notes = InvoiceCreditNote.objects.using(alias).order_by()
-    return notes.filter(invoice__missing_since=None)
+    return notes.filter(invoice__missing_since=None, invoice__status__in=FINAL)
 
 
 def rows_of(kind: str, invoices: QuerySet[Invoice, Any], month: Month) -> Any:

@@ -26,7 +26,7 @@ from .month import (
     read_items,
     read_totals,
 )
-from .receivables import Amount
+from .receivables import Amount, Credited
 
 Cells = list[Any]
 
@@ -90,7 +90,7 @@ def _pages(month: Month) -> Iterator[list[Cells]]:
 
 
 def _sums(one: Totals) -> Iterator[Cells]:
-    amounts: dict[str, Amount] = {
+    amounts: dict[str, Amount | Credited] = {
         "Invoiced": one.invoiced,
         "Credited": one.credited,
         "Paid": one.paid,

@@ -35,6 +35,19 @@ class Amount:
 
 
 @dataclass(frozen=True)
+class Credited:
+    """
+    How many credit notes there are, and their sum.
+
+    It is None if the total of one is not known, since the sum of the others would look
+    complete.
+    """
+
+    count: int = 0
+    total: Decimal | None = ZERO
+
+
+@dataclass(frozen=True)
 class Ageing:
     """
     The amounts owed in one currency, by all customers or by one.

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from django.db.models import OuterRef, Q, Sum
 from django.utils.translation import gettext_noop
 
+from django_orb.db import snapshot
 from django_orb.exceptions import OrbInputError
 from django_orb.models import Invoice, InvoiceChange, InvoiceCreditNote
 from django_orb.parsing import exact_sum
@@ -120,7 +121,7 @@ def read_statement(
     Return what these invoices owed before and after a period, and what changed it.
 
     Days are those of `REPORT_TIME_ZONE`; the period includes both. `until` is today by
-    default. Seven queries.
+    default. Seven queries, which see one instant.
 
     Raises:
         OrbInputError: a day is not valid, has not come yet or is too long ago, `since` is
@@ -134,10 +135,11 @@ def read_statement(
         )
     # What was owed before a period is what was owed at the end of the day before it.
     begin = AsOf(first - timedelta(days=1), begin_of(first) - INSTANT, is_now=False)
-    opening, closing = _sums(invoices, begin), _sums(invoices, end)
     steps: dict[str, list[_Step]] = {}
-    for step in _steps(invoices, begin, end):
-        steps.setdefault(step.invoice.currency, []).append(step)
+    with snapshot(invoices):
+        opening, closing = _sums(invoices, begin), _sums(invoices, end)
+        for step in _steps(invoices, begin, end):
+            steps.setdefault(step.invoice.currency, []).append(step)
     return Statement(
         first,
         end,

@@ -90,7 +90,14 @@ def test_each_figure_leads_to_just_its_invoices(finance: Client) -> None:
     make_overdue(40, id="b", customer=ACME)
     make_invoice("paid", id="c", customer=ACME)
     make_invoice("draft", id="d", customer=ACME)
+    make_invoice("paid", id="s", customer=ACME, status="synced")
     make_overdue(40, id="theirs", customer=OTHER)
+    make_overdue(40, id="nothing", customer=ACME, amount_due="0.00")
+    make_overdue(40, id="negative", customer=ACME, amount_due="-1.00")
+    for status in ("draft", "issued", "paid", "synced"):
+        make_invoice(id=f"gone {status}", customer=ACME, status=status)
+    gone = Invoice.objects.filter(pk__startswith="gone")
+    gone.update(missing_since=NOW)
 
     page = see(finance).content.decode()
     links = set(re.findall(r'href="([^"]+\?customer=[^"]+)"', page))
@@ -102,11 +109,14 @@ def test_each_figure_leads_to_just_its_invoices(finance: Client) -> None:
     }
 
     assert shown == {
-        "customer=cusAcme": ["a", "b", "c", "d"],
-        "customer=cusAcme&status__exact=issued&currency=USD": ["a", "b"],
+        "customer=cusAcme": sorted(
+            Invoice.objects.filter(customer_id="cusAcme").values_list("pk", flat=True)
+        ),
+        "customer=cusAcme&age=owed&currency=USD": ["a", "b"],
         "customer=cusAcme&overdue=yes&currency=USD": ["b"],
-        "customer=cusAcme&status__exact=paid&currency=USD": ["c"],
-        "customer=cusAcme&status__exact=draft&currency=USD": ["d"],
+        "customer=cusAcme&status__exact=paid&missing=no&currency=USD": ["c"],
+        "customer=cusAcme&status__exact=synced&missing=no&currency=USD": ["s"],
+        "customer=cusAcme&status__exact=draft&missing=no&currency=USD": ["d"],
         "customer=cusAcme&age=not_due&currency=USD": ["a"],
         "customer=cusAcme&age=60&currency=USD": ["b"],
     }
@@ -150,6 +160,26 @@ def test_credit_notes_count_unless_voided(finance: Client) -> None:
         ("CN-2", False),
         ("CN-3", True),
     ]
+
+
+def test_credit_notes_of_void_invoices_do_not_count(finance: Client) -> None:
+    note = {"id": "n1", "type": "adjustment", "total": "4.00"}
+    make_invoice(id="a", customer=ACME)
+    make_invoice("void", id="v", customer=ACME, credit_notes=[note])
+
+    assert sums(see(finance), "USD")["Credit notes"] == ("-", "")
+
+
+def test_sum_of_credit_notes_is_not_known_if_one_cannot_be_read(
+    finance: Client,
+) -> None:
+    notes = [
+        {"id": "n1", "type": "refund", "total": "4.00"},
+        {"id": "n2", "type": "refund", "total": "many"},
+    ]
+    make_invoice("paid", id="a", customer=ACME, credit_notes=notes)
+
+    assert sums(see(finance), "USD")["Credit notes"] == ("not known", "1 invoice")
 
 
 def test_payments_are_attempts_and_what_was_marked_as_paid(finance: Client) -> None:

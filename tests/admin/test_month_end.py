@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
 from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from django_orb.models import InvoiceChange
+from django_orb.models import Invoice, InvoiceChange, MonthEnd
+from django_orb.reports import month_of
 from tests.exports.test_exports import read
+from tests.factories import make_invoice
 from tests.reports.test_month import OCTOBER, make, make_invoice_note, make_some, moment
 
 from .test_exporting import content
@@ -158,3 +162,22 @@ def test_the_page_takes_the_same_few_queries_for_any_number(finance: Client) -> 
     words = text_of(finance.get(PAGE, {"month": OCTOBER}))
     assert "Drafts that are not issued (41)" in words
     assert "There are more. An exported file has all of them." in words
+
+
+def test_what_was_owed_at_midnight_is_not_what_is_kept_from_before_it() -> None:
+    page: Any = site.get_model_admin(MonthEnd)
+    midnight = datetime(2026, 11, 1, tzinfo=timezone.utc)
+    dates = {
+        "invoice_date": "2026-10-05T00:00:00Z",
+        "issued_at": "2026-10-05T00:00:00Z",
+    }
+    make_invoice(**dates)
+
+    def outstanding(now: datetime) -> str:
+        ((_, cells),) = page._shown(month_of("2026-10", now=now))["totals"]
+        return str(dict(cells)["Outstanding"].count)
+
+    assert outstanding(midnight - timedelta(minutes=1)) == "1 invoice"
+    Invoice.objects.update(status="paid", paid_at=midnight - timedelta(seconds=1))
+
+    assert outstanding(midnight + timedelta(minutes=1)) == ""

@@ -20,6 +20,7 @@ from django_orb.reports import (
     DRAFTS,
     FAILURES,
     Amount,
+    Credited,
     Item,
     items_of,
     month_of,
@@ -83,15 +84,43 @@ def test_the_sums_are_of_the_month_by_currency(any_database: str) -> None:
     dollars, yen = read_totals(Invoice.objects.all(), month_of(OCTOBER, now=NOW))
 
     assert dollars.invoiced == Amount(3, Decimal(300))
-    assert dollars.credited == Amount(1, Decimal(7))
-    assert dollars.undated == Amount(1, Decimal(7))
+    assert dollars.credited == Credited(1, Decimal(7))
+    assert dollars.undated == Credited(1, Decimal(7))
     assert dollars.paid == Amount(1, Decimal(100))
     # What was still open at the end of October, what is gone since too.
     assert dollars.outstanding == Amount(3, Decimal(280))
     assert (yen.currency, yen.invoiced) == ("JPY", Amount(1, Decimal(900)))
 
 
-def make_invoice_note(name: str, total: str, dated_at: Any, **more: Any) -> None:
+def test_credit_notes_of_void_invoices_take_nothing_away(any_database: str) -> None:
+    make("open")
+    make("void", "void", voided_at=moment("2026-10-20"))
+    make_invoice_note("void", "7.00", moment("2026-10-12"))
+
+    (dollars,) = read_totals(Invoice.objects.all(), month_of(OCTOBER, now=NOW))
+
+    assert dollars.credited == Credited()
+    assert ids(CREDIT_NOTES) == []
+
+
+def test_sum_of_credit_notes_is_not_known_if_one_cannot_be_read(
+    any_database: str,
+) -> None:
+    for name, total, day in [
+        ("a", "30.00", moment("2026-10-12")),
+        ("b", None, moment("2026-10-12")),
+        ("c", None, None),
+    ]:
+        make(name)
+        make_invoice_note(name, total, day)
+
+    (dollars,) = read_totals(Invoice.objects.all(), month_of(OCTOBER, now=NOW))
+
+    assert dollars.credited == Credited(2, None)
+    assert dollars.undated == Credited(1, None)
+
+
+def make_invoice_note(name: str, total: str | None, dated_at: Any, **more: Any) -> None:
     InvoiceCreditNote.objects.create(
         invoice_id=name,
         orb_id=f"note of {name}",

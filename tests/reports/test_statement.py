@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import threading
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connections
 
 from django_orb import services
 from django_orb.exceptions import OrbInputError
@@ -324,3 +326,29 @@ def test_it_takes_seven_queries(
 
     with django_assert_num_queries(7, using=any_database):
         told("2026-03-01", "2026-03-31")
+
+
+def test_it_sees_one_instant(any_committed_database: str) -> None:
+    if any_committed_database == "default":
+        pytest.skip("SQLite has no reports of one instant outside a transaction")
+    make_invoice(id="a", amount_due="9.00", issued_at=when(2))
+    paid: list[str] = []
+
+    def pay() -> None:
+        changes = {"status": "paid", "paid_at": when(5)}
+        paid.append(str(Invoice.objects.update(**changes)))
+        connections.close_all()
+
+    def meanwhile(execute: Any, sql: str, *more: Any) -> Any:
+        found = execute(sql, *more)
+        if "django_orb_invoice" in sql and not paid:
+            worker = threading.Thread(target=pay)
+            worker.start()
+            worker.join()
+        return found
+
+    with connections[any_committed_database].execute_wrapper(meanwhile):
+        account = told("2026-03-01", "2026-03-31")
+
+    assert paid == ["1"]
+    assert account == {"USD": [("opening", 0), ("issued", 2, 9, 9)]}

@@ -17,7 +17,7 @@ from django_orb.admin.badges import invoice_badge, missing_badge, overdue_badge
 from django_orb.admin.badges import payment_badge as attempt_badge
 from django_orb.admin.cells import Cell, amount_of
 from django_orb.admin.columns import NOTHING_DUE
-from django_orb.admin.customer_links import list_url
+from django_orb.admin.customer_links import OWED_CHOICE, list_url
 from django_orb.customer_labels import CustomerLabel, label_of
 from django_orb.formatting import (
     humanized,
@@ -29,7 +29,7 @@ from django_orb.formatting import (
     utc_moment,
 )
 from django_orb.models import Invoice, InvoiceCreditNote, InvoicePaymentAttempt
-from django_orb.reports import AGES, Amount, as_of, read_receivables
+from django_orb.reports import AGES, Amount, Credited, as_of, read_receivables
 
 #: How many invoices, payments and credit notes the page shows.
 SHOWN = 10
@@ -189,7 +189,7 @@ def read_figures(customer: Customer, site: str) -> list[Figures]:
     currencies = sorted({currency for currency, _ in by_status})
 
     def figures(currency: str) -> Figures:
-        def cell(amount: Amount, **filters: str) -> Cell:
+        def cell(amount: Amount | Credited, **filters: str) -> Cell:
             listed = {**filters, "currency": currency}
             url = list_url(site, customer.customer_id, **listed) if filters else ""
             return amount_of(amount, currency, url)
@@ -208,14 +208,14 @@ def read_figures(customer: Customer, site: str) -> list[Figures]:
             _SYNCED.value,
         )
         sums = [
-            cell(_all(ages), status__exact=issued),
+            cell(_all(ages), age=OWED_CHOICE),
             # Without what is not due yet, and what has no due date.
             cell(_all(ages[1:-1]), overdue="yes"),
-            cell(total("amount_due", paid), status__exact=paid),
-            cell(total("total", synced), status__exact=synced),
+            cell(total("amount_due", paid), status__exact=paid, missing="no"),
+            cell(total("total", synced), status__exact=synced, missing="no"),
             cell(total("total", issued, paid, synced)),
-            cell(credited.get(currency, Amount())),
-            cell(total("total", draft), status__exact=draft),
+            cell(credited.get(currency, Credited())),
+            cell(total("total", draft), status__exact=draft, missing="no"),
         ]
         by_age = [
             cell(amount, age=age.name) for age, amount in zip(AGES, ages, strict=True)
@@ -233,15 +233,26 @@ def _all(amounts: list[Amount]) -> Amount:
     return sum(amounts, Amount())
 
 
-def read_credited(invoices: Invoices) -> dict[str, Amount]:
-    """Return the sums of the credit notes on these invoices that are not voided."""
+def read_credited(invoices: Invoices) -> dict[str, Credited]:
+    """
+    Return the sums of the credit notes that are not voided, on those of these invoices
+    that count as invoiced.
+    """
+    invoiced = invoices.filter(status__in=[_ISSUED, _PAID, _SYNCED]).order_by()
     notes = InvoiceCreditNote.objects.using(invoices.db).filter(
-        invoice__in=invoices.order_by(), voided_at=None
+        invoice__in=invoiced, voided_at=None
     )
     rows = notes.order_by().values_list("invoice__currency")
     # The cell says of how many invoices the sum is: one may have several credit notes.
-    found = rows.annotate(count=Count("invoice", distinct=True), sum=Sum("total"))
-    return {currency: Amount(count, total or ZERO) for currency, count, total in found}
+    found = rows.annotate(
+        count=Count("invoice", distinct=True),
+        unknown=Count("pk") - Count("total"),
+        sum=Sum("total"),
+    )
+    return {
+        currency: Credited(count, None if unknown else total)
+        for currency, count, unknown, total in found
+    }
 
 
 def _invoice_row(invoice: Invoice) -> InvoiceRow:
