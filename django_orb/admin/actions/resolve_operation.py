@@ -100,5 +100,5 @@ def stop(model_admin: Any, request: HttpRequest, batch: str) -> None:
 
 
 def name_of(request: HttpRequest) -> str:
-    user: Any = request.user  # staff, since the admin lets nobody else in
+    user: Any = request.user  # staff, since the admin lets no one else in
     return short(full_name_of(user))
