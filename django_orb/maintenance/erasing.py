@@ -36,6 +36,7 @@ from django_orb.db import (
     run_in_transaction,
     take,
 )
+from django_orb.exact_json import why_not_text
 from django_orb.exceptions import OrbInputError
 from django_orb.mirror import blanking, erased
 from django_orb.models import (
@@ -155,9 +156,10 @@ def _username(actor: AbstractBaseUser | None) -> str:
 
 def _require_known(customer_id: str) -> None:
     """Refuse a mistyped id: it would look as if something had been erased."""
-    if not customer_id or "\0" in customer_id:
+    if not customer_id or why_not_text(customer_id):
         raise OrbInputError(
-            "A customer's id is a string that is not empty.", field="customer_id"
+            "A customer's id is a string that is not empty, and that can be stored.",
+            field="customer_id",
         )
     sources: list[QuerySet[Any]] = [
         primary.rows(Invoice).filter(customer_id=customer_id),

@@ -25,7 +25,7 @@ def export(*options: str) -> str:
 
 
 @pytest.mark.django_db
-def test_options_choose_what_is_exported_and_how(tmp_path: Path) -> None:
+def test_options_choose_what_is_exported_and_how(tmp_path: Path, settings: Any) -> None:
     for number, (status, currency, day) in enumerate(
         [
             ("paid", "USD", "2026-01-31T23:59:59"),
@@ -54,6 +54,10 @@ def test_options_choose_what_is_exported_and_how(tmp_path: Path) -> None:
     assert ids("--until", "2026-01-31") == ["i0"]
     assert ids("--status", "void", "--status", "draft") == ["i4", "i3"]
     assert ids("--currency", "EUR", "--status", "paid") == ["i2"]
+
+    # Midnight of that day in Tokyo is before all days that Python knows.
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "REPORT_TIME_ZONE": "Asia/Tokyo"}
+    assert ids("--since", "0001-01-01", "--until", "9999-12-31") == ids()
 
     said = export("--output", str(path), "--bom", "--delimiter", ";", "--decimal-comma")
     assert said == f"Wrote 5 invoices to {path}.\n"

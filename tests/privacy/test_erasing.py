@@ -676,7 +676,7 @@ def test_it_is_refused_inside_a_transaction(any_committed_database: str) -> None
     assert not CustomerErasure.objects.exists()
 
 
-@pytest.mark.parametrize("unknown", ["", "nobody", CUSTOMER.lower(), "a\0b"])
+@pytest.mark.parametrize("unknown", ["", "nobody", CUSTOMER.lower(), "a\0b", "\ud800"])
 def test_mistyped_customer_is_refused(any_database: str, unknown: str) -> None:
     see(personal(), 0)
 

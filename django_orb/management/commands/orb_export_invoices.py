@@ -76,7 +76,8 @@ def chosen(options: dict[str, Any]) -> QuerySet[Invoice]:
     if since and until and since > until:
         raise CommandError("--since is after --until.")
     conditions: dict[str, Any] = {}
-    if since:
+    # Before the first day that Python knows there are no invoices, nor a midnight in UTC.
+    if since and since > date.min:
         conditions["invoice_date__gte"] = begin_of(since)
     # The day after the last one that Python knows does not exist.
     if until and until < date.max:
