@@ -76,8 +76,7 @@ def chosen(options: dict[str, Any]) -> QuerySet[Invoice]:
     if since and until and since > until:
         raise CommandError("--since is after --until.")
     conditions: dict[str, Any] = {}
-    # Before the first day that Python knows there are no invoices, nor a midnight in UTC.
-    if since and since > date.min:
+    if since:
         conditions["invoice_date__gte"] = begin_of(since)
     # The day after the last one that Python knows does not exist.
     if until and until < date.max:
