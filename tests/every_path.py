@@ -47,7 +47,7 @@ from django_orb.models import (
 )
 from django_orb.operations import confirmation
 from django_orb.webhooks import inbox, processing
-from django_orb.webhooks.signature import parse_event
+from django_orb.webhooks.payload import parse_event
 from tests import times
 
 from . import failing

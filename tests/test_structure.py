@@ -120,7 +120,13 @@ DECIDING = [
     "tasks",
     "views",
 ]
-WITHOUT_DATABASE = ["exact_json", "exceptions", "client", "webhooks.signature"]
+WITHOUT_DATABASE = [
+    "exact_json",
+    "exceptions",
+    "client",
+    "webhooks.payload",
+    "webhooks.signature",
+]
 WITHOUT_MODELS = ["exact_json", "exceptions", "conf", "client", "db"]
 # The one command that runs the sandbox.
 MAY_IMPORT_TESTING = ["management.commands.orb_sandbox"]

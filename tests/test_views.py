@@ -22,7 +22,7 @@ from django_orb import mirror, views
 from django_orb.db.clock import Interval, database_now
 from django_orb.models import Invoice, WebhookEvent
 from django_orb.publishing import deadline
-from django_orb.webhooks.signature import OrbEvent
+from django_orb.webhooks.payload import OrbEvent
 from tests import celery_app, crash_points
 
 from . import deliveries, payloads

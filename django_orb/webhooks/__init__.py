@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from . import inbox, polling, processing
-from .signature import (
-    SIGNATURE_HEADER,
-    TIMESTAMP_HEADER,
-    OrbEvent,
-    parse_event,
-    sign,
-    verify_signature,
-)
+from .payload import OrbEvent, parse_event
+from .signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign, verify_signature
 
 __all__ = [
     "SIGNATURE_HEADER",

@@ -18,7 +18,7 @@ from django_orb.mirror import call_receivers, erased, personal, send_robust
 from django_orb.models import WebhookEvent
 from django_orb.signals import webhook_failed, webhook_received
 
-from .signature import OrbEvent
+from .payload import OrbEvent
 
 MIN_LEASE_SECONDS = 300.0
 # How long an event's message may take to arrive before `recover` sends a second one,

@@ -34,7 +34,7 @@ from django_orb.exceptions import (
 from django_orb.models import SyncRun, SyncWindow, WebhookEvent, WebhookFeed
 
 from . import inbox, processing
-from .signature import OrbEvent, parse_event
+from .payload import OrbEvent, parse_event
 
 logger = logging.getLogger(__name__)
 

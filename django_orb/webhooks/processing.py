@@ -32,7 +32,7 @@ from django_orb.models import InvoiceChange, InvoiceObservation, WebhookEvent
 
 from . import inbox
 from .failures import keep_reasons
-from .signature import parse_event
+from .payload import parse_event
 
 logger = logging.getLogger(__name__)
 

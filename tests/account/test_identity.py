@@ -29,7 +29,7 @@ from django_orb.models import (
 )
 from django_orb.testing import OrbSandbox
 from django_orb.webhooks import inbox, processing
-from django_orb.webhooks.signature import parse_event
+from django_orb.webhooks.payload import parse_event
 from tests.deliveries import as_bytes, event_of
 from tests.factories import make_invoices
 

@@ -11,7 +11,7 @@ from django_orb.db import primary
 from django_orb.db.clock import database_now
 from django_orb.models import InvoiceChange, WebhookEvent
 from django_orb.webhooks import inbox
-from django_orb.webhooks.signature import parse_event
+from django_orb.webhooks.payload import parse_event
 from tests.deliveries import as_bytes, event, event_of
 from tests.factories import make_invoice
 

@@ -30,7 +30,7 @@ from django_orb.operations import confirmation, recovery
 from django_orb.sync import runs
 from django_orb.testing import OrbSandbox
 from django_orb.webhooks import inbox, polling
-from django_orb.webhooks.signature import parse_event
+from django_orb.webhooks.payload import parse_event
 from tests.conftest import skip_or_fail
 from tests.deliveries import as_bytes, event
 

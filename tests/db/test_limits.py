@@ -16,7 +16,7 @@ from django_orb import mirror, services, tasks
 from django_orb.db.clock import Interval
 from django_orb.models import Invoice, InvoiceFailure, InvoiceLineItem, WebhookEvent
 from django_orb.webhooks import inbox
-from django_orb.webhooks.signature import parse_event
+from django_orb.webhooks.payload import parse_event
 from tests import databases
 from tests.deliveries import as_bytes, event_of
 from tests.mirror.test_writing import make

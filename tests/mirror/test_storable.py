@@ -43,7 +43,7 @@ from django_orb.sync import runs, windows
 from django_orb.sync.steps import Step
 from django_orb.testing import OrbSandbox
 from django_orb.webhooks import inbox, processing
-from django_orb.webhooks.signature import parse_event
+from django_orb.webhooks.payload import parse_event
 from tests import crash_points, payloads
 from tests.deliveries import event_of
 from tests.put_back import put_back

@@ -17,7 +17,7 @@ from django_orb.mirror.page_writer import PageWriter
 from django_orb.models import CustomerErasure, Invoice
 from django_orb.operations import sending
 from django_orb.webhooks import inbox
-from django_orb.webhooks.signature import parse_event
+from django_orb.webhooks.payload import parse_event
 from tests.put_back import put_back
 
 from .poison import CUSTOMER, WORD, event, observed, operated, personal, places

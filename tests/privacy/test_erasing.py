@@ -32,7 +32,7 @@ from django_orb.models import (
     WebhookEvent,
 )
 from django_orb.webhooks import inbox, processing
-from django_orb.webhooks.signature import parse_event
+from django_orb.webhooks.payload import parse_event
 from tests import crash_points
 from tests.factories import make_staff
 from tests.put_back import break_at, put_back

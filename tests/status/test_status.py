@@ -31,7 +31,7 @@ from django_orb.models import (
 from django_orb.status import Finding, Verdict, read_status
 from django_orb.status import occurrences as noting
 from django_orb.webhooks.inbox import store
-from django_orb.webhooks.signature import parse_event
+from django_orb.webhooks.payload import parse_event
 from tests import crash_points
 from tests.deliveries import as_bytes, deliver, event, headers, post
 

@@ -6,7 +6,8 @@ from datetime import datetime, timezone
 import pytest
 import requests
 
-from django_orb.webhooks.signature import parse_event, verify_signature
+from django_orb.webhooks.payload import parse_event
+from django_orb.webhooks.signature import verify_signature
 from tests.loopback import Answer, loopback
 
 from .test_events import listed

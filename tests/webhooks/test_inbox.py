@@ -17,7 +17,7 @@ from django_orb.db.clock import database_now
 from django_orb.models import WebhookEvent
 from django_orb.signals import webhook_failed
 from django_orb.webhooks import inbox, processing
-from django_orb.webhooks.signature import parse_event
+from django_orb.webhooks.payload import parse_event
 from tests.brokers import catch_messages
 from tests.deliveries import as_bytes, event, event_of
 from tests.put_back import put_back

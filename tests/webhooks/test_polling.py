@@ -17,7 +17,7 @@ from django_orb.exceptions import OrbSyncFailedError
 from django_orb.models import Invoice, SyncRun, SyncWindow, WebhookEvent, WebhookFeed
 from django_orb.testing import OrbSandbox
 from django_orb.webhooks import polling, processing
-from django_orb.webhooks.signature import parse_event
+from django_orb.webhooks.payload import parse_event
 from tests import crash_points, times
 from tests.brokers import catch_messages
 from tests.deliveries import as_bytes, deliver, event, event_of, now

@@ -12,14 +12,13 @@ from orb import Orb
 from orb.types.shared import Invoice as SDKInvoice
 
 from django_orb.exceptions import OrbError, OrbPayloadError, OrbWebhookVerificationError
-from django_orb.webhooks.signature import (
+from django_orb.webhooks.payload import (
     FULL_KEYS,
     FULL_LINE_KEYS,
     FULL_TYPES,
     parse_event,
-    sign,
-    verify_signature,
 )
+from django_orb.webhooks.signature import sign, verify_signature
 from tests import deliveries, payloads
 from tests.deliveries import SECRET, as_bytes, event, event_of, headers
 
