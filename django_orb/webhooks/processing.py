@@ -31,7 +31,7 @@ from django_orb.mirror import (
 from django_orb.models import InvoiceChange, InvoiceObservation, WebhookEvent
 
 from . import inbox
-from .failures import keep_reasons
+from .failure_reasons import keep_reasons
 from .payload import parse_event
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from django_orb.db.clock import Interval, database_now
 from django_orb.models import Invoice, InvoiceFailureReason, WebhookEvent
 from django_orb.testing import OrbSandbox
 from django_orb.webhooks import processing
-from django_orb.webhooks.failures import keep_reasons
+from django_orb.webhooks.failure_reasons import keep_reasons
 from tests import payloads
 from tests.deliveries import event_of, now
 
