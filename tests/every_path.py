@@ -46,7 +46,7 @@ from django_orb.models import (
     WebhookEvent,
 )
 from django_orb.operations import confirmation
-from django_orb.webhooks import inbox, processing
+from django_orb.webhooks import attempts, inbox, processing
 from django_orb.webhooks.payload import parse_event
 from tests import times
 
@@ -334,7 +334,7 @@ class Walk:
 
     def _process(self, event_id: str) -> None:
         shown = WebhookEvent.objects.using(self.using).filter(
-            pk=event_id, state__in=inbox.OPEN
+            pk=event_id, state__in=attempts.OPEN
         )
         if shown.exists():
             self.newest = max(self.newest, self.event_ages[event_id])
@@ -415,7 +415,7 @@ class Walk:
         retention.prune_events(before=before)
 
     def recover(self) -> None:
-        for event_id in inbox.due_events():
+        for event_id in attempts.due_events():
             self._process(event_id)
         if not self.is_away:
             self._get_answers()

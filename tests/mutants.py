@@ -61,6 +61,7 @@ TESTS = {
     "sync/planning": f"{RUNS} webhooks/test_polling.py",
     "sync/side_by_side": "sync/test_side_by_side.py",
     "sync/page_reader": "sync/test_side_by_side.py sync/test_runs.py db/test_threads.py",
+    "webhooks/attempts": EVENTS,
     "webhooks/inbox": EVENTS,
     "webhooks/processing": f"{EVENTS} account/test_identity.py",
     "webhooks/polling": f"{EVENTS} {RUNS}",

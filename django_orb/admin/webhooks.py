@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django_orb import exact_json, publishing, tasks
 from django_orb.formatting import local_moment, short
 from django_orb.models import WebhookEvent
-from django_orb.webhooks import inbox
+from django_orb.webhooks import attempts
 
 from .badges import event_badge
 from .invoice_page import pretty
@@ -76,7 +76,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         chosen = list(failed.defer("body")[:MAX_RETRIES])
         ids = [event.pk for event in chosen]
         # Before any worker is woken, which must find it due.
-        inbox.retry_now(ids)
+        attempts.retry_now(ids)
         for event in chosen:
             publishing.wake(tasks.process_webhook_event, event.pk)
             self.log_change(request, event, _("Asked for it to be processed again."))
@@ -109,7 +109,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("next attempt"))
     def next_attempt(self, event: WebhookEvent) -> str:
-        is_open = event.state in inbox.OPEN
+        is_open = event.state in attempts.OPEN
         return local_moment(event.next_attempt_at) if is_open else "-"
 
     @admin.display(description=_("traceback"), empty_value="")

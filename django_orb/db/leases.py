@@ -3,7 +3,7 @@ Leases and waits, which are times in rows.
 
 A worker that holds a lease may work on a row until then; the next one takes it over.
 Where a row may be kept in hand longer than it was leased for, it also carries a token,
-by which the holder finds out (`sync.windows`, `webhooks.inbox`).
+by which the holder finds out (`sync.windows`, `webhooks.attempts`).
 """
 
 from __future__ import annotations

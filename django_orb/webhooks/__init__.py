@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import inbox, polling, processing
+from . import attempts, inbox, polling, processing
 from .payload import OrbEvent, parse_event
 from .signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign, verify_signature
 
@@ -10,6 +10,7 @@ __all__ = [
     "SIGNATURE_HEADER",
     "TIMESTAMP_HEADER",
     "OrbEvent",
+    "attempts",
     "inbox",
     "parse_event",
     "polling",

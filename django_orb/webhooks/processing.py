@@ -30,7 +30,7 @@ from django_orb.mirror import (
 )
 from django_orb.models import InvoiceChange, InvoiceObservation, WebhookEvent
 
-from . import inbox
+from . import attempts
 from .failure_reasons import keep_reasons
 from .payload import parse_event
 
@@ -56,14 +56,14 @@ def process_event(event_id: str, *, client: OrbClient | None = None) -> int:
     recorded in the event, which is tried again later.
     """
     fetches = 0
-    events = inbox.take(event_id)
+    events = attempts.take(event_id)
     while events:
         asked = _process(events, client=client)
         if asked is None:
             break
         fetches += asked
         invoice_id = events[0].invoice_id
-        events = inbox.take_arrived(invoice_id) if invoice_id else []
+        events = attempts.take_arrived(invoice_id) if invoice_id else []
     return fetches
 
 
@@ -74,7 +74,7 @@ def process_due(process: Callable[[str], object] = process_event) -> None:
     If Orb hangs, each may take as long as its request: the rest comes due again later.
     """
     deadline = time.monotonic() + DUE_SECONDS
-    for event_id in inbox.due_events():
+    for event_id in attempts.due_events():
         process(event_id)
         if time.monotonic() > deadline:
             return
@@ -90,7 +90,7 @@ def _process(events: Sequence[WebhookEvent], *, client: OrbClient | None) -> int
             fetches = _mirror(events, client=client)
             # Before they are finished: if it fails, the events are tried again.
             keep_reasons(events, skew=SKEW)
-        inbox.finish(events, state.value)
+        attempts.finish(events, state.value)
     except Exception as err:
         ids = {"orb_event_id": events[-1].pk, "orb_invoice_id": events[-1].invoice_id}
         logger.warning(
@@ -98,11 +98,11 @@ def _process(events: Sequence[WebhookEvent], *, client: OrbClient | None) -> int
         )
         if isinstance(err, OrbRateLimitError):
             seconds = err.retry_after_seconds or PATIENCE_SECONDS
-            hold_back(READS, min(seconds, inbox.MAX_ADVISED_SECONDS))
+            hold_back(READS, min(seconds, attempts.MAX_ADVISED_SECONDS))
         trace = storable_text(traceback.format_exc())
         # The connection itself may have failed, and the next statement needs one.
         renew_connection()
-        inbox.fail(events, err, trace)
+        attempts.fail(events, err, trace)
         if ends_work(err):
             raise
         return None

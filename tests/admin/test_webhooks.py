@@ -10,7 +10,7 @@ from django.test import Client
 from django_orb.db import primary
 from django_orb.db.clock import database_now
 from django_orb.models import InvoiceChange, WebhookEvent
-from django_orb.webhooks import inbox
+from django_orb.webhooks import attempts, inbox
 from django_orb.webhooks.payload import parse_event
 from tests.deliveries import as_bytes, event, event_of
 from tests.factories import make_invoice
@@ -26,8 +26,8 @@ def store(payload: Any, error: str = "") -> WebhookEvent:
     body = as_bytes(payload)
     inbox.store(parse_event(body), body.decode())
     if error:
-        taken = inbox.take(payload["id"])
-        inbox.fail(taken, ValueError(error), f"Traceback\nValueError: {error}\n")
+        taken = attempts.take(payload["id"])
+        attempts.fail(taken, ValueError(error), f"Traceback\nValueError: {error}\n")
     return WebhookEvent.objects.get(pk=payload["id"])
 
 

@@ -29,7 +29,7 @@ from django_orb.models import (
 from django_orb.operations import confirmation, recovery
 from django_orb.sync import runs
 from django_orb.testing import OrbSandbox
-from django_orb.webhooks import inbox, polling
+from django_orb.webhooks import attempts, inbox, polling
 from django_orb.webhooks.payload import parse_event
 from tests.conftest import skip_or_fail
 from tests.deliveries import as_bytes, event
@@ -157,21 +157,21 @@ def test_window_waits_for_no_time_of_a_clock_that_was_set_back(
     assert run.state == SyncRun.State.SUCCEEDED
 
 
-@pytest.mark.parametrize("attempts", [0, 3])
+@pytest.mark.parametrize("tried", [0, 3])
 def test_event_waits_for_no_time_of_a_clock_that_was_set_back(
-    any_committed_database: str, attempts: int
+    any_committed_database: str, tried: int
 ) -> None:
     body = as_bytes(event())
     inbox.store(parse_event(body), body.decode())
-    [taken] = inbox.take(parse_event(body).id)
-    WebhookEvent.objects.update(attempts=attempts)
-    assert inbox.due_events() == []
+    [taken] = attempts.take(parse_event(body).id)
+    WebhookEvent.objects.update(attempts=tried)
+    assert attempts.due_events() == []
 
     set_back(WebhookEvent, "next_attempt_at", "lease_expires_at")
 
-    assert inbox.due_events() == [taken.pk]
-    assert inbox.due_events() == []
-    assert [one.pk for one in inbox.take(taken.pk)] == [taken.pk]
+    assert attempts.due_events() == [taken.pk]
+    assert attempts.due_events() == []
+    assert [one.pk for one in attempts.take(taken.pk)] == [taken.pk]
 
 
 def test_first_attempt_waits_for_minutes_at_most(any_committed_database: str) -> None:
@@ -180,7 +180,7 @@ def test_first_attempt_waits_for_minutes_at_most(any_committed_database: str) ->
 
     set_back(WebhookEvent, "next_attempt_at", hours=0.5)
 
-    assert inbox.due_events()
+    assert attempts.due_events()
 
 
 def pending(using: str, **columns: Any) -> InvoiceOperation:

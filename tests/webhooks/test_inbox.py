@@ -16,7 +16,7 @@ from django_orb.client import OrbClient
 from django_orb.db.clock import database_now
 from django_orb.models import WebhookEvent
 from django_orb.signals import webhook_failed
-from django_orb.webhooks import inbox, processing
+from django_orb.webhooks import attempts, inbox, processing
 from django_orb.webhooks.payload import parse_event
 from tests.brokers import catch_messages
 from tests.deliveries import as_bytes, event, event_of
@@ -37,7 +37,7 @@ def about(invoice_id: str) -> str:
 
 
 def take(event_id: str) -> list[str]:
-    taken = inbox.take(event_id)
+    taken = attempts.take(event_id)
     return [one.pk for one in taken]
 
 
@@ -49,7 +49,7 @@ def pass_time(**step: float) -> None:
 
 
 def due() -> list[str]:
-    return inbox.due_events()
+    return attempts.due_events()
 
 
 def test_one_takes_all_that_waits_for_an_invoice(any_database: str) -> None:
@@ -62,14 +62,14 @@ def test_one_takes_all_that_waits_for_an_invoice(any_database: str) -> None:
 
 def test_what_comes_meanwhile_is_left_to_who_is_at_work(any_database: str) -> None:
     first = about("inv1")
-    taken = inbox.take(first)
+    taken = attempts.take(first)
     second = about("inv1")
 
     assert take(second) == []
-    assert inbox.take_arrived("inv1") == []
-    inbox.finish(taken, State.PROCESSED.value)
+    assert attempts.take_arrived("inv1") == []
+    attempts.finish(taken, State.PROCESSED.value)
 
-    (arrived,) = inbox.take_arrived("inv1")
+    (arrived,) = attempts.take_arrived("inv1")
     assert arrived.pk == second
 
 
@@ -85,9 +85,9 @@ def test_events_without_an_invoice_have_nothing_to_do_with_each_other(
 
 def test_settled_event_is_not_taken_again(any_database: str) -> None:
     event_id = about("inv1")
-    taken = inbox.take(event_id)
+    taken = attempts.take(event_id)
 
-    inbox.finish(taken, State.PROCESSED.value)
+    attempts.finish(taken, State.PROCESSED.value)
 
     assert take(event_id) == []
     stored = WebhookEvent.objects.get()
@@ -99,16 +99,16 @@ def test_dead_workers_event_is_taken_over_and_not_settled_by_it(
     any_database: str,
 ) -> None:
     event_id = about("inv1")
-    dead = inbox.take(event_id)
-    pass_time(seconds=inbox.MIN_LEASE_SECONDS + 1)
+    dead = attempts.take(event_id)
+    pass_time(seconds=attempts.MIN_LEASE_SECONDS + 1)
 
-    heir = inbox.take(event_id)
-    inbox.finish(dead, State.IGNORED.value)
-    inbox.fail(dead, ValueError(), "too late")
+    heir = attempts.take(event_id)
+    attempts.finish(dead, State.IGNORED.value)
+    attempts.fail(dead, ValueError(), "too late")
     stored = WebhookEvent.objects.get()
-    assert (stored.state, stored.error) == (State.FAILED, inbox.DIED)
+    assert (stored.state, stored.error) == (State.FAILED, attempts.DIED)
 
-    inbox.finish(heir, State.PROCESSED.value)
+    attempts.finish(heir, State.PROCESSED.value)
     assert WebhookEvent.objects.get().state == State.PROCESSED
 
 
@@ -134,16 +134,16 @@ def test_attempts_that_take_their_worker_along_are_counted_and_seen(
     event_id = about("inv1")
     for _ in range(3):
         take(event_id)
-        pass_time(seconds=inbox.MIN_LEASE_SECONDS + 1)
+        pass_time(seconds=attempts.MIN_LEASE_SECONDS + 1)
 
     assert due() == []
     stored = WebhookEvent.objects.get()
-    assert (stored.state, stored.attempts, stored.error) == ("failed", 3, inbox.DIED)
-    pass_time(seconds=2 * inbox.FIRST_WAIT_SECONDS + 1)
+    assert (stored.state, stored.attempts, stored.error) == ("failed", 3, attempts.DIED)
+    pass_time(seconds=2 * attempts.FIRST_WAIT_SECONDS + 1)
     assert due() == [event_id]
 
-    taken = inbox.take(event_id)
-    inbox.finish(taken, State.PROCESSED.value)
+    taken = attempts.take(event_id)
+    attempts.finish(taken, State.PROCESSED.value)
     stored.refresh_from_db()
     assert (stored.state, stored.attempts, stored.error) == ("processed", 4, "")
 
@@ -158,25 +158,25 @@ def test_event_that_takes_each_worker_along_is_left_to_a_person(
         """Return the minutes in which a worker died."""
         deaths = []
         for minute in range(minutes):
-            deaths += [minute for one in due() if inbox.take(one)]
+            deaths += [minute for one in due() if attempts.take(one)]
             pass_time(seconds=60)
         return deaths
 
     deaths = live(600)
     waits = [after - before for before, after in pairwise(deaths)]
-    assert len(deaths) == inbox.MAX_DEATHS
+    assert len(deaths) == attempts.MAX_DEATHS
     assert waits == sorted(waits)
     assert waits[-1] > 10
     stored = WebhookEvent.objects.get()
-    assert (stored.state, stored.error) == ("failed", inbox.GIVEN_UP)
+    assert (stored.state, stored.error) == ("failed", attempts.GIVEN_UP)
     assert stored.next_attempt_at is None
 
-    inbox.retry_now([event_id])
+    attempts.retry_now([event_id])
     assert due() == [event_id]
-    taken = inbox.take(event_id)
-    inbox.fail(taken, ValueError("again"), "trace")
+    taken = attempts.take(event_id)
+    attempts.fail(taken, ValueError("again"), "trace")
     assert WebhookEvent.objects.get().deaths == 0
-    pass_time(seconds=inbox.MAX_WAIT_SECONDS)
+    pass_time(seconds=attempts.MAX_WAIT_SECONDS)
     assert due() == [event_id]
 
 
@@ -198,10 +198,10 @@ def test_each_attempt_that_took_its_worker_along_is_told_and_counted_once(
         if noticed_by == "recover":
             if attempt > 1:
                 assert due() == []
-                pass_time(seconds=inbox.FIRST_WAIT_SECONDS + 1)
+                pass_time(seconds=attempts.FIRST_WAIT_SECONDS + 1)
             assert due() == [first, second]
             assert due() == []
-            pass_time(seconds=inbox.SECOND_MESSAGE_SECONDS + 1)
+            pass_time(seconds=attempts.SECOND_MESSAGE_SECONDS + 1)
             assert due() == [first, second]
         else:
             is_later = noticed_by == "a later event"
@@ -213,12 +213,12 @@ def test_each_attempt_that_took_its_worker_along_is_told_and_counted_once(
     try:
         assert take(first) == [first, second]
         for attempt in (1, 2):
-            pass_time(seconds=inbox.MIN_LEASE_SECONDS + 1)
+            pass_time(seconds=attempts.MIN_LEASE_SECONDS + 1)
             notice(attempt)
             if noticed_by == "recover":
                 assert take(first) == [first, second]
             assert told == [
-                (pk, "failed", number, inbox.DIED)
+                (pk, "failed", number, attempts.DIED)
                 for number in range(1, attempt + 1)
                 for pk in (first, second)
             ]
@@ -235,7 +235,7 @@ def test_event_is_due_when_its_message_had_time_to_arrive(any_database: str) -> 
 
     assert due() == [event_id]
     assert due() == []  # its second message is on its way
-    pass_time(seconds=inbox.SECOND_MESSAGE_SECONDS + 1)
+    pass_time(seconds=attempts.SECOND_MESSAGE_SECONDS + 1)
     assert due() == [event_id]
 
 
@@ -259,8 +259,8 @@ def test_failed_event_waits_longer_each_time(any_database: str) -> None:
     problem = ValueError("no")
     try:
         for _ in range(12):
-            taken = inbox.take(event_id)
-            inbox.fail(taken, problem, "because")
+            taken = attempts.take(event_id)
+            attempts.fail(taken, problem, "because")
             stored = WebhookEvent.objects.get()
             assert stored.next_attempt_at is not None
             wait = stored.next_attempt_at - database_now(any_database)
@@ -278,11 +278,11 @@ def test_failed_event_waits_longer_each_time(any_database: str) -> None:
 
 def test_failed_event_can_be_asked_for_at_once(any_database: str) -> None:
     event_id = about("inv1")
-    taken = inbox.take(event_id)
-    inbox.fail(taken, ValueError(), "because")
+    taken = attempts.take(event_id)
+    attempts.fail(taken, ValueError(), "because")
     assert due() == []
 
-    inbox.retry_now([event_id])
+    attempts.retry_now([event_id])
 
     assert due() == [event_id]
 

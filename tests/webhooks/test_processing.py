@@ -27,7 +27,7 @@ from django_orb.models import (
 from django_orb.signals import webhook_failed, webhook_received
 from django_orb.testing import OrbSandbox
 from django_orb.testing.sandbox.app import OrbApp
-from django_orb.webhooks import inbox, processing
+from django_orb.webhooks import attempts, processing
 from tests import databases, payloads, times
 from tests.deliveries import SECRET, event, event_of, now
 from tests.sync.test_runs import assert_mirrors
@@ -411,7 +411,7 @@ def test_many_deliveries_at_once_are_one_processing(
 def test_what_waits_is_taken_up(any_database: str) -> None:
     mirror_earlier(INVOICE, minutes=30)
     event_id = store(event_of(INVOICE))
-    inbox.take(event_id)  # by a worker that died
+    attempts.take(event_id)  # by a worker that died
     long_ago = database_now(any_database) - timedelta(hours=1)
     WebhookEvent.objects.update(lease_expires_at=long_ago, next_attempt_at=long_ago)
 
@@ -494,7 +494,7 @@ def test_event_whose_receiver_cannot_be_called_is_tried_again_soon(
         assert "database is locked" in waiting.error
         assert waiting.next_attempt_at is not None
         wait = waiting.next_attempt_at - database_now(any_committed_database)
-        assert wait < timedelta(seconds=inbox.FIRST_WAIT_SECONDS + 1)
+        assert wait < timedelta(seconds=attempts.FIRST_WAIT_SECONDS + 1)
         assert get_user_model().objects.count() == 0
 
         processing.process_event(waiting.pk)

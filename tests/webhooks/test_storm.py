@@ -21,7 +21,7 @@ from django_orb import services, tasks
 from django_orb.db.clock import database_now
 from django_orb.models import Invoice, InvoiceChange, SyncRun, SyncWindow, WebhookEvent
 from django_orb.testing import OrbSandbox
-from django_orb.webhooks import inbox
+from django_orb.webhooks import attempts
 from tests import counting, databases
 from tests.deliveries import SECRET
 from tests.test_tasks import all_finished, make_workers, send
@@ -106,7 +106,7 @@ def let_leases_end() -> None:
 
 
 def all_settled() -> bool:
-    left = WebhookEvent.objects.filter(state__in=inbox.OPEN)
+    left = WebhookEvent.objects.filter(state__in=attempts.OPEN)
     waiting = InvoiceChange.objects.filter(announced_at=None)
     return not left.exists() and not waiting.exists() and all_finished()
 
