@@ -62,7 +62,7 @@ NO_ID = "(no id"
 _CUSTOMER = Shape(objects={"customer": Shape(plain=("id",))})
 
 # To write the content again; to record that it cannot be written.
-Verdict = Literal["take", "same", "rewrite", "fail", "drop", "doubt"]
+Decision = Literal["take", "same", "rewrite", "fail", "drop", "doubt"]
 Order = Literal["after", "overlap", "before"]
 
 
@@ -318,7 +318,7 @@ def read_page(
     return list(observations.values())
 
 
-def judge(known: Known, one: Incoming, now: datetime) -> Verdict:
+def judge(known: Known, one: Incoming, now: datetime) -> Decision:
     """See Note [Never stale]; `now` is on the database's clock."""
     if one.believed_from is not None:
         return "drop"
@@ -332,11 +332,11 @@ def judge(known: Known, one: Incoming, now: datetime) -> Verdict:
         return "take"
     if one.is_stored_in(known):
         return _judge_unchanged(known, one, stored, now)
-    by_order: dict[Order, Verdict] = {"after": "take", "before": "drop"}
+    by_order: dict[Order, Decision] = {"after": "take", "before": "drop"}
     return by_order.get(stored, "doubt")
 
 
-def _judge_failure(one: Incoming, stored: Order, failed: Order) -> Verdict:
+def _judge_failure(one: Incoming, stored: Order, failed: Order) -> Decision:
     if "before" in (stored, failed):
         return "drop"
     # Of two failures that overlap either will do: a fetch would only fail again.
@@ -346,7 +346,7 @@ def _judge_failure(one: Incoming, stored: Order, failed: Order) -> Verdict:
 
 def _judge_unchanged(
     known: Known, one: Incoming, stored: Order, now: datetime
-) -> Verdict:
+) -> Decision:
     if known.rewrite_at is not None:
         flagged = _order(known, one, known.rewrite_at, known.rewrite_at, now)
         if flagged != "before":
@@ -370,7 +370,7 @@ def _order(
 
 
 def touch(
-    invoice_id: str, known: Known, one: Incoming, verdict: Verdict, run_id: int | None
+    invoice_id: str, known: Known, one: Incoming, decision: Decision, run_id: int | None
 ) -> dict[str, Any]:
     """Return the stored observation's row after this observation."""
     row = {
@@ -379,7 +379,7 @@ def touch(
         "ended_at": known.ended_at,
         "content_hash": known.content_hash,
         "raw_digest": known.raw_digest,
-        "version": known.version + (verdict != "drop"),
+        "version": known.version + (decision != "drop"),
         "run_id": max(known.run_id or 0, run_id or 0) or None,
         "mapper_version": known.mapper_version,
         "rewrite_at": known.rewrite_at,
@@ -387,24 +387,24 @@ def touch(
         "failed_until": known.failed_until,
     }
     started_at, ended_at = one.interval.started_at, one.interval.ended_at
-    if verdict == "fail":
+    if decision == "fail":
         row["run_id"] = known.run_id  # not seen: it may be missing from Orb
         row["failed_from"] = max(known.failed_from or started_at, started_at)
         row["failed_until"] = max(known.failed_until or ended_at, ended_at)
-    if verdict == "take":
+    if decision == "take":
         is_unknown = one.seen.is_absent and not known.was_there
         row["content_hash"] = NEVER_THERE if is_unknown else one.hash_if_known
         row["raw_digest"] = one.raw_digest
         row["started_at"], row["ended_at"] = started_at, ended_at
-    if verdict in ("same", "rewrite"):
+    if decision in ("same", "rewrite"):
         row["raw_digest"] = one.raw_digest or known.raw_digest
         row["started_at"] = max(known.started_at or started_at, started_at)
         row["ended_at"] = max(known.ended_at or ended_at, ended_at)
-    if verdict in ("take", "rewrite"):
+    if decision in ("take", "rewrite"):
         row["mapper_version"] = mapping.MAPPER_VERSION
         if one.is_after(known, known.rewrite_at):
             row["rewrite_at"] = None
-    if verdict in ("take", "rewrite", "same") and one.is_after(
+    if decision in ("take", "rewrite", "same") and one.is_after(
         known, known.failed_until
     ):
         row["failed_from"] = row["failed_until"] = None

@@ -43,7 +43,7 @@ from .observation_sql import (
     lock_texts,
     see_again,
 )
-from .ordering import Incoming, Known, Observation, Verdict, judge, touch
+from .ordering import Incoming, Known, Observation, Decision, judge, touch
 
 # How long Orb's answers may lag behind our own writes.
 LAG = timedelta(minutes=1)
@@ -262,13 +262,13 @@ class PageWriter:
         touched: list[dict[str, Any]] = []
         for invoice_id, known in stored.items():
             one = self._incoming[invoice_id]
-            verdict = self._judge(known, one, now)
-            if verdict == "doubt":
+            decision = self._judge(known, one, now)
+            if decision == "doubt":
                 result.doubtful.append(invoice_id)
                 continue
-            if verdict == "fail":
+            if decision == "fail":
                 result.failed[invoice_id] = self._reason(one)
-            elif verdict not in ("take", "rewrite"):
+            elif decision not in ("take", "rewrite"):
                 result.unchanged.append(invoice_id)
             elif not one.seen.is_absent:
                 taken.append(one.mapped)
@@ -277,7 +277,7 @@ class PageWriter:
                 )
             elif known.was_there:
                 result.missing.append(invoice_id)
-            touched.append(touch(invoice_id, known, one, verdict, self._run_id))
+            touched.append(touch(invoice_id, known, one, decision, self._run_id))
         before = self._read_before([*result.updated, *result.missing], stored)
         self._store(taken, before, stored)
         if result.missing:
@@ -292,16 +292,16 @@ class PageWriter:
         self._record_rechecks(ids)
         upsert(InvoiceObservation, touched, key=["invoice"])
 
-    def _judge(self, known: Known, one: Incoming, now: datetime) -> Verdict:
-        verdict = judge(known, one, now)
-        if verdict in ("take", "rewrite") and not one.seen.is_absent:
+    def _judge(self, known: Known, one: Incoming, now: datetime) -> Decision:
+        decision = judge(known, one, now)
+        if decision in ("take", "rewrite") and not one.seen.is_absent:
             # What is stored may be another than when it was prepared.
             try:
                 one.check()
             except OrbPayloadError as err:
                 one.failure = str(err)
                 return judge(known, one, now)
-        return verdict
+        return decision
 
     def _lock(self, ids: list[str]) -> dict[str, Known]:
         """Claim the unknown and lock all, in the order of their ids."""

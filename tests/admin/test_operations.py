@@ -53,14 +53,14 @@ def test_one_that_needs_a_person_says_so(
 
 
 @pytest.mark.parametrize(
-    ("verdict", "state", "words"),
+    ("decision", "state", "words"),
     [("done", "succeeded", "was done"), ("not_done", "refused", "was not done")],
 )
 def test_a_person_ends_it(
-    finance: Client, lost: InvoiceOperation, verdict: str, state: str, words: str
+    finance: Client, lost: InvoiceOperation, decision: str, state: str, words: str
 ) -> None:
-    first = told(finance.post(page_of(lost, "resolve"), {"verdict": verdict}))[-1]
-    again = told(finance.post(page_of(lost, "resolve"), {"verdict": "done"}))[-1]
+    first = told(finance.post(page_of(lost, "resolve"), {"decision": decision}))[-1]
+    again = told(finance.post(page_of(lost, "resolve"), {"decision": "done"}))[-1]
 
     lost.refresh_from_db()
     assert lost.state == state
@@ -77,7 +77,7 @@ def test_what_is_recorded_is_in_english_and_read_in_any_language(
     german = {"Accept-Language": "de"}
 
     response = finance.post(
-        page_of(lost, "resolve"), {"verdict": "done"}, headers=german
+        page_of(lost, "resolve"), {"decision": "done"}, headers=german
     )
 
     in_german = "finance hat in Orb nachgesehen: Es ist geschehen."
@@ -96,7 +96,9 @@ def test_looking_again_is_recorded_in_english(
     orb.void(lost.invoice_id)
 
     finance.post(
-        page_of(lost, "resolve"), {"verdict": "look"}, headers={"Accept-Language": "de"}
+        page_of(lost, "resolve"),
+        {"decision": "look"},
+        headers={"Accept-Language": "de"},
     )
 
     lost.refresh_from_db()
@@ -110,7 +112,7 @@ def test_looking_again_finds_it(
     orb.void(lost.invoice_id)
     orb.clear_requests()
 
-    message = told(finance.post(page_of(lost, "resolve"), {"verdict": "look"}))[-1]
+    message = told(finance.post(page_of(lost, "resolve"), {"decision": "look"}))[-1]
 
     assert message.startswith("success: Checked in Orb.")
     lost.refresh_from_db()
@@ -121,7 +123,7 @@ def test_looking_again_finds_it(
 def test_looking_again_finds_that_it_never_happened(
     orb: OrbSandbox, finance: Client, lost: InvoiceOperation
 ) -> None:
-    message = told(finance.post(page_of(lost, "resolve"), {"verdict": "look"}))[-1]
+    message = told(finance.post(page_of(lost, "resolve"), {"decision": "look"}))[-1]
 
     assert message == "warning: Checked in Orb. Orb shows that it did not happen."
     lost.refresh_from_db()
@@ -141,7 +143,7 @@ def test_looking_again_leaves_open_what_orb_does_not_tell(
 ) -> None:
     InvoiceOperation.objects.update(**change)
 
-    message = told(finance.post(page_of(lost, "resolve"), {"verdict": "look"}))[-1]
+    message = told(finance.post(page_of(lost, "resolve"), {"decision": "look"}))[-1]
 
     assert message.startswith("warning: Checked in Orb.")
     lost.refresh_from_db()
@@ -153,7 +155,7 @@ def test_looking_again_without_a_key_is_told(
 ) -> None:
     settings.DJANGO_ORB = {"API_KEY": ""}  # type: ignore[attr-defined]
 
-    message = told(finance.post(page_of(lost, "resolve"), {"verdict": "look"}))[-1]
+    message = told(finance.post(page_of(lost, "resolve"), {"decision": "look"}))[-1]
 
     assert message.startswith("error: The connection to Orb is not set up")
     lost.refresh_from_db()
@@ -162,7 +164,7 @@ def test_looking_again_without_a_key_is_told(
 
 def test_nothing_else_settles_it(finance: Client, lost: InvoiceOperation) -> None:
     assert finance.get(page_of(lost, "resolve")).status_code == 405
-    finance.post(page_of(lost, "resolve"), {"verdict": "whatever"})
+    finance.post(page_of(lost, "resolve"), {"decision": "whatever"})
     assert finance.post(f"{OPERATIONS}4711/resolve/").status_code == 404
 
     lost.refresh_from_db()

@@ -141,7 +141,7 @@ def test_every_action_on_operations_says_what_it_did(
 
     stopped = admin_client.post(f"{pages}batch/{waiting.batch}/stop/", follow=True)
     decided = admin_client.post(
-        f"{pages}{unknown.pk}/resolve/", {"verdict": "done"}, follow=True
+        f"{pages}{unknown.pk}/resolve/", {"decision": "done"}, follow=True
     )
 
     assert "1 were stopped before they were sent" in stopped.text

@@ -219,14 +219,14 @@ def test_every_action_and_page_that_writes_is_tried_here() -> None:
     assert views == {*VIEWS, "upcoming", "portal", "pdf", *django}
 
 
-@pytest.mark.parametrize("verdict", ["look", "done", "not_done"])
+@pytest.mark.parametrize("decision", ["look", "done", "not_done"])
 def test_settling_an_operation_needs_its_own_permission(
-    log_in: LogIn, verdict: str
+    log_in: LogIn, decision: str
 ) -> None:
     invoice = make_invoice()
     operation = operate(invoice, state="needs_attention")
     url = f"{OPERATIONS}{operation.pk}/"
-    data = {"verdict": verdict}
+    data = {"decision": decision}
 
     viewer = log_in("view_invoice", "view_invoiceoperation", *ALL)
     assert "It was done" not in viewer.get(f"{url}change/").content.decode()

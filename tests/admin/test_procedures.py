@@ -162,7 +162,7 @@ def test_everything_works_under_atomic_requests(
     lost = InvoiceOperation.objects.filter(kind="void_invoice", state="pending")[0]
     InvoiceOperation.objects.filter(pk=lost.pk).update(state="needs_attention")
     url = f"{OPERATIONS}{lost.pk}/resolve/"
-    assert "was not done" in told(client.post(url, {"verdict": "not_done"}))[-1]
+    assert "was not done" in told(client.post(url, {"decision": "not_done"}))[-1]
 
 
 def queue_six(orb: OrbSandbox, client: Client) -> str:

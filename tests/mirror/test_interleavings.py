@@ -16,7 +16,7 @@ import pytest
 from django_orb.db import clock
 from django_orb.db.clock import DatabaseClock, Interval
 from django_orb.mirror import ordering, page_writer
-from django_orb.mirror.ordering import Incoming, Known, Verdict
+from django_orb.mirror.ordering import Incoming, Known, Decision
 from tests.histories import DAY, WRITTEN, History, Player, Stale, Unsettled, Worker
 from tests.put_back import put_back
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.proof
 
 RESOLUTION = timedelta(seconds=clock.RESOLUTION)
 
-Judge = Callable[[Known, Incoming, datetime], Verdict]
+Judge = Callable[[Known, Incoming, datetime], Decision]
 
 on_sqlite = pytest.mark.django_db(databases=["default"])
 
@@ -301,30 +301,30 @@ def last_write_wins(judge: Judge) -> Judge:
 
 
 def only_beginnings_count(judge: Judge) -> Judge:
-    def wrong(known: Known, one: Incoming, now: datetime) -> Verdict:
-        verdict = judge(known, one, now)
-        if verdict in {"take", "same"} or known.started_at is None:
-            return verdict
+    def wrong(known: Known, one: Incoming, now: datetime) -> Decision:
+        decision = judge(known, one, now)
+        if decision in {"take", "same"} or known.started_at is None:
+            return decision
         return "take" if one.interval.started_at > known.started_at else "drop"
 
     return wrong
 
 
 def only_ends_count(judge: Judge) -> Judge:
-    def wrong(known: Known, one: Incoming, now: datetime) -> Verdict:
-        verdict = judge(known, one, now)
-        if verdict in {"take", "same"} or known.ended_at is None:
-            return verdict
+    def wrong(known: Known, one: Incoming, now: datetime) -> Decision:
+        decision = judge(known, one, now)
+        if decision in {"take", "same"} or known.ended_at is None:
+            return decision
         return "take" if one.interval.ended_at > known.ended_at else "drop"
 
     return wrong
 
 
-def replaced(verdict: Verdict, by: Verdict) -> Callable[[Judge], Judge]:
+def replaced(decision: Decision, by: Decision) -> Callable[[Judge], Judge]:
     def mutant(judge: Judge) -> Judge:
-        def wrong(known: Known, one: Incoming, now: datetime) -> Verdict:
+        def wrong(known: Known, one: Incoming, now: datetime) -> Decision:
             right = judge(known, one, now)
-            return by if right == verdict else right
+            return by if right == decision else right
 
         return wrong
 
@@ -332,40 +332,40 @@ def replaced(verdict: Verdict, by: Verdict) -> Callable[[Judge], Judge]:
 
 
 def equal_is_later(judge: Judge) -> Judge:
-    def wrong(known: Known, one: Incoming, now: datetime) -> Verdict:
-        verdict = judge(known, one, now)
+    def wrong(known: Known, one: Incoming, now: datetime) -> Decision:
+        decision = judge(known, one, now)
         if known.started_at is None or known.ended_at is None:
-            return verdict
+            return decision
         is_equal = one.interval.started_at >= known.ended_at - 2 * RESOLUTION
-        return "take" if verdict == "doubt" and is_equal else verdict
+        return "take" if decision == "doubt" and is_equal else decision
 
     return wrong
 
 
 def equal_is_earlier(judge: Judge) -> Judge:
-    def wrong(known: Known, one: Incoming, now: datetime) -> Verdict:
-        verdict = judge(known, one, now)
+    def wrong(known: Known, one: Incoming, now: datetime) -> Decision:
+        decision = judge(known, one, now)
         if known.started_at is None or known.ended_at is None:
-            return verdict
+            return decision
         is_equal = one.interval.ended_at <= known.started_at + 2 * RESOLUTION
-        return "drop" if verdict == "doubt" and is_equal else verdict
+        return "drop" if decision == "doubt" and is_equal else decision
 
     return wrong
 
 
 def every_refetch_supersedes(judge: Judge) -> Judge:
-    def wrong(known: Known, one: Incoming, now: datetime) -> Verdict:
-        verdict = judge(known, one, now)
-        return "take" if verdict != "same" and one.seen.supersedes else verdict
+    def wrong(known: Known, one: Incoming, now: datetime) -> Decision:
+        decision = judge(known, one, now)
+        return "take" if decision != "same" and one.seen.supersedes else decision
 
     return wrong
 
 
 def no_refetch_supersedes(judge: Judge) -> Judge:
-    def wrong(known: Known, one: Incoming, now: datetime) -> Verdict:
-        verdict = judge(known, one, now)
-        if verdict != "take" or known.ended_at is None:
-            return verdict
+    def wrong(known: Known, one: Incoming, now: datetime) -> Decision:
+        decision = judge(known, one, now)
+        if decision != "take" or known.ended_at is None:
+            return decision
         return "take" if one.interval.started_at > known.ended_at else "doubt"
 
     return wrong
@@ -413,10 +413,10 @@ def test_forgetting_how_long_a_state_held_is_found_out(
     """Seen again, and only the first time stands for all of it."""
 
     def forgetful(
-        invoice_id: str, known: Known, one: Incoming, verdict: Verdict, run_id: Any
+        invoice_id: str, known: Known, one: Incoming, decision: Decision, run_id: Any
     ) -> dict[str, Any]:
-        row = ordering.touch(invoice_id, known, one, verdict, run_id)
-        if verdict == "same":
+        row = ordering.touch(invoice_id, known, one, decision, run_id)
+        if decision == "same":
             row["started_at"], row["ended_at"] = known.started_at, known.ended_at
         return row
 

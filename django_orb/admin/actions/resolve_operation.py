@@ -27,7 +27,7 @@ from django_orb.operations import recovery
 
 from .outcomes import explain
 
-VERDICTS = {"done": CHECKED_DONE, "not_done": CHECKED_NOT_DONE}
+DECISIONS = {"done": CHECKED_DONE, "not_done": CHECKED_NOT_DONE}
 
 
 def resolve(
@@ -38,11 +38,11 @@ def resolve(
         text = gettext("This operation no longer needs attention. Nothing was changed.")
         model_admin.message_user(request, text, messages.WARNING)
         return
-    verdict = request.POST.get("verdict", "")
-    if verdict == "look":
+    decision = request.POST.get("decision", "")
+    if decision == "look":
         look(model_admin, request, operation)
-    elif verdict in VERDICTS:
-        close(model_admin, request, operation, verdict)
+    elif decision in DECISIONS:
+        close(model_admin, request, operation, decision)
 
 
 def look(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) -> None:
@@ -71,10 +71,10 @@ def look(model_admin: Any, request: HttpRequest, operation: InvoiceOperation) ->
 
 
 def close(
-    model_admin: Any, request: HttpRequest, operation: InvoiceOperation, verdict: str
+    model_admin: Any, request: HttpRequest, operation: InvoiceOperation, decision: str
 ) -> None:
-    was_done = verdict == "done"
-    detail = VERDICTS[verdict] % {"who": name_of(request)}
+    was_done = decision == "done"
+    detail = DECISIONS[decision] % {"who": name_of(request)}
     # Another user, or a worker, may have been faster.
     if recovery.close(operation, was_done=was_done, detail=detail):
         model_admin.message_user(request, recorded(detail), messages.SUCCESS)

@@ -80,7 +80,7 @@ class Command(PrintingCommand):
         finally:
             self._clear_progress()
         if not verification.is_right:
-            raise CommandError(_verdict(verification, is_fixing=options["fix"]))
+            raise CommandError(_conclusion(verification, is_fixing=options["fix"]))
 
     def _print_json(self, verification: Verification) -> None:
         for difference in verification:
@@ -228,7 +228,7 @@ def _summary(verification: Verification, *, is_fixing: bool = False) -> str:
     return f"{text}, {verification.repaired:,} repaired." if is_fixing else f"{text}."
 
 
-def _verdict(verification: Verification, *, is_fixing: bool) -> str:
+def _conclusion(verification: Verification, *, is_fixing: bool) -> str:
     left = verification.differences - verification.repaired
     text = f"The mirror differs from Orb in {left:,} {_plural('value', left)}"
     return f"{text} that could not be repaired." if is_fixing else f"{text}; see --fix."
