@@ -290,8 +290,8 @@ def use_admin() -> None:
                 assert answer.status_code in (200, 302), (url, action)
     for url in views_of(chosen[0]):
         assert client.get(url).status_code in (200, 302, 403, 405), url
-    refreshed = client.post(LIST, choose("refresh_selected", chosen[0].pk))
-    assert refreshed.status_code in (200, 302)
+    fetched = client.post(LIST, choose("fetch_from_orb", chosen[0].pk), follow=True)
+    assert "Fetched again from Orb." in fetched.content.decode()
     confirmed = client.post(LIST, choose("void_selected", chosen[0].pk))
     answer = client.post(LIST, fields_of(confirmed), follow=True)
     assert answer.status_code == 200

@@ -12,7 +12,7 @@ from django_orb import mirror
 from django_orb.formatting import short
 from django_orb.models import InvoiceFailure
 
-from .actions import Call, fetch_again
+from .actions import ActionContext, fetch_again
 from .operations import code_block
 from .readonly import ReadOnlyAdmin, outside_transactions
 
@@ -41,7 +41,8 @@ class InvoiceFailureAdmin(ReadOnlyAdmin):
             self.message_user(request, waits, messages.WARNING)
             return
         fetch_again.read_later(
-            Call(self, request, [], "", ""), [failure.pk for failure in failures]
+            ActionContext(self, request, [], "", ""),
+            [failure.pk for failure in failures],
         )
         for failure in failures:
             self.log_change(request, failure, _("Asked for it to be fetched again."))

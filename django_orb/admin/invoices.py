@@ -32,7 +32,7 @@ from . import upcoming
 from .actions import (
     ACTIONS,
     ACTIONS_BY_PAGE,
-    Call,
+    ActionContext,
     InvoiceAction,
     change_url,
     create_invoice,
@@ -68,7 +68,7 @@ from .sums import SummedChangeList, SummingPaginator
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
-Respond = Callable[[Call], "HttpResponse | None"]
+Respond = Callable[[ActionContext], "HttpResponse | None"]
 
 
 LIST_ACTIONS = {action.list_name: action for action in ACTIONS if action.list_name}
@@ -128,7 +128,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
     )
     heavy = ("payload", "memo", "hosted_invoice_url", "invoice_pdf", "rounded_fields")
     amounts = ("amount_due", "total")
-    most_at_once = fetch_again.MAX_INVOICES
+    most_at_once = fetch_again.MAX_FETCHED
     has_lines = True
     paginator = SummingPaginator
     fields = ("id",)
@@ -138,7 +138,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
     search_help_text = _(
         "The beginning of a number or of your customer's id, or an id of Orb's."
     )
-    actions = (*map(on_list, LIST_ACTIONS.values()), "refresh_from_orb")
+    actions = (*map(on_list, LIST_ACTIONS.values()), "fetch_from_orb")
 
     def prepare(self, rows: Any) -> None:
         label_customers(rows)
@@ -192,7 +192,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
 
     def page_context(self, request: HttpRequest, invoice: Invoice) -> dict[str, Any]:
         """Return what the invoice's own page shows, and its buttons."""
-        views = (*ACTIONS_BY_PAGE, "refresh", "upcoming", *open_document.NAMES)
+        views = (*ACTIONS_BY_PAGE, "fetch", "upcoming", *open_document.NAMES)
         links = {view: invoice_url(self, view, invoice.pk) for view in views}
         possible = [
             action
@@ -223,7 +223,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
                 if action.operation_type.button
             ],
             "may_delete_line": any(action.page == "delete_line" for action in possible),
-            "may_refresh": self.has_sync_permission(request),
+            "may_fetch": self.has_sync_permission(request),
         }
 
     # Permissions
@@ -237,18 +237,20 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
     # Actions
 
     @admin.action(
-        permissions=["sync"], description=_("Refresh selected invoices from Orb")
+        permissions=["sync"], description=_("Fetch selected invoices again from Orb")
     )
-    def refresh_from_orb(self, request: HttpRequest, queryset: Any) -> None:
-        fetch_again.respond(self.call_for(request, queryset, "refresh_from_orb"))
+    def fetch_from_orb(self, request: HttpRequest, queryset: Any) -> None:
+        fetch_again.respond(self.call_for(request, queryset, "fetch_from_orb"))
 
-    def call_for(self, request: HttpRequest, queryset: Any, action: str) -> Call:
+    def call_for(
+        self, request: HttpRequest, queryset: Any, action: str
+    ) -> ActionContext:
         """Return a call for the invoices that were chosen, in the order of the list."""
         # One more than are taken tells that too many were chosen. The payload, which
         # the list leaves out, is what a confirmation says the amounts by.
-        most = fetch_again.MAX_INVOICES + 1
+        most = fetch_again.MAX_FETCHED + 1
         invoices = list(queryset.order_by(*self.ordering).defer(None)[:most])
-        return Call(self, request, invoices, action, request.get_full_path())
+        return ActionContext(self, request, invoices, action, request.get_full_path())
 
     # The same for one invoice, from its own page
 
@@ -256,7 +258,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
         opts, wrap = self.opts, self.admin_site.admin_view
         name = f"{opts.app_label}_{opts.model_name}"
         views: dict[str, Callable[..., HttpResponse]] = {
-            "refresh": self.refresh_view,
+            "fetch": self.fetch_view,
             "upcoming": self.upcoming_view,
         }
         own = [
@@ -286,7 +288,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
         return self.act(request, object_id, action.respond, self.may(request, action))
 
     @outside_transactions
-    def refresh_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def fetch_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         is_allowed = self.has_sync_permission(request)
         may_view = self.has_view_permission(request)
         if request.method != "POST" and is_allowed and may_view:
@@ -299,7 +301,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
     ) -> HttpResponse:
         """Lead to the invoice's page at Orb or to its PDF, by a link that works."""
 
-        def respond(call: Call) -> HttpResponse | None:
+        def respond(call: ActionContext) -> HttpResponse | None:
             return open_document.respond(call, document)
 
         return self.act(request, object_id, respond, is_allowed=True)
@@ -321,7 +323,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
         if invoice is None:
             raise Http404(gettext("There is no such invoice."))
         back_url = change_url(self, invoice.pk)
-        response = respond(Call(self, request, [invoice], "", back_url))
+        response = respond(ActionContext(self, request, [invoice], "", back_url))
         return response or HttpResponseRedirect(back_url)
 
     @outside_transactions
@@ -331,7 +333,7 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        fetch_again.sync_now(Call(self, request, [], "", self.list_url))
+        fetch_again.sync_now(ActionContext(self, request, [], "", self.list_url))
         return HttpResponseRedirect(self.list_url)
 
     @outside_transactions
@@ -339,7 +341,9 @@ class InvoiceAdmin(InvoiceColumns, CustomerPages, ExportingAdmin):
         may_view = self.has_view_permission(request)
         if not (may_view and may_do(request, CREATE_INVOICE)):
             raise PermissionDenied
-        response = create_invoice.respond(Call(self, request, [], "", self.list_url))
+        response = create_invoice.respond(
+            ActionContext(self, request, [], "", self.list_url)
+        )
         return response or HttpResponseRedirect(self.list_url)
 
     @property

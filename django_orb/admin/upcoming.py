@@ -15,7 +15,7 @@ from django_orb.formatting import local_moment, report_short
 from django_orb.models import Invoice
 from django_orb.services import UpcomingInvoice
 
-from .actions import Call, explain
+from .actions import ActionContext, explain
 from .caching import keep
 from .invoice_page import ZERO, LineView, Row, read_lines, read_sums
 
@@ -33,7 +33,7 @@ class Forecast:
     hidden_lines: str = ""
 
 
-def respond(call: Call) -> HttpResponse | None:
+def respond(call: ActionContext) -> HttpResponse | None:
     """Show the upcoming invoice, or say why there is none and return None."""
     invoice = call.invoices[0]
     if not invoice.subscription_id:

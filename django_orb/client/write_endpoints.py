@@ -174,7 +174,7 @@ class InvoiceWrites:
         """
         # Orb's own SDK sends an empty object too, but with a void no body at all.
         body = {} if synchronous is None else {"synchronous": synchronous}
-        return self._act(invoice_id, "issue", idempotency_key, body)
+        return self._post_to_invoice(invoice_id, "issue", idempotency_key, body)
 
     def mark_invoice_paid(
         self,
@@ -202,7 +202,7 @@ class InvoiceWrites:
             "notes": notes,
         }
         body = {key: value for key, value in body.items() if value is not None}
-        return self._act(invoice_id, "mark_paid", idempotency_key, body)
+        return self._post_to_invoice(invoice_id, "mark_paid", idempotency_key, body)
 
     def pay_invoice(
         self,
@@ -226,7 +226,7 @@ class InvoiceWrites:
             if shared_payment_token_id is not None
             else {}
         )
-        return self._act(invoice_id, "pay", idempotency_key, body)
+        return self._post_to_invoice(invoice_id, "pay", idempotency_key, body)
 
     def regenerate_invoice_pdf(
         self, invoice_id: str, *, idempotency_key: str | None = None
@@ -240,7 +240,9 @@ class InvoiceWrites:
 
         Source: https://docs.withorb.com/api-reference/invoice/regenerate-invoice-pdf
         """
-        return self._act(invoice_id, "regenerate_invoice_pdf", idempotency_key)
+        return self._post_to_invoice(
+            invoice_id, "regenerate_invoice_pdf", idempotency_key
+        )
 
     def create_portal_session(
         self,
@@ -325,9 +327,9 @@ class InvoiceWrites:
 
         Source: https://docs.withorb.com/api-reference/invoice/void-invoice
         """
-        return self._act(invoice_id, "void", idempotency_key)
+        return self._post_to_invoice(invoice_id, "void", idempotency_key)
 
-    def _act(
+    def _post_to_invoice(
         self,
         invoice_id: str,
         action: str,

@@ -92,7 +92,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'invoice',
                 'verbose_name_plural': 'invoices',
                 'ordering': ['-invoice_date', '-id'],
-                'permissions': [('void_invoice', 'Can void an issued invoice in Orb'), ('issue_invoice', 'Can issue a draft in Orb'), ('mark_paid_invoice', 'Can mark an invoice as paid in Orb'), ('pay_invoice', 'Can collect the payment of an invoice in Orb'), ('update_invoice', 'Can edit metadata and terms of an invoice in Orb'), ('regenerate_pdf_invoice', "Can regenerate an invoice's PDF in Orb"), ('create_invoice', 'Can create a one-off invoice in Orb'), ('sync_invoice', 'Can refresh invoices from Orb'), ('export_invoice', 'Can export invoices, their line items and operations'), ('open_portal_invoice', 'Can open the portal of a customer')],
+                'permissions': [('void_invoice', 'Can void an issued invoice in Orb'), ('issue_invoice', 'Can issue a draft in Orb'), ('mark_paid_invoice', 'Can mark an invoice as paid in Orb'), ('pay_invoice', 'Can collect the payment of an invoice in Orb'), ('update_invoice', 'Can edit metadata and terms of an invoice in Orb'), ('regenerate_pdf_invoice', "Can regenerate an invoice's PDF in Orb"), ('create_invoice', 'Can create a one-off invoice in Orb'), ('sync_invoice', 'Can fetch invoices again from Orb'), ('export_invoice', 'Can export invoices, their line items and operations'), ('open_portal_invoice', 'Can open the portal of a customer')],
                 'default_permissions': ('view',),
             },
         ),

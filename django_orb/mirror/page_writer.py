@@ -43,7 +43,7 @@ from .observation_sql import (
     lock_texts,
     see_again,
 )
-from .ordering import Incoming, Known, Observation, Decision, judge, touch
+from .ordering import Decision, Incoming, Known, Observation, judge, touch
 
 # How long Orb's answers may lag behind our own writes.
 LAG = timedelta(minutes=1)

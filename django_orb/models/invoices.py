@@ -257,7 +257,7 @@ class Invoice(models.Model):
         ordering = ["-invoice_date", "-id"]
         permissions = [
             *permissions_on("invoice"),
-            ("sync_invoice", "Can refresh invoices from Orb"),
+            ("sync_invoice", "Can fetch invoices again from Orb"),
             ("export_invoice", "Can export invoices, their line items and operations"),
             ("open_portal_invoice", "Can open the portal of a customer"),
         ]

@@ -23,7 +23,7 @@ Kind = Literal[
     "column",  # a column of the invoice
     "line",  # a line, its position, or one of its columns
     "child",  # a credit note, payment attempt, balance transaction or tax, likewise
-    "unsettled",  # written here again each time that it was compared
+    "unstable",  # written here again each time that it was compared
     "unknown",  # asked for by id, but neither side has it
 ]
 

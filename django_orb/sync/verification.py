@@ -245,7 +245,7 @@ class Verification(Iterator[Difference]):
             here = self._read([invoice_id]).get(invoice_id)
             if here == before:
                 return self._explain(self._compare(invoice_id, payload, here))
-        return [Difference(invoice_id, "unsettled", "", NOTHING, NOTHING)]
+        return [Difference(invoice_id, "unstable", "", NOTHING, NOTHING)]
 
     def _compare(
         self,

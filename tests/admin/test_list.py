@@ -387,7 +387,7 @@ def test_what_was_chosen_counts_though_it_has_left_the_list(finance: Client) -> 
 @pytest.mark.parametrize(
     ("name", "action"),
     [
-        ("invoice", "refresh_from_orb"),
+        ("invoice", "fetch_from_orb"),
         ("invoicechange", "tell_again"),
         ("invoicefailure", "try_again"),
         ("syncrun", "cancel_selected"),

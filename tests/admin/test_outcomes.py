@@ -112,7 +112,7 @@ def test_every_trouble_with_orb_is_a_message(
     said.append(told(finance.get(page_of(draft, "upcoming")))[-1])
     orb.clear_faults()
     happen(orb, "fetch_invoice")
-    said += told(finance.post(page_of(draft, "refresh")))
+    said += told(finance.post(page_of(draft, "fetch")))
 
     assert len(said) == 4
     for message in said:

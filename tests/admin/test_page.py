@@ -169,7 +169,7 @@ def test_buttons_are_those_that_make_sense(
 
     assert ("Void invoice" in text) is void
     assert ("Add line item" in text) is line_item
-    assert "Refresh from Orb" in text
+    assert "Fetch again from Orb" in text
 
 
 def test_the_page_costs_the_same_for_few_lines_and_many(

@@ -105,9 +105,7 @@ def test_every_action_says_what_it_did(
         return response.text
 
     assert "Bringing the mirror up to date" in does(f"{LIST}sync/", {})
-    assert "Fetching 6 invoices again" in does(
-        LIST, choose("refresh_from_orb", *issued)
-    )
+    assert "Fetching 6 invoices again" in does(LIST, choose("fetch_from_orb", *issued))
     assert SyncRun.objects.count() == 2
 
     asked = admin_client.post(LIST, choose("void_selected", *issued))

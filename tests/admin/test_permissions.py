@@ -34,7 +34,7 @@ WAYS = [
     ("pay_selected", "pay", "pay_invoice"),
     ("regenerate_selected_pdfs", "regenerate-pdf", "regenerate_pdf_invoice"),
     ("add_line_item", "line-item", "create_invoicelineitem"),
-    ("refresh_from_orb", "refresh", "sync_invoice"),
+    ("fetch_from_orb", "fetch", "sync_invoice"),
     (None, "edit", "update_invoice"),
     (None, "delete-line", "delete_invoicelineitem"),
 ]
@@ -155,7 +155,7 @@ def test_creating_an_invoice_needs_its_own_permission(log_in: LogIn) -> None:
     assert nothing_happened()
 
 
-@pytest.mark.parametrize("view", ["refresh", "sync"])
+@pytest.mark.parametrize("view", ["fetch", "sync"])
 def test_reading_anew_takes_a_post(log_in: LogIn, view: str) -> None:
     client = log_in("view_invoice", "sync_invoice")
     invoice = make_invoice()
@@ -213,7 +213,7 @@ def test_every_action_and_page_that_writes_is_tried_here() -> None:
         if str(pattern.pattern).startswith("<path:object_id>/")
     }
 
-    assert actions == {*LIST_ACTIONS, "refresh_from_orb"}
+    assert actions == {*LIST_ACTIONS, "fetch_from_orb"}
     # Django's own, of which a read-only admin answers what only shows.
     django = {"", "change", "delete", "history"}
     assert views == {*VIEWS, "upcoming", "portal", "pdf", *django}

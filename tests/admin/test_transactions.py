@@ -71,7 +71,7 @@ ASKING = {
     "portal": open_page("portal"),
     "pdf": open_page("pdf"),
     "upcoming": open_page("upcoming"),
-    "refresh": lambda client, invoice: client.post(page_of(invoice.pk, "refresh")),
+    "fetch": lambda client, invoice: client.post(page_of(invoice.pk, "fetch")),
     "sync now": lambda client, invoice: client.post(f"{LIST}sync/"),
     "a failure is read anew": try_again,
 }

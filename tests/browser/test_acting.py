@@ -103,7 +103,7 @@ def test_everything_is_done_to_several_from_the_list(
         choose(page, "invoice", "regenerate_selected_pdfs", collected)
         page.click("text=Yes, regenerate 2 PDFs")
         page.wait_for_selector("text=Orb is regenerating the PDF.")
-        choose(page, "invoice", "refresh_from_orb", collected)
+        choose(page, "invoice", "fetch_from_orb", collected)
         page.wait_for_selector("text=Fetched again from Orb.")
 
     drive(steps)

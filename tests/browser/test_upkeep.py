@@ -54,7 +54,7 @@ def test_events_changes_failures_and_runs_can_be_read_and_tried_again(
 
     def steps(page: Page) -> None:
         page.goto(page_of(changed))
-        page.click("text=Refresh from Orb")
+        page.click("text=Fetch again from Orb")
         page.wait_for_selector("text=Fetched again from Orb.")
         photograph(page, "invoice-refreshed")
         for model in ("invoicechange", "webhookevent", "invoicefailure"):

@@ -16,7 +16,7 @@ import pytest
 from django_orb.db import clock
 from django_orb.db.clock import DatabaseClock, Interval
 from django_orb.mirror import ordering, page_writer
-from django_orb.mirror.ordering import Incoming, Known, Decision
+from django_orb.mirror.ordering import Decision, Incoming, Known
 from tests.histories import DAY, WRITTEN, History, Player, Stale, Unsettled, Worker
 from tests.put_back import put_back
 

@@ -519,7 +519,7 @@ def test_invoice_that_never_rests_is_told_as_such(mirrored: OrbSandbox) -> None:
     meanwhile(mirrored, "list_invoices", act)
     meanwhile(mirrored, "fetch_invoice", act, times=99)
 
-    assert found() == [(pk, "unsettled", "")]
+    assert found() == [(pk, "unstable", "")]
 
 
 def test_what_is_on_its_way_here_is_waited_for(

@@ -61,7 +61,7 @@ def _sum_up(reasons: Counter[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Call:
+class ActionContext:
     """An action on chosen invoices, asked for by one request."""
 
     model_admin: Any

@@ -15,7 +15,7 @@ from django_orb.models.operation_type import OperationType
 from django_orb.operations import payment_body
 
 from . import add_line_item, confirmed_actions, delete_line_item, edit_invoice
-from .action_context import Call
+from .action_context import ActionContext
 from .confirmed_actions import ConfirmedAction
 from .forms import NoteForm, PaymentForm
 
@@ -134,7 +134,7 @@ class InvoiceAction:
 
     page: str
     operation_type: OperationType
-    respond: Callable[[Call], HttpResponse | None]
+    respond: Callable[[ActionContext], HttpResponse | None]
     list_name: str = ""
     list_label: str = ""
 

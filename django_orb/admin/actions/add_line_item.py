@@ -14,7 +14,7 @@ from django_orb.formatting import day, money, quantity, short, span, to_decimal
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.models.operation_types import CREATE_LINE_ITEM
 
-from .action_context import Call
+from .action_context import ActionContext
 from .forms import LineItemForm
 from .outcomes import Outcome, attempt_all, attempt_write
 from .selection import Batch, FormToken, sort_out
@@ -32,7 +32,7 @@ class Preview:
     after: str
 
 
-def respond(call: Call) -> HttpResponse | None:
+def respond(call: ActionContext) -> HttpResponse | None:
     """Show the form, then the confirmation; do what was confirmed, return None."""
     if call.is_too_many():
         return None
@@ -60,7 +60,7 @@ def respond(call: Call) -> HttpResponse | None:
 
 
 def ask(
-    call: Call, batch: Batch, token: FormToken, form: LineItemForm
+    call: ActionContext, batch: Batch, token: FormToken, form: LineItemForm
 ) -> TemplateResponse:
     context = {
         "title": (
@@ -78,7 +78,7 @@ def ask(
 
 
 def confirm(
-    call: Call, batch: Batch, token: FormToken, form: LineItemForm
+    call: ActionContext, batch: Batch, token: FormToken, form: LineItemForm
 ) -> TemplateResponse:
     context = {
         "title": (
@@ -130,7 +130,7 @@ def read_currencies(batch: Batch) -> list[str]:
 
 
 def add_all(
-    call: Call, batch: Batch, token: FormToken, form: LineItemForm
+    call: ActionContext, batch: Batch, token: FormToken, form: LineItemForm
 ) -> list[Outcome]:
     label = form.cleaned_data["name"] or form.cleaned_data["item_id"]
 

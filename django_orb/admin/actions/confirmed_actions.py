@@ -23,7 +23,7 @@ from django_orb.models.operation_type import OperationType
 from django_orb.operations import Request
 from django_orb.templatetags.orb_admin import address_of
 
-from .action_context import Call
+from .action_context import ActionContext
 from .outcomes import Outcome, attempt_all, attempt_write, explain
 from .selection import HANDFUL, MAX_QUEUED, Batch, FormToken, sort_out
 
@@ -62,7 +62,7 @@ class Effect:
     balance_returned: str
 
 
-def respond(call: Call, action: ConfirmedAction) -> HttpResponse | None:
+def respond(call: ActionContext, action: ConfirmedAction) -> HttpResponse | None:
     """Ask for confirmation; do what was confirmed and return None, or queue it."""
     if call.is_too_many(MAX_QUEUED):
         return None
@@ -85,7 +85,9 @@ def respond(call: Call, action: ConfirmedAction) -> HttpResponse | None:
     return None
 
 
-def tells(call: Call, batch: Batch, token: FormToken, action: ConfirmedAction) -> bool:
+def tells(
+    call: ActionContext, batch: Batch, token: FormToken, action: ConfirmedAction
+) -> bool:
     text = gettext("The same was asked for in the meantime.")
     return call.tells_of_others(
         batch.chosen, token, action.operation_type.kind.value, text
@@ -93,7 +95,7 @@ def tells(call: Call, batch: Batch, token: FormToken, action: ConfirmedAction) -
 
 
 def confirm(
-    call: Call,
+    call: ActionContext,
     batch: Batch,
     token: FormToken,
     action: ConfirmedAction,
@@ -141,7 +143,7 @@ def details_of(form: forms.Form) -> dict[str, Any]:
 
 
 def do_all(
-    call: Call,
+    call: ActionContext,
     batch: Batch,
     token: FormToken,
     action: ConfirmedAction,
@@ -169,7 +171,7 @@ def do_all(
     return list(attempt_all(batch.chosen, attempt))
 
 
-def say_queued(call: Call, batch: str) -> None:
+def say_queued(call: ActionContext, batch: str) -> None:
     """Wake a worker, and tell how many wait: what is confirmed again may have ended."""
     waiting = primary.rows(InvoiceOperation).filter(
         batch=batch, state=InvoiceOperation.State.PENDING
@@ -194,7 +196,7 @@ def say_queued(call: Call, batch: str) -> None:
 
 
 def queue(
-    call: Call,
+    call: ActionContext,
     batch: Batch,
     token: FormToken,
     action: ConfirmedAction,

@@ -22,7 +22,7 @@ from django_orb.formatting import day, money, quantity, short, span
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.models.operation_types import CREATE_INVOICE
 
-from .action_context import Call, change_url, read_pk
+from .action_context import ActionContext, change_url, read_pk
 from .forms import InvoiceForm
 from .outcomes import Outcome, attempt_write
 from .selection import FormToken, new_token
@@ -40,7 +40,7 @@ class Suggestion:
     name: str
 
 
-def respond(call: Call) -> HttpResponse | None:
+def respond(call: ActionContext) -> HttpResponse | None:
     """Show the form, then the confirmation; make what was confirmed, and show it."""
     token, is_ours = call.token(KIND)
     post = call.request.POST
@@ -63,7 +63,7 @@ def respond(call: Call) -> HttpResponse | None:
     return create(call, token, form)
 
 
-def ask(call: Call, token: FormToken, form: InvoiceForm) -> TemplateResponse:
+def ask(call: ActionContext, token: FormToken, form: InvoiceForm) -> TemplateResponse:
     context = {
         "title": gettext("Create an invoice"),
         "token": call.seal(token, []),
@@ -75,7 +75,10 @@ def ask(call: Call, token: FormToken, form: InvoiceForm) -> TemplateResponse:
 
 
 def confirm(
-    call: Call, token: FormToken, form: InvoiceForm, others: list[InvoiceOperation]
+    call: ActionContext,
+    token: FormToken,
+    form: InvoiceForm,
+    others: list[InvoiceOperation],
 ) -> TemplateResponse:
     values = form.cleaned_data
     customer = Invoice(
@@ -102,7 +105,9 @@ def confirm(
     return call.render("new_invoice_confirmation.html", context)
 
 
-def create(call: Call, token: FormToken, form: InvoiceForm) -> HttpResponse | None:
+def create(
+    call: ActionContext, token: FormToken, form: InvoiceForm
+) -> HttpResponse | None:
     made: list[Invoice] = []
     # In the place of the invoice's id, which Orb has yet to give.
     key = token.key_for(KIND)

@@ -15,7 +15,7 @@ from django_orb.formatting import as_map, money, quantity, short
 from django_orb.models import Invoice, InvoiceLineItem, InvoiceOperation
 from django_orb.models.operation_types import DELETE_LINE_ITEM
 
-from .action_context import Call
+from .action_context import ActionContext
 from .forms import NoteForm
 from .outcomes import Outcome, attempt_write
 from .selection import FormToken, sort_out
@@ -30,7 +30,7 @@ def is_deletable(line: InvoiceLineItem) -> bool:
     return bool(price.get("cadence") == "one_time")
 
 
-def respond(call: Call) -> HttpResponse | None:
+def respond(call: ActionContext) -> HttpResponse | None:
     """Ask for confirmation, or do what was confirmed and return None."""
     line_id = call.request.POST.get("line") or call.request.GET.get("line", "")
     # With the line, so that the forms of two lines of a draft have different keys.
@@ -74,7 +74,7 @@ def stored_line(invoice: Invoice, line_id: str) -> InvoiceLineItem | None:
 
 
 def confirm(
-    call: Call,
+    call: ActionContext,
     invoice: Invoice,
     line: InvoiceLineItem,
     token: FormToken,
@@ -100,7 +100,7 @@ def confirm(
 
 
 def delete(
-    call: Call,
+    call: ActionContext,
     invoice: Invoice,
     line_id: str,
     line: InvoiceLineItem | None,

@@ -18,7 +18,7 @@ from django_orb.formatting import as_map, as_text, day, short
 from django_orb.models import Invoice, InvoiceOperation
 from django_orb.models.operation_types import UPDATE
 
-from .action_context import Call
+from .action_context import ActionContext
 from .forms import EditForm
 from .outcomes import Outcome, attempt_write
 from .selection import FormToken, sort_out
@@ -37,7 +37,7 @@ class Change:
     after: str
 
 
-def respond(call: Call) -> HttpResponse | None:
+def respond(call: ActionContext) -> HttpResponse | None:
     """Show the form, then the confirmation; do what was confirmed, return None."""
     token, is_ours = call.token(KIND)
     ids = [invoice.pk for invoice in call.invoices]
@@ -92,7 +92,7 @@ def is_storable(text: str) -> bool:
 
 
 def ask(
-    call: Call, invoice: Invoice, token: FormToken, form: EditForm
+    call: ActionContext, invoice: Invoice, token: FormToken, form: EditForm
 ) -> TemplateResponse:
     context = {
         "title": gettext("Edit %(invoice)s") % {"invoice": short(str(invoice))},
@@ -107,7 +107,7 @@ def ask(
 
 
 def confirm(
-    call: Call, invoice: Invoice, token: FormToken, form: EditForm
+    call: ActionContext, invoice: Invoice, token: FormToken, form: EditForm
 ) -> TemplateResponse:
     context = {
         "title": gettext("Edit %(invoice)s?") % {"invoice": short(str(invoice))},
@@ -140,7 +140,9 @@ def read_changes(form: EditForm) -> list[Change]:
     return changes
 
 
-def edit(call: Call, invoice: Invoice, token: FormToken, form: EditForm) -> Outcome:
+def edit(
+    call: ActionContext, invoice: Invoice, token: FormToken, form: EditForm
+) -> Outcome:
     key, body = token.key_for(invoice.pk), form.body
 
     def update() -> bool:

@@ -14,28 +14,27 @@ from django_orb.exceptions import OrbConfigurationError, OrbError
 from django_orb.models import Invoice, SyncRun
 from django_orb.sync import runs
 
-from .action_context import Call
+from .action_context import ActionContext
 from .outcomes import Outcome, attempt_all, attempt_read, explain
+from .selection import HANDFUL
 
-# Each is a request to Orb that the user waits for.
-HANDFUL = 5
-MAX_INVOICES = 1000
+MAX_FETCHED = 1000
 
 
-def respond(call: Call) -> None:
+def respond(call: ActionContext) -> None:
     """Fetch a handful now. For more, start a run that shows its progress."""
-    if len(call.invoices) > MAX_INVOICES:
+    if len(call.invoices) > MAX_FETCHED:
         text = gettext("Choose at most %(most)s invoices, or use “Sync now”.") % {
-            "most": MAX_INVOICES
+            "most": MAX_FETCHED
         }
         call.say(messages.ERROR, text)
     elif len(call.invoices) > HANDFUL:
-        refresh_later(call)
+        fetch_later(call)
     else:
-        call.report(attempt_all(call.invoices, refresh), logged=set())
+        call.report(attempt_all(call.invoices, fetch), logged=set())
 
 
-def refresh(invoice: Invoice) -> Outcome:
+def fetch(invoice: Invoice) -> Outcome:
     return attempt_read(
         invoice,
         lambda: services.fetch_invoice(invoice.pk),
@@ -43,11 +42,11 @@ def refresh(invoice: Invoice) -> Outcome:
     )
 
 
-def refresh_later(call: Call) -> None:
+def fetch_later(call: ActionContext) -> None:
     read_later(call, [invoice.pk for invoice in call.invoices])
 
 
-def read_later(call: Call, invoice_ids: Sequence[str]) -> None:
+def read_later(call: ActionContext, invoice_ids: Sequence[str]) -> None:
     """Start a run for them, also for those that are not in the mirror."""
     ids = list(invoice_ids)
     run = runs.start_run(SyncRun.Kind.ONE.value, invoice_ids=ids)
@@ -62,7 +61,7 @@ def read_later(call: Call, invoice_ids: Sequence[str]) -> None:
     say_started(call, run, text % {"count": len(ids)})
 
 
-def sync_now(call: Call) -> None:
+def sync_now(call: ActionContext) -> None:
     """Start an incremental run, or join the one in progress."""
     kind = SyncRun.Kind.INCREMENTAL.value
     try:
@@ -74,7 +73,7 @@ def sync_now(call: Call) -> None:
     say_started(call, run, gettext("Bringing the mirror up to date with Orb."))
 
 
-def say_started(call: Call, run: SyncRun, text: str) -> None:
+def say_started(call: ActionContext, run: SyncRun, text: str) -> None:
     """Say that the work began, or that it waits because no broker took it."""
     if was_taken(run):
         call.say_of_run(messages.SUCCESS, text, run)

@@ -10,14 +10,14 @@ from django_orb.exceptions import OrbConfigurationError, OrbError
 from django_orb.formatting import safe_link
 from django_orb.services import InvoiceLinks, current_links
 
-from .action_context import Call
+from .action_context import ActionContext
 from .outcomes import explain
 
 #: By the end of their address.
 NAMES = {"portal": "hosted_invoice_url", "pdf": "invoice_pdf"}
 
 
-def respond(call: Call, document: str) -> HttpResponse | None:
+def respond(call: ActionContext, document: str) -> HttpResponse | None:
     """Redirect to the document. If there is none, say why and return None."""
     invoice = call.invoices[0]
     try:

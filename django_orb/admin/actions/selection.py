@@ -18,7 +18,7 @@ from django_orb.operations import new_idempotency_key
 MAX_INVOICES = 25
 # What one form may queue: Django takes 1,000 fields of a form.
 MAX_QUEUED = 500
-# More than that is queued, so that the user need not wait.
+# The user waits for so many; more are queued, or fetched by a run.
 HANDFUL = 5
 
 # Such as `new_idempotency_key` makes.

@@ -18,9 +18,6 @@ from django_orb.models import Invoice
 
 from .sections import Customer
 
-# Orb's links are valid for 180 minutes at most (the SDK's
-# resources/customers/customers.py, at the portal sessions).
-MINUTES = (15, 60, services.MAX_PORTAL_MINUTES)
 # As long as the column of Django's log.
 MAX_REPR = 200
 

@@ -20,7 +20,7 @@ REFRESH_SECONDS = 0.2
 WORDS = {
     "not_mirrored": "(invoice)",
     "gone": "(invoice)",
-    "unsettled": "(changes too often to be compared)",
+    "unstable": "(changes too often to be compared)",
     "unknown": "(neither Orb nor the mirror knows it)",
 }
 

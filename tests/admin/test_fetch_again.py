@@ -26,7 +26,7 @@ def test_one_invoice_is_read_anew_at_once(orb: OrbSandbox, finance: Client) -> N
     invoice = services.fetch_invoice(orb.invoice_ids("issued")[0])
     orb.mark_paid(invoice.pk)
 
-    response = finance.post(page_of(invoice.pk, "refresh"))
+    response = finance.post(page_of(invoice.pk, "fetch"))
 
     assert response.headers["Location"] == page_of(invoice.pk)
     assert "Fetched again from Orb." in told(response)[0]
@@ -40,7 +40,7 @@ def test_a_handful_is_read_at_once(orb: OrbSandbox, finance: Client) -> None:
     for invoice_id in ids:
         services.fetch_invoice(invoice_id)
 
-    messages = told(finance.post(LIST, choose("refresh_from_orb", *ids)))
+    messages = told(finance.post(LIST, choose("fetch_from_orb", *ids)))
 
     assert len(messages) == 5
     assert not SyncRun.objects.exists()
@@ -49,7 +49,7 @@ def test_a_handful_is_read_at_once(orb: OrbSandbox, finance: Client) -> None:
 def test_more_become_a_run_that_shows_its_progress(finance: Client) -> None:
     ids = [invoice.pk for invoice in make_invoices(6)]
 
-    (message,) = told(finance.post(LIST, choose("refresh_from_orb", *ids)))
+    (message,) = told(finance.post(LIST, choose("fetch_from_orb", *ids)))
 
     run = SyncRun.objects.get()
     assert message.startswith("success: Fetching 6 invoices again from Orb.")
@@ -63,7 +63,7 @@ def test_more_become_a_run_that_shows_its_progress(finance: Client) -> None:
 def test_without_a_broker_the_run_is_recorded_and_waits(finance: Client) -> None:
     ids = [invoice.pk for invoice in make_invoices(6)]
 
-    (message,) = told(finance.post(LIST, choose("refresh_from_orb", *ids)))
+    (message,) = told(finance.post(LIST, choose("fetch_from_orb", *ids)))
 
     assert message.startswith("warning: ")
     assert "broker cannot be reached: the run is recorded" in message
@@ -72,7 +72,7 @@ def test_without_a_broker_the_run_is_recorded_and_waits(finance: Client) -> None
 
 def test_too_many_are_refused(finance: Client) -> None:
     first, *_ = make_invoices(1001)
-    chosen = choose("refresh_from_orb", first.pk, select_across="1")
+    chosen = choose("fetch_from_orb", first.pk, select_across="1")
 
     (message,) = told(finance.post(LIST, chosen))
 
@@ -87,7 +87,7 @@ def test_an_invoice_that_orb_does_not_know_is_told(
     invoice = services.fetch_invoice(orb.invoice_ids("draft")[0])
     orb.delete_draft(invoice.pk)
 
-    (message,) = told(finance.post(page_of(invoice.pk, "refresh")))
+    (message,) = told(finance.post(page_of(invoice.pk, "fetch")))
 
     assert message.startswith("error: ")
     assert "Orb does not know this invoice." in message
@@ -100,7 +100,7 @@ def test_an_answer_that_cannot_be_stored_is_told(
     invoice = services.fetch_invoice(orb.invoice_ids("issued")[0])
     orb.update_invoice(invoice.pk, total="plenty")
 
-    (message,) = told(finance.post(page_of(invoice.pk, "refresh")))
+    (message,) = told(finance.post(page_of(invoice.pk, "fetch")))
 
     assert "kept under failures" in message
     assert "total is" in message
@@ -122,7 +122,7 @@ def test_orbs_troubles_are_told(
     invoice = services.fetch_invoice(orb.invoice_ids("issued")[0])
     orb.fail_next(20, status=status)
 
-    (message,) = told(finance.post(page_of(invoice.pk, "refresh")))
+    (message,) = told(finance.post(page_of(invoice.pk, "fetch")))
 
     assert message.startswith("error: ")
     assert words in message
@@ -131,7 +131,7 @@ def test_orbs_troubles_are_told(
 def test_no_connection_is_told_once(finance: Client) -> None:
     ids = [invoice.pk for invoice in make_invoices(3)]
 
-    messages = told(finance.post(LIST, choose("refresh_from_orb", *ids)))
+    messages = told(finance.post(LIST, choose("fetch_from_orb", *ids)))
 
     assert "could not be reached" in messages[0]
     assert all("Not tried" in message for message in messages[1:])
@@ -173,7 +173,7 @@ def test_sync_now_without_a_broker_says_so(finance: Client) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("way", ["sync now", "refresh many", "void many"])
+@pytest.mark.parametrize("way", ["sync now", "fetch many", "void many"])
 def test_a_broker_that_does_not_answer_is_not_waited_for(
     finance: Client, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -189,8 +189,8 @@ def test_a_broker_that_does_not_answer_is_not_waited_for(
 
     if way == "sync now":
         response = finance.post(f"{LIST}sync/")
-    elif way == "refresh many":
-        response = finance.post(LIST, choose("refresh_from_orb", *ids))
+    elif way == "fetch many":
+        response = finance.post(LIST, choose("fetch_from_orb", *ids))
     else:
         confirmation = finance.post(LIST, choose("void_selected", *ids))
         response = finance.post(LIST, fields_of(confirmation))
