@@ -103,8 +103,8 @@ def test_many_are_queued_watched_and_stopped(orb: OrbSandbox, drive: Drive) -> N
             pool.submit(work).result()
         page.wait_for_selector("text=4 of 8 ended")  # by itself
         photograph(page, "batch-under-way")
-        page.click("text=Stop the 3 that are waiting")
-        page.wait_for_selector("text=3 were stopped before they were sent")
+        page.click("text=Stop the 4 that are waiting")
+        page.wait_for_selector("text=4 were stopped before they were sent")
         photograph(page, "batch-stopped")
         page.click("td a:has-text('Refused')")
         page.wait_for_selector("text=Idempotency key")
@@ -113,7 +113,8 @@ def test_many_are_queued_watched_and_stopped(orb: OrbSandbox, drive: Drive) -> N
     drive(steps)
     states = InvoiceOperation.objects.values_list("state", flat=True)
     assert sorted(states) == sorted(
-        ["succeeded"] * 3 + ["refused", "pending"] + ["cancelled"] * 3
+        # Also the one that Orb was too busy for: it did nothing of it.
+        ["succeeded"] * 3 + ["refused"] + ["cancelled"] * 4
     )
 
 
