@@ -772,7 +772,7 @@ def test_command_shows_what_only_orb_can_hold(mirrored: OrbSandbox) -> None:
 
 def test_command_takes_days_and_refuses_what_is_none(mirrored: OrbSandbox) -> None:
     assert "invoices compared" in run_command("--since", "2020-01-01")[0]
-    with pytest.raises(CommandError, match="not a date such as"):
+    with pytest.raises(CommandError, match="neither a date such as"):
         call_command("orb_verify_invoices", "--since", "yesterday")
 
 
