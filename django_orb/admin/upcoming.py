@@ -11,7 +11,7 @@ from django.utils.translation import gettext
 
 from django_orb import services
 from django_orb.exceptions import OrbConfigurationError, OrbError, OrbNotFoundError
-from django_orb.formatting import local_moment, report_short
+from django_orb.formatting import local_moment, report_short, report_zone
 from django_orb.models import Invoice
 from django_orb.services import UpcomingInvoice
 
@@ -56,7 +56,11 @@ def respond(call: ActionContext) -> HttpResponse | None:
     title = gettext("Upcoming invoice of subscription %(subscription_id)s") % {
         "subscription_id": invoice.subscription_id
     }
-    context = {"title": title, "shown": read_forecast(upcoming, read_at)}
+    context = {
+        "title": title,
+        "shown": read_forecast(upcoming, read_at),
+        "zone": report_zone().key,
+    }
     return call.render("upcoming.html", context)
 
 

@@ -6,13 +6,14 @@ import re
 from decimal import Decimal
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import call_command
 from django.test import Client
 
-from django_orb.models import Invoice
+from django_orb import services
+from django_orb.models import Invoice, InvoiceLineItem
 from django_orb.reports import month_of, read_totals
 from tests.exports.test_exports import read
 from tests.factories import make_invoice
@@ -21,6 +22,9 @@ from .pages import LIST, page_of
 from .test_customer_page import address
 from .test_exporting import INVOICE_FORM, content
 from .test_receivables import text_of
+
+if TYPE_CHECKING:
+    from django_orb.testing import OrbSandbox
 
 pytestmark = pytest.mark.django_db
 
@@ -105,12 +109,13 @@ def test_an_invoice_has_the_same_day_everywhere(
     make("one", first, "20.00", issued_at=f"{first}+00:00")
     make("two", first, "20.00", status="draft")
 
+    named = f"Days are in the time zone {zone}."
     row = unescape(finance.get(LIST).content.decode())
     shown = re.findall(
         r'class="field-(dated|due)[^"]*"><span title="[^"]*">([^<]+)<', row
     )
     assert set(shown) == {("dated", "1 Oct 2026"), ("due", "1 Oct 2026")}
-    assert f"Days are in the time zone {zone}." in row
+    assert named in row
 
     page = text_of(finance.get(page_of("one")))
     assert (
@@ -120,18 +125,43 @@ def test_an_invoice_has_the_same_day_everywhere(
     assert "30 Sep 2026" not in page
 
     customer = text_of(finance.get(address()))
+    assert named in customer
     assert customer.count("1 Oct 2026 1 Oct 2026") == 2
+    InvoiceLineItem.objects.filter(invoice="one").update(start_date=f"{first}+00:00")
+    lines = finance.get("/admin/django_orb/invoicelineitem/").text
+    assert "1 Oct 2026" in lines
+    assert named in lines
     owed = finance.get("/admin/django_orb/receivables/", {"show": "invoices"})
     assert "1 Oct 2026 1 Oct 2026" in text_of(owed)
+    assert named in text_of(owed)
     month = text_of(finance.get("/admin/django_orb/monthend/", {"month": "2026-10"}))
     assert "1 Oct 2026" in month
     assert "30 Sep 2026" not in month
+    assert f"Months and days are in the time zone {zone}." in month
     period = {"since": "2026-10-01", "until": "2026-10-31"}
     statement = text_of(finance.get(address(view="_statement"), period))
     assert "dated 1 Oct 2026, due 1 Oct 2026" in statement
+    assert f"Days are in the time zone {zone};" in statement
 
     path = tmp_path / "all.csv"
     columns = ["--columns", "invoice_id,invoice_date,due_date"]
     call_command("orb_export_invoices", *columns, "--output", str(path))
     [days] = {tuple(row.values())[1:] for row in read(path.read_bytes())}
     assert days == ("2026-10-01", "2026-10-01")
+
+
+def test_upcoming_invoices_name_the_zone_of_their_days(
+    orb: OrbSandbox, finance: Client, settings: Any
+) -> None:
+    settings.DJANGO_ORB = {**settings.DJANGO_ORB, "REPORT_TIME_ZONE": "Asia/Tokyo"}
+    current = {*orb.subscription_ids(with_upcoming=True)}
+    payloads = [orb.invoice(pk) for pk in orb.invoice_ids("issued")]
+    pk, customer = next(
+        (one["id"], one["customer"]["id"])
+        for one in payloads
+        if one["subscription"] and one["subscription"]["id"] in current
+    )
+    services.fetch_invoice(pk)
+
+    for page in (page_of(pk, "upcoming"), address(customer, "_upcoming")):
+        assert "Days are in the time zone Asia/Tokyo." in finance.get(page).text
