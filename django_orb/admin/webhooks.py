@@ -118,4 +118,9 @@ class WebhookEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("what Orb sent"))
     def sent(self, event: WebhookEvent) -> SafeString:
-        return code_block(pretty(exact_json.loads(event.body)))
+        try:
+            text = pretty(exact_json.loads(event.body))
+        except (ValueError, RecursionError):
+            # What cannot be read, or is nested too deeply, is shown as it came.
+            text = event.body
+        return code_block(text)

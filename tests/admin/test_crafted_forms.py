@@ -1,14 +1,15 @@
-"""Forms whose fields a user has changed before sending them."""
+"""Forms that a user has changed before sending them, and odd texts from Orb."""
 
 from __future__ import annotations
 
 import json
+from html import unescape
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 
-from django_orb.models import InvoiceFailure, InvoiceOperation
+from django_orb.models import InvoiceFailure, InvoiceOperation, WebhookEvent
 from tests.admin.pages import fields_of, page_of
 from tests.factories import make_invoice
 
@@ -70,3 +71,17 @@ def test_what_orb_sent_that_could_not_be_read(db: None, name: str) -> None:
     response = client.get("/admin/django_orb/invoicefailure/odd/change/")
 
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_body_of_an_event(db: None, name: str) -> None:
+    client = log_in()
+    WebhookEvent.objects.create(
+        id="odd", type="t", body=SHOWN[name], received_at="2026-01-01T00:00Z"
+    )
+
+    response = client.get("/admin/django_orb/webhookevent/odd/change/")
+
+    assert response.status_code == 200
+    shown = "".join(unescape(response.text).split())
+    assert "".join(SHOWN[name].split())[:9] in shown
