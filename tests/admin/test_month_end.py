@@ -18,6 +18,7 @@ from django_orb.models import Invoice, InvoiceChange, MonthEnd
 from django_orb.reports import month_of
 from tests.exports.test_exports import read
 from tests.factories import make_invoice
+from tests.reports.pasts import changed_meanwhile
 from tests.reports.test_month import OCTOBER, make, make_invoice_note, make_some, moment
 
 from .test_exporting import content
@@ -181,3 +182,15 @@ def test_what_was_owed_at_midnight_is_not_what_is_kept_from_before_it() -> None:
     Invoice.objects.update(status="paid", paid_at=midnight - timedelta(seconds=1))
 
     assert outstanding(midnight + timedelta(minutes=1)) == ""
+
+
+def test_its_sums_and_its_lists_are_of_one_instant(any_committed_database: str) -> None:
+    page: Any = site.get_model_admin(MonthEnd)
+    make("a", "draft")
+
+    with changed_meanwhile(any_committed_database, status="issued"):
+        shown = page._shown(month_of(OCTOBER))
+
+    assert shown["totals"] == []
+    drafts, *_ = shown["parts"]
+    assert len(drafts.lines) == 1

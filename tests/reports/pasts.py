@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
+
+import pytest
+from django.db import connections
 
 from django_orb import mirror
 from django_orb.db import primary
@@ -174,3 +180,29 @@ class Past:
         new_notes.exclude(dated_at=None).update(dated_at=then)
         if payload is None:
             Invoice.objects.filter(pk=invoice_id).update(missing_since=then)
+
+
+@contextmanager
+def changed_meanwhile(alias: str, **changes: Any) -> Iterator[None]:
+    """
+    Change all invoices in another connection, right after the block first reads them.
+    """
+    if connections[alias].vendor == "sqlite":
+        pytest.skip("SQLite has no reports of one instant outside a transaction")
+    changed: list[int] = []
+
+    def change() -> None:
+        changed.append(Invoice.objects.using(alias).update(**changes))
+        connections.close_all()
+
+    def meanwhile(execute: Any, sql: str, *more: Any) -> Any:
+        found = execute(sql, *more)
+        if "django_orb_invoice" in sql and not changed:
+            worker = threading.Thread(target=change)
+            worker.start()
+            worker.join()
+        return found
+
+    with connections[alias].execute_wrapper(meanwhile):
+        yield
+    assert changed == [Invoice.objects.count()]

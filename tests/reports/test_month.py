@@ -30,6 +30,8 @@ from django_orb.reports import (
 from tests.exports.test_exports import read
 from tests.factories import make_invoice, make_staff, operate
 
+from .pasts import changed_meanwhile
+
 NOW = datetime(2026, 11, 5, 12, tzinfo=timezone.utc)
 OCTOBER = "2026-10"
 
@@ -323,3 +325,14 @@ def test_a_month_of_nothing_and_no_month_are_no_file(tmp_path: Path) -> None:
         call_command("orb_export_month", "--month", "soon", *to_path)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sums_are_of_one_instant(any_committed_database: str) -> None:
+    make("a")
+    paid_at = moment("2026-10-20")
+
+    with changed_meanwhile(any_committed_database, status="paid", paid_at=paid_at):
+        (dollars,) = read_totals(Invoice.objects.all(), month_of(OCTOBER, now=NOW))
+
+    assert (dollars.invoiced.count, dollars.paid.count) == (1, 0)
+    assert dollars.outstanding.count == 1

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-import threading
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connections
 
 from django_orb import services
 from django_orb.exceptions import OrbInputError
@@ -18,7 +16,7 @@ from django_orb.reports import Account, read_statement
 from django_orb.reports.statement import MOST, OTHER
 from tests.factories import make_invoice
 
-from .pasts import Past
+from .pasts import Past, changed_meanwhile
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
 
@@ -49,6 +47,22 @@ def told(since: str, until: str, **which: Any) -> dict[str, list[tuple[Any, ...]
 
 def when(day: int, month: int = 3) -> str:
     return f"2026-{month:02}-{day:02}T10:00:00+00:00"
+
+
+def adjust(
+    invoice: Invoice, total: str, dated_at: Any, voided_at: Any = None, number: int = 0
+) -> None:
+    """Give the invoice a credit note; its amount due stays as it is."""
+    InvoiceCreditNote.objects.create(
+        invoice=invoice,
+        orb_id=f"n{number}",
+        position=number,
+        credit_note_number=f"CN-{number}",
+        type="adjustment",
+        total=total,
+        dated_at=dated_at,
+        voided_at=voided_at,
+    )
 
 
 @pytest.mark.proof
@@ -114,19 +128,9 @@ def test_a_credit_note_lowers_what_is_owed_until_it_is_voided(
     any_database: str,
 ) -> None:
     invoice = make_invoice(id="a", amount_due="100.00", issued_at=when(2))
-    notes = InvoiceCreditNote.objects
-    for number, (dated, voided) in enumerate([(when(4), when(9)), (when(6), None)]):
-        notes.create(
-            invoice=invoice,
-            orb_id=f"n{number}",
-            position=number,
-            credit_note_number=f"CN-{number}",
-            type="adjustment",
-            total="20.00",
-            dated_at=dated,
-            voided_at=voided,
-        )
-    notes.create(
+    adjust(invoice, "20.00", when(4), when(9))
+    adjust(invoice, "20.00", when(6), number=1)
+    InvoiceCreditNote.objects.create(
         invoice=invoice,
         orb_id="refund",
         position=2,
@@ -162,15 +166,7 @@ def test_what_happens_to_a_credit_note_after_the_end_changes_nothing(
     ended = {"paid": "paid_at", "void": "voided_at"}[status]
     dates = {"issued_at": when(2), ended: when(10)}
     invoice = make_invoice("issued", id="a", status=status, amount_due="70.00", **dates)
-    InvoiceCreditNote.objects.create(
-        invoice=invoice,
-        orb_id="n",
-        position=0,
-        type="adjustment",
-        total="30.00",
-        dated_at=when(dated),
-        voided_at=when(15),
-    )
+    adjust(invoice, "30.00", when(dated), when(15))
     credited = min(dated, 10)
     kind = {"paid": "paid", "void": "voided"}[status]
 
@@ -189,15 +185,7 @@ def test_what_happens_to_a_credit_note_after_the_end_changes_nothing(
 def test_a_credit_note_that_is_voided_in_time_counts_again(any_database: str) -> None:
     dates = {"issued_at": when(2), "paid_at": when(10)}
     invoice = make_invoice("paid", id="a", amount_due="100.00", **dates)
-    InvoiceCreditNote.objects.create(
-        invoice=invoice,
-        orb_id="n",
-        position=0,
-        type="adjustment",
-        total="30.00",
-        dated_at=when(5),
-        voided_at=when(8),
-    )
+    adjust(invoice, "30.00", when(5), when(8))
 
     assert told("2026-03-01", "2026-03-31") == {
         "USD": [
@@ -246,14 +234,7 @@ def test_what_the_dates_do_not_explain_is_an_entry_of_its_own(
     make_invoice(id="a", status="written_off", amount_due="5.00", issued_at=when(3))
     # The clock that dated its credit note is ahead.
     credited = make_invoice(id="b", amount_due="9.00", issued_at=when(1))
-    InvoiceCreditNote.objects.create(
-        invoice=credited,
-        orb_id="note",
-        position=0,
-        type="adjustment",
-        total="2.00",
-        dated_at=NOW + timedelta(hours=1),
-    )
+    adjust(credited, "2.00", NOW + timedelta(hours=1))
 
     assert told("2026-03-02", "2026-11-25") == {
         "USD": [
@@ -329,26 +310,9 @@ def test_it_takes_seven_queries(
 
 
 def test_it_sees_one_instant(any_committed_database: str) -> None:
-    if any_committed_database == "default":
-        pytest.skip("SQLite has no reports of one instant outside a transaction")
     make_invoice(id="a", amount_due="9.00", issued_at=when(2))
-    paid: list[str] = []
 
-    def pay() -> None:
-        changes = {"status": "paid", "paid_at": when(5)}
-        paid.append(str(Invoice.objects.update(**changes)))
-        connections.close_all()
-
-    def meanwhile(execute: Any, sql: str, *more: Any) -> Any:
-        found = execute(sql, *more)
-        if "django_orb_invoice" in sql and not paid:
-            worker = threading.Thread(target=pay)
-            worker.start()
-            worker.join()
-        return found
-
-    with connections[any_committed_database].execute_wrapper(meanwhile):
+    with changed_meanwhile(any_committed_database, status="paid", paid_at=when(5)):
         account = told("2026-03-01", "2026-03-31")
 
-    assert paid == ["1"]
     assert account == {"USD": [("opening", 0), ("issued", 2, 9, 9)]}
