@@ -235,8 +235,8 @@ class Walk:
     def _become(self, state: State, type: str = "invoice.issued") -> None:
         self.now += 0.05
         if self.is_unanswered and (state.is_gone or not state.is_paid):
-            # Only what shows an unanswered write tells that Orb did it. Without that,
-            # nobody can tell an answer that lags from one that does not.
+            # Only an answer that shows the unanswered write proves that Orb did it. Until
+            # then, an answer that lags looks like any other.
             self.is_unanswered, self.written_at = False, -1000.0
         self.ages.append(state)
         self.now += 0.05
