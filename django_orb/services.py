@@ -46,6 +46,7 @@ from .operations import (
     new_idempotency_key,
     pay_invoice,
     regenerate_invoice_pdf,
+    require_orb_id,
     require_text,
     require_writable,
     update_invoice,
@@ -166,7 +167,7 @@ def fetch_invoice(invoice_id: str) -> Invoice:
             and the mirror does not have the invoice yet.
         OrbError: Orb did not answer.
     """
-    require_text(invoice_id, "invoice_id")
+    require_orb_id(invoice_id, "invoice_id")
     with open_account() as client:
         return _fetch(client, invoice_id)
 
@@ -430,7 +431,7 @@ def run_kind(
         if since or mode != "incremental":
             raise OrbInputError("invoice_ids cannot be combined with mode or since.")
         for invoice_id in invoice_ids:
-            require_text(invoice_id, "invoice_ids")
+            require_orb_id(invoice_id, "invoice_ids")
         return SyncRun.Kind.ONE.value
     if since is None:
         # The modes have the names of kinds of runs.

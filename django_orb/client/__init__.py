@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .list_page import RawPage
 from .orb_client import OrbClient, longest_request_seconds, next_cursor
+from .paths import is_id
 from .raw_invoice import SIGNED_LINKS, RawInvoice, Shape
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "RawInvoice",
     "RawPage",
     "Shape",
+    "is_id",
     "longest_request_seconds",
     "next_cursor",
 ]

@@ -29,9 +29,13 @@ def path_to(template: str, **ids: str) -> Path:
     return path
 
 
+def is_id(value: str) -> bool:
+    """Return whether a path can have the id. Dots would lead out of the template."""
+    return value not in ("", ".", "..")
+
+
 def _segment(value: str, field: str) -> str:
     """Encode an id as Orb's own SDK does."""
-    # Dots would lead to a path outside the template.
-    if value in ("", ".", ".."):
+    if not is_id(value):
         raise OrbInputError(f"{value!r} is not an id in Orb.", field=field)
     return quote(value, safe="!$&'()*+,;=:@")

@@ -23,6 +23,7 @@ from .arguments import (
     line_item_body,
     payment_body,
     read_note,
+    require_orb_id,
     require_text,
     update_body,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "read_note",
     "recovery",
     "regenerate_invoice_pdf",
+    "require_orb_id",
     "require_text",
     "require_writable",
     "update_body",

@@ -40,6 +40,7 @@ from .arguments import (
     invoice_body,
     line_item_body,
     payment_body,
+    require_orb_id,
     require_text,
     update_body,
 )
@@ -174,7 +175,7 @@ def delete_invoice_line_item(
         OrbError: one of the others at the top of this module.
     """
     line_id = line_item.orb_id if isinstance(line_item, InvoiceLineItem) else line_item
-    require_text(line_id, "line_item")
+    require_orb_id(line_id, "line_item")
     lines = primary.rows(InvoiceLineItem)
     # For the audit trail, since Orb no longer shows the line afterwards.
     stored = lines.filter(invoice_id=_id_of(invoice), orb_id=line_id).first()
@@ -389,5 +390,5 @@ def _metadata_of(client: OrbClient, invoice_id: str) -> dict[str, Any]:
 
 def _id_of(invoice: Invoice | str) -> str:
     invoice_id = invoice.pk if isinstance(invoice, Invoice) else invoice
-    require_text(invoice_id, "invoice")
+    require_orb_id(invoice_id, "invoice")
     return str(invoice_id)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 from django.utils.translation import gettext_noop
 
 from django_orb import exact_json
+from django_orb.client import is_id
 from django_orb.conf import get_settings
 from django_orb.exact_json import require_storable
 from django_orb.exceptions import OrbInputError
@@ -337,6 +338,18 @@ def require_text(value: object, field: str) -> None:
     if not isinstance(value, str) or not value.strip():
         raise OrbInputError(f"{field} is empty.", field=field)
     _require_storable(value, field)
+
+
+def require_orb_id(value: object, field: str) -> None:
+    """
+    Make sure that Orb can be asked for an id.
+
+    Raises:
+        OrbInputError: it cannot be one of Orb's.
+    """
+    require_text(value, field)
+    if not is_id(str(value)):
+        raise OrbInputError(f"{value!r} is not an id in Orb.", field=field)
 
 
 def exact_number(value: Decimal | int | str, field: str) -> Decimal:

@@ -30,7 +30,7 @@ from django_orb.models import (
     InvoiceLineTax,
     SyncRun,
 )
-from django_orb.operations import require_text
+from django_orb.operations import require_orb_id
 
 from . import missing, planning, runs
 from .comparison import (
@@ -84,7 +84,7 @@ def verify_invoices(
         if since is not None:
             raise OrbInputError("invoice_ids cannot be combined with since.")
         for invoice_id in invoice_ids:
-            _require_id(invoice_id)
+            require_orb_id(invoice_id, "invoice_ids")
     if since is not None and since.tzinfo is None:
         raise OrbInputError("since needs a time zone.", field="since")
     return Verification(fix, since, invoice_ids, on_page)
@@ -418,9 +418,3 @@ def _is_usable(invoice_id: Any) -> TypeGuard[str]:
     if not isinstance(invoice_id, str) or not invoice_id or "\0" in invoice_id:
         return False
     return not any("\ud800" <= letter <= "\udfff" for letter in invoice_id)
-
-
-def _require_id(invoice_id: object) -> None:
-    require_text(invoice_id, "invoice_ids")
-    if not _is_usable(invoice_id):
-        raise OrbInputError(f"{invoice_id!r} is not an id.", field="invoice_ids")

@@ -278,9 +278,15 @@ def test_every_deed_is_refused_in_words(
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_every_deed_needs_an_invoice(any_database: str, name: str) -> None:
-    with pytest.raises(OrbInputError, match="empty"):
-        OPERATIONS[name][1](" ")
+@pytest.mark.parametrize(("odd", "words"), [(" ", "empty"), ("..", "not an id in Orb")])
+def test_every_deed_needs_an_invoice(
+    any_database: str, name: str, odd: str, words: str
+) -> None:
+    with pytest.raises(OrbInputError, match=words) as caught:
+        OPERATIONS[name][1](odd)
+
+    assert caught.value.field == "invoice"
+    assert not InvoiceOperation.objects.exists()
 
 
 @pytest.mark.parametrize(
@@ -335,6 +341,7 @@ def test_metadata_without_a_key_do_not_hinder_an_edit_of_terms(
     ("call", "field"),
     [
         (lambda: services.delete_invoice_line_item("inv", ""), "line_item"),
+        (lambda: services.delete_invoice_line_item("inv", ".."), "line_item"),
         (
             lambda: services.mark_invoice_paid("inv", payment_received_date="now"),  # type: ignore[arg-type]
             "payment_received_date",
@@ -352,7 +359,7 @@ def test_metadata_without_a_key_do_not_hinder_an_edit_of_terms(
             "shared_payment_token_id",
         ),
     ],
-    ids=["line", "date", "notes", "token"],
+    ids=["line", "no id", "date", "notes", "token"],
 )
 def test_arguments_that_cannot_be_right_are_refused_before(
     any_database: str, call: Do, field: str

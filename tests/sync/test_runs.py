@@ -784,6 +784,7 @@ def test_invoice_that_vanishes_while_it_is_in_doubt_is_missing(orb: OrbSandbox) 
         ({"mode": "everything"}, "mode is"),
         ({"mode": "full", "invoice_ids": ["a"]}, "with mode or since"),
         ({"invoice_ids": [""]}, "invoice_ids is empty"),
+        ({"invoice_ids": ["a", ".."]}, "'..' is not an id in Orb"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(

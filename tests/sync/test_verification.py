@@ -432,6 +432,7 @@ def test_since_bounds_both_sides(mirrored: OrbSandbox) -> None:
     [
         ({"invoice_ids": ["a"], "since": "2020-01-01T00:00:00+00:00"}, "combined"),
         ({"invoice_ids": [""]}, "is empty"),
+        ({"invoice_ids": ["."]}, "is not an id in Orb"),
         ({"invoice_ids": ["a\0"]}, "cannot be recorded"),
         ({"since": "2020-01-01T00:00:00"}, "time zone"),
     ],
