@@ -18,6 +18,7 @@ from .transactions import (
     run_in_transaction,
     snapshot,
     uncompiled,
+    why_refused,
 )
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "uncompiled",
     "upsert",
     "uses_copy",
+    "why_refused",
 ]

@@ -1,4 +1,4 @@
-"""Run whole transactions, and run them again after a deadlock or a lock time-out."""
+"""Run whole transactions, again after a deadlock or time-out, and explain errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections, transaction
-from django.db.models import QuerySet
+from django.db.models import ProtectedError, QuerySet, RestrictedError
 
 from django_orb.exceptions import OrbTransactionError
 
@@ -156,6 +156,21 @@ def ends_work(err: BaseException) -> bool:
         # ordinary Exception, which `except Exception` around any call would take.
         isinstance(cause, SoftTimeLimitExceeded) or not isinstance(cause, Exception)
         for cause in _causes(err)
+    )
+
+
+def why_refused(err: Exception) -> str:
+    """Say why a write was refused, without what a project's own rows contain."""
+    if isinstance(err, ProtectedError):
+        rows = err.protected_objects
+    elif isinstance(err, RestrictedError):
+        rows = err.restricted_objects
+    else:
+        return f"The database refused it: {err}"
+    models = sorted({row._meta.label for row in rows})
+    return (
+        f"Rows of {', '.join(models)} point to what would be deleted, and their on_delete "
+        "forbids that."
     )
 
 

@@ -20,7 +20,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from django_orb.client import RawInvoice
-from django_orb.db import SLACK, insert, is_text_taken, primary, upsert
+from django_orb.db import SLACK, insert, is_text_taken, primary, upsert, why_refused
 from django_orb.exceptions import OrbPayloadError
 from django_orb.models import (
     Invoice,
@@ -244,7 +244,7 @@ class PageWriter:
                     self._write([invoice_id], WriteResult())
                     transaction.set_rollback(True, using=primary.alias())
             except (DataError, IntegrityError) as err:
-                one.failure = f"The database refused it: {err}"
+                one.failure = why_refused(err)
 
     def write(self) -> WriteResult:
         """

@@ -12,7 +12,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connection, connections, models, transaction
+from django.db.models import ProtectedError, RestrictedError
+from django.db.models.signals import pre_delete
 from django.test.utils import CaptureQueriesContext
 
 from django_orb import exact_json, mirror
@@ -607,6 +609,40 @@ def test_invoice_that_the_database_refuses_fails_alone(any_database: str) -> Non
     assert sorted(result.created) == ["fine", "good"]
     assert list(result.failed) == ["bad"]
     assert "The database refused it" in InvoiceFailure.objects.get().reason
+
+
+class Note(models.Model):
+    """A row of a project's own that points to a line."""
+
+    class Meta:
+        app_label = "shop"
+        managed = False
+
+    def __str__(self) -> str:
+        return "Ada Lovelace"
+
+
+@pytest.mark.parametrize("error", [ProtectedError, RestrictedError])
+def test_reason_why_a_line_cannot_be_deleted_names_only_models(
+    any_database: str, error: type[ProtectedError | RestrictedError]
+) -> None:
+    """As its foreign key does, which would stay in the registry of the other tests."""
+
+    def forbid(**kwargs: Any) -> None:
+        raise error("Cannot delete some instances.", {Note(pk=1), Note(pk=2)})
+
+    see(make(), at(0, 1))
+    pre_delete.connect(forbid, sender=InvoiceLineItem)
+    try:
+        result = see(make(line_items=[]), at(2, 3))
+    finally:
+        pre_delete.disconnect(forbid, sender=InvoiceLineItem)
+
+    assert list(result.failed) == ["inv1"]
+    assert InvoiceFailure.objects.get().reason == (
+        "Rows of shop.Note point to what would be deleted, and their on_delete forbids "
+        "that."
+    )
 
 
 def test_rows_left_by_a_partial_restore_are_overwritten(any_database: str) -> None:
