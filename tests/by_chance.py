@@ -20,20 +20,23 @@ EVERY = 4
 ONE_DATABASE = "on other databases, of tests that fit any"
 SLOW_ONES = "of the proofs and browser tests"
 VARIANTS = "of tests with many parameters"
+FEWER_DATABASES = "on further databases"
+#: How to run them all the same.
+REMEDIES = {VARIANTS: "leave out --variants", FEWER_DATABASES: "leave out --databases"}
 
 
 def leave_out(items: list[pytest.Item], seed: object) -> Counter[str]:
     """Take tests off the list. Return how many, by what they are."""
-    why: dict[pytest.Item, str] = {}
-    versions: dict[str, list[pytest.Item]] = defaultdict(list)
-    for item in items:
-        versions[_name_on_every_database(item)].append(item)
+    versions = _versions(items)
+    kept = {name: _some(alike, name, seed, 1)[0] for name, alike in versions.items()}
+    why = {
+        item: ONE_DATABASE
+        for name, alike in versions.items()
+        for item in alike
+        if item is not kept[name]
+    }
     slow: dict[str, list[str]] = defaultdict(list)
     for name, alike in versions.items():
-        alike.sort(key=lambda item: item.nodeid)
-        kept = random.Random(f"{seed} {name}").choice(alike)
-        why |= {item: ONE_DATABASE for item in alike if item is not kept}
-        versions[name] = [kept]
         if all(any(map(item.get_closest_marker, SLOW)) for item in alike):
             slow[name.partition("::")[0]].append(name)
     for file, names in slow.items():
@@ -41,9 +44,36 @@ def leave_out(items: list[pytest.Item], seed: object) -> Counter[str]:
         # Neighbours are alike, and every fourth one is a fair sample of them.
         for number, name in enumerate(sorted(names), first):
             if number % EVERY:
-                why[versions[name][0]] = SLOW_ONES
+                why[kept[name]] = SLOW_ONES
     items[:] = [item for item in items if item not in why]
     return Counter(why.values())
+
+
+def leave_out_databases(items: list[pytest.Item], seed: object, most: int) -> int:
+    """Leave each test on at most so many databases; return how many tests go."""
+    kept = {
+        item
+        for name, alike in _versions(items).items()
+        for item in _some(alike, name, seed, most)
+    }
+    count = len(items) - len(kept)
+    items[:] = [item for item in items if item in kept]
+    return count
+
+
+def _versions(items: list[pytest.Item]) -> dict[str, list[pytest.Item]]:
+    """Return the tests that differ only in their database, by what they share."""
+    found: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        found[_name_on_every_database(item)].append(item)
+    return found
+
+
+def _some(
+    alike: list[pytest.Item], name: str, seed: object, most: int
+) -> list[pytest.Item]:
+    alike = sorted(alike, key=lambda item: item.nodeid)
+    return random.Random(f"{seed} {name}").sample(alike, min(most, len(alike)))
 
 
 def leave_out_variants(items: list[pytest.Item], seed: object, most: int) -> int:

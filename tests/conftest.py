@@ -45,6 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="leave nothing out by chance: each test on every database, and all proofs",
     )
     parser.addoption(
+        "--databases",
+        type=int,
+        help="with --all: run each test on at most so many databases, chosen by chance",
+    )
+    parser.addoption(
         "--variants",
         type=int,
         help="run each test with at most so many of its parameters, chosen by chance",
@@ -102,6 +107,9 @@ def pytest_collection_modifyitems(
     left_out = config.stash[LEFT_OUT] = Counter()
     if not config.getoption("--all") and not config.getoption("--long"):
         left_out.update(by_chance.leave_out(items, seed))
+    elif most := config.getoption("--databases"):
+        count = by_chance.leave_out_databases(items, seed, most)
+        left_out[by_chance.FEWER_DATABASES] = count
     most = config.getoption("--variants")
     if most:
         left_out[by_chance.VARIANTS] = by_chance.leave_out_variants(items, seed, most)
@@ -162,7 +170,7 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     for what, count in config.stash.get(LEFT_OUT, Counter()).items():
-        how = "leave out --variants" if what == by_chance.VARIANTS else "give --all"
+        how = by_chance.REMEDIES.get(what, "give --all")
         terminalreporter.write_line(f"{count} left out {what}: {how}")
     absent = {
         **django_settings.ABSENT_DATABASES,

@@ -89,6 +89,19 @@ def test_a_quarter_of_the_slow_ones_is_left() -> None:
     assert {len({*run} & {slow[0].nodeid}) for run in runs} == {0, 1}
 
 
+def test_each_test_keeps_two_databases_whichever_the_seed_chooses() -> None:
+    items = [*on_databases("a.py::test"), Item("a.py::test_without")]
+
+    runs = []
+    for seed in range(50):
+        kept: list[Any] = [*items]
+        assert by_chance.leave_out_databases(kept, seed, 2) == 1
+        runs.append([item.nodeid for item in kept])
+
+    assert {run[-1] for run in runs} == {"a.py::test_without"}
+    assert {name for run in runs for name in run} == {item.nodeid for item in items}
+
+
 def test_each_test_keeps_a_few_of_its_parameters_whichever_the_seed_chooses() -> None:
     items = [Item(f"a.py::test_many[{n}]") for n in range(40)]
     items += [Item("a.py::test_two[1]"), Item("a.py::test_two[2]"), Item("a.py::test")]
